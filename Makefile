@@ -1,0 +1,57 @@
+# One command each; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test faults bench lint types fmt docs check clean
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+setup: $(VENV)/.dev ## make the virtual environment with everything for development
+
+run: $(VENV)/.run ## start the daemon on its embedded store, state in ./.state
+	@$(BIN)/crmd run --config config.toml --state-dir .state
+
+test: $(VENV)/.dev ## run the default test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+faults: $(VENV)/.dev ## run the fault tests: kills, stalls, full disks (minutes)
+	$(BIN)/python -m pytest -m faults --timeout 600 -p no:randomly $(ARGS)
+
+bench: $(VENV)/.dev ## measure throughput beside stock SAQ
+	$(BIN)/python -m bench $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, format, import directions, Lua
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@if command -v luacheck >/dev/null; then luacheck -q crmd/store/lua; \
+	else echo "luacheck is missing: install it (Debian: lua-check)" >&2; exit 1; fi
+
+types: $(VENV)/.dev ## mypy in strict mode
+	$(BIN)/mypy
+
+fmt: $(VENV)/.dev ## format and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## write the reference pages again from the code
+	$(BIN)/python -m docs.generate
+
+check: lint types test ## all that a change has to pass
+
+clean: ## remove the virtual environment, caches and the local state
+	rm -rf $(VENV) .state build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

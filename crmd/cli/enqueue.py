@@ -1,0 +1,132 @@
+"""`crmd enqueue`: adds one job, or many from a file."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
+from crmd.cli.output import as_json, clean
+from crmd.cli.payload import as_duration, as_instant, as_wait, read_payload
+from crmd.cli.session import Session, in_session
+from crmd.errors import ExitCode
+from crmd.queues.views import Added, JobView, NewJob, State
+
+if TYPE_CHECKING:
+    from crmd.job import Catalog
+
+
+@click.command(cls=Command, options_metavar="[OPTIONS]")
+@click.argument("queue")
+@click.argument("job", required=False)
+@click.argument("pairs", nargs=-1, metavar="[NAME=TEXT | NAME:=JSON]...")
+@click.option("-d", "--data", metavar="JSON", help="The payload: a JSON object, @file, or - for standard input.")
+@click.option("--delay", callback=as_duration, metavar="D", help="Start so long from now, such as 10m.")
+@click.option("--at", callback=as_instant, metavar="T", help="Start at 2026-01-31T12:00:00Z.")
+@click.option("--priority", type=click.IntRange(0, 10), default=0, help="1 (first) to 10; 0 is the normal lane.")
+@click.option("--key", help="Unique key: a second job under it is not added while the first is not over.")
+@click.option("--wait", callback=as_wait, metavar="D", help="Wait so long for the outcome, and print it.")
+@click.option("--from", "file", metavar="FILE.jsonl", help="Add one job for each line; - for standard input.")
+@pass_globals
+def enqueue(
+    options: Globals,
+    queue: str,
+    job: str | None,
+    pairs: tuple[str, ...],
+    data: str | None,
+    delay: float | None,
+    at: float | None,
+    priority: int,
+    key: str | None,
+    wait: float | None,
+    file: str | None,
+) -> int:
+    """Add a job to QUEUE and print its key.
+
+    \b
+    crmd enqueue notification notify message="hello" --wait 10s
+    crmd enqueue message send_message -d '{"to": "4915112345678", "text": "hi"}' --delay 10m
+    crmd enqueue message send_message --from messages.jsonl
+
+    A line of a --from file is a payload, or {"job", "payload", "delay", "at", "priority", "key", "unique_for"}.
+    """
+    if delay is not None and at is not None:
+        raise click.UsageError("--delay and --at exclude each other")
+    if file is not None:
+        if any(value not in (None, (), 0) for value in (pairs, data, delay, at, priority, key, wait)):
+            raise click.UsageError("with --from, everything about a job stands in its line of the file")
+        from crmd.cli.enqueue_many import enqueue_file
+
+        return enqueue_file(options, queue, job, None if file == "-" else Path(file))
+    if job is None:
+        raise click.UsageError("Missing argument 'JOB'")
+    new = NewJob(job, read_payload(data, pairs), key=key, delay=delay, at=at, priority=priority)
+    return in_session(options, lambda session: _enqueue_one(session, options, queue, new, wait))
+
+
+def validate(catalog: Catalog, session: Session, queue: str, new: NewJob) -> str | None:
+    """Checks a payload against the model of a shipped job; raises InvalidPayload.
+
+    Returns a warning where neither crmd ships such a job nor the queue has handlers of its own.
+    """
+    spec = catalog.find(queue, new.job)
+    if spec is not None:
+        spec.validate(new.payload)
+        return None
+    if session.queues[queue].handlers:
+        return None
+    known = catalog.names(queue)
+    near = difflib.get_close_matches(new.job, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"crmd ships: {', '.join(known) or 'none'}"
+    return (
+        f"queue {queue} has no job {new.job!r} that this command knows ({hint}); it waits for a daemon that does"
+    )
+
+
+async def _enqueue_one(session: Session, options: Globals, queue: str, new: NewJob, wait: float | None) -> int:
+    from crmd.handlers.shipped import shipped_catalog
+
+    session.require([queue])
+    if warning := validate(shipped_catalog(), session, queue, new):
+        complain(f"warning: {warning}")
+    (added,) = await session.control.enqueue(queue, [new])
+    if not added.created:
+        complain(f"the key {added.key} is taken: the job that has it stands, nothing was added")
+    if wait is None:
+        _print_added(options, added)
+        return ExitCode.OK
+    if not options.json:
+        click.echo(added.key)
+    return await _wait(session, options, queue, added, wait)
+
+
+async def _wait(session: Session, options: Globals, queue: str, added: Added, wait: float) -> int:
+    try:
+        view = await session.control.wait(queue, added.key, None if wait == math.inf else wait)
+    except TimeoutError:
+        if options.json:
+            _print_added(options, added)
+        complain(f"job {added.key} is not over after the time of --wait; see `crmd job {queue} {added.key}`")
+        return ExitCode.WAIT_EXPIRED
+    if options.json:
+        print_json(view.to_json())
+    else:
+        click.echo(_outcome(view))
+    return ExitCode.OK if view.state is State.COMPLETED else ExitCode.FAILED
+
+
+def _print_added(options: Globals, added: Added) -> None:
+    if options.json:
+        print_json({"key": added.key, "created": added.created})
+    else:
+        click.echo(added.key)
+
+
+def _outcome(view: JobView) -> str:
+    if view.state is not State.COMPLETED:
+        return f"{view.state}: {clean(view.error or 'no reason was given')}"
+    return f"{view.state}" if view.result is None else f"{view.state} {as_json(view.result)}"

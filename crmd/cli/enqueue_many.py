@@ -1,0 +1,143 @@
+"""`crmd enqueue --from`: many jobs from a file of lines, in batches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from crmd.cli.base import Globals, complain, print_json
+from crmd.cli.enqueue import validate
+from crmd.cli.output import progress
+from crmd.cli.payload import read_line
+from crmd.cli.session import Session, in_session
+from crmd.errors import ExitCode, InvalidPayload, RequestError
+from crmd.queues.views import NewJob
+
+if TYPE_CHECKING:
+    from crmd.job import Catalog
+
+BATCH_JOBS = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of lines after which a batch goes out: the store answers no one else while it takes one in."""
+
+FAULTS_SHOWN = 10
+
+
+def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | None) -> int:
+    """Adds one job for each line of a file, or of standard input, to a queue.
+
+    A file is checked from end to end before the first job is added; standard input and pipes cannot be.
+    """
+    from crmd.handlers.shipped import shipped_catalog
+
+    readable_twice = path is not None and path.is_file()
+
+    async def work(session: Session) -> int:
+        session.require([queue])
+        reader = _Reader(session, shipped_catalog(), queue, job)
+        total = reader.check(path) if path and readable_twice else None
+        counts = await _add(session, queue, reader.batches(path), total)
+        _report(options, *counts)
+        return ExitCode.OK
+
+    return in_session(options, work)
+
+
+class _Reader:
+    """Turns lines into jobs and names the line of what is wrong."""
+
+    def __init__(self, session: Session, catalog: Catalog, queue: str, job: str | None) -> None:
+        self._session = session
+        self._catalog = catalog
+        self._queue = queue
+        self._job = job
+        self._warned: set[str] = set()
+
+    def check(self, path: Path) -> int:
+        """How many jobs the file holds; raises RequestError after naming the first lines that are wrong."""
+        count = faults = 0
+        for source, line in _lines(path):
+            try:
+                self._read(source, line)
+                count += 1
+            except (click.UsageError, InvalidPayload) as error:
+                complain(str(error))
+                faults += 1
+                if faults == FAULTS_SHOWN:
+                    break
+        if faults:
+            raise RequestError(f"{path}: nothing was added; mend the lines named above")
+        return count
+
+    def batches(self, path: Path | None) -> Iterator[list[NewJob]]:
+        """The jobs, as many together as go to the store in one trip."""
+        batch: list[NewJob] = []
+        size = 0
+        for source, line in _lines(path):
+            batch.append(self._read(source, line))
+            size += len(line)
+            if len(batch) == BATCH_JOBS or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _read(self, source: str, line: bytes) -> NewJob:
+        try:
+            new = read_line(line.decode(), source, self._job)
+            warning = validate(self._catalog, self._session, self._queue, new)
+        except UnicodeDecodeError:
+            raise click.UsageError(f"{source}: is not UTF-8") from None
+        except InvalidPayload as error:
+            raise InvalidPayload(f"{source}: {error}", error.errors) from None
+        if warning and new.job not in self._warned:
+            self._warned.add(new.job)
+            complain(f"warning: {source}: {warning}")
+        return new
+
+
+async def _add(
+    session: Session, queue: str, batches: Iterator[list[NewJob]], total: int | None
+) -> tuple[int, int]:
+    created = existing = 0
+    try:
+        with progress("adding", total) as advance:
+            for batch in batches:
+                added = await session.control.enqueue(queue, batch)
+                new = sum(one.created for one in added)
+                created, existing = created + new, existing + len(added) - new
+                advance(len(batch))
+    except BaseException:
+        if created or existing:
+            complain(f"{created} jobs were added before this went wrong; those stand")
+        raise
+    return created, existing
+
+
+def _report(options: Globals, created: int, existing: int) -> None:
+    if options.json:
+        print_json({"created": created, "existing": existing})
+        return
+    rest = f", {existing} were there already under their key" if existing else ""
+    click.echo(f"{created} jobs added{rest}")
+
+
+def _lines(path: Path | None) -> Iterator[tuple[str, bytes]]:
+    if path is None:
+        yield from _numbered(sys.stdin.buffer, "standard input")
+        return
+    try:
+        with path.open("rb") as file:
+            yield from _numbered(file, str(path))
+    except OSError as error:
+        raise click.UsageError(f"--from {path}: cannot be read: {error.strerror}") from None
+
+
+def _numbered(file: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield f"{name}:{number}", line

@@ -1,0 +1,56 @@
+"""The command `crmd`: all its commands under one name."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from crmd import __version__
+from crmd.cli import base
+from crmd.cli.access import password, token
+from crmd.cli.actions import cancel, clean, promote, retry
+from crmd.cli.base import Command, Globals, Group, pass_globals, print_json
+from crmd.cli.check import check
+from crmd.cli.enqueue import enqueue
+from crmd.cli.jobs import job, jobs
+from crmd.cli.queues import limit, pause, resume
+from crmd.cli.run import run
+from crmd.cli.status import status, workers
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command line, by default the process's own, and ends the process with its exit code."""
+    sys.exit(base.run(root(), arguments))
+
+
+def root() -> click.Group:
+    """The command `crmd` itself."""
+    group = Group("crmd", help=f"crmd {__version__}: background jobs on Redis or an embedded Valkey.")
+    group.params.append(_version_option())
+    commands = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
+    for command in (*commands, pause, resume, limit, workers, password, token, version):
+        group.add_command(command)
+    return group
+
+
+@click.command(cls=Command)
+@pass_globals
+def version(options: Globals) -> None:
+    """Print the version."""
+    if options.json:
+        print_json({"version": __version__})
+    else:
+        click.echo(__version__)
+
+
+def _version_option() -> click.Option:
+    def show(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            click.echo(__version__)
+            context.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="Print the version."
+    )

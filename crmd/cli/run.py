@@ -1,0 +1,31 @@
+"""`crmd run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import click
+
+from crmd.cli.base import Command, Globals, pass_globals
+from crmd.cli.session import load_settings
+
+
+@click.command(cls=Command)
+@click.option("--queues", metavar="A,B", help="Only these queues; by default all.")
+@pass_globals
+def run(options: Globals, queues: str | None) -> int:
+    """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
+    from crmd.daemon.supervisor import run as run_daemon
+    from crmd.telemetry import logs
+
+    loaded = load_settings(options)
+    chosen = None if queues is None else _chosen(queues, list(loaded.settings.queue_settings()))
+    logs.setup(loaded.settings.daemon.log_level, loaded.settings.daemon.log_format)
+    return run_daemon(loaded, queues=chosen)
+
+
+def _chosen(text: str, known: list[str]) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = ", ".join(unknown) or repr(text)
+        raise click.UsageError(f"--queues: no queue is named {what}; there are: {', '.join(known)}")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,1 @@
+"""Who is outside: one module for each service that handlers speak to."""

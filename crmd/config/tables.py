@@ -1,0 +1,180 @@
+"""The tables of `config.toml` about the process, its store, its HTTP side and the services outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+
+from crmd.config.network import BasePath, Host, Listen, Network, NetworkRule, Port, is_loopback
+from crmd.config.queue_tables import Name, QueueName, Table, check_known
+from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, Text, Whole
+from crmd.config.secret import Password, Secret, WebhookSecret
+from crmd.config.urls import HttpUrl, StoreUrl
+
+Networks = Annotated[tuple[Annotated[Network, NetworkRule()], ...], ListOf('networks such as "10.0.0.0/8"')]
+
+
+class Reserved(Table):
+    """A table of a later version: no keys yet."""
+
+
+class DaemonTable(Table):
+    """The process itself."""
+
+    state_dir: Annotated[Path, FolderPath()] = Field(
+        Path(),
+        description="Folder of the embedded store and of what this daemon is known by; "
+        "empty: $STATE_DIRECTORY, else /var/lib/crmd where it can be used, else $XDG_STATE_HOME/crmd.",
+    )
+    drain_timeout: Annotated[float, Duration("0s", "1d")] = Field(
+        30.0, description="How long running jobs may go on after SIGTERM before they are given back."
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Choice("debug", "info", "warning", "error")
+    ] = Field("info", description="The least severe messages that are logged.")
+    log_format: Annotated[Literal["auto", "text", "json"], Choice("auto", "text", "json")] = Field(
+        "auto", description="auto is text on a terminal and under the journal, else json."
+    )
+
+
+class RedisTable(Table):
+    """The store: Redis 7.0 or Valkey 7.2 or newer, not Cluster, with noeviction."""
+
+    url: Annotated[SecretStr, StoreUrl()] = Field(
+        SecretStr(""),
+        description="Address of the store, such as redis://localhost:6379/0; empty: the embedded Valkey.",
+    )
+    listen: Annotated[str, Listen()] = Field(
+        "",
+        description='TCP address at which the embedded store listens too, such as "127.0.0.1:6380"; '
+        "it makes a password for it. Empty: socket only.",
+    )
+    fsync: Annotated[Literal["everysec", "always"], Choice("everysec", "always")] = Field(
+        "everysec", description="When the embedded store writes to disk: once a second, or before each answer."
+    )
+    server: Annotated[Path, FolderPath()] = Field(
+        Path(),
+        description="Server program of the embedded store; empty: the installed wheel's, "
+        "else valkey-server or redis-server from PATH.",
+    )
+
+
+class HttpTable(Table):
+    """Health, metrics, API and pages."""
+
+    host: Annotated[str, Host()] = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int | None, Port()] = Field(
+        8080, description='Port to listen on; 0 is any free one, "none" is no HTTP.'
+    )
+    base_path: Annotated[str, BasePath()] = Field(
+        "", description='Path below which everything is served, such as "/jobs" behind a proxy.'
+    )
+    trusted_proxies: Networks = Field((), description="Networks of the proxies whose X-Forwarded-For is believed.")
+    allowed_hosts: Annotated[tuple[Annotated[str, Host()], ...], ListOf("host names")] = Field(
+        (), description="Host names by which requests may come; empty: the listening address and localhost."
+    )
+
+    @property
+    def on_loopback_only(self) -> bool:
+        """Whether only this machine reaches the HTTP side, or nobody."""
+        return self.port is None or is_loopback(self.host)
+
+
+class TokenTable(Table):
+    """A bearer token; `crmd token new NAME` makes one."""
+
+    sha256: Annotated[str, Text("the token's SHA-256 as 64 hexadecimal digits", r"[0-9a-fA-F]{64}")] = Field(
+        description="SHA-256 of the token in hexadecimal; the token itself is kept nowhere."
+    )
+    scopes: Annotated[
+        tuple[
+            Annotated[Literal["enqueue", "read", "operate"], Choice("enqueue", "read", "operate")],
+            ...,
+        ],
+        ListOf('scopes: "enqueue", "read", "operate"'),
+    ] = Field(description="What the token may do.")
+    queues: Annotated[tuple[Annotated[str, QueueName()], ...], ListOf("queue names")] = Field(
+        (), description="Queues that the token is for; empty: all."
+    )
+
+    @field_validator("sha256")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        return value.lower()
+
+    @field_validator("scopes")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError('is empty; name at least one of "enqueue", "read", "operate"')
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for name in value:
+            check_known(name, info)
+        return value
+
+
+class AuthTable(Table):
+    """Who may use HTTP."""
+
+    username: Annotated[str, Text('a name of up to 128 characters without ":"', r"[^:]{1,128}")] = Field(
+        "admin", description="The user's name."
+    )
+    password: Annotated[SecretStr, Password()] = Field(
+        SecretStr(""),
+        description="The user's password, at least 8 characters; empty: the first start makes one and keeps it in state_dir.",
+    )
+    public_metrics: Annotated[bool, Flag()] = Field(
+        False, description="Whether /metrics and the three summaries are open to all."
+    )
+    tokens: dict[Name, TokenTable] = Field({}, description="Bearer tokens, by name.")
+
+    @model_validator(mode="after")
+    def _each_token_once(self) -> Self:
+        names: dict[str, str] = {}
+        for name, token in self.tokens.items():
+            if token.sha256 in names:
+                raise ValueError(
+                    f'tokens "{names[token.sha256]}" and "{name}" are the same token; make one for each'
+                )
+            names[token.sha256] = name
+        return self
+
+
+class WhatsAppTable(Table):
+    """Meta's WhatsApp Cloud API."""
+
+    base_url: Annotated[str, HttpUrl()] = Field("https://graph.facebook.com", description="Where the API is.")
+    api_version: Annotated[str, Text('a version such as "v23.0"', r"v\d{1,3}\.\d{1,2}")] = Field(
+        "v23.0", description="Version of the API."
+    )
+    phone_number_id: Annotated[str, Text("the digits of the number's id", r"\d{1,32}", empty=True)] = Field(
+        "", description="Id of the sending number, not the number itself."
+    )
+    token: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="Access token.")
+    app_secret: Annotated[SecretStr, Secret()] = Field(
+        SecretStr(""), description="Secret of the app, which signs what Meta sends."
+    )
+    verify_token: Annotated[SecretStr, Secret()] = Field(
+        SecretStr(""), description="Text of your own that Meta repeats when you register the webhook."
+    )
+
+
+class WebhookTable(Table):
+    """Webhooks that are delivered to others."""
+
+    secret: Annotated[SecretStr, WebhookSecret()] = Field(
+        SecretStr(""), description='Signing secret, "whsec_" and base64; empty: deliveries are not signed.'
+    )
+    allow_private: Networks = Field(
+        (), description="Networks that deliver_webhook may reach although they are private."
+    )
+    timeout: Annotated[float, Duration("100ms", "5m")] = Field(10.0, description="Longest wait for one answer.")
+    snippet_bytes: Annotated[int, Whole(0, 65_536)] = Field(
+        1024, description="Bytes of an answer that are kept with the job."
+    )

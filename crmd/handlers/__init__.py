@@ -1,0 +1,1 @@
+"""What work is done: the jobs that crmd ships, and their payloads."""

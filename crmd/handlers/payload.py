@@ -1,0 +1,29 @@
+"""What the payloads of all shipped jobs have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+class Payload(BaseModel):
+    """A closed model: an unknown field is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def invalid(message: str) -> PydanticCustomError:
+    """An error of a validator whose message is shown as it is."""
+    return PydanticCustomError("invalid", "{message}", {"message": message})
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise invalid("must not be blank")
+    return text
+
+
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+Link = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^\s/@]+(?:/\S*)?$")]

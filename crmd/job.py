@@ -1,0 +1,243 @@
+"""What a handler is, and what it sees: `@job`, `JobContext`, `Catalog`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from crmd.errors import InvalidPayload, UnknownJob
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_MARK = "__crmd_job__"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One kind of job: its name, its queue, its payload's model and the function that does it."""
+
+    name: str
+    queue: str | None
+    """The queue it is for; None for a plain SAQ function, which goes where it is configured."""
+    function: Callable[..., Any]
+    payload: type[BaseModel] | None = None
+    plain: bool = False
+    """True for a plain SAQ function `f(ctx, **kwargs)`."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function; others run in a thread."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def validate(self, payload: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
+        """The payload as its model; raises InvalidPayload that names each bad field."""
+        if self.payload is None:
+            return dict(payload)
+        try:
+            return self.payload.model_validate(payload)
+        except ValidationError as error:
+            raise InvalidPayload(_describe(self.name, error), _fields(error)) from None
+
+
+def job(
+    queue: str, payload: type[BaseModel] | None = None, name: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks `f(ctx, payload)` as the handler of one kind of job.
+
+    The function may be async, or sync: then it runs in a thread and `ctx.blocking` has the methods of `ctx`.
+    """
+
+    def mark(function: Callable[P, R]) -> Callable[P, R]:
+        spec = JobSpec(name or cast(Any, function).__name__, queue, function, payload)
+        setattr(function, _MARK, spec)
+        return function
+
+    return mark
+
+
+def spec_of(function: Callable[..., Any]) -> JobSpec | None:
+    """The spec that `@job` left on a function, if any."""
+    return getattr(function, _MARK, None)
+
+
+class Catalog:
+    """Which jobs each queue knows."""
+
+    def __init__(self) -> None:
+        self._by_queue: dict[str, dict[str, JobSpec]] = {}
+
+    def add(self, queue: str, spec: JobSpec) -> None:
+        """Makes a job known to a queue; a later one of the same name wins."""
+        self._by_queue.setdefault(queue, {})[spec.name] = spec
+
+    def add_reference(self, queue: str, reference: str) -> None:
+        """Adds the handlers that `"package.module"` or `"package.module:function"` names.
+
+        Raises ValueError that says what is wrong with the reference.
+        """
+        for spec in load_specs(reference):
+            self.add(queue, spec)
+
+    def find(self, queue: str, name: str) -> JobSpec | None:
+        """The job of that name in that queue, if known."""
+        return self._by_queue.get(queue, {}).get(name)
+
+    def get(self, queue: str, name: str) -> JobSpec:
+        """Like `find`; raises UnknownJob that lists the known names."""
+        spec = self.find(queue, name)
+        if spec is None:
+            known = ", ".join(self.names(queue)) or "none"
+            raise UnknownJob(f"queue {queue} has no job {name!r}; it knows: {known}")
+        return spec
+
+    def names(self, queue: str) -> list[str]:
+        """The names of the jobs a queue knows, sorted."""
+        return sorted(self._by_queue.get(queue, {}))
+
+
+def load_specs(reference: str) -> list[JobSpec]:
+    """The jobs that `"package.module"` (all `@job` functions) or `"package.module:function"` names."""
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ValueError(f'cannot import "{module_name}": {type(error).__name__}: {error}') from error
+    if not attribute:
+        specs = [spec for spec in map(spec_of, vars(module).values()) if spec]
+        if not specs:
+            raise ValueError(f'module "{module_name}" has no @job function; name one as "{module_name}:function"')
+        return specs
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f'module "{module_name}" has no function "{attribute}"')
+    return [spec_of(function) or JobSpec(attribute, None, function, plain=True)]
+
+
+class JobRun(Protocol):
+    """What the engine gives a running job; `JobContext` passes it on."""
+
+    async def progress(self, fraction: float, note: str | None) -> None:
+        """Stores how far the job is."""
+
+    async def effect_begun(self) -> None:
+        """Stores that an effect that cannot be repeated begins."""
+
+    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Adds a job and returns its key."""
+
+
+@dataclass(slots=True)
+class JobContext:
+    """What a handler sees of its job and of the world."""
+
+    queue: str
+    key: str
+    name: str
+    attempt: int
+    """This attempt, from 1."""
+    attempts: int
+    """Attempts in all."""
+    delivery: int
+    """1, or more where an earlier delivery was lost with its daemon: effects may have happened."""
+    enqueued_at: float
+    """When the job was added, in epoch seconds."""
+    deadline: float | None
+    """When the attempt times out, on `time.monotonic()`; None for never."""
+    log: logging.LoggerAdapter[logging.Logger]
+    _run: JobRun
+    _resources: Mapping[type, Any] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Seconds until the attempt times out, not below 0; None for never."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def get(self, kind: type[T]) -> T:
+        """A shared client by its class, such as `ctx.get(WhatsAppClient)`; raises LookupError."""
+        try:
+            return cast(T, self._resources[kind])
+        except KeyError:
+            raise LookupError(f"this daemon has no {kind.__name__}") from None
+
+    async def progress(self, fraction: float, note: str | None = None) -> None:
+        """Says how far the job is, 0.0 to 1.0; stored at most a few times a second."""
+        await self._run.progress(fraction, note)
+
+    async def effect_begun(self) -> None:
+        """From here on a lost outcome is *unknown* instead of tried again.
+
+        Returns once the store has it: call it right before the effect.
+        """
+        await self._run.effect_begun()
+
+    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
+        """Adds a job and returns its key. Options: `delay` (s), `at` (aware datetime), `priority`, `key`."""
+        data = payload.model_dump(mode="json") if isinstance(payload, BaseModel) else payload
+        return await self._run.enqueue(queue, name, data, options)
+
+    @property
+    def blocking(self) -> BlockingContext:
+        """The same methods for a sync handler, which runs in a thread."""
+        return BlockingContext(self)
+
+
+class BlockingContext:
+    """`JobContext`'s async methods as blocking ones, for handlers that run in a thread."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    def _wait(self, call: Awaitable[T]) -> T:
+        loop = self._context._loop
+        if loop is None:
+            raise RuntimeError("ctx.blocking works only inside a running job")
+        return asyncio.run_coroutine_threadsafe(_as_coroutine(call), loop).result()
+
+    def progress(self, fraction: float, note: str | None = None) -> None:
+        """As `JobContext.progress`."""
+        self._wait(self._context.progress(fraction, note))
+
+    def effect_begun(self) -> None:
+        """As `JobContext.effect_begun`."""
+        self._wait(self._context.effect_begun())
+
+    def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
+        """As `JobContext.enqueue`."""
+        return self._wait(self._context.enqueue(queue, name, payload, **options))
+
+
+def in_thread(function: Callable[..., R], executor: Executor) -> Callable[..., Awaitable[R]]:
+    """A sync function as an awaitable one that runs in the given executor."""
+
+    async def call(*args: Any, **kwargs: Any) -> R:
+        return await asyncio.get_running_loop().run_in_executor(executor, lambda: function(*args, **kwargs))
+
+    return call
+
+
+async def _as_coroutine(call: Awaitable[T]) -> T:
+    return await call
+
+
+def _fields(error: ValidationError) -> list[dict[str, object]]:
+    return [
+        {"field": ".".join(map(str, entry["loc"])), "reason": entry["msg"]}
+        for entry in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _describe(name: str, error: ValidationError) -> str:
+    parts: Iterable[str] = (f"{entry['field'] or 'payload'}: {entry['reason']}" for entry in _fields(error))
+    return f"payload of {name} is invalid: " + "; ".join(parts)

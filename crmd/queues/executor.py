@@ -1,0 +1,152 @@
+"""Runs one job from its JSON to its ending. Only `ending` decides what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from saq.job import Job
+
+from crmd.errors import IllegalTransition
+from crmd.job import JobContext, JobSpec
+from crmd.queues import ending
+from crmd.queues.ending import Ending
+from crmd.queues.run import Run
+from crmd.queues.views import NewJob
+
+if TYPE_CHECKING:
+    from crmd.queues.worker import CrmWorker
+
+PROGRESS_EVERY_S = 0.2
+"""Progress is stored at most so often: each time rewrites the job."""
+
+_SAQ_FIELDS = frozenset(Job.__dataclass_fields__)
+
+
+async def execute(worker: CrmWorker, run: Run) -> Ending:
+    """Finds the handler, validates, calls it, and says how it ended. Raises nothing, whatever the handler does."""
+    engine, settings = worker.engine, worker.settings
+    try:
+        spec = engine.catalog.find(settings.name, run.name)
+        if spec is None:
+            waited = engine.now() - _queued_at(run)
+            return ending.not_known(run, settings, engine.catalog.names(settings.name), waited)
+        result = await _call(worker, run, spec)
+    except BaseException as error:  # SystemExit, KeyboardInterrupt, CancelledError and GeneratorExit included
+        return ending.raised(error, run, settings, engine.now())
+    return ending.returned(result)
+
+
+async def _call(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
+    kwargs = run.data.get("kwargs") or {}
+    if spec.plain:
+        context = {**worker.context, "job": saq_job(worker, run), "queue": worker.queue}
+        if spec.is_async:
+            return await spec.function(context, **kwargs)
+        return await _in_thread(worker, spec, context, kwargs)
+    payload = spec.validate(kwargs)
+    context_object = _context(worker, run)
+    if spec.is_async:
+        return await spec.function(context_object, payload)
+    return await _in_thread(worker, spec, context_object, {"payload": payload})
+
+
+async def _in_thread(worker: CrmWorker, spec: JobSpec, context: Any, kwargs: Mapping[str, Any]) -> Any:
+    variables = contextvars.copy_context()
+    positional = (kwargs["payload"],) if not spec.plain else ()
+    named = kwargs if spec.plain else {}
+    call = asyncio.get_running_loop().run_in_executor(
+        worker.engine.threads, lambda: variables.run(_contained, spec, context, positional, named)
+    )
+    result = await call
+    if isinstance(result, _Raised):
+        raise result.error
+    return result
+
+
+class _Raised:
+    """What a thread raised. As a value, so that SystemExit and StopIteration cross into the loop unharmed."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _contained(spec: JobSpec, context: Any, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    try:
+        return spec.function(context, *positional, **named)
+    except BaseException as error:  # handed over to execute(), which decides
+        return _Raised(error)
+
+
+def saq_job(worker: CrmWorker, run: Run) -> Job:
+    """The job as SAQ's own object, for plain SAQ functions."""
+    data = {name: value for name, value in run.data.items() if name in _SAQ_FIELDS and name != "queue"}
+    return Job(**{**data, "status": "active"}, queue=worker.queue)
+
+
+def _context(worker: CrmWorker, run: Run) -> JobContext:
+    engine = worker.engine
+    return JobContext(
+        queue=worker.settings.name,
+        key=run.key,
+        name=run.name,
+        attempt=run.attempt,
+        attempts=run.attempts,
+        delivery=run.delivery,
+        enqueued_at=_queued_at(run),
+        deadline=run.deadline,
+        log=_JobLog(engine.log, {"queue": worker.settings.name, "job": run.name, "key": run.key}),
+        _run=_RunningJob(worker, run),
+        _resources=engine.resources,
+        _loop=asyncio.get_running_loop(),
+    )
+
+
+def _queued_at(run: Run) -> float:
+    queued = run.data.get("queued")
+    return queued / 1000 if isinstance(queued, int | float) else 0.0
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Puts queue, job and key into each record."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        extra = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, {**kwargs, "extra": extra}
+
+
+class _RunningJob:
+    """The engine's side of a job's context."""
+
+    def __init__(self, worker: CrmWorker, run: Run) -> None:
+        self._worker = worker
+        self._run = run
+
+    async def progress(self, fraction: float, note: str | None) -> None:
+        run, now = self._run, self._worker.engine.monotonic()
+        run.data["progress"] = min(max(float(fraction), 0.0), 1.0)
+        if note is not None:
+            run.data.setdefault("meta", {})["progress_note"] = str(note)[:500]
+        if now - run.progress_at >= PROGRESS_EVERY_S:
+            run.progress_at = now
+            await self._worker.mark([run])
+
+    async def effect_begun(self) -> None:
+        run = self._run
+        if not await self._worker.scripts.begin_effect(run.job_id, run.token):
+            raise IllegalTransition(
+                f"job {run.key} was cancelled, or is no longer this daemon's: its effect is not begun"
+            )
+        run.begun = True
+
+    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        fields = dict(options)
+        if (at := fields.get("at")) is not None and hasattr(at, "timestamp"):
+            fields["at"] = at.timestamp()
+        [added] = await self._worker.engine.control.enqueue(
+            queue, [NewJob(job=name, payload=dict(payload), **fields)]
+        )
+        return added.key

@@ -1,0 +1,109 @@
+"""Reads queues and jobs. Changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from crmd.config.queue import QueueSettings
+from crmd.errors import JobNotFound, UnknownQueue
+from crmd.queues.codec import Unreadable, decode
+from crmd.queues.listing import Listing
+from crmd.queues.stats import counts_of, metrics_of, totals_of
+from crmd.queues.view import view_of
+from crmd.queues.views import DaemonInfo, JobPage, JobView, QueueCounts, QueueMetrics, QueueTotals, State
+from crmd.store import keys
+from crmd.store.client import Store
+from crmd.store.scripts import QueueScripts
+
+PERCENTILE_SAMPLE = 100
+"""Kept completed jobs that wait and run times are taken from."""
+DAEMONS_SHOWN = 1_000
+
+
+class Inspector:
+    """What queues hold and how they do. All methods raise StoreUnavailable where the store is away."""
+
+    def __init__(self, store: Store, queues: Mapping[str, QueueSettings]) -> None:
+        self.store = store
+        self.settings = dict(queues)
+        self.scripts = {name: QueueScripts(store, settings) for name, settings in queues.items()}
+
+    def queue(self, name: str) -> QueueScripts:
+        """The scripts of one queue; raises UnknownQueue that lists the names."""
+        try:
+            return self.scripts[name]
+        except KeyError:
+            raise UnknownQueue(f"no queue {name!r}; there are: {', '.join(self.scripts)}") from None
+
+    async def counts(self, queue: str) -> QueueCounts:
+        """One queue's counts."""
+        return counts_of(await self.queue(queue).counts(), self.settings[queue])
+
+    async def all_counts(self) -> dict[str, QueueCounts]:
+        """Counts of every queue, in one trip."""
+        raw = await asyncio.gather(*(scripts.counts() for scripts in self.scripts.values()))
+        return {name: counts_of(r, self.settings[name]) for name, r in zip(self.scripts, raw, strict=True)}
+
+    async def totals(self) -> dict[str, QueueTotals]:
+        """All-time counters of every queue."""
+        raw = await asyncio.gather(*(scripts.counts() for scripts in self.scripts.values()))
+        return {name: totals_of(name, r) for name, r in zip(self.scripts, raw, strict=True)}
+
+    async def metrics(self) -> dict[str, QueueMetrics]:
+        """Counts, throughput, wait and run times of every queue."""
+        return dict(zip(self.scripts, await asyncio.gather(*map(self._metrics, self.scripts)), strict=True))
+
+    async def jobs(
+        self,
+        queue: str,
+        state: State | None = None,
+        search: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> JobPage:
+        """One page of a queue's jobs, newest first among the finished ones, next first among the waiting.
+
+        `search` looks in key, name, payload and error. Raises UnknownQueue, and ValueError for a bad cursor.
+        """
+        listing = Listing(self.queue(queue), self.settings[queue])
+        return await listing.page(state, search, cursor, limit)
+
+    async def job(self, queue: str, key: str) -> JobView:
+        """One job with its timeline; raises JobNotFound."""
+        scripts = self.queue(queue)
+        [found] = await scripts.inspect([scripts.keys.job_id(key)], timeline=True)
+        view = view_of(found, self.settings[queue])
+        if view is None:
+            raise JobNotFound(f"queue {queue} holds no job with the key {key!r}; it may have been trimmed")
+        return view
+
+    async def daemons(self) -> list[DaemonInfo]:
+        """The live daemons, by their start."""
+        names = await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)
+        if not names:
+            return []
+        documents = await self.store.command("MGET", *(keys.daemon_info(name.decode()) for name in names))
+        found = [DaemonInfo(**orjson.loads(document)) for document in documents if document]
+        return sorted(found, key=lambda daemon: daemon.started_at)
+
+    async def _metrics(self, name: str) -> QueueMetrics:
+        scripts = self.scripts[name]
+        raw, ids = await asyncio.gather(
+            scripts.counts(),
+            self.store.command("ZREVRANGE", scripts.keys.completed, 0, PERCENTILE_SAMPLE - 1),
+        )
+        documents = await self.store.command("MGET", *ids) if ids else []
+        return metrics_of(raw, self.settings[name], [data for data in map(_readable, documents) if data])
+
+
+def _readable(document: bytes | None) -> dict[str, Any] | None:
+    if document is None:
+        return None
+    try:
+        return decode(document)
+    except Unreadable:
+        return None

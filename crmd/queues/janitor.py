@@ -1,0 +1,107 @@
+"""Heals what plain SAQ clients leave behind: jobs that are in no structure of their queue."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from crmd.queues.codec import Unreadable, decode, encode
+from crmd.queues.control import Control
+from crmd.queues.outcomes import ended_document, entry
+from crmd.store.client import Store
+from crmd.store.replies import Inspected
+from crmd.store.scripts import QueueScripts, replace, sweep_step
+
+STEP = 200
+"""Keys looked at in one step, once a second: some 0.2 ms of the store."""
+GRACE_S = 60.0
+"""A client in the middle of an abort or an enqueue has so long to finish."""
+REMEMBERED = 10_000
+
+_STATUS_BY_PLACE = {"completed": "complete", "failed": "failed", "unknown": "failed", "cancelled": "aborted"}
+_FINAL = frozenset(_STATUS_BY_PLACE.values())
+
+
+class Janitor:
+    """Walks the keys of the store, a step a second, and ends what lies in no structure for a minute."""
+
+    def __init__(
+        self,
+        store: Store,
+        control: Control,
+        queues: Iterable[QueueScripts],
+        *,
+        grace: float = GRACE_S,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._control = control
+        self._queues = list(queues)
+        self._grace = grace
+        self._now = now
+        self._monotonic = monotonic
+        self._cursor = "0"
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    async def run_once(self) -> int:
+        """One step; returns how many jobs it ended."""
+        self._cursor, lost = await sweep_step(self._store, self._queues, self._cursor, STEP)
+        for job_id in lost:
+            self._seen.setdefault(job_id, self._monotonic())
+        while len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return await self._end_old()
+
+    async def _end_old(self) -> int:
+        ended = 0
+        while self._seen:
+            job_id, since = next(iter(self._seen.items()))
+            if self._monotonic() - since < self._grace:
+                break
+            del self._seen[job_id]
+            ended += await self._end(job_id)
+        return ended
+
+    async def _end(self, job_id: str) -> bool:
+        queue = self._queue_of(job_id)
+        if queue is None:
+            return False
+        if await self._control.finalise_abort(queue.keys.name, job_id):
+            return True
+        return await self._end_limbo(queue, job_id)
+
+    async def _end_limbo(self, queue: QueueScripts, job_id: str) -> bool:
+        """A job whose JSON and place disagree; one in no place goes to the cancelled, where it is seen."""
+        [found] = await queue.inspect([job_id])
+        if found.document is None or found.lease or found.due is not None:
+            return False
+        try:
+            data = decode(found.document)
+        except Unreadable as reason:
+            data = {"queue": queue.keys.name, "error": f"the stored job {reason}"}
+        if found.place:
+            return await self._correct(found, data)
+        if data.get("status") in _FINAL:
+            return False  # ended by a plain client, with a TTL of its own
+        now = self._now()
+        error = data.get("error") or "found in no queue: a client wrote over it"
+        ended = ended_document(data, "aborted", error, now)
+        note = entry(now, "cancelled", 0, 0, error)
+        return await queue.finalise_abort(job_id, found.document, ended, note)
+
+    async def _correct(self, found: Inspected, data: dict[str, Any]) -> bool:
+        """A finished job that a client wrote over: its JSON says again how it ended."""
+        status = _STATUS_BY_PLACE[found.place or ""]
+        if data.get("status") == status:
+            return False
+        data |= {"status": status, "completed": data.get("completed") or round(found.ended_ms or 0)}
+        return await replace(self._store, found.job_id, found.document or b"", encode(data), status)
+
+    def _queue_of(self, job_id: str) -> QueueScripts | None:
+        for queue in self._queues:
+            if job_id.startswith(queue.keys.job_prefix):
+                return queue
+        return None

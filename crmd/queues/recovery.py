@@ -1,0 +1,85 @@
+"""Gives back what dead daemons held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from crmd.queues.codec import Unreadable, decode
+from crmd.queues.engine import Engine
+from crmd.queues.lease import LEASE_S
+from crmd.queues.outcomes import ended_document, entry
+from crmd.store import keys
+from crmd.store.replies import Kind, Outcome
+from crmd.store.scripts import POISON_AFTER_DEATHS, QueueScripts
+
+_FATES = {
+    "unknown": (Kind.UNKNOWN, "failed", "outcome unknown: its daemon died after the effect had begun"),
+    "poison": (Kind.FAILED, "failed", f"poison: its daemon died {POISON_AFTER_DEATHS} times while it ran"),
+    "aborted": (Kind.ABORTED, "aborted", "cancelled"),
+}
+
+
+class Recovery:
+    """Finds jobs whose daemon is gone and queues them again, or settles what must not run again."""
+
+    def __init__(self, engine: Engine, queues: Iterable[QueueScripts]) -> None:
+        self._engine = engine
+        self._queues = list(queues)
+
+    def may_judge(self) -> bool:
+        """Whether expired leases may be believed: the store was here, unbroken, for one whole lease.
+
+        A store that was away kept everyone from renewing; that is no daemon's death.
+        """
+        store = self._engine.store
+        return store.connected and time.monotonic() - store.connected_since >= LEASE_S
+
+    async def run_once(self, *, judge: bool) -> int:
+        """Recovers our predecessor's jobs and, with `judge`, those of expired leases; returns how many."""
+        total = 0
+        for queue in self._queues:
+            total += await self._recover(queue, judge)
+        return total
+
+    async def forget(self, epochs: Iterable[str]) -> None:
+        """Takes daemons off the list once nothing is leased to them."""
+        gone = set(epochs)
+        for queue in self._queues:
+            owners = {token.rpartition(":")[0] for token in (await queue.leases()).values()}
+            gone -= owners
+        if gone:
+            await self._engine.store.command("ZREM", keys.DAEMONS, *gone)
+
+    async def _recover(self, queue: QueueScripts, judge: bool) -> int:
+        engine, cursor, total = self._engine, "0", 0
+        while True:
+            token = engine.next_token()
+            cursor, returned, fates = await queue.recover(
+                engine.epoch, engine.identity_prefix, token, judge=judge, cursor=cursor
+            )
+            if fates:
+                await queue.settle([self._outcome(queue, token, *fate) for fate in fates])
+            total += returned + len(fates)
+            if cursor == "0":
+                break
+        if total:
+            engine.events.emit("job.lost", queue=queue.keys.name, count=total)
+        return total
+
+    def _outcome(self, queue: QueueScripts, token: str, job_id: str, document: bytes, fate: str) -> Outcome:
+        kind, status, error = _FATES[fate]
+        now = self._engine.now()
+        try:
+            data = decode(document)
+        except Unreadable:
+            return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error))
+        if fate == "aborted":
+            error = data.get("error") or error
+        attempt = data.get("attempts") or 0
+        key = queue.keys.key_of(job_id)
+        self._engine.events.emit(
+            f"job.{fate}", queue=queue.keys.name, key=key, job=data.get("function"), error=error
+        )
+        ended = ended_document(data, status, error, now)
+        return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error))

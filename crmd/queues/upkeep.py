@@ -1,0 +1,127 @@
+"""The daemon's second hand: one round trip a second looks after all queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from crmd.errors import StoreError, StoreUnavailable
+from crmd.queues.engine import Engine
+from crmd.queues.janitor import Janitor
+from crmd.queues.lease import LEASE_S, LeaseKeeper
+from crmd.queues.recovery import Recovery
+from crmd.queues.views import DaemonInfo
+from crmd.queues.worker import CrmWorker
+from crmd.store import keys
+from crmd.store.replies import Tick
+from crmd.store.scripts import echo, renew, tick
+from crmd.telemetry.throttle import Throttle
+
+EVERY_S = 1.0
+INFO_EVERY_TICKS = 5
+INFO_TTL_S = 20
+RECONCILE_EVERY_TICKS = 60
+JUDGE_EVERY_TICKS = 30
+"""Between full looks for leases whose daemon is not even listed."""
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Due jobs, trimming, recovery, aborts and the daemon's own entry, once a second."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        workers: Mapping[str, CrmWorker],
+        keeper: LeaseKeeper,
+        recovery: Recovery,
+        janitor: Janitor,
+        describe: Callable[[], DaemonInfo],
+    ) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._keeper = keeper
+        self._recovery = recovery
+        self._janitor = janitor
+        self._describe = describe
+        self._task: asyncio.Task[None] | None = None
+        self._ticks = 0
+        self._errors = Throttle(30.0)
+
+    def start(self) -> None:
+        """Begins to tick."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="upkeep")
+
+    async def stop(self) -> None:
+        """Stops ticking. Fine twice, or before start."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def leave(self) -> None:
+        """Takes the daemon off the list: its leases are all given back."""
+        epoch = self._engine.epoch
+        await self._engine.store.command("ZREM", keys.DAEMONS, epoch)
+        await self._engine.store.command("DEL", keys.daemon_info(epoch))
+
+    async def run_once(self) -> Tick:
+        """One tick."""
+        engine, workers = self._engine, list(self._workers.values())
+        calls: list[Any] = [tick(engine.store, [worker.scripts for worker in workers])]
+        calls += [worker.check_running() for worker in workers if worker.active]
+        finished = [pair for worker in workers for pair in worker.recently_finished()]
+        if finished:
+            calls.append(echo(engine.store, finished[-2000:]))
+        if self._ticks % INFO_EVERY_TICKS == 0:
+            calls += [self.announce(), engine.store.probe()]
+        seen, *_ = await asyncio.gather(*calls)
+        for worker, due_ms, untrimmed in zip(workers, seen.due_ms, seen.untrimmed, strict=True):
+            if due_ms >= 0:
+                worker.look_in(due_ms / 1000)
+            if untrimmed:
+                await worker.scripts.trim()
+        await self._judge(seen.expired)
+        await self._janitor.run_once()
+        if self._ticks % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
+            for worker in workers:
+                worker.reconcile_soon()
+        self._ticks += 1
+        return seen
+
+    async def announce(self) -> None:
+        """Writes the daemon's entry, and its place in the list."""
+        engine = self._engine
+        document = orjson.dumps(asdict(self._describe()))
+        await renew(engine.store, engine.epoch, round(LEASE_S * 1000))
+        await engine.store.command("SET", keys.daemon_info(engine.epoch), document, "EX", INFO_TTL_S)
+
+    async def _judge(self, expired: list[str]) -> None:
+        if not self._recovery.may_judge():
+            return
+        others = [epoch for epoch in expired if epoch != self._engine.epoch]
+        if others or self._ticks % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
+            await self._recovery.run_once(judge=True)
+            await self._recovery.forget(others)
+
+    async def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._keeper.loop_is_alive()
+            try:
+                if self._engine.store.connected:
+                    await self.run_once()
+            except StoreUnavailable:
+                pass  # said by the store itself
+            except StoreError as error:
+                if self._errors.allow(str(error)) is not None:
+                    _log.error("upkeep: %s", error)
+            await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))

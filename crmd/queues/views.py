@@ -1,0 +1,220 @@
+"""What the outside sees of queues and jobs: plain values, the same for HTTP, the command line and Python."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """The states of a job."""
+
+    WAITING = "waiting"
+    DELAYED = "delayed"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job is over."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.UNKNOWN})
+
+
+def instant(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds, from epoch seconds; None and 0 are None."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing that happened to a job."""
+
+    at: float
+    """Epoch seconds by the store's clock."""
+    event: str
+    """failed, retried, snoozed, given_back, lost, cancelled, unknown, …"""
+    attempt: int
+    delivery: int
+    detail: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as HTTP and `--json` show it."""
+        return {**asdict(self), "at": instant(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job. Instants are epoch seconds here and RFC 3339 in `to_json()`."""
+
+    queue: str
+    job: str
+    key: str
+    state: State
+    payload: Any
+    result: Any
+    error: str | None
+    progress: float
+    attempt: int
+    attempts: int
+    delivery: int
+    priority: int
+    enqueued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    run_at: float | None
+    timeline: list[TimelineEntry] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as HTTP and `--json` show it."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("enqueued_at", "started_at", "finished_at", "run_at"):
+            data[name] = instant(data[name])
+        data["timeline"] = [entry.to_json() for entry in self.timeline]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of jobs; `cursor` is None on the last."""
+
+    jobs: list[JobView]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to add."""
+
+    job: str
+    payload: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    """Unique key; None makes one."""
+    delay: float | None = None
+    """Seconds from now."""
+    at: float | None = None
+    """Epoch seconds."""
+    priority: int = 0
+    """1 (first) to 10; 0 is the normal lane."""
+    unique_for: float | None = None
+    """Seconds the key stays taken from now on, whatever becomes of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a job to add."""
+
+    key: str
+    created: bool
+    """False where the key was taken: the existing job stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a queue is paused."""
+
+    reason: str | None
+    by: str | None
+    at: float
+    until: float | None
+    """Epoch seconds when it resumes by itself; None for never."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The pause as HTTP and `--json` show it."""
+        return {"reason": self.reason, "by": self.by, "at": instant(self.at), "until": instant(self.until)}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many jobs of one queue are in each state, and what holds it."""
+
+    name: str
+    waiting: int
+    active: int
+    delayed: int
+    completed: int
+    """Those kept; the totals of all time are in `QueueTotals`."""
+    failed: int
+    cancelled: int
+    unknown: int
+    """Also counted in `failed`."""
+    pause: Pause | None
+    rate_limit: str | None
+    """The limit in force, such as `20/min`."""
+    rate_left: int | None
+    """Starts it allows right now."""
+    rate_override_until: float | None
+    oldest_waiting_seconds: float | None
+    last_start_at: float | None
+    blocked_until: float | None
+    """Epoch seconds until which an outside limit holds the queue."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the queue is paused."""
+        return self.pause is not None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTotals:
+    """All-time counters of one queue; they survive restarts."""
+
+    name: str
+    completed: int = 0
+    failed: int = 0
+    """Unknown ones included."""
+    unknown: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    lost: int = 0
+    """Deliveries lost with their daemon."""
+    started: int = 0
+
+    @property
+    def success_rate(self) -> float | None:
+        """Completed share of completed and failed, 0 to 1; None without data."""
+        ended = self.completed + self.failed
+        return self.completed / ended if ended else None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """How one queue does."""
+
+    counts: QueueCounts
+    totals: QueueTotals
+    throughput_per_minute: float
+    """Finished jobs a minute over the last five minutes."""
+    wait_ms: dict[str, float | None]
+    """p50, p95, p99 from enqueue (or due time) to start, over the kept completed jobs."""
+    run_ms: dict[str, float | None]
+    """p50, p95, p99 from start to end, over the kept completed jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """One live daemon."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: float
+    queues: list[str]
+    active: int
+    state: str
+    """running or draining."""
+    seen_at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The daemon as HTTP and `--json` show it."""
+        return {**asdict(self), "started_at": instant(self.started_at), "seen_at": instant(self.seen_at)}

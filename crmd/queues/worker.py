@@ -1,0 +1,495 @@
+"""The worker of one queue: claims, runs, settles, and waits for what comes next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+import orjson
+import saq
+
+from crmd.errors import StoreError, StoreUnavailable
+from crmd.queues import executor
+from crmd.queues.codec import Unreadable, decode, encode
+from crmd.queues.ending import Ending, cancelled
+from crmd.queues.engine import Engine
+from crmd.queues.outcomes import outcome_of, quarantine_entry
+from crmd.queues.peek import Peek
+from crmd.queues.queue import CrmQueue
+from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
+from crmd.store.replies import Claimed, Kind, Outcome
+from crmd.store.scripts import MAX_JOBS_PER_CALL
+
+ACTIVE_AFTER_S = 0.05
+"""A job that ends sooner never shows as active: that saves it a write."""
+WATCH_EVERY_S = 0.025
+ERROR_PAUSE_S = 1.0
+"""After the store refused something, such as a key of the wrong type, the queue tries again so often."""
+RESEND_WINDOW_S = 2.0
+"""Outcomes are kept so long after their acknowledgement: a store that restarts may have lost its last second."""
+RESEND_MAX = 10_000
+FOREVER = float("inf")
+
+
+class CrmWorker(saq.Worker):  # type: ignore[type-arg]
+    """A SAQ worker that takes, finishes, retries and stops jobs in crmd's way. One for each queue.
+
+    Its pump makes one trip to the store at a time: all outcomes of the moment in one settle, all free slots in
+    one claim. `start`, `drain` and `stop` are its life; `process` is one turn.
+    """
+
+    SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
+
+    def __init__(self, queue: CrmQueue, engine: Engine) -> None:
+        super().__init__(queue, functions=(), id=engine.epoch, concurrency=queue.settings.concurrency)
+        self.engine = engine
+        self.settings = queue.settings
+        self.scripts = queue.scripts
+        self.degraded: str | None = None
+        """Why the queue does not work now, if so."""
+        self._runs: dict[str, Run] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._sent: deque[tuple[float, Outcome]] = deque(maxlen=RESEND_MAX)
+        self._finished: deque[tuple[str, str]] = deque(maxlen=RESEND_MAX)
+        self._accepting = False
+        self._wake = asyncio.Event()
+        self._next_look = 0.0
+        self._connection = 0.0
+        self._run_id = ""
+        self._pump: asyncio.Task[None] | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._chores: set[asyncio.Task[None]] = set()
+        self._peek = Peek(engine.store, self.scripts.keys.queued, self.look)
+        engine.gate.add(self)
+
+    # Life
+
+    async def start(self) -> None:
+        """Begins to take jobs; returns at once."""
+        if self._pump is None:
+            self._accepting = True
+            self._peek.start()
+            self._pump = asyncio.create_task(self._run_pump(), name=f"queue {self.settings.name}")
+
+    def stop_taking(self) -> None:
+        """Takes no new job from now on."""
+        self._accepting = False
+        self._peek.stop()
+        self._wake.set()
+
+    async def drain(self, timeout: float) -> bool:
+        """Lets the running jobs end for up to `timeout` seconds; True when all did."""
+        self.stop_taking()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._runs:
+                    await self._until_fewer()
+        return not self._runs
+
+    def give_back(self) -> None:
+        """Cancels what still runs; it goes back to the queue, attempt and delivery uncounted."""
+        self.stop_taking()
+        now = self.engine.monotonic()
+        for run in list(self._runs.values()):
+            run.cancel(CancelReason.DRAIN, now)
+
+    def abandon_all(self) -> None:
+        """Writes the outcomes of handlers that did not end when cancelled."""
+        for run in list(self._runs.values()):
+            run.cancel(CancelReason.DRAIN, self.engine.monotonic())
+            self._abandon(run)
+
+    async def stop(self) -> None:
+        """Ends the pump once everything is written, or at once where the store is away. Fine twice."""
+        self.stop_taking()
+        if self._pump and not self.engine.store.connected:
+            self._pump.cancel()
+        if self._pump:
+            await asyncio.wait([self._pump])
+            self._pump = None
+        if self._watching:
+            self._watching.cancel()
+            self._watching = None
+        for chore in list(self._chores):
+            chore.cancel()
+        await self._peek.closed()
+
+    def cut(self) -> None:
+        """Ends the pump now; what is not written stays in `unsettled`."""
+        if self._pump:
+            self._pump.cancel()
+
+    def unsettled(self) -> list[Outcome]:
+        """Outcomes that are not written yet."""
+        return list(self._outcomes.values())
+
+    # What others tell it
+
+    @property
+    def active(self) -> int:
+        """Jobs that run now."""
+        return len(self._runs)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes jobs."""
+        return self._accepting
+
+    def look(self) -> None:
+        """Claim again now."""
+        self._next_look = 0.0
+        self._wake.set()
+
+    def look_in(self, seconds: float) -> None:
+        """Claim again at the latest in so many seconds."""
+        at = self.engine.monotonic() + seconds
+        if at < self._next_look:
+            self._next_look = at
+            self._wake.set()
+
+    def runs(self, job_id: str) -> bool:
+        """Whether the job runs here."""
+        return job_id in self._runs
+
+    def cancel(self, job_id: str, detail: str = "cancelled") -> bool:
+        """Cancels a job that runs here; False when it does not."""
+        run = self._runs.get(job_id)
+        if run:
+            run.cancel(CancelReason.ABORT, self.engine.monotonic(), detail)
+        return run is not None
+
+    def recently_finished(self) -> list[tuple[str, str]]:
+        """Takes the (id, status) of jobs that ended since the last call."""
+        finished = list(self._finished)
+        self._finished.clear()
+        return finished
+
+    async def check_running(self) -> None:
+        """Cancels what was aborted, or taken from us, while it runs."""
+        runs = [run for run in self._runs.values() if run.cancel_reason is None]
+        for start in range(0, len(runs), MAX_JOBS_PER_CALL):
+            batch = runs[start : start + MAX_JOBS_PER_CALL]
+            verdicts = await self.scripts.running((run.job_id, run.token) for run in batch)
+            self._apply_verdicts(batch, verdicts)
+
+    # One turn of the pump
+
+    async def process(self) -> bool:
+        """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
+        await self._reconcile_after_reconnect()
+        outcomes = list(self._outcomes.values())[:MAX_JOBS_PER_CALL]
+        slots = self._free_slots() if self._may_claim() else 0
+        if outcomes and slots:
+            await asyncio.gather(self._settle(outcomes), self._claim(slots))
+        elif outcomes:
+            await self._settle(outcomes)
+        elif slots:
+            await self._claim(slots)
+        return bool(outcomes or slots)
+
+    async def run_alone(self) -> bool:
+        """Claims one suspect and runs it to its end; False when none could start."""
+        token = self.engine.next_token()
+        claimed = await self.scripts.claim(token, 1, alone=True)
+        runs = [run for run in (self._begin(token, *job) for job in claimed.jobs) if run]
+        while any(run.job_id in self._runs for run in runs):
+            await self._until_fewer()
+        return bool(claimed.jobs)
+
+    async def _run_pump(self) -> None:
+        while self._accepting or self._runs or self._outcomes:
+            try:
+                self._wake.clear()
+                if not await self.process():
+                    await self._rest()
+                self.degraded = None
+            except StoreUnavailable as error:
+                self.degraded = str(error)
+                await self._wait_for_store()
+            except StoreError as error:
+                self._report(str(error))
+                await self._sleep(ERROR_PAUSE_S)
+                self._next_look = 0.0
+
+    async def _settle(self, outcomes: list[Outcome]) -> None:
+        stale, taken = await self.scripts.settle(outcomes)
+        now = self.engine.monotonic()
+        for outcome in outcomes:
+            if self._outcomes.get(outcome.job_id) is outcome:
+                del self._outcomes[outcome.job_id]
+            self._sent.append((now, outcome))
+            if outcome.kind.final:
+                self._finished.append((outcome.job_id, outcome.kind.status))
+            elif outcome.number >= 0:
+                self.look_in(outcome.number / 1000)
+        for job_id in taken:
+            self._end_taken(next(outcome for outcome in outcomes if outcome.job_id == job_id))
+        for job_id in stale:
+            self.engine.events.emit("job.stale", queue=self.settings.name, key=self.scripts.keys.key_of(job_id))
+        while self._sent and now - self._sent[0][0] > RESEND_WINDOW_S:
+            self._sent.popleft()
+
+    async def _claim(self, slots: int) -> None:
+        token = self.engine.next_token()
+        self._next_look = FOREVER  # a wake-up during the trip sets it to 0 again
+        try:
+            claimed = await self.scripts.claim(token, slots)
+        except BaseException:
+            self._next_look = 0.0
+            raise
+        for job in claimed.jobs:
+            self._begin(token, *job)
+        self._plan(claimed)
+        if claimed.ghosts:
+            self._chore(self._finalise(claimed.ghosts))
+        if claimed.suspects and self._accepting:
+            self.engine.gate.request(self)
+
+    def _plan(self, claimed: Claimed) -> None:
+        waits = [ms / 1000 for ms in (claimed.wait_ms, claimed.due_ms) if ms >= 0]
+        if claimed.reason == "ok":
+            waits.append(0.0)
+        if waits:
+            self.look_in(min(waits))
+        self._peek.want(claimed.reason == "empty")
+
+    def _begin(self, token: str, job_id: str, document: bytes, deaths: int) -> Run | None:
+        engine = self.engine
+        try:
+            data = decode(document)
+            name, kwargs = data.get("function"), data.get("kwargs")
+            if not isinstance(name, str) or not isinstance(kwargs, dict | None):
+                raise Unreadable("has no function name, or arguments that are no object")
+        except Unreadable as error:
+            self._chore(self._quarantine(token, job_id, document, str(error)))
+            return None
+        counted = attempts_so_far(data)
+        run = Run(
+            job_id=job_id,
+            key=self.scripts.keys.key_of(job_id),
+            token=token,
+            data=data,
+            name=name,
+            attempt=counted + 1,
+            attempts=attempts_allowed(data, self.settings),
+            deaths=deaths,
+            timeout=timeout_of(data, self.settings),
+            started_ms=int(engine.now() * 1000),
+            started_at=engine.monotonic(),
+        )
+        self._runs[job_id] = run
+        run.task = asyncio.create_task(self._execute(run))
+        self._watch_soon()
+        return run
+
+    async def _execute(self, run: Run) -> None:
+        ending = await executor.execute(self, run)
+        if run.ended:
+            self.engine.leaked -= 1
+            return
+        if ending.pause is not None or ending.slow_down is not None:
+            await self._act_on_queue(run, ending)
+        if not run.ended:
+            self._conclude(run, ending)
+
+    async def _act_on_queue(self, run: Run, ending: Ending) -> None:
+        try:
+            if ending.pause is not None:
+                await self.engine.control.pause(self.settings.name, reason=ending.pause, by="crmd")
+            if ending.slow_down is not None:
+                after, scope = ending.slow_down
+                limit_keys = self.scripts.limit_keys(run.data.get("kwargs")) if scope == "key" else ()
+                await self.scripts.slow_down(after, limit_keys)
+        except (StoreError, asyncio.CancelledError) as error:
+            self._report(f"could not slow down or pause: {error}")
+
+    def _conclude(self, run: Run, ending: Ending) -> None:
+        run.ended = True
+        self._runs.pop(run.job_id, None)
+        if run.cancel_reason is not CancelReason.LOST:
+            self._outcomes[run.job_id] = outcome_of(run, ending, self.engine.now())
+            self.engine.events.emit(
+                f"job.{ending.event}",
+                queue=self.settings.name,
+                job=run.name,
+                key=run.key,
+                attempt=run.attempt,
+                seconds=self.engine.monotonic() - run.started_at,
+                error=ending.error,
+            )
+        self._wake.set()
+
+    # Running jobs
+
+    def _watch_soon(self) -> None:
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().call_later(WATCH_EVERY_S, self._watch)
+
+    def _watch(self) -> None:
+        """Marks what has run for a while, times out, and frees the slots of what ignores being cancelled."""
+        self._watching = None
+        now, unmarked = self.engine.monotonic(), []
+        for run in list(self._runs.values()):
+            if not run.marked and now - run.started_at >= ACTIVE_AFTER_S:
+                unmarked.append(run)
+            deadline = run.deadline
+            if deadline is not None and now >= deadline:
+                run.cancel(CancelReason.TIMEOUT, now)
+            if run.cancel_reason is not None and now >= run.abandon_at:
+                self._abandon(run)
+        if unmarked:
+            self._chore(self.mark(unmarked))
+        if self._runs:
+            self._watch_soon()
+
+    async def mark(self, runs: Iterable[Run]) -> None:
+        """Writes the state of running jobs to the store."""
+        batch = [run for run in runs if not run.ended][:MAX_JOBS_PER_CALL]
+        if not batch:
+            return
+        documents = []
+        for run in batch:
+            run.data |= {
+                "status": "active",
+                "attempts": run.attempt,
+                "started": run.started_ms,
+                "touched": int(self.engine.now() * 1000),
+                "worker_id": self.engine.epoch,
+            }
+            documents.append((run.job_id, run.token, encode(run.data), not run.marked))
+            run.marked = True
+        try:
+            verdicts = await self.scripts.mark(documents)
+        except StoreError:
+            return  # the outcome will say more than the mark would have
+        self._apply_verdicts(batch, verdicts)
+
+    def _apply_verdicts(self, runs: list[Run], verdicts: list[int]) -> None:
+        now = self.engine.monotonic()
+        for run, verdict in zip(runs, verdicts, strict=True):
+            if run.ended or verdict == 1:
+                continue
+            if verdict == 0:
+                run.cancel(CancelReason.LOST, now)
+            else:
+                run.cancel(CancelReason.ABORT, now)
+
+    def _abandon(self, run: Run) -> None:
+        if not run.ended:
+            self.engine.leaked += 1
+            self.engine.events.emit("job.slot_leaked", queue=self.settings.name, key=run.key, job=run.name)
+            self._conclude(run, cancelled(run, self.settings))
+
+    def _end_taken(self, outcome: Outcome) -> None:
+        """An abort took the job while it was being put back: it ends as cancelled."""
+        document = outcome.document
+        if document:
+            document = encode({**decode(document), "status": "aborted", "error": "cancelled"})
+        self._outcomes[outcome.job_id] = Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document)
+        self._wake.set()
+
+    # The store comes and goes
+
+    async def _reconcile_after_reconnect(self) -> None:
+        store = self.engine.store
+        if not store.connected or self._connection == store.connected_since:
+            return
+        if self._run_id and self._run_id != store.run_id:
+            self._resend()
+        await self.reconcile()
+        self._connection, self._run_id = store.connected_since, store.run_id
+
+    def _resend(self) -> None:
+        for at, outcome in self._sent:
+            live = outcome.job_id in self._runs or outcome.job_id in self._outcomes
+            if self.engine.monotonic() - at <= RESEND_WINDOW_S + 60 and not live:
+                self._outcomes[outcome.job_id] = outcome
+        self._sent.clear()
+
+    def reconcile_soon(self) -> None:
+        """Reconcile before the next trip."""
+        self._connection = 0.0
+        self._wake.set()
+
+    async def reconcile(self) -> None:
+        """Gives back what is leased to us and not held; stops what is held and no longer leased to us."""
+        leases = await self.scripts.leases()
+        ours = f"{self.engine.epoch}:"
+        strays = [
+            Outcome(job_id, token, Kind.RETURN)
+            for job_id, token in leases.items()
+            if token.startswith(ours) and job_id not in self._runs and job_id not in self._outcomes
+        ]
+        for start in range(0, len(strays), MAX_JOBS_PER_CALL):
+            await self.scripts.settle(strays[start : start + MAX_JOBS_PER_CALL])
+        now = self.engine.monotonic()
+        for run in list(self._runs.values()):
+            if leases.get(run.job_id) != run.token:
+                run.cancel(CancelReason.LOST, now)
+
+    async def _wait_for_store(self) -> None:
+        self._peek.want(False)
+        while not self.engine.store.connected:
+            if not self._accepting and not self._runs:
+                await self._sleep(0.05)  # the supervisor cuts us when the time is up
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.engine.store.wait_connected()
+        self._next_look = 0.0
+
+    # Small parts
+
+    def _free_slots(self) -> int:
+        return max(0, self.settings.concurrency - len(self._runs))
+
+    def _may_claim(self) -> bool:
+        return self._accepting and not self.engine.gate.closed and self.engine.monotonic() >= self._next_look
+
+    async def _rest(self) -> None:
+        if self._wake.is_set():
+            return
+        timer: asyncio.TimerHandle | None = None
+        if self._accepting and self._free_slots() and self._next_look != FOREVER and not self.engine.gate.closed:
+            delay = max(0.0, self._next_look - self.engine.monotonic())
+            timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            if timer:
+                timer.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _until_fewer(self) -> None:
+        tasks = [run.task for run in self._runs.values() if run.task]
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(0)
+
+    async def _finalise(self, ghosts: list[str]) -> None:
+        with contextlib.suppress(StoreError):  # the janitor meets them again
+            for job_id in ghosts:
+                await self.engine.control.finalise_abort(self.settings.name, job_id)
+
+    async def _quarantine(self, token: str, job_id: str, document: bytes, reason: str) -> None:
+        entry = quarantine_entry(job_id, document, reason, self.engine.now())
+        with contextlib.suppress(StoreError):  # the lease stays, and is given back by reconciling
+            if await self.scripts.quarantine(job_id, token, orjson.dumps(entry)):
+                key = self.scripts.keys.key_of(job_id)
+                self.engine.events.emit("job.quarantined", queue=self.settings.name, key=key, reason=reason)
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    def _report(self, reason: str) -> None:
+        self.degraded = reason
+        self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)

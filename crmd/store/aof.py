@@ -1,0 +1,190 @@
+"""The append-only file of the embedded store after an unclean end: mend a torn tail, never touch damage.
+
+A power loss can leave the last command half written, or zeros after it: that tail was never whole and is cut off.
+Anything else that cannot be read is damage: it is copied aside and left as it is, for a person to decide.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from crmd.errors import StoreUnusable
+
+MANIFEST = Path("appendonlydir", "appendonly.aof.manifest")
+KEEP_FREE_BYTES = 64 * 1024 * 1024
+
+_NUMBER_MAX_CHARS = 22
+_MANIFEST_LINE = re.compile(r"file (?P<name>\S+) seq \d+ type (?P<type>[bhi])\b")
+_HALF_NUMBER = {marker: re.compile(rb"%b\d{0,20}\r?" % re.escape(marker)) for marker in (b"*", b"$")}
+_NEXT_COMMAND = re.compile(rb"\r\n\*\d+\r\n\$\d+\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a reading of one file found."""
+
+    good_bytes: int
+    """The commands up to here are whole."""
+    size_bytes: int
+    torn: bool
+    """What follows is the beginning of one command, or zeros."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong with the file."""
+        return self.good_bytes == self.size_bytes
+
+
+class _Torn(Exception):
+    """The file ends inside a command."""
+
+
+class _Damaged(Exception):
+    """The bytes are no command."""
+
+
+def mend(data: Path, keep_tail_in: Path, complaint: str) -> int:
+    """Cuts a torn tail off the newest append-only file and returns its length in bytes.
+
+    The tail is kept in the given file. Raises StoreUnusable, and changes nothing, where more than a tail is lost;
+    `complaint` is what the server said.
+    """
+    path = newest_file(data)
+    scan = scan_file(path) if path else None
+    if path is None or scan is None or scan.whole:
+        raise _damaged(data, f"the server says: {complaint}", None)
+    if not scan.torn:
+        found = f"{path.name} is good up to byte {scan.good_bytes} of {scan.size_bytes}"
+        raise _damaged(data, found, f'truncate -s {scan.good_bytes} "{path}"')
+    with path.open("r+b") as file:
+        file.seek(scan.good_bytes)
+        keep_tail_in.write_bytes(file.read())
+        file.truncate(scan.good_bytes)
+        os.fsync(file.fileno())
+    return scan.size_bytes - scan.good_bytes
+
+
+def newest_file(data: Path) -> Path | None:
+    """The file that the server appends to; None where the manifest names none that exists."""
+    try:
+        manifest = (data / MANIFEST).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    names = [match["name"] for match in _MANIFEST_LINE.finditer(manifest) if match["type"] == "i"]
+    path = data / MANIFEST.parent / names[-1].strip('"') if names else None
+    return path if path is not None and path.is_file() else None
+
+
+def scan_file(path: Path) -> Scan:
+    """Reads a file of commands to its end, or to the first that is not whole."""
+    size = path.stat().st_size
+    if size == 0:
+        return Scan(0, 0, False)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _scan(data, size)
+
+
+def keep_copy(data: Path) -> str:
+    """Copies the damaged data aside, once for each state of them, and says in words what it did."""
+    path = newest_file(data) or data / MANIFEST
+    try:
+        info = path.stat()
+        copy = data.with_name(f"{data.name}.damaged-{int(info.st_mtime)}-{info.st_size}")
+        if copy.exists():
+            return f"a copy is in {copy}"
+        size = sum(entry.stat().st_size for entry in data.rglob("*") if entry.is_file())
+        if shutil.disk_usage(data).free < size + KEEP_FREE_BYTES:
+            return "there is no room for a copy: make one elsewhere first"
+        draft = copy.with_name(f".{copy.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(data, draft)
+        draft.rename(copy)
+    except OSError as error:
+        return f"a copy could not be made ({error.strerror}): make one first"
+    return f"a copy is in {copy}"
+
+
+def _damaged(data: Path, found: str, cure: str | None) -> StoreUnusable:
+    after = f"; to go on without what follows, run: {cure}" if cure else "; put a backup in its place"
+    return StoreUnusable(
+        f"the store's data in {data} are damaged: {found}; nothing was changed and {keep_copy(data)}{after}"
+    )
+
+
+def _scan(data: mmap.mmap, size: int) -> Scan:
+    end = _end_of_content(data, size)
+    good = position = 0
+    in_transaction = False
+    try:
+        while position < end:
+            name, position = _read_command(data, position, end)
+            if name == b"MULTI":
+                in_transaction = True
+            elif name == b"EXEC":
+                in_transaction = False
+            if not in_transaction:
+                good = position
+    except _Torn:
+        return Scan(good, size, True)
+    except _Damaged:
+        return Scan(good, size, False)
+    return Scan(good, size, good < size)
+
+
+def _end_of_content(data: mmap.mmap, size: int) -> int:
+    # File systems may leave zeros where a write was under way; a whole command ends with a line feed.
+    step = 65536
+    while size > 0:
+        start = max(0, size - step)
+        content = data[start:size].rstrip(b"\0")
+        if content:
+            return start + len(content)
+        size = start
+    return 0
+
+
+def _read_command(data: mmap.mmap, position: int, end: int) -> tuple[bytes, int]:
+    if data[position : position + 1] == b"#":  # an annotation, one line
+        return b"", _line_end(data, position, end) + 2
+    count, position = _read_number(data, position, end, b"*")
+    name = b""
+    for index in range(count):
+        length, position = _read_number(data, position, end, b"$")
+        if index == 0:
+            name = data[position : min(position + length, position + 16)].upper()
+        position = _skip_argument(data, position, length, end)
+    return name, position
+
+
+def _read_number(data: mmap.mmap, position: int, end: int, marker: bytes) -> tuple[int, int]:
+    stop = data.find(b"\r\n", position, min(end, position + _NUMBER_MAX_CHARS + 2))
+    if stop == -1:
+        rest = data[position : min(end, position + _NUMBER_MAX_CHARS + 2)]
+        half = not rest or _HALF_NUMBER[marker].fullmatch(rest)
+        raise _Torn if half else _Damaged
+    text = data[position:stop]
+    if text[:1] != marker or not text[1:].isdigit():
+        raise _Damaged
+    return int(text[1:]), stop + 2
+
+
+def _skip_argument(data: mmap.mmap, position: int, length: int, end: int) -> int:
+    after = position + length + 2
+    if after > end:
+        # The end came too early. Where whole commands follow, it is the length that is wrong.
+        raise _Damaged if _NEXT_COMMAND.search(data, position, end) else _Torn
+    if data[after - 2 : after] != b"\r\n":
+        raise _Damaged
+    return after
+
+
+def _line_end(data: mmap.mmap, position: int, end: int) -> int:
+    stop = data.find(b"\r\n", position, end)
+    if stop == -1:
+        raise _Torn
+    return stop

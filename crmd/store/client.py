@@ -1,0 +1,313 @@
+"""The one owner of the connection to Redis or Valkey: connects, watches, reconnects, and says how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+
+from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from crmd.store.library import Script, load_scripts
+from crmd.store.link import Link
+from crmd.telemetry.events import Events
+
+CONNECT_TIMEOUT_S = 2.0
+REPLY_TIMEOUT_S = 4.0
+"""A store that says nothing for so long is away: a frozen one is noticed within five seconds."""
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 1.0
+"""Work has to resume within two seconds of the store's return."""
+POOL_SIZE = 6
+"""Connections for ordinary commands, beside the link."""
+MIN_REDIS = (7, 0)
+MIN_VALKEY = (7, 2)
+
+_CREDENTIALS = re.compile(r"(?<=://)[^@/]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTarget:
+    """Where the store is."""
+
+    url: str
+    """redis://, rediss:// or unix://, credentials inside."""
+
+    @property
+    def masked(self) -> str:
+        """The URL without its credentials, to show."""
+        return _CREDENTIALS.sub("***@", self.url.partition("?")[0])
+
+
+class Store:
+    """The connection state machine. Everything that touches the store goes through it.
+
+    `call` runs a script and joins the trip of the moment; `redis` is a plain client for ordinary commands.
+    """
+
+    def __init__(self, target: StoreTarget, events: Events | None = None) -> None:
+        self.target = target
+        self.events = events or Events()
+        self.redis = self._client()
+        self.scripts = load_scripts()
+        self.run_id = ""
+        self.server = ""
+        self.last_error: str | None = None
+        self.latency_ms: float | None = None
+        self.memory_ratio: float | None = None
+        self.connected_since = 0.0
+        """When this unbroken connection began, on `time.monotonic()`."""
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._fatal: StoreUnusable | None = None
+        self._settled = asyncio.Event()
+        self._served = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the store answers."""
+        return self._up.is_set()
+
+    async def start(self, wait: bool = True) -> None:
+        """Connects. With `wait`, waits for a store that is away; else raises StoreUnavailable at once.
+
+        Raises StoreUnusable for wrong credentials, a cluster, an old version or an eviction policy.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="store")
+        if wait:
+            await self._settled.wait()
+        else:
+            try:
+                await asyncio.wait_for(self._settled.wait(), CONNECT_TIMEOUT_S)
+            except TimeoutError:
+                raise StoreUnavailable(
+                    f"the store at {self.target.masked} does not answer: {self.last_error or 'no reply'}"
+                ) from None
+        if self._fatal:
+            raise self._fatal
+
+    async def stop(self) -> None:
+        """Closes every connection. Fine twice, or before start."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        await self._drop_link()
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+    async def wait_connected(self) -> None:
+        """Returns once the store answers."""
+        await self._up.wait()
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """Runs a script; its strings come as bytes. Raises StoreUnavailable, StoreFull or StoreError."""
+        script = self.scripts[name]
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return await self.command(*command)
+        except NoScriptError:
+            await self._load([script])
+            return await self.command(*command)
+
+    async def command(self, *command: str | bytes | int | float) -> Any:
+        """Runs one command on the link."""
+        if self._link is None:
+            raise self._away()
+        try:
+            return await self._link.submit(command)
+        except NoScriptError:
+            raise
+        except (RedisError, OSError) as error:
+            raise self.translate(error) from error
+
+    def dedicated_connection(self) -> AbstractConnection:
+        """A connection of the caller's own, for commands that block; it has no read timeout."""
+        connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
+        connection.socket_timeout = None
+        return connection
+
+    def translate(self, error: BaseException) -> StoreError:
+        """A redis error as one of ours."""
+        text = str(error)
+        if (
+            isinstance(error, OutOfMemoryError)
+            or text.startswith(("OOM", "MISCONF", "-OOM"))
+            or "OOM command" in text
+        ):
+            return StoreFull(f"the store at {self.target.masked} takes no more: {text}")
+        if isinstance(error, ResponseError) and not text.startswith(("LOADING", "READONLY", "MASTERDOWN")):
+            return StoreError(f"the store at {self.target.masked} refused: {text}")
+        return StoreUnavailable(f"the store at {self.target.masked} is away: {text or type(error).__name__}")
+
+    async def guard(self, call: Awaitable[Any]) -> Any:
+        """Awaits a call of the plain client; its errors become ours."""
+        try:
+            return await call
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self.translate(error) from error
+
+    async def probe(self) -> None:
+        """Measures the latency and reads the memory figures; never raises."""
+        began = time.monotonic()
+        try:
+            info = _parse_info(await self.command("INFO", "memory"))
+        except StoreError:
+            self.latency_ms = None
+            return
+        self.latency_ms = round((time.monotonic() - began) * 1000, 3)
+        limit = int(info.get("maxmemory", 0))
+        self.memory_ratio = int(info["used_memory"]) / limit if limit else None
+
+    def _client(self) -> Redis:
+        pool = BlockingConnectionPool.from_url(
+            self.target.url,
+            max_connections=POOL_SIZE,
+            timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            # A command that may have run is never sent again by the library: we decide.
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            client_name="crmd",
+        )
+        return Redis(connection_pool=pool)
+
+    def _away(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the store at {self.target.masked} is away: {self.last_error or 'not connected'}")
+
+    async def _run(self) -> None:
+        delay = BACKOFF_FIRST_S
+        while True:
+            try:
+                link = await self._connect()
+            except StoreUnusable as error:
+                self.last_error = str(error)
+                if not self._settled.is_set():
+                    self._fatal = error
+                    self._settled.set()
+                    return
+            except (RedisError, OSError, TimeoutError, StoreError) as error:
+                self.last_error = str(error) or type(error).__name__
+            else:
+                delay = BACKOFF_FIRST_S
+                await self._serve(link)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, BACKOFF_MAX_S)
+
+    async def _serve(self, link: Link) -> None:
+        self._link, self.last_error = link, None
+        self.connected_since = time.monotonic()
+        self._up.set()
+        self._settled.set()
+        self.events.emit(
+            "store.back" if self._served else "store.connected", server=self.server, url=self.target.masked
+        )
+        self._served = True
+        error = await asyncio.shield(link.broken)
+        self._up.clear()
+        self.latency_ms = None
+        self.last_error = str(error) or type(error).__name__
+        await self._drop_link()
+        await self.redis.connection_pool.disconnect()
+        self.events.emit("store.lost", url=self.target.masked, reason=self.last_error)
+
+    async def _connect(self) -> Link:
+        connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S + REPLY_TIMEOUT_S):
+                await connection.connect()
+                info = await self._info(connection)
+        except (AuthenticationError, AuthorizationError) as error:
+            await connection.disconnect(nowait=True)
+            raise StoreUnusable(f"the store at {self.target.masked} refuses our credentials: {error}") from error
+        except ResponseError as error:
+            await connection.disconnect(nowait=True)
+            if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in str(error):
+                raise StoreUnusable(
+                    f"the store at {self.target.masked} refuses our credentials: {error}"
+                ) from error
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._check(info)
+        link = Link(connection)
+        link.start()
+        try:
+            await self._load(list(self.scripts.values()), link)
+        except BaseException:
+            await link.stop()
+            raise
+        return link
+
+    async def _info(self, connection: AbstractConnection) -> dict[str, str]:
+        info: dict[str, str] = {}
+        for section in ("server", "memory", "replication", "persistence", "cluster"):
+            await connection.send_command("INFO", section)
+            info |= _parse_info(await connection.read_response(disable_decoding=True))
+        return info
+
+    def _check(self, info: dict[str, str]) -> None:
+        valkey = info.get("valkey_version")
+        version = _version(valkey or info.get("redis_version", "0"))
+        kind, minimum = ("Valkey", MIN_VALKEY) if valkey else ("Redis", MIN_REDIS)
+        where = f"the store at {self.target.masked}"
+        if version < minimum:
+            needed = ".".join(map(str, minimum))
+            raise StoreUnusable(
+                f"{where} is {kind} {valkey or info.get('redis_version')}; {needed} or newer is needed"
+            )
+        if info.get("cluster_enabled") == "1":
+            raise StoreUnusable(f"{where} is a cluster, which crmd does not support; give it a single server")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise StoreUnusable(f'{where} evicts keys ("{policy}"); set maxmemory-policy to noeviction')
+        if info.get("loading") == "1":
+            raise StoreUnavailable(f"{where} is loading its data")
+        if info.get("role") == "slave":
+            raise StoreUnavailable(f"{where} is a read-only replica")
+        self.run_id = info.get("run_id", "")
+        self.server = f"{kind} {valkey or info.get('redis_version')}"
+
+    async def _load(self, scripts: list[Script], link: Link | None = None) -> None:
+        link = link or self._link
+        if link is None:
+            raise self._away()
+        try:
+            await asyncio.gather(*(link.submit(("SCRIPT", "LOAD", script.text)) for script in scripts))
+        except (RedisError, OSError) as error:
+            raise self.translate(error) from error
+
+    async def _drop_link(self) -> None:
+        if self._link:
+            link, self._link = self._link, None
+            await link.stop()
+        self._up.clear()
+
+
+def _parse_info(reply: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines() if ":" in line)
+    return {name: value for name, _, value in pairs}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

@@ -1,0 +1,220 @@
+#!lua flags=allow-oom
+-- Promotes what is due, then leases as many waiting jobs as may start now.
+-- KEYS  queued, incomplete, leases, priority, priorities, counters, starts, buckets, override, blocked,
+--       paused, parked, crashes, suspects, completed, failed, cancelled, unknown
+-- ARGV  lease token, slots (0: promote only), alone (1: one suspect and nothing else), rate count (0: no limit),
+--       rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix
+-- Returns {reason, wait (ms until a start may be possible; -1: none known), due (ms until the next delayed job;
+--       -1: none), suspects waiting, jobs {id, JSON, crashes, …}, ghosts {id, …} taken out of incomplete by an abort}
+--       reason: ok (all slots filled), empty, paused, limited, blocked
+--@include _time
+--@include _lane
+--@include _claim_rate
+--@include _claim_limits
+local queued, incomplete, leases, priority, priorities, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local starts, buckets, parked, suspects = KEYS[7], KEYS[8], KEYS[12], KEYS[14]
+local token, slots, alone = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local rate_count, rate_period = tonumber(ARGV[4]), tonumber(ARGV[5])
+local limits = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
+local limit_prefix, parked_prefix = ARGV[7], ARGV[8]
+local PROMOTE_BATCH, ROUNDS, NORMAL_SHARE = 200, 64, 10
+local now = now_ms()
+
+local function promote()
+  local due = redis.call('ZRANGEBYSCORE', incomplete, '(0', string.format('%.3f', now / 1000), 'LIMIT', 0, PROMOTE_BATCH)
+  if #due == 0 then return end
+  local zeros = {}
+  for _, id in ipairs(due) do
+    zeros[#zeros + 1] = '0'
+    zeros[#zeros + 1] = id
+  end
+  redis.call('ZADD', incomplete, unpack(zeros))
+  if redis.call('EXISTS', priorities) == 0 then
+    redis.call('RPUSH', queued, unpack(due))
+  else
+    for _, id in ipairs(due) do to_lane(id, queued, priority, priorities, counters, false) end
+  end
+end
+
+local function next_due()
+  local first = redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if #first == 0 then return -1 end
+  return math.max(0, math.ceil(tonumber(first[2]) * 1000 - now))
+end
+
+local jobs, ghosts, started = {}, {}, 0
+local crashed = redis.call('EXISTS', KEYS[13]) == 1
+
+local function answer(reason, wait)
+  return { reason, wait, next_due(), redis.call('LLEN', suspects), jobs, ghosts }
+end
+
+promote()
+if slots == 0 then return answer('empty', -1) end
+if redis.call('EXISTS', KEYS[11]) == 1 then return answer('paused', redis.call('PTTL', KEYS[11])) end
+local blocked_ms = redis.call('PTTL', KEYS[10])
+if blocked_ms > 0 then return answer('blocked', blocked_ms) end
+
+local override = redis.call('HMGET', KEYS[9], 'count', 'period_ms')
+if override[1] then rate_count, rate_period = tonumber(override[1]), tonumber(override[2]) end
+local allowed = slots
+if rate_count > 0 then
+  local free_at
+  allowed, free_at = rate_allowance(starts, buckets, rate_count, rate_period, now, slots)
+  if allowed == 0 then return answer('limited', math.max(1, free_at - now)) end
+end
+if alone then allowed = 1 end
+
+-- Where a candidate comes from, so that exactly those looked at are taken away.
+local function from_suspects()
+  return redis.call('LRANGE', suspects, 0, 0), function(n) redis.call('LTRIM', suspects, n, -1) end
+end
+
+local function from_lanes(want)
+  local first = redis.call('ZRANGE', priority, 0, want - 1)
+  local normal = redis.call('LRANGE', queued, 0, want - 1)
+  if #first == 0 then
+    return normal, function(n) redis.call('LTRIM', queued, n, -1) end
+  end
+  local merged, i, j, is_first = {}, 1, 1, {}
+  local turn = tonumber(redis.call('HGET', counters, 'turn') or 0)
+  while #merged < want and (first[i] or normal[j]) do
+    turn = turn + 1
+    if first[i] and not (turn % NORMAL_SHARE == 0 and normal[j]) then
+      merged[#merged + 1], is_first[#merged + 1], i = first[i], true, i + 1
+    else
+      merged[#merged + 1], is_first[#merged + 1], j = normal[j], false, j + 1
+    end
+  end
+  return merged, function(n)
+    local ids, normals = {}, 0
+    for m = 1, n do
+      if is_first[m] then ids[#ids + 1] = merged[m] else normals = normals + 1 end
+    end
+    redis.call('HSET', counters, 'turn', string.format('%.0f', turn % NORMAL_SHARE))
+    if #ids > 0 then redis.call('ZREM', priority, unpack(ids)) end
+    if normals > 0 then redis.call('LTRIM', queued, normals, -1) end
+  end
+end
+
+-- Sets a parked key's time anew, or forgets it when nothing is parked behind it.
+local function requeue_key(name, limit)
+  if redis.call('EXISTS', parked_prefix .. name) == 0 then
+    redis.call('ZREM', parked, name)
+  else
+    local at = limit and limit_free_at(limit_prefix .. name, limit, now) or now
+    redis.call('ZADD', parked, string.format('%.0f', at), name)
+  end
+end
+
+local function limit_of(name)
+  for _, limit in ipairs(limits or {}) do
+    if string.sub(name, 1, #limit.id + 1) == limit.id .. '=' then return limit end
+  end
+end
+
+-- Parks the job behind the first of its keys that is not free; nil when all are free.
+local function park(id, keys, own)
+  for _, key in ipairs(keys) do
+    local list = parked_prefix .. key.name
+    local behind = redis.call('EXISTS', list) == 1
+    if key.name ~= own and (behind or limit_free_at(limit_prefix .. key.name, key.limit, now) > now) then
+      redis.call('RPUSH', list, id)
+      requeue_key(key.name, key.limit)
+      return true
+    end
+  end
+  return false
+end
+
+-- Leases the jobs among `ids` that are whole and free; `own` is the limit key they were parked under.
+local function take(ids, own)
+  if #ids == 0 then return 0 end
+  local leased = redis.call('HMGET', leases, unpack(ids))
+  local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
+  local docs = redis.call('MGET', unpack(ids))
+  local granted, seen = {}, {}
+  for i, id in ipairs(ids) do
+    local score = tonumber(scores[i])
+    if leased[i] or seen[id] or (score and score * 1000 > now) then
+      seen[id] = true -- a second mention of a job that runs, or that was put off again
+    elseif not score then
+      ghosts[#ghosts + 1] = id
+    elseif not docs[i] then
+      redis.call('ZREM', incomplete, id)
+      redis.call('HINCRBY', counters, 'missing', 1)
+    else
+      seen[id] = true
+      local keys = limits and limit_keys(docs[i], limits) or nil
+      if not (keys and park(id, keys, own)) then
+        for _, key in ipairs(keys or {}) do limit_spend(limit_prefix .. key.name, key.limit, now) end
+        if score > 0 then redis.call('ZADD', incomplete, 0, id) end
+        granted[#granted + 1] = id
+        jobs[#jobs + 1] = id
+        jobs[#jobs + 1] = docs[i]
+        jobs[#jobs + 1] = crashed and redis.call('HGET', KEYS[13], id) or '0'
+      end
+    end
+  end
+  if #granted > 0 then
+    local lease = {}
+    for _, id in ipairs(granted) do
+      lease[#lease + 1] = id
+      lease[#lease + 1] = token
+    end
+    redis.call('HSET', leases, unpack(lease))
+    redis.call('ZREM', KEYS[15], unpack(granted))
+    redis.call('ZREM', KEYS[16], unpack(granted))
+    redis.call('ZREM', KEYS[17], unpack(granted))
+    redis.call('SREM', KEYS[18], unpack(granted))
+    started = started + #granted
+  end
+  return #granted
+end
+
+-- One job from the head of each key that has become free.
+local function unpark()
+  local names = redis.call('ZRANGEBYSCORE', parked, '-inf', string.format('%.0f', now), 'LIMIT', 0, allowed - started)
+  for _, name in ipairs(names) do
+    local list, limit = parked_prefix .. name, limit_of(name)
+    local id = redis.call('LINDEX', list, 0)
+    if id and not (limit and limit_free_at(limit_prefix .. name, limit, now) > now) then
+      take({ id }, name)
+      redis.call('LPOP', list)
+    end
+    requeue_key(name, limit)
+  end
+  return #names
+end
+
+local drained = false
+for _ = 1, ROUNDS do
+  if started >= allowed or drained then break end
+  local unparked = not alone and redis.call('EXISTS', parked) == 1 and unpark() or 0
+  local want = allowed - started
+  local looked = 0
+  if want > 0 and unparked == 0 then
+    local ids, remove
+    if alone then ids, remove = from_suspects() else ids, remove = from_lanes(want) end
+    take(ids, nil)
+    looked = #ids
+    if looked > 0 then remove(looked) end
+  end
+  drained = unparked == 0 and looked == 0
+end
+
+if started > 0 then
+  if rate_count > 0 then rate_spend(starts, buckets, rate_count, rate_period, now, started) end
+  redis.call('HINCRBY', counters, 'started', started)
+  redis.call('HSET', counters, 'last_start', string.format('%.0f', now))
+end
+
+local wait = -1
+local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
+if #first > 0 then wait = math.max(1, tonumber(first[2]) - now) end
+if started < allowed then return answer(drained and 'empty' or 'ok', drained and wait or 0) end
+if allowed < slots and not alone then
+  local _, again = rate_allowance(starts, buckets, rate_count, rate_period, now, 1)
+  return answer('limited', math.max(1, again - now))
+end
+return answer('ok', wait)

@@ -1,0 +1,33 @@
+#!lua
+-- How many jobs of one queue are in each state, and what holds it.
+-- KEYS  queued, incomplete, leases, priority, completed, failed, cancelled, unknown, paused, override, blocked,
+--       starts, buckets, counters, minutes, parked
+-- ARGV  rate count in the configuration (0: none), rate period (ms), parked prefix
+-- Returns {now (ms), waiting, delayed, active, completed, failed, cancelled, unknown, pause (flat hash),
+--          override (flat hash), blocked until (ms; 0: not), starts left (-1: no limit),
+--          JSON of those that have waited longest, counters (flat hash), minutes (flat hash)}
+--@include _time
+--@include _claim_rate
+local now = now_ms()
+local leased = redis.call('HLEN', KEYS[3])
+local waiting = math.max(0, redis.call('ZCOUNT', KEYS[2], 0, 0) - leased)
+local override = redis.call('HGETALL', KEYS[10])
+local chosen = redis.call('HMGET', KEYS[10], 'count', 'period_ms')
+local count, period = tonumber(chosen[1] or ARGV[1]), tonumber(chosen[2] or ARGV[2])
+local left = -1
+if count > 0 then left = rate_allowance(KEYS[12], KEYS[13], count, period, now, count) end
+
+local heads = { redis.call('LINDEX', KEYS[1], 0) or nil }
+heads[#heads + 1] = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
+for _, name in ipairs(redis.call('ZRANGE', KEYS[16], 0, 9)) do
+  heads[#heads + 1] = redis.call('LINDEX', ARGV[3] .. name, 0) or nil
+end
+local oldest = {}
+for _, id in ipairs(heads) do
+  oldest[#oldest + 1] = redis.call('ZSCORE', KEYS[2], id) and redis.call('GET', id) or nil
+end
+
+return { now, waiting, redis.call('ZCOUNT', KEYS[2], '(0', '+inf'), leased,
+  redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('ZCARD', KEYS[7]), redis.call('SCARD', KEYS[8]),
+  redis.call('HGETALL', KEYS[9]), override, math.max(0, redis.call('PTTL', KEYS[11])) > 0 and
+  tonumber(redis.call('GET', KEYS[11])) or 0, left, oldest, redis.call('HGETALL', KEYS[14]), redis.call('HGETALL', KEYS[15]) }

@@ -1,0 +1,124 @@
+"""What the scripts take and answer, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How settle ends or puts back a job."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    ABORTED = "aborted"
+    RETRY = "retry"
+    SNOOZE = "snooze"
+    RETURN = "return"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job is over."""
+        return self in (Kind.COMPLETE, Kind.FAILED, Kind.UNKNOWN, Kind.ABORTED)
+
+    @property
+    def status(self) -> str:
+        """SAQ's status of a job that ended so."""
+        if self.final:
+            return "failed" if self is Kind.UNKNOWN else self.value
+        return "queued"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What settle writes for one job."""
+
+    job_id: str
+    token: str
+    kind: Kind
+    document: bytes = b""
+    """The job's JSON; empty: as it is stored."""
+    number: int = 0
+    """TTL in seconds of a finished job (0: none, -1: delete at once), delay in ms of a job put back."""
+    entry: bytes = b""
+    """Timeline entry, if any."""
+    marked: bool = False
+    """Whether it was shown as active."""
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a claim brought."""
+
+    reason: str
+    """ok, empty, paused, limited or blocked."""
+    wait_ms: int
+    """Until a start may be possible; -1 unknown."""
+    due_ms: int
+    """Until the next delayed job is due; -1 none."""
+    suspects: int
+    jobs: list[tuple[str, bytes, int]]
+    """id, JSON, deaths."""
+    ghosts: list[str]
+    """Ids that an abort took out of the queue's books."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """One job to enqueue, encoded."""
+
+    job_id: str
+    document: bytes
+    delay_ms: int = -1
+    due_ms: int = -1
+    priority: int = 0
+    unique_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What a daemon sees once a second."""
+
+    now_ms: int
+    expired: list[str]
+    due_ms: list[int]
+    untrimmed: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """All that is known of one job."""
+
+    job_id: str
+    document: bytes | None
+    due: float | None
+    """Epoch seconds; 0 when waiting or active; None when neither waits nor runs."""
+    lease: str | None
+    place: str | None
+    """completed, failed, unknown or cancelled; None when not indexed."""
+    ended_ms: float | None
+    priority: int
+    deaths: int
+    log: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RawCounts:
+    """Counts of one queue as the store has them."""
+
+    now_ms: int
+    waiting: int
+    delayed: int
+    active: int
+    completed: int
+    failed: int
+    cancelled: int
+    unknown: int
+    pause: dict[str, str]
+    override: dict[str, str]
+    blocked_until_ms: int
+    rate_left: int
+    oldest: list[bytes]
+    counters: dict[str, str]
+    minutes: dict[int, int]

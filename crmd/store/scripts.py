@@ -1,0 +1,332 @@
+"""The scripts as typed methods. Replies are decoded here; callers never index into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from crmd.config.queue import QueueSettings
+from crmd.config.units import Rate
+from crmd.store import keys
+from crmd.store.client import Store
+from crmd.store.keys import QueueKeys
+from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick
+
+MAX_JOBS_PER_CALL = 500
+"""Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
+ENQUEUE_BATCH = 500
+SAFETY_SHARE = 0.01
+SAFETY_MAX_MS = 250
+"""Limits count at the claim; what the outside sees is jittered by the way there. Windows are longer by so much."""
+HARD_CAP = 10_000
+"""Finished jobs over the count that keep_min may hold back."""
+LONGEST_LANE_SEARCH = 10_000
+"""A lane up to this long is searched for a cancelled id (0.5 ms); in a longer one the id stays as a mention."""
+QUARANTINE_KEPT = 100
+ALONE_AFTER_DEATHS = 2
+POISON_AFTER_DEATHS = 3
+BURST_WINDOW_SHARE = 0.8
+"""Share of one period in which a burst may grow: its last start has to reach the outside inside the period."""
+
+
+class QueueScripts:
+    """The operations on one queue."""
+
+    def __init__(self, store: Store, settings: QueueSettings) -> None:
+        self.store = store
+        self.keys = QueueKeys(settings.name)
+        self.settings = settings
+        self._limits = _limits_json(settings)
+
+    @property
+    def rate_args(self) -> tuple[int, int]:
+        """Starts and period in ms of the configured limit; 0, 0 without one."""
+        return rate_window(self.settings.rate_limit)
+
+    async def enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
+        """Adds jobs, in as few trips as their number allows; says of each whether it is new."""
+        k = self.keys
+        created: list[bool] = []
+        for start in range(0, len(documents), ENQUEUE_BATCH):
+            args: list[str | bytes | int] = [
+                keys.WAKE_CHANNEL,
+                k.name,
+                len(k.job_prefix),
+                k.log_prefix,
+                k.unique_prefix,
+            ]
+            for new in documents[start : start + ENQUEUE_BATCH]:
+                args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms)
+            names = (k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown)
+            created += [flag == 1 for flag in await self.store.call("enqueue", names, args)]
+        return created
+
+    async def claim(self, token: str, slots: int, *, alone: bool = False) -> Claimed:
+        """Leases up to `slots` waiting jobs to `token`; 0 only promotes what is due."""
+        k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.starts, k.buckets),
+            *(k.override, k.blocked, k.paused, k.parked, k.crashes, k.suspects, *k.indexes, k.unknown),
+        )
+        slots = min(slots, MAX_JOBS_PER_CALL)
+        args = (token, slots, int(alone), *self.rate_args, self._limits, k.limit_prefix, k.parked_prefix)
+        reason, wait, due, suspects, flat, ghosts = await self.store.call("claim", names, args)
+        jobs = [(flat[i].decode(), flat[i + 1], int(flat[i + 2])) for i in range(0, len(flat), 3)]
+        return Claimed(reason.decode(), wait, due, suspects, jobs, [ghost.decode() for ghost in ghosts])
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[str], list[str]]:
+        """Writes at most MAX_JOBS_PER_CALL outcomes. Returns ids that were not ours, and ids an abort took."""
+        k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
+            *(k.active, k.crashes, k.begun, k.minutes),
+        )
+        args: list[str | bytes | int] = [len(k.job_prefix), k.log_prefix, *self._retention()]
+        for o in outcomes:
+            args += (o.job_id, o.token, o.kind.value, o.document, o.number, o.entry, int(o.marked))
+        stale, taken = await self.store.call("settle", names, args)
+        return [i.decode() for i in stale], [i.decode() for i in taken]
+
+    async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]]) -> list[int]:
+        """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours, -1 aborted."""
+        k = self.keys
+        args = [part for job_id, token, document, first in jobs for part in (job_id, token, document, int(first))]
+        return list(await self.store.call("mark", (k.incomplete, k.leases, k.active), args))
+
+    async def begin_effect(self, job_id: str, token: str) -> bool:
+        """Notes that an effect begins; False when the job is no longer ours."""
+        k = self.keys
+        return await self.store.call("begin_effect", (k.leases, k.begun, k.incomplete), (job_id, token)) == 1
+
+    async def running(self, held: Iterable[tuple[str, str]]) -> list[int]:
+        """For each (id, token): 1 ours, 0 not, -1 aborted."""
+        args = [part for pair in held for part in pair]
+        if not args:
+            return []
+        return list(await self.store.call("running", (self.keys.incomplete, self.keys.leases), args))
+
+    async def trim(self, batch: int = 500) -> int:
+        """Deletes finished jobs over the counts, at most `batch` of each kind; returns how many."""
+        k = self.keys
+        names = (*k.indexes, k.unknown, k.incomplete, k.leases)
+        args = (len(k.job_prefix), k.log_prefix, *self._retention(), batch)
+        return int(await self.store.call("trim", names, args))
+
+    async def recover(
+        self, epoch: str, identity: str, token: str, *, judge: bool, cursor: str = "0", batch: int = 200
+    ) -> tuple[str, int, list[tuple[str, bytes, str]]]:
+        """One step of giving back what dead daemons leased.
+
+        Returns the next cursor, how many were given back, and (id, JSON, fate) of those to settle.
+        """
+        k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.active, k.crashes),
+            *(k.begun, k.suspects, keys.DAEMONS),
+        )
+        args = (
+            *(epoch, identity, int(judge), cursor, batch, token, ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS),
+            *(len(k.job_prefix), k.log_prefix),
+        )
+        following, returned, flat = await self.store.call("recover", names, args)
+        fates = [(flat[i].decode(), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
+        return following.decode(), returned, fates
+
+    async def leases(self) -> dict[str, str]:
+        """All leases of the queue: id to token. As many as jobs run on all daemons."""
+        flat = await self.store.command("HGETALL", self.keys.leases)
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+    async def cancel(self, job_id: str, waiting: bytes, running: bytes, entry: bytes) -> str:
+        """Cancels: `waiting` (done), `active` (asked for) or `gone`."""
+        k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.suspects, k.cancelled, k.counters),
+            *(k.priorities, k.crashes),
+        )
+        log = k.log(k.key_of(job_id))
+        args = (job_id, waiting, running, keys.WAKE_CHANNEL, log, entry, LONGEST_LANE_SEARCH)
+        answer: bytes = await self.store.call("cancel", names, args)
+        return answer.decode()
+
+    async def finalise_abort(self, job_id: str, read: bytes, document: bytes, entry: bytes) -> bool:
+        """Ends a job that a plain client aborted and left in no structure."""
+        k = self.keys
+        names = (k.incomplete, k.leases, *k.indexes, k.counters, k.priorities, k.crashes)
+        args = (job_id, read, document, k.log(k.key_of(job_id)), entry)
+        return await self.store.call("finalise_abort", names, args) == 1
+
+    async def requeue(
+        self, job_id: str, document: bytes, entry: bytes, *, priority: int = 0, completed: bool = False
+    ) -> int:
+        """Queues a finished job again: 1 done, 0 it is live, -1 not allowed, -2 gone."""
+        k = self.keys
+        names = (k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown)
+        log = k.log(k.key_of(job_id))
+        args = (job_id, document, priority, log, entry, keys.WAKE_CHANNEL, k.name, int(completed))
+        return int(await self.store.call("requeue", names, args))
+
+    async def promote(self, job_id: str) -> bool:
+        """Lets a delayed job wait for its turn now; False when it is not delayed."""
+        k = self.keys
+        names = (k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters)
+        return await self.store.call("promote", names, (job_id, keys.WAKE_CHANNEL, k.name)) == 1
+
+    async def delete(self, job_id: str) -> int:
+        """Deletes a job: 1 done, 0 it runs, -1 no such job."""
+        k = self.keys
+        key = k.key_of(job_id)
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.suspects, *k.indexes, k.unknown),
+            *(k.priorities, k.crashes),
+        )
+        args = (job_id, k.log(key), k.unique_prefix + key, LONGEST_LANE_SEARCH)
+        return int(await self.store.call("delete", names, args))
+
+    async def quarantine(self, job_id: str, token: str, entry: bytes) -> bool:
+        """Sets an unreadable entry aside."""
+        k = self.keys
+        names = (k.incomplete, k.leases, k.quarantine, k.counters, k.priorities, k.crashes, k.begun)
+        return await self.store.call("quarantine", names, (job_id, token, entry, QUARANTINE_KEPT)) == 1
+
+    async def slow_down(self, seconds: float, limit_keys: Sequence[str] = ()) -> None:
+        """Holds the queue, or the given limit keys, for a while, on all daemons."""
+        k = self.keys
+        args = (max(1, round(seconds * 1000)), k.limit_prefix, *limit_keys)
+        await self.store.call("slow_down", (k.blocked, k.parked), args)
+
+    async def counts(self) -> RawCounts:
+        """How many jobs are in each state, and what holds the queue."""
+        k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, *k.indexes, k.unknown, k.paused, k.override),
+            *(k.blocked, k.starts, k.buckets, k.counters, k.minutes, k.parked),
+        )
+        reply = await self.store.call("counts", names, (*self.rate_args, k.parked_prefix))
+        now, waiting, delayed, active, completed, failed, cancelled, unknown = reply[:8]
+        pause, override, blocked, left, oldest, counters, minutes = reply[8:]
+        return RawCounts(
+            *(now, waiting, delayed, active, completed, failed, cancelled, unknown),
+            *(_hash(pause), _hash(override), blocked, left, oldest, _hash(counters)),
+            {int(minute): int(count) for minute, count in _hash(minutes).items()},
+        )
+
+    async def inspect(self, job_ids: Sequence[str], *, timeline: bool = False) -> list[Inspected]:
+        """All that is known of some jobs."""
+        k = self.keys
+        if not job_ids:
+            return []
+        names = (k.incomplete, k.leases, k.failed, k.completed, k.cancelled, k.unknown, k.priorities, k.crashes)
+        args = (len(k.job_prefix), k.log_prefix, int(timeline), *job_ids)
+        answers = await self.store.call("inspect", names, args)
+        return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+
+    def limit_keys(self, payload: Any) -> list[str]:
+        """The limit keys of a payload, as claim.lua names them."""
+        if not isinstance(payload, dict):
+            return []
+        found = []
+        for limit in self.settings.limits:
+            value = payload.get(limit.by)
+            if isinstance(value, str) and len(value.encode()) <= 128:
+                found.append(f"{limit_id(limit.by, limit.rate)}={value}")
+        return found
+
+    def _retention(self) -> tuple[int, int, int, int, int]:
+        s = self.settings
+        return (
+            s.keep_completed,
+            s.keep_failed,
+            round(s.keep_min_seconds * 1000),
+            HARD_CAP,
+            round((s.keep_age_seconds or 0) * 1000),
+        )
+
+
+async def renew(store: Store, epoch: str, lease_ms: int) -> int:
+    """Renews a daemon's leases; returns the store's time in ms."""
+    return int(await store.call("renew", (keys.DAEMONS,), (epoch, lease_ms)))
+
+
+async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:
+    """What a daemon looks at once a second, for all its queues in one trip."""
+    names, args = [keys.DAEMONS], list[int]()
+    for queue in queues:
+        names += (queue.keys.incomplete, *queue.keys.indexes)
+        completed, failed, keep_min, _, keep_age = queue._retention()
+        args += (completed, failed, keep_min, keep_age)
+    now, expired, due, untrimmed = await store.call("tick", names, args)
+    return Tick(now, [epoch.decode() for epoch in expired], due, [flag == 1 for flag in untrimmed])
+
+
+async def echo(store: Store, statuses: Iterable[tuple[str, str]]) -> int:
+    """Publishes terminal statuses once more, where plain clients listen."""
+    args = [part for pair in statuses for part in pair]
+    return int(await store.call("echo", (), args)) if args else 0
+
+
+async def replace(store: Store, job_id: str, read: bytes, document: bytes, status: str) -> bool:
+    """Writes a job's JSON if it still is as it was read."""
+    return await store.call("replace", (), (job_id, read, document, status)) == 1
+
+
+async def sweep_step(
+    store: Store, queues: Sequence[QueueScripts], cursor: str, count: int
+) -> tuple[str, list[str]]:
+    """One step of the janitor's walk: next cursor, and ids that are in no structure."""
+    names = [name for q in queues for name in (q.keys.incomplete, q.keys.leases, *q.keys.indexes)]
+    args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
+    following, lost = await store.call("janitor", names, args)
+    return following.decode(), [job_id.decode() for job_id in lost]
+
+
+def rate_window(rate: Rate | None) -> tuple[int, int]:
+    """A rolling limit as the scripts take it: starts, and period in ms with its safety margin."""
+    if rate is None:
+        return 0, 0
+    period_ms = rate.period_seconds * 1000
+    return rate.count, round(period_ms + min(period_ms * SAFETY_SHARE, SAFETY_MAX_MS))
+
+
+def limit_id(by: str, rate: Rate) -> str:
+    """How a keyed limit is named in the store."""
+    return f"{by}@{rate}"
+
+
+def _limits_json(settings: QueueSettings) -> str:
+    if not settings.limits:
+        return ""
+    limits = []
+    for limit in settings.limits:
+        period_ms = limit.period_seconds * 1000
+        margin = min(period_ms * SAFETY_SHARE, SAFETY_MAX_MS)
+        limits.append(
+            {
+                "by": limit.by,
+                "id": limit_id(limit.by, limit.rate),
+                "period": period_ms + margin,
+                "window": period_ms * BURST_WINDOW_SHARE,
+                "burst": limit.burst,
+            }
+        )
+    return json.dumps(limits)
+
+
+def _hash(flat: Sequence[bytes]) -> dict[str, str]:
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+def _inspected(job_id: str, answer: list[Any]) -> Inspected:
+    document, due, lease, place, ended, priority, deaths, log = answer
+    return Inspected(
+        job_id,
+        document,
+        None if due is None else float(due),
+        lease.decode() if lease else None,
+        place.decode() if place else None,
+        None if ended is None else float(ended),
+        int(priority or 0),
+        int(deaths or 0),
+        log,
+    )

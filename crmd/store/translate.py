@@ -1,0 +1,45 @@
+"""What redis-py raises, in our own terms: its errors do not leave `crmd.store`."""
+
+from __future__ import annotations
+
+from redis import exceptions as redis_errors
+
+from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+
+_REFUSED = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.AuthenticationWrongNumberOfArgsError,
+    redis_errors.NoPermissionError,
+)
+_AWAY = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    redis_errors.ClusterDownError,
+    OSError,  # a plain TimeoutError is one
+)
+_AWAY_REPLIES = ("BUSY ", "NOREPLICAS ", "TRYAGAIN ")
+
+
+def store_error(error: Exception, what: str) -> StoreError:
+    """The error of ours for one of redis-py, a timeout or an OSError; `what` was being done.
+
+    The store's own words are left out where a pipeline puts the command with its values into them.
+    """
+    text = str(error) or type(error).__name__
+    # On unix sockets redis-py wraps a refusal into a plain ConnectionError.
+    if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):
+        return StoreUnusable(f"{what}: the store refuses the user or password; check the store's URL")
+    if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not allowed" in text:
+        return StoreFull(f"{what}: the store is at its memory limit; raise maxmemory or delete what is not needed")
+    if "MISCONF " in text:
+        return StoreFull(f"{what}: the store cannot write to its disk; free some space there and see its log")
+    if isinstance(error, _AWAY) or text.startswith(_AWAY_REPLIES):
+        return StoreUnavailable(f"{what}: the store is away ({_in_short(text)}); try again when it is back")
+    return StoreError(f"{what}: the store answers: {_in_short(text)}")
+
+
+def _in_short(text: str) -> str:
+    marker = "of pipeline caused error: "
+    return text.partition(marker)[2] or text

@@ -1,0 +1,88 @@
+"""Code says what happened; only subscribers log or count it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from crmd.telemetry.throttle import Throttle
+
+Subscriber = Callable[[str, Mapping[str, Any]], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Events:
+    """A bus inside one process. Subscribers are called at once, in the order they came."""
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Subscriber, ...] = ()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Calls `subscriber(name, fields)` for each event from now on; returns what ends that."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(kept for kept in self._subscribers if kept is not subscriber)
+
+        return unsubscribe
+
+    def emit(self, name: str, /, **fields: Any) -> None:
+        """Says that something happened; never raises."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(name, fields)
+            except Exception:
+                _log.exception("a subscriber failed on the event %s", name)
+
+
+LEVELS: Mapping[str, int] = {
+    "job.failed": logging.WARNING,
+    "job.unknown": logging.ERROR,
+    "job.lost": logging.WARNING,
+    "job.poisoned": logging.ERROR,
+    "job.quarantined": logging.ERROR,
+    "job.retried": logging.INFO,
+    "job.cancelled": logging.INFO,
+    "job.given_back": logging.INFO,
+    "job.slot_leaked": logging.ERROR,
+    "queue.paused": logging.WARNING,
+    "queue.resumed": logging.INFO,
+    "queue.limited": logging.INFO,
+    "queue.degraded": logging.ERROR,
+    "store.lost": logging.ERROR,
+    "store.back": logging.WARNING,
+    "store.full": logging.ERROR,
+    "loop.lagged": logging.WARNING,
+    "config.reloaded": logging.INFO,
+    "config.refused": logging.ERROR,
+}
+"""Level of an event's log line. Those of `daemon.` and `schedule.` are info, all others debug."""
+
+BURST = 10
+"""Lines of one cause that are shown before it is held to one a second."""
+
+
+def log_subscriber(logger: logging.Logger, *, throttle: Throttle | None = None) -> Subscriber:
+    """A subscriber that writes events as log lines, at most one a second for each cause."""
+    throttle = throttle or Throttle(1.0, burst=BURST)
+
+    def write(name: str, fields: Mapping[str, Any]) -> None:
+        level = _level(name)
+        if not logger.isEnabledFor(level):
+            return
+        suppressed = throttle.allow((name, fields.get("queue"), fields.get("job")))
+        if suppressed is None:
+            return
+        shown = dict(fields, suppressed=suppressed) if suppressed else dict(fields)
+        logger.log(level, name, extra={"fields": shown})
+
+    return write
+
+
+def _level(name: str) -> int:
+    level = LEVELS.get(name)
+    if level is not None:
+        return level
+    return logging.INFO if name.startswith(("daemon.", "schedule.")) else logging.DEBUG

@@ -1,0 +1,46 @@
+"""What every task and thread is doing right now."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import threading
+import traceback
+
+FRAMES_SHOWN = 30
+"""Innermost frames shown of each stack."""
+
+TASKS_SHOWN = 500
+"""Tasks shown in full; more are only counted."""
+
+
+def all_stacks(loop: asyncio.AbstractEventLoop) -> str:
+    """The stacks of all tasks of a loop and of all threads; may be called from any thread."""
+    return "\n".join([*_thread_stacks(), *_task_stacks(loop)])
+
+
+def thread_stack(thread_id: int) -> str:
+    """The stack of one thread by its `ident`; empty where it is gone."""
+    frame = sys._current_frames().get(thread_id)
+    return "".join(traceback.format_stack(frame, FRAMES_SHOWN)).rstrip() if frame else ""
+
+
+def _thread_stacks() -> list[str]:
+    return [
+        f"thread {thread.name}:\n{thread_stack(thread.ident)}"
+        for thread in threading.enumerate()
+        if thread.ident is not None and thread is not threading.current_thread()
+    ]
+
+
+def _task_stacks(loop: asyncio.AbstractEventLoop) -> list[str]:
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    shown = [_task_stack(task) for task in tasks[:TASKS_SHOWN]]
+    return [f"{len(tasks)} tasks:", *shown]
+
+
+def _task_stack(task: asyncio.Task[object]) -> str:
+    text = io.StringIO()
+    task.print_stack(limit=FRAMES_SHOWN, file=text)
+    return f"task {task.get_name()}: {text.getvalue().rstrip()}"

@@ -1,0 +1,59 @@
+"""Holds back who guesses passwords."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+FAILURES = 5
+REFILL_SECONDS = 12.0
+"""Five failures a minute."""
+ADDRESSES_KEPT = 10_000
+"""The address unused for longest is forgotten first."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    filled_at: float
+    told: bool = False
+
+
+class Attempts:
+    """Counts failed logins of each client: five at once, and one more every twelve seconds."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def blocked_seconds(self, client: str) -> int:
+        """Seconds that a client has to wait, rounded up; 0 when it may try."""
+        bucket = self._buckets.get(client)
+        if bucket is None:
+            return 0
+        self._refill(bucket)
+        if bucket.left >= 1:
+            return 0
+        return max(1, math.ceil((1 - bucket.left) * REFILL_SECONDS))
+
+    def fail(self, client: str) -> bool:
+        """Counts a failure; True when it is the one that begins a block."""
+        bucket = self._buckets.setdefault(client, _Bucket(FAILURES, self._monotonic()))
+        self._buckets.move_to_end(client)
+        if len(self._buckets) > ADDRESSES_KEPT:
+            self._buckets.popitem(last=False)
+        self._refill(bucket)
+        bucket.left = max(0.0, bucket.left - 1)
+        begins = bucket.left < 1 and not bucket.told
+        bucket.told = bucket.told or begins
+        return begins
+
+    def _refill(self, bucket: _Bucket) -> None:
+        now = self._monotonic()
+        bucket.left = min(FAILURES, bucket.left + (now - bucket.filled_at) / REFILL_SECONDS)
+        bucket.filled_at = now
+        if bucket.left == FAILURES:
+            bucket.told = False

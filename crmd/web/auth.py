@@ -1,0 +1,213 @@
+"""Who may do what: the basic-auth user, bearer tokens with scopes, and what is open."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp_basicauth import BasicAuthMiddleware
+
+from crmd.web.attempts import Attempts
+from crmd.web.deps import AuthOptions, TokenGrant
+from crmd.web.peers import Peers, client_group, is_forwarded
+from crmd.web.problems import Problem
+from crmd.web.routes import Access, Route, RouteTable
+
+if TYPE_CHECKING:
+    from crmd.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+REALM = "crmd"
+SCOPES = frozenset({"enqueue", "read", "operate"})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request."""
+
+    name: str
+    scopes: frozenset[str]
+    queues: frozenset[str] | None = None
+    """The queues it is limited to; None for all."""
+
+    def may_see(self, queue: str) -> bool:
+        """Whether the queue is none of those closed to it."""
+        return self.queues is None or queue in self.queues
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an Authorization header says. `user` is None for a bearer token."""
+
+    user: str | None
+    secret: str = field(repr=False)
+
+
+_PRINCIPAL = "crmd.principal"
+
+
+def principal_of(request: web.Request) -> Principal:
+    """Who makes a request that has passed the gate."""
+    found: Principal = request[_PRINCIPAL]
+    return found
+
+
+class Gate(BasicAuthMiddleware):  # type: ignore[misc]
+    """Lets in who may. Compares in constant time, and holds back who fails too often.
+
+    While a client is held back it gets 429 for valid credentials too: else its guesses would go on being answered.
+    """
+
+    def __init__(
+        self, options: AuthOptions, *, routes: RouteTable, peers: Peers, metrics: Metrics, loopback_only: bool
+    ) -> None:
+        # The base class would compare plain texts: it gets none.
+        super().__init__(username=None, password=None, force=True, realm=REALM)
+        self._routes = routes
+        self._peers = peers
+        self._metrics = metrics
+        self._loopback_only = loopback_only
+        self._attempts = Attempts()
+        self.configure(options)
+
+    def configure(self, options: AuthOptions) -> None:
+        """Takes other credentials into force."""
+        self._user_digest = _digest(options.username)
+        self._password_digest = _digest(options.password)
+        self._has_password = bool(options.password)
+        self._user = Principal(options.username, SCOPES)
+        self._tokens = {name: _Token(name, grant) for name, grant in options.tokens.items()}
+        self._public_metrics = options.public_metrics
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware."""
+        route = self._routes.find(request)
+        if not self._is_open(route.access, request):
+            await self._authenticate(request)
+            self._authorise(principal_of(request), route, request.match_info.get("queue"))
+        return await handler(request)
+
+    def parse_auth_header(self, request: web.Request) -> Credentials | None:
+        """The request's credentials; None where it has none that can be read."""
+        values = request.headers.getall("Authorization", [])
+        return parse_credentials(values[0]) if len(values) == 1 else None
+
+    async def authenticate(self, request: web.Request) -> bool:
+        """Whether the credentials are good; then `principal_of(request)` says whose they are."""
+        found = self.parse_auth_header(request)
+        if found is None:
+            return False
+        if found.user is None:
+            principal = self._token_holder(found.secret)
+        else:
+            good = await self.check_credentials(found.user, found.secret, request)
+            principal = self._user if good else None
+        if principal is None:
+            return False
+        request[_PRINCIPAL] = principal
+        return True
+
+    async def check_credentials(self, username: str, password: str, request: web.Request) -> bool:
+        """Whether user and password are right; takes the same time whichever is wrong."""
+        user_matches = hmac.compare_digest(_digest(username), self._user_digest)
+        password_matches = hmac.compare_digest(_digest(password), self._password_digest)
+        return user_matches & password_matches & self._has_password
+
+    def challenge(self) -> web.Response:
+        """Asks for credentials: the base class's answer, as a problem."""
+        raise Problem(
+            401,
+            "this needs a user and password, or a token",
+            headers={"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'},
+        )
+
+    def _is_open(self, access: Access, request: web.Request) -> bool:
+        if access is Access.SUMMARY:
+            return self._public_metrics or (self._loopback_only and not is_forwarded(request))
+        return access is Access.OPEN
+
+    async def _authenticate(self, request: web.Request) -> None:
+        if "Authorization" not in request.headers:
+            self.challenge()
+        client = client_group(self._peers.client(request))
+        self._refuse_blocked(client)
+        if not await self.authenticate(request):
+            self._note_failure(client)
+            self.challenge()
+
+    def _authorise(self, principal: Principal, route: Route, queue: str | None) -> None:
+        if route.access.scope not in principal.scopes:
+            raise Problem(403, f'token "{principal.name}" lacks the scope "{route.access.scope}"')
+        if queue is None:
+            if principal.queues is not None and not route.for_any_queue:
+                raise Problem(403, f'token "{principal.name}" is limited to queues, and this path names none')
+        elif not principal.may_see(queue):
+            raise Problem(403, f'token "{principal.name}" is not for the queue {queue}')
+
+    def _refuse_blocked(self, client: str) -> None:
+        wait = self._attempts.blocked_seconds(client)
+        if wait:
+            self._metrics.auth_refused("throttled")
+            raise Problem(
+                429,
+                f"too many failed logins from this address; try again in {wait} s",
+                headers={"Retry-After": str(wait)},
+            )
+
+    def _note_failure(self, client: str) -> None:
+        self._metrics.auth_refused("wrong")
+        if self._attempts.fail(client):
+            _log.warning("auth.throttled", extra={"fields": {"address": client}})
+
+    def _token_holder(self, secret: str) -> Principal | None:
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest().encode()
+        holder = None
+        for token in self._tokens.values():  # all of them, so that time does not tell which is near
+            if hmac.compare_digest(digest, token.digest):
+                holder = token.principal
+        return holder
+
+
+class _Token:
+    def __init__(self, name: str, grant: TokenGrant) -> None:
+        self.digest = grant.sha256.lower().encode()
+        self.principal = Principal(name, frozenset(grant.scopes), grant.queues)
+
+
+def parse_credentials(header: str) -> Credentials | None:
+    """User and password, or token, of an Authorization header; None where it is malformed.
+
+    Basic credentials are UTF-8, or Latin-1 where they are no UTF-8: browsers differ.
+    """
+    scheme, _, value = header.strip().partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer" and value:
+        return Credentials(None, value)
+    if scheme.lower() != "basic":
+        return None
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = _decode(raw).partition(":")
+    return Credentials(user, password) if colon else None
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+

@@ -1,0 +1,134 @@
+"""Every error as `application/problem+json` (RFC 9457), with an id that the log has too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from crmd import errors
+from crmd.telemetry.throttle import Throttle
+
+_log = logging.getLogger(__name__)
+
+LOG_BURST = 20
+"""Lines of one status before they are held to one a second: a scanner shall not fill the log."""
+
+RETRY_AFTER_SECONDS = 1
+"""What a client is told to wait when the store is away."""
+
+_STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
+    (errors.UnknownQueue, 404),
+    (errors.JobNotFound, 404),
+    (errors.IllegalTransition, 409),
+    (errors.JobTooLarge, 413),
+    (errors.RequestError, 422),
+    (errors.StoreFull, 507),
+    (errors.StoreUnavailable, 503),
+    (errors.StoreUnusable, 503),
+)
+
+
+class Problem(Exception):
+    """Ends a request with an error. `extra` become members of the document."""
+
+    def __init__(
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+
+def problems() -> Middleware:
+    """The middleware that turns whatever a handler raises into a problem document."""
+    throttle = Throttle(1.0, burst=LOG_BURST)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as raised:
+            if raised.status < 400:
+                raise
+            problem = _of_http(raised, request)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as raised:
+            problem = _of_error(raised)
+        number = secrets.token_hex(8)
+        _write(request, problem, number, throttle)
+        return _response(request, problem, number)
+
+    return middleware
+
+
+def _of_error(raised: Exception) -> Problem:
+    if isinstance(raised, Problem):
+        return raised
+    if isinstance(raised, errors.InvalidPayload):
+        return Problem(422, str(raised), errors=raised.errors)
+    for kind, status in _STATUS_BY_ERROR:
+        if isinstance(raised, kind):
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+            return Problem(status, str(raised), headers=headers)
+    unexpected = Problem(500, "an error inside crmd; the log has it under this id")
+    unexpected.__cause__ = raised
+    return unexpected
+
+
+def _of_http(raised: web.HTTPException, request: web.Request) -> Problem:
+    if raised.status == 404:
+        return Problem(404, f"nothing is at {request.path}")
+    if raised.status == 405:
+        allowed = raised.headers.get("Allow", "")
+        detail = f"{request.method} is not allowed here; allowed: {allowed.replace(',', ', ')}"
+        return Problem(405, detail, headers={"Allow": allowed})
+    return Problem(raised.status, raised.text or raised.reason)
+
+
+def _write(request: web.Request, problem: Problem, number: str, throttle: Throttle) -> None:
+    level = logging.ERROR if problem.status == 500 else logging.INFO
+    suppressed = throttle.allow(problem.status)
+    if suppressed is None or not _log.isEnabledFor(level):
+        return
+    fields = {
+        "id": number,
+        "status": problem.status,
+        "method": request.method,
+        "path": request.rel_url.raw_path,
+        "detail": problem.detail,
+    }
+    if suppressed:
+        fields["suppressed"] = suppressed
+    _log.log(level, "http.problem", extra={"fields": fields}, exc_info=problem.__cause__)
+
+
+def _response(request: web.Request, problem: Problem, number: str) -> web.Response:
+    title = HTTPStatus(problem.status).phrase
+    document = {
+        "type": "about:blank",
+        "title": title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.rel_url.raw_path,
+        "id": number,
+        # SAQ's page shows what it finds under this name.
+        "error": problem.detail,
+        **problem.extra,
+    }
+    return web.Response(
+        status=problem.status,
+        body=json.dumps(document).encode(),
+        content_type="application/problem+json",
+        headers=problem.headers,
+    )

@@ -1,0 +1,77 @@
+"""One entry for each thing that HTTP answers: who may ask, and what the description says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aiohttp import web
+from pydantic import BaseModel
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Access(StrEnum):
+    """What a request needs."""
+
+    OPEN = "open"
+    """Nothing."""
+    SUMMARY = "summary"
+    """Nothing on loopback or with `auth.public_metrics`, else as READ."""
+    READ = "read"
+    ENQUEUE = "enqueue"
+    OPERATE = "operate"
+
+    @property
+    def scope(self) -> str:
+        """The scope that a token needs for it."""
+        return "read" if self in (Access.OPEN, Access.SUMMARY) else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    summary: str = ""
+    """One line for the description; a route without one is left out of it."""
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answers: Mapping[int, str] = field(default_factory=lambda: {200: "Done."})
+    """What each status besides the errors means."""
+    errors: tuple[int, ...] = ()
+    """Statuses of problems beyond those that every route may answer."""
+    for_any_queue: bool = False
+    """For a path without a queue: it shows a token that is limited to queues those only."""
+
+
+class RouteTable:
+    """The routes of one application, and what access each needs."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.routes: list[Route] = []
+        self._by_registered: dict[web.AbstractRoute, Route] = {}
+
+    def add(self, app: web.Application, routes: list[Route]) -> None:
+        """Registers routes; a GET answers HEAD as well."""
+        for route in routes:
+            self.routes.append(route)
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                registered = app.router.add_route(method, self.prefix + route.path, route.handler)
+                self._by_registered[registered] = route
+
+    def find(self, request: web.Request) -> Route:
+        """The route of a request. What is none needs READ: strangers do not learn which paths exist."""
+        return self._by_registered.get(request.match_info.route, _NOWHERE)
+
+
+async def _nowhere(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound
+
+
+_NOWHERE = Route("GET", "", _nowhere, Access.READ, for_any_queue=True)

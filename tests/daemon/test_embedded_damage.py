@@ -1,0 +1,124 @@
+"""The embedded store on what a power loss or a bad disk left of its append-only file."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crmd.errors import ExitCode, StoreUnusable
+from crmd.store.aof import newest_file
+from tests.support.embedded import Stores, names_in, put, servers_in
+from tests.support.wait import wait_until
+
+KEYS = 60
+TRUNCATIONS = 10
+
+
+async def written(stores: Stores) -> Path:
+    """Fills a store, ends it, and gives its append-only file."""
+    store = stores.make()
+    await put(await store.start(), {f"key{number:03}": f"value {number} " * 5 for number in range(KEYS)})
+    await store.stop()
+    path = newest_file(stores.files.data)
+    assert path is not None
+    return path
+
+
+def whole_before(content: bytes, position: int) -> set[str]:
+    """The keys whose commands are whole before a position."""
+    keys = [f"key{number:03}" for number in range(KEYS)]
+    ends = [content.index(f"value {n} ".encode() * 5, content.index(keys[n].encode())) for n in range(KEYS)]
+    return {key for n, key in enumerate(keys) if ends[n] + len(f"value {n} " * 5) + len("\r\n") <= position}
+
+
+async def test_a_file_cut_anywhere_loses_only_its_torn_tail(stores: Stores) -> None:
+    path = await written(stores)
+    content = path.read_bytes()
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    cuts = [0, *random.Random(seed).sample(range(len(content)), TRUNCATIONS)]
+    for cut in cuts:
+        path.write_bytes(content[:cut])
+        store = stores.make()
+        assert await names_in(await store.start()) == whole_before(content, cut), f"cut at {cut}"
+        await store.stop()
+
+
+async def test_zeros_at_the_end_are_cut_off(stores: Stores) -> None:
+    path = await written(stores)
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(5000))
+    store = stores.make()
+    assert len(await names_in(await store.start())) == KEYS
+    assert ("store.tail_cut", {"bytes": 5000, "kept_in": f"{stores.folder}/store.cut"}) in stores.events
+    assert (stores.folder / "store.cut").read_bytes() == bytes(5000)
+
+
+def garbage(content: bytes) -> bytes:
+    position = content.index(b"\r\n*3", len(content) // 2)
+    return content[:position] + b"\xff\x00garbage" + content[position + 9 :]
+
+
+def wrong_length(content: bytes) -> bytes:
+    # The server would take all that follows for one long value, find the end too early, and cut it off.
+    position = content.index(b"\r\n$", len(content) // 2) + 3
+    return content[:position] + b"9" + content[position:]
+
+
+@pytest.mark.parametrize("damage", [garbage, wrong_length])
+async def test_damage_in_the_middle_is_refused_and_nothing_changed(
+    stores: Stores, damage: Callable[[bytes], bytes]
+) -> None:
+    path = await written(stores)
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match=r"damaged.*nothing was changed and a copy is in") as caught:
+            await stores.make().start()
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == damaged
+    copies = list(stores.folder.glob("store.damaged-*"))
+    assert len(copies) == 1
+    assert (copies[0] / path.relative_to(stores.files.data)).read_bytes() == damaged
+    assert servers_in(stores.folder) == []
+
+    # The message names the command that goes on without what follows.
+    command = str(caught.value).partition("run: ")[2].replace('"', "").split()
+    assert command[:2] == ["truncate", "-s"]
+    os.truncate(command[3], int(command[2]))
+    kept = await names_in(await stores.make().start())
+    assert 0 < len(kept) < KEYS
+
+
+async def test_a_damaged_base_is_refused_and_nothing_changed(stores: Stores) -> None:
+    path = await written(stores)
+    base = next(path.parent.glob("*.base.rdb"))
+    damaged = base.read_bytes()[:20]
+    base.write_bytes(damaged)
+    with pytest.raises(StoreUnusable, match=r"damaged: the server says: .*put a backup in its place"):
+        await stores.make().start()
+    assert base.read_bytes() == damaged
+    assert list(stores.folder.glob("store.damaged-*"))
+
+
+async def test_a_server_that_finds_damage_at_a_restart_is_tried_again_with_pauses(stores: Stores) -> None:
+    store = stores.make()
+    await put(await store.start(), {f"key{number:03}": "x" * 100 for number in range(KEYS)})
+    path = newest_file(stores.files.data)
+    assert path is not None
+    assert store.pid is not None
+    content = path.read_bytes()
+    path.write_bytes(garbage(content))
+    os.kill(store.pid, signal.SIGKILL)
+    await wait_until(lambda: "damaged" in (store.last_error or ""))
+    assert store.pid is None
+    path.write_bytes(content)
+    await wait_until(lambda: store.restarts == 1)
+    assert len(await names_in(store.url)) == KEYS
+    assert stores.names().count("store.restart_failed") == 1

@@ -1,0 +1,67 @@
+"""A real JobContext for handlers, with an engine's side that only notes what it is told."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crmd.job import JobContext
+
+
+@dataclass
+class RecordedRun:
+    """What a handler told the engine."""
+
+    effects_begun: int = 0
+    progress_notes: list[tuple[float, str | None]] = field(default_factory=list)
+    enqueued: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+
+    async def progress(self, fraction: float, note: str | None) -> None:
+        """Notes the progress."""
+        self.progress_notes.append((fraction, note))
+
+    async def effect_begun(self) -> None:
+        """Counts the call."""
+        self.effects_begun += 1
+
+    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        """Notes the job."""
+        self.enqueued.append((queue, name, dict(payload), dict(options)))
+        return f"job-{len(self.enqueued)}"
+
+
+def make_context(
+    *resources: object,
+    queue: str = "message",
+    name: str = "send_message",
+    key: str = "job-1",
+    attempt: int = 1,
+    attempts: int = 3,
+    enqueued_at: float = 1_700_000_000.0,
+    timeout_seconds: float | None = 60.0,
+    run: RecordedRun | None = None,
+) -> JobContext:
+    """A context whose `get` finds the given clients by their class."""
+    return JobContext(
+        queue=queue,
+        key=key,
+        name=name,
+        attempt=attempt,
+        attempts=attempts,
+        delivery=1,
+        enqueued_at=enqueued_at,
+        deadline=None if timeout_seconds is None else time.monotonic() + timeout_seconds,
+        log=_Log(logging.getLogger("crmd.tests.job"), {}),
+        _run=run or RecordedRun(),
+        _resources={type(resource): resource for resource in resources},
+    )
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Lets the caller's `extra` through, which LoggerAdapter drops."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs

@@ -1,0 +1,37 @@
+"""Waiting for a condition, in place of sleeping and hoping."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+POLL_SECONDS = 0.01
+
+
+async def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
+    """The first true value of a predicate, sync or async; fails with `what` after `timeout` seconds."""
+    ends_at = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() >= ends_at:
+            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(predicate).strip()}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def wait_until_sync(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
+    """As `wait_until`, for tests and fixtures without an event loop."""
+    ends_at = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() >= ends_at:
+            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(predicate).strip()}")
+        time.sleep(POLL_SECONDS)
