@@ -99,6 +99,7 @@ class HttpClient:
         """Posts the body and says what became of it; the timeout covers all, the connect included."""
         if self._session is None:
             raise RuntimeError("HttpClient.start() was not called")
+        await _see_closed_connections()
         progress = _Progress()
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
         started = asyncio.get_running_loop().time()
@@ -133,6 +134,16 @@ class HttpClient:
             resolver=CheckedResolver(self._policy, resolver),
             socket_factory=CheckedSockets(self._policy),
         )
+
+
+async def _see_closed_connections() -> None:
+    """Lets the loop read the ends of pooled connections that have already arrived.
+
+    Else a request could leave on one that the server has closed, and its outcome would not be known.
+    """
+    # In the first turn the loop finds what has arrived, in the second it has handled it.
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

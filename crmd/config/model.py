@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
 from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
 from crmd.config.tables import (
@@ -26,8 +28,8 @@ class Settings(Table):
     http: HttpTable = HttpTable()
     auth: AuthTable = AuthTable()
     defaults: DefaultsTable = DefaultsTable()
-    queues: dict[Annotated[str, QueueName()], QueueTable] = {}
-    schedules: dict[Name, ScheduleTable] = {}
+    queues: dict[Annotated[str, QueueName()], QueueTable] = Field({})
+    schedules: dict[Name, ScheduleTable] = Field({})
     whatsapp: WhatsAppTable = WhatsAppTable()
     webhook: WebhookTable = WebhookTable()
     smtp: Reserved = Reserved()

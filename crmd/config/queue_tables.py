@@ -70,7 +70,7 @@ class DefaultsTable(Table):
     )
     keep_min: Annotated[float, Duration("0s", "1d")] = Field(
         10.0,
-        description="How long a finished job stays readable at least (at most 10,000 a queue), before the counts apply.",
+        description="How long a finished job stays at least (at most 10,000 a queue) before the counts apply.",
     )
     keep_age: Annotated[float | None, Duration("1s", "3650d", none=True)] = Field(
         None, description="How long a finished job stays at most, whatever the counts."
@@ -99,7 +99,7 @@ class LimitTable(Table):
     rate: Annotated[Rate, RateRule()] = Field(description="Starts in a period, for each value.")
     burst: Annotated[int | None, Whole(1, 100_000)] = Field(
         None,
-        description="Starts at once at most; after n at once the next comes n periods later. Default: the rate's count.",
+        description="Starts at once at most; after n of them the next comes n periods later. Absent: the rate's count.",
     )
 
     def resolved(self) -> KeyedLimit:

@@ -127,7 +127,7 @@ class AuthTable(Table):
     )
     password: Annotated[SecretStr, Password()] = Field(
         SecretStr(""),
-        description="The user's password, at least 8 characters; empty: the first start makes one and keeps it in state_dir.",
+        description="The user's password, 8 characters or more; empty: the first start makes one and keeps it in state_dir.",
     )
     public_metrics: Annotated[bool, Flag()] = Field(
         False, description="Whether /metrics and the three summaries are open to all."

@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp_basicauth import BasicAuthMiddleware
 
+from crmd.config.tables import AuthTable, TokenTable
 from crmd.web.attempts import Attempts
-from crmd.web.deps import AuthOptions, TokenGrant
 from crmd.web.peers import Peers, client_group, is_forwarded
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, Route, RouteTable
@@ -67,7 +67,14 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
     """
 
     def __init__(
-        self, options: AuthOptions, *, routes: RouteTable, peers: Peers, metrics: Metrics, loopback_only: bool
+        self,
+        auth: AuthTable,
+        password: str,
+        *,
+        routes: RouteTable,
+        peers: Peers,
+        metrics: Metrics,
+        loopback_only: bool,
     ) -> None:
         # The base class would compare plain texts: it gets none.
         super().__init__(username=None, password=None, force=True, realm=REALM)
@@ -76,16 +83,16 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
         self._metrics = metrics
         self._loopback_only = loopback_only
         self._attempts = Attempts()
-        self.configure(options)
+        self.configure(auth, password)
 
-    def configure(self, options: AuthOptions) -> None:
-        """Takes other credentials into force."""
-        self._user_digest = _digest(options.username)
-        self._password_digest = _digest(options.password)
-        self._has_password = bool(options.password)
-        self._user = Principal(options.username, SCOPES)
-        self._tokens = {name: _Token(name, grant) for name, grant in options.tokens.items()}
-        self._public_metrics = options.public_metrics
+    def configure(self, auth: AuthTable, password: str) -> None:
+        """Takes credentials into force; `password` is the one in force, set or made."""
+        self._user_digest = _digest(auth.username)
+        self._password_digest = _digest(password)
+        self._has_password = bool(password)
+        self._user = Principal(auth.username, SCOPES)
+        self._tokens = [_Token(name, table) for name, table in auth.tokens.items()]
+        self._public_metrics = auth.public_metrics
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The middleware."""
@@ -170,16 +177,17 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
     def _token_holder(self, secret: str) -> Principal | None:
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest().encode()
         holder = None
-        for token in self._tokens.values():  # all of them, so that time does not tell which is near
+        for token in self._tokens:  # all of them, so that time does not tell which is near
             if hmac.compare_digest(digest, token.digest):
                 holder = token.principal
         return holder
 
 
 class _Token:
-    def __init__(self, name: str, grant: TokenGrant) -> None:
-        self.digest = grant.sha256.lower().encode()
-        self.principal = Principal(name, frozenset(grant.scopes), grant.queues)
+    def __init__(self, name: str, table: TokenTable) -> None:
+        self.digest = table.sha256.encode()
+        queues = frozenset(table.queues) if table.queues else None
+        self.principal = Principal(name, frozenset(table.scopes), queues)
 
 
 def parse_credentials(header: str) -> Credentials | None:

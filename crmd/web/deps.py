@@ -1,9 +1,9 @@
-"""What the HTTP side is given: its settings, and the parts of the daemon it shows and steers."""
+"""What the HTTP side is given: the parts of the daemon it shows and steers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,6 @@ from crmd.job import Catalog
 if TYPE_CHECKING:
     from crmd.queues.control import Control
     from crmd.queues.inspector import Inspector
-    from crmd.queues.queue import CrmQueue
     from crmd.store.client import Store
     from crmd.telemetry.metrics import Metrics
 
@@ -35,54 +34,18 @@ class Life:
         return time.monotonic() - self.started_at
 
 
-@dataclass(frozen=True, slots=True)
-class HttpOptions:
-    """The table `[http]`."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    """0 takes any free port."""
-    base_path: str = ""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks whose X-Forwarded-For is believed."""
-    allowed_hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TokenGrant:
-    """One table `[auth.tokens.NAME]`."""
-
-    sha256: str
-    """Hexadecimal digest of the token's UTF-8 bytes."""
-    scopes: frozenset[str] = frozenset()
-    """Of enqueue, read, operate."""
-    queues: frozenset[str] | None = None
-    """The queues it is good for; None for all."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuthOptions:
-    """The table `[auth]`, with the password in force."""
-
-    username: str
-    password: str = field(repr=False)
-    public_metrics: bool = False
-    tokens: Mapping[str, TokenGrant] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WebDeps:
-    """The daemon's parts. Mappings are read anew by each request, so that a reload may change them in place."""
+    """The daemon's parts. Each request reads them anew, so that a reload may put others in their place."""
 
     store: Store
     inspector: Inspector
     control: Control
     catalog: Catalog
     queues: Mapping[str, QueueSettings]
-    saq_queues: Mapping[str, CrmQueue]
     life: Life
     metrics: Metrics
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each configured value was found, by dotted key."""
-    served: Collection[str] | None = None
-    """Queues whose jobs this daemon runs, and whose stalls are its own; None for all."""
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Queues whose jobs this daemon does not run, and why: their service is not configured, or others run them."""

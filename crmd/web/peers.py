@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from crmd.config.network import Network
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 IPV6_CLIENT_PREFIX = 64
@@ -16,9 +18,8 @@ IPV6_CLIENT_PREFIX = 64
 class Peers:
     """Knows which proxies to believe."""
 
-    def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is neither an address nor a network."""
-        self._trusted = [ipaddress.ip_network(entry, strict=False) for entry in trusted_proxies]
+    def __init__(self, trusted_proxies: Iterable[Network] = ()) -> None:
+        self._trusted = tuple(trusted_proxies)
 
     def client(self, request: web.Request) -> str:
         """The client's address. X-Forwarded-For is read from its end, as far as trusted proxies wrote it."""

@@ -45,13 +45,20 @@ class Cached(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """The value, at most `max_age_seconds` old. Raises StoreUnavailable within PROBE_SECONDS, and what the call raises."""
+        """The value, at most `max_age_seconds` old.
+
+        Raises StoreUnavailable after PROBE_SECONDS, and what the call raises.
+        """
         if self._value is not None and self._monotonic() - self._fetched_at < self._max_age_seconds:
             return self._value
         if self._task is None:
             self._task = asyncio.create_task(bounded(self._fetch(), PROBE_SECONDS))
             self._task.add_done_callback(self._keep)
         return await asyncio.shield(self._task)
+
+    def forget(self) -> None:
+        """Makes the next `get` ask anew."""
+        self._fetched_at = float("-inf")
 
     async def stop(self) -> None:
         """Ends a call under way."""

@@ -1,0 +1,215 @@
+"""The workers of one daemon, and what looks after them: started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from crmd import __version__
+from crmd.config.queue import QueueSettings
+from crmd.errors import StoreError
+from crmd.job import Catalog
+from crmd.queues import spool
+from crmd.queues.control import Control
+from crmd.queues.engine import Engine
+from crmd.queues.janitor import GRACE_S, Janitor
+from crmd.queues.lease import LeaseKeeper, new_epoch
+from crmd.queues.queue import CrmQueue
+from crmd.queues.recovery import Recovery
+from crmd.queues.spool import PrivateFiles
+from crmd.queues.upkeep import Upkeep
+from crmd.queues.views import DaemonInfo
+from crmd.queues.wake import WakeListener
+from crmd.queues.worker import CrmWorker
+from crmd.store.client import Store
+from crmd.telemetry.events import Events
+
+MAX_THREADS = 128
+"""For sync handlers, over all queues."""
+GIVE_BACK_S = 0.3
+"""What is cancelled at the end of a drain has so long to end."""
+WRITE_S = 0.4
+"""The last outcomes have so long to be written; then they are spooled. Both stay inside one second."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class DrainReport:
+    """How a drain went."""
+
+    finished: int = 0
+    given_back: int = 0
+    spooled: int = 0
+    leaked: int = 0
+
+
+@dataclass(slots=True)
+class FleetParts:
+    """What a fleet is made of."""
+
+    store: Store
+    control: Control
+    queues: Mapping[str, QueueSettings]
+    catalog: Catalog
+    identity: str
+    files: PrivateFiles
+    events: Events = field(default_factory=Events)
+    resources: Mapping[type, Any] = field(default_factory=dict)
+    only: Sequence[str] | None = None
+    """Queues to run, of all that are known; None: all."""
+    janitor_grace: float = GRACE_S
+
+
+class Fleet:
+    """Runs a worker for each queue in one event loop."""
+
+    def __init__(self, parts: FleetParts) -> None:
+        self._parts = parts
+        names = list(parts.queues) if parts.only is None else list(parts.only)
+        threads = min(MAX_THREADS, sum(parts.queues[name].concurrency for name in names))
+        self.engine = Engine(
+            store=parts.store,
+            control=parts.control,
+            epoch=new_epoch(parts.identity),
+            identity=parts.identity,
+            catalog=parts.catalog,
+            events=parts.events,
+            threads=ThreadPoolExecutor(max(1, threads), thread_name_prefix="handler"),
+            resources=parts.resources,
+        )
+        self.queues = {name: CrmQueue(settings, parts.control) for name, settings in parts.queues.items()}
+        self.workers = {name: CrmWorker(self.queues[name], self.engine) for name in names}
+        scripts = [worker.scripts for worker in self.workers.values()]
+        self.keeper = LeaseKeeper(parts.store.target, self.engine.epoch)
+        self.recovery = Recovery(self.engine, scripts)
+        self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
+        self.upkeep = Upkeep(
+            self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.describe
+        )
+        self.wake = WakeListener(parts.store, parts.control, self.workers)
+        self.draining = False
+        self._started_at = time.time()
+        self._started = False
+
+    @property
+    def active(self) -> int:
+        """Jobs that run now."""
+        return sum(worker.active for worker in self.workers.values())
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Queues that do not work now, and why."""
+        return {name: worker.degraded for name, worker in self.workers.items() if worker.degraded}
+
+    def describe(self) -> DaemonInfo:
+        """This daemon, as others see it."""
+        return DaemonInfo(
+            id=self.engine.epoch,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at,
+            queues=list(self.workers),
+            active=self.active,
+            state="draining" if self.draining else "running",
+            seen_at=time.time(),
+        )
+
+    async def start(self) -> None:
+        """Writes what was spooled, takes back what a predecessor held, and begins to work. The store has to answer."""
+        await self._write_spooled()
+        await self.upkeep.announce()
+        await self.recovery.run_once(judge=False)
+        self.keeper.start()
+        for worker in self.workers.values():
+            await worker.start()
+        self.wake.start()
+        self.upkeep.start()
+        self._started = True
+
+    async def stop(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
+        """Drains and ends, within `drain_timeout` and one second more.
+
+        Nothing starts any more; what runs may finish; the rest is cancelled and given back; outcomes are written,
+        or spooled where the store is away. `hurry` cuts the wait short.
+        """
+        report = DrainReport()
+        if not self._started:
+            await self.wake.stop()
+            return report
+        self.draining = True
+        workers = list(self.workers.values())
+        before = self.active
+        await self.engine.gate.stop()
+        for worker in workers:
+            worker.stop_taking()
+        await self._wait_for_jobs(drain_timeout, hurry)
+        report.given_back = self.active
+        report.finished = before - report.given_back
+        for worker in workers:
+            worker.give_back()
+        await self._wait_for_jobs(GIVE_BACK_S, None)
+        for worker in workers:
+            worker.abandon_all()
+        report.spooled = await self._write_rest(workers)
+        await self._leave()
+        report.leaked = self.engine.leaked
+        self._started = False
+        return report
+
+    async def _wait_for_jobs(self, timeout: float, hurry: asyncio.Event | None) -> None:
+        waits = [asyncio.create_task(worker.drain(timeout)) for worker in self.workers.values() if worker.active]
+        if not waits:
+            return
+        everything = asyncio.ensure_future(asyncio.gather(*waits, return_exceptions=True))
+        cut = asyncio.create_task(hurry.wait()) if hurry else None
+        await asyncio.wait([everything, *([cut] if cut else [])], return_when=asyncio.FIRST_COMPLETED)
+        if cut:
+            cut.cancel()
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+
+    async def _write_rest(self, workers: list[CrmWorker]) -> int:
+        stops = [asyncio.create_task(worker.stop()) for worker in workers]
+        _, late = await asyncio.wait(stops, timeout=WRITE_S)
+        if late:
+            for worker in workers:
+                worker.cut()
+            await asyncio.wait(late)
+        unsettled = {worker.settings.name: rest for worker in workers if (rest := worker.unsettled())}
+        count = sum(map(len, unsettled.values()))
+        if count:
+            spool.save(self._parts.files, unsettled)
+            _log.warning("%d outcomes are kept in the state folder and written at the next start", count)
+        return count
+
+    async def _leave(self) -> None:
+        await self.upkeep.stop()
+        await self.wake.stop()
+        self.keeper.stop()
+        if self._parts.store.connected:
+            try:
+                async with asyncio.timeout(WRITE_S):
+                    await self.upkeep.leave()
+            except (StoreError, TimeoutError):
+                _log.debug("could not sign off; the entry expires by itself")
+        await self._parts.control.stop()
+        self.engine.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _write_spooled(self) -> None:
+        spooled = spool.load(self._parts.files)
+        for name, outcomes in spooled.items():
+            if name in self.queues:
+                await self.queues[name].scripts.settle(outcomes)
+        if spooled:
+            spool.clear(self._parts.files)
+            _log.info("wrote the outcomes that the last stop had to spool")

@@ -1,0 +1,164 @@
+"""One bounded look at the queues, shared by all that ask within a second, and what it means for health."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from crmd.config.queue import QueueSettings
+from crmd.config.units import format_duration
+from crmd.errors import StoreError, StoreUnavailable
+from crmd.queues.views import DaemonInfo, QueueCounts, QueueMetrics, QueueTotals
+from crmd.web.deps import WebDeps
+from crmd.web.probe import PROBE_SECONDS, Cached, bounded
+
+FRESH_SECONDS = 1.0
+METRICS_FRESH_SECONDS = 5.0
+"""Percentiles read up to a hundred jobs of each queue."""
+
+
+class QueueStatus(StrEnum):
+    """How one queue, or all of them, do."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen. Without the store there are no counts, and `error` says why."""
+
+    counts: dict[str, QueueCounts] = field(default_factory=dict)
+    stalls: dict[str, str] = field(default_factory=dict)
+    """Queues whose work waits and does not start, and since when."""
+    error: str | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the store answered."""
+        return self.error is None
+
+    def status_of(self, queue: str) -> QueueStatus:
+        """How one queue does."""
+        if queue in self.stalls:
+            return QueueStatus.UNHEALTHY
+        return QueueStatus.DEGRADED if self.counts[queue].paused else QueueStatus.HEALTHY
+
+    @property
+    def status(self) -> QueueStatus:
+        """How the queues do together: as the worst of them."""
+        found = {self.status_of(queue) for queue in self.counts}
+        if self.error or QueueStatus.UNHEALTHY in found:
+            return QueueStatus.UNHEALTHY
+        return QueueStatus.DEGRADED if QueueStatus.DEGRADED in found else QueueStatus.HEALTHY
+
+
+class Lookout:
+    """Reads the store for health, metrics and pages, never for longer than PROBE_SECONDS."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+        self._counts = Cached(self._read_counts, max_age_seconds=FRESH_SECONDS)
+        self._totals = Cached(self._read_totals, max_age_seconds=FRESH_SECONDS)
+        self._metrics = Cached(self._read_metrics, max_age_seconds=METRICS_FRESH_SECONDS)
+        self._daemons = Cached(self._read_daemons, max_age_seconds=FRESH_SECONDS)
+
+    async def stop(self) -> None:
+        """Ends looks under way."""
+        for cached in (self._counts, self._totals, self._metrics, self._daemons):
+            await cached.stop()
+
+    def forget(self) -> None:
+        """Makes the next look a new one: something was changed."""
+        for cached in (self._counts, self._totals, self._metrics):
+            cached.forget()
+
+    async def look(self) -> Look:
+        """Counts and stalls; never raises for a store that is away."""
+        try:
+            counts = await self.counts()
+            stalls = {name: why for name in counts if (why := await self._stall(counts[name]))}
+        except StoreError as error:
+            return Look(error=str(error))
+        return Look(counts, stalls)
+
+    async def counts(self) -> dict[str, QueueCounts]:
+        """Counts of every queue, at most a second old. Raises StoreUnavailable."""
+        self._require_store()
+        return await self._counts.get()
+
+    async def totals(self) -> dict[str, QueueTotals]:
+        """All-time counters of every queue. Raises StoreUnavailable."""
+        self._require_store()
+        return await self._totals.get()
+
+    async def metrics(self) -> dict[str, QueueMetrics]:
+        """How every queue does, at most five seconds old. Raises StoreUnavailable."""
+        self._require_store()
+        return await self._metrics.get()
+
+    async def daemons(self) -> list[DaemonInfo]:
+        """The live daemons. Raises StoreUnavailable."""
+        self._require_store()
+        return await self._daemons.get()
+
+    def _require_store(self) -> None:
+        store = self._deps.store
+        if not store.connected:
+            raise StoreUnavailable(f"the store is away: {store.last_error or 'not connected yet'}")
+
+    async def _stall(self, counts: QueueCounts) -> str | None:
+        """Why a queue counts as stalled; None where it does not."""
+        settings = self._deps.queues.get(counts.name)
+        if settings is None or counts.name in self._deps.held or not _may_start(counts, time.time()):
+            return None
+        allowed = _stall_after(counts, settings)
+        idle = _idle_seconds(counts, self._deps.life.uptime_seconds, time.time())
+        if idle < allowed or not await self._has_startable(settings):
+            return None
+        return f"{counts.waiting} jobs of {counts.name} wait and none has started for {format_duration(int(idle))}"
+
+    async def _has_startable(self, settings: QueueSettings) -> bool:
+        """Whether any waiting job is not parked behind a keyed limit."""
+        if not settings.limits:
+            return True
+        k = self._deps.inspector.queue(settings.name).keys
+        lengths = (("LLEN", k.queued), ("ZCARD", k.priority), ("LLEN", k.suspects))
+        for command in lengths:
+            if await bounded(self._deps.store.command(*command), PROBE_SECONDS):
+                return True
+        return False
+
+    async def _read_counts(self) -> dict[str, QueueCounts]:
+        return await self._deps.inspector.all_counts()
+
+    async def _read_totals(self) -> dict[str, QueueTotals]:
+        return await self._deps.inspector.totals()
+
+    async def _read_metrics(self) -> dict[str, QueueMetrics]:
+        return await self._deps.inspector.metrics()
+
+    async def _read_daemons(self) -> list[DaemonInfo]:
+        return await self._deps.inspector.daemons()
+
+
+def _may_start(counts: QueueCounts, now: float) -> bool:
+    limited = counts.rate_left == 0 or (counts.blocked_until or 0) > now
+    return counts.waiting > 0 and not counts.paused and not limited
+
+
+def _stall_after(counts: QueueCounts, settings: QueueSettings) -> float:
+    """Full slots are a limit too, but only for as long as jobs may take."""
+    if counts.active < settings.concurrency:
+        return settings.stall_after_seconds
+    if settings.timeout_seconds is None:
+        return float("inf")
+    return settings.stall_after_seconds + settings.timeout_seconds
+
+
+def _idle_seconds(counts: QueueCounts, uptime_seconds: float, now: float) -> float:
+    """Seconds in which work waited, this daemon lived, and nothing started."""
+    since_start = now - counts.last_start_at if counts.last_start_at else float("inf")
+    return max(0.0, min(since_start, counts.oldest_waiting_seconds or 0.0, uptime_seconds))

@@ -1,0 +1,121 @@
+"""A fleet on a real store, built in a line, for tests of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from crmd.config.queue import QueueSettings
+from crmd.job import Catalog, JobSpec
+from crmd.queues.control import Control
+from crmd.queues.fleet import Fleet, FleetParts
+from crmd.queues.inspector import Inspector
+from crmd.queues.views import JobView, NewJob
+from crmd.store.client import Store, StoreTarget
+from crmd.telemetry.events import Events
+
+
+class MemoryFiles:
+    """The part of a state folder that a fleet uses."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def write_private(self, name: str, text: str) -> None:
+        self.files[name] = text
+
+    def read_private(self, name: str) -> str | None:
+        return self.files.get(name)
+
+    def delete_private(self, name: str) -> None:
+        self.files.pop(name, None)
+
+
+class Rig:
+    """Store, control and inspector of a test, and the fleets that it starts."""
+
+    def __init__(self, store: Store, queues: dict[str, QueueSettings]) -> None:
+        self.store = store
+        self.queues = queues
+        self.inspector = Inspector(store, queues)
+        self.control = Control(store, queues, self.inspector)
+        self.catalog = Catalog()
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        store.events.subscribe(lambda name, fields: self.events.append((name, dict(fields))))
+        self._fleets: list[Fleet] = []
+
+    def handle(self, queue: str, name: str, function: Callable[..., Any]) -> None:
+        """Makes `function(ctx, **kwargs)`, a plain SAQ function, the handler of a job."""
+        self.catalog.add(queue, JobSpec(name, None, function, plain=True))
+
+    def handle_spec(self, queue: str, spec: JobSpec) -> None:
+        """Adds a handler by its spec."""
+        self.catalog.add(queue, spec)
+
+    async def fleet(self, identity: str | None = None, **parts: Any) -> Fleet:
+        """Starts a fleet; each without a given identity is a daemon of its own."""
+        control = Control(self.store, self.queues, self.inspector)
+        fleet = Fleet(
+            FleetParts(
+                store=self.store,
+                control=control,
+                queues=self.queues,
+                catalog=self.catalog,
+                identity=identity or uuid.uuid4().hex,
+                files=parts.pop("files", MemoryFiles()),
+                events=self.store.events,
+                **parts,
+            )
+        )
+        self._fleets.append(fleet)
+        await fleet.start()
+        return fleet
+
+    async def add(self, queue: str, name: str, **payload: Any) -> str:
+        """Adds one job and returns its key."""
+        [added] = await self.control.enqueue(queue, [NewJob(name, payload)])
+        return added.key
+
+    async def finished(self, queue: str, key: str, timeout: float = 10.0) -> JobView:
+        """The job once it is over."""
+        return await self.control.wait(queue, key, timeout)
+
+    async def close(self) -> None:
+        """Stops everything."""
+        for fleet in self._fleets:
+            await fleet.stop(0.0)
+        await self.control.stop()
+        await self.store.stop()
+
+
+@asynccontextmanager
+async def rig(url: str, *settings: QueueSettings) -> AsyncIterator[Rig]:
+    """A rig with the given queues on the store at `url`."""
+    store = Store(StoreTarget(url), Events())
+    await store.start(wait=False)
+    made = Rig(store, {one.name: one for one in settings})
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def kill(fleet: Fleet) -> None:
+    """What kill -9 leaves behind: nothing is given back, nothing is written, nothing is renewed."""
+    fleet.keeper.stop()
+    await fleet.upkeep.stop()
+    await fleet.wake.stop()
+    for worker in fleet.workers.values():
+        worker.cut()
+        for run in list(worker._runs.values()):
+            run.ended = True
+            if run.task:
+                run.task.cancel()
+        worker._runs.clear()
+        worker._outcomes.clear()
+        await worker.stop()
+    fleet._started = False
+    await asyncio.sleep(0)
