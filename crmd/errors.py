@@ -144,7 +144,7 @@ class JobSignal(CrmdError):
 class Permanent(JobSignal):
     """The job cannot succeed: fail it now, whatever attempts are left.
 
-    `code` is the outside service's own error code, kept with the job.
+    `code` is the outside service's own error code; the job's error names it.
     """
 
     def __init__(self, reason: str, *, code: str | None = None) -> None:

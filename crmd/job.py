@@ -34,11 +34,11 @@ class JobSpec:
     payload: type[BaseModel] | None = None
     plain: bool = False
     """True for a plain SAQ function `f(ctx, **kwargs)`."""
+    is_async: bool = field(init=False)
+    """Whether the function is a coroutine function; others run in a thread."""
 
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is a coroutine function; others run in a thread."""
-        return inspect.iscoroutinefunction(self.function)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
 
     def validate(self, payload: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
         """The payload as its model; raises InvalidPayload that names each bad field."""

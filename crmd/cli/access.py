@@ -45,7 +45,7 @@ def show(options: Globals) -> None:
         click.echo(found.value)
 
 
-@password.command("set")
+@password.command("set", short_help="Keep a new password in the state folder.")
 @pass_globals
 def set_(options: Globals) -> None:
     """Keep a new password in the state folder: asked for, or one line of standard input."""
@@ -69,7 +69,7 @@ def token() -> None:
     """Make tokens for programs that use the HTTP API."""
 
 
-@token.command()
+@token.command(short_help="Make a token called NAME.")
 @click.argument("name")
 @click.option(
     "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, help="What it may do; may be repeated.",

@@ -71,7 +71,7 @@ class Selection:
     """How fast to go through them; None for as fast as the store takes it."""
 
 
-def _command(name: str, action: Action, help: str) -> click.Command:
+def _command(name: str, action: Action, short: str, help: str) -> click.Command:
     """The command of an action; all four take the same arguments."""
 
     @pass_globals
@@ -101,18 +101,34 @@ def _command(name: str, action: Action, help: str) -> click.Command:
         click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."),
         click.Option(["--rate"], callback=as_rate, metavar="R", help="At most so many at a time, such as 10/s."),
     ]
-    return Command(name, callback=run, params=parameters, help=help)
+    return Command(name, callback=run, params=parameters, help=help, short_help=short)
 
 
 retry = _command(
     "retry",
     RETRY,
+    "Run jobs that failed again.",
     "Run failed, cancelled or unknown jobs of QUEUE again, by KEY or by --state.\n\n"
     "Their attempts begin at 0 again. Jobs of unknown outcome are retried only by KEY or --state unknown.",
 )
-cancel = _command("cancel", CANCEL, "Cancel waiting, delayed or active jobs of QUEUE, by KEY or by --state.")
-promote = _command("promote", PROMOTE, "Let delayed jobs of QUEUE start now, by KEY or by --state delayed.")
-clean = _command("clean", CLEAN, "Delete jobs of QUEUE that are not active, by KEY or by --state.")
+cancel = _command(
+    "cancel",
+    CANCEL,
+    "Cancel jobs that are not over.",
+    "Cancel waiting, delayed or active jobs of QUEUE, by KEY or by --state.",
+)
+promote = _command(
+    "promote",
+    PROMOTE,
+    "Let delayed jobs start now.",
+    "Let delayed jobs of QUEUE start now, by KEY or by --state delayed.",
+)
+clean = _command(
+    "clean",
+    CLEAN,
+    "Delete jobs that are not active.",
+    "Delete jobs of QUEUE that are not active, by KEY or by --state.",
+)
 
 
 def _state(action: Action, state: str | None, search: str | None) -> State:

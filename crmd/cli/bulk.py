@@ -9,7 +9,7 @@ import click
 
 from crmd.cli.actions import Action, Selection
 from crmd.cli.base import Globals, complain, print_json
-from crmd.cli.output import as_json, clean, progress, shorten
+from crmd.cli.output import as_json, clean, plural, progress, shorten
 from crmd.cli.session import Session
 from crmd.errors import ExitCode, JobNotFound, RequestError
 from crmd.queues.views import State
@@ -37,7 +37,7 @@ async def by_filter(session: Session, options: Globals, action: Action, selectio
         print_json({"done": done, "skipped": skipped})
     else:
         rest = f"; {skipped} had changed their state meanwhile" if skipped else ""
-        click.echo(f"{done} jobs {action.done}{rest}" if keys else "no job matches")
+        click.echo(f"{plural(done, 'job')} {action.done}{rest}" if keys else "no job matches")
     return ExitCode.OK
 
 
@@ -63,7 +63,7 @@ class _Run:
                     await self._act(batch)
                     advance(len(batch))
         except BaseException:
-            complain(f"{self._done} jobs were {self._action.done} before this went wrong")
+            complain(f"{plural(self._done, 'job')} {self._action.done} before this went wrong")
             raise
         return self._done, self._skipped
 
@@ -105,8 +105,9 @@ async def _count(session: Session, selection: Selection, keys: list[str]) -> int
 
 
 async def _show_samples(session: Session, selection: Selection, keys: list[str], count: int | None) -> None:
-    number = f"{LOOKUP_JOBS} or more" if count is None else str(count)
-    click.echo(f"{number} {selection.state} jobs of {selection.queue}:", err=True)
+    what = f"{selection.state} job"
+    number = f"{LOOKUP_JOBS} or more {what}s" if count is None else plural(count, what)
+    click.echo(f"{number} of {selection.queue}:", err=True)
     for key in keys[:SAMPLES]:
         try:
             view = await session.inspector.job(selection.queue, key)

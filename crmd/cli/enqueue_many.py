@@ -11,7 +11,7 @@ import click
 
 from crmd.cli.base import Globals, complain, print_json
 from crmd.cli.enqueue import validate
-from crmd.cli.output import progress
+from crmd.cli.output import plural, progress
 from crmd.cli.payload import read_line
 from crmd.cli.session import Session, in_session
 from crmd.errors import ExitCode, InvalidPayload, RequestError
@@ -113,7 +113,7 @@ async def _add(
                 advance(len(batch))
     except BaseException:
         if created or existing:
-            complain(f"{created} jobs were added before this went wrong; those stand")
+            complain(f"{plural(created, 'job')} added before this went wrong; those stand")
         raise
     return created, existing
 
@@ -122,8 +122,8 @@ def _report(options: Globals, created: int, existing: int) -> None:
     if options.json:
         print_json({"created": created, "existing": existing})
         return
-    rest = f", {existing} were there already under their key" if existing else ""
-    click.echo(f"{created} jobs added{rest}")
+    rest = f"; {existing} keys were taken, and their jobs stand" if existing else ""
+    click.echo(f"{plural(created, 'job')} added{rest}")
 
 
 def _lines(path: Path | None) -> Iterator[tuple[str, bytes]]:

@@ -27,7 +27,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def root() -> click.Group:
     """The command `crmd` itself."""
-    group = Group("crmd", help=f"crmd {__version__}: background jobs on Redis or an embedded Valkey.")
+    group = Group(
+        "crmd",
+        help=f"crmd {__version__}: background jobs on Redis or an embedded Valkey.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     group.params.append(_version_option())
     commands = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
     for command in (*commands, pause, resume, limit, workers, password, token, version):

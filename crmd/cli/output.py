@@ -80,6 +80,11 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def shorten(text: str, length: int) -> str:
     """The text cut to so many characters."""
     return text if len(text) <= length else text[: length - 1] + "…"

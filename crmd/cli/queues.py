@@ -11,6 +11,7 @@ from crmd.cli.base import Command, Globals, pass_globals, print_json
 from crmd.cli.output import duration
 from crmd.cli.payload import as_duration
 from crmd.cli.session import Session, in_session
+from crmd.cli.status import counts_json
 from crmd.config.units import Rate
 from crmd.errors import ExitCode
 
@@ -33,7 +34,9 @@ def pause(
         names = _chosen(session, queues, everything)
         for name in names:
             await session.control.pause(name, reason=reason, by=person(), duration=period)
-        return _done(options, names, "paused" if period is None else f"paused for {duration(period)}")
+        return await _done(
+            session, options, names, "paused" if period is None else f"paused for {duration(period)}"
+        )
 
     return in_session(options, work)
 
@@ -49,12 +52,12 @@ def resume(options: Globals, queues: tuple[str, ...], everything: bool) -> int:
         names = _chosen(session, queues, everything)
         for name in names:
             await session.control.resume(name)
-        return _done(options, names, "resumed")
+        return await _done(session, options, names, "resumed")
 
     return in_session(options, work)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Set the rate of QUEUE on all daemons.")
 @click.argument("queue")
 @click.argument("rate")
 @click.option("--for", "period", callback=as_duration, metavar="D", help="The configured limit again after this.")
@@ -69,9 +72,8 @@ def limit(options: Globals, queue: str, rate: str, period: float | None) -> int:
     async def work(session: Session) -> int:
         session.require([queue])
         await session.control.limit(queue, parsed, period)
-        return _done(
-            options, [queue], "back to its configured limit" if parsed is None else f"limited to {parsed}"
-        )
+        what = "back to its configured limit" if parsed is None else f"limited to {parsed}"
+        return await _done(session, options, [queue], what)
 
     return in_session(options, work)
 
@@ -92,9 +94,10 @@ def person() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def _done(options: Globals, names: list[str], what: str) -> int:
+async def _done(session: Session, options: Globals, names: list[str], what: str) -> int:
     if options.json:
-        print_json([{"queue": name, "done": what} for name in names])
+        counts = await session.inspector.all_counts()
+        print_json({"queues": {name: counts_json(counts[name]) for name in names}})
     else:
         for name in names:
             click.echo(f"{name}: {what}")

@@ -8,18 +8,19 @@ from crmd.cli.base import Command, Globals, pass_globals
 from crmd.cli.session import load_settings
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Run the daemon in the foreground.")
 @click.option("--queues", metavar="A,B", help="Only these queues; by default all.")
 @pass_globals
 def run(options: Globals, queues: str | None) -> int:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
+    loaded = load_settings(options)
+    # Loaded after the configuration is seen to be valid, as they take a while.
     from crmd.daemon.supervisor import run as run_daemon
     from crmd.telemetry import logs
 
-    loaded = load_settings(options)
     chosen = None if queues is None else _chosen(queues, list(loaded.settings.queue_settings()))
     logs.setup(loaded.settings.daemon.log_level, loaded.settings.daemon.log_format)
-    return run_daemon(loaded, queues=chosen)
+    return run_daemon(loaded, queues=chosen, reload=lambda: load_settings(options))
 
 
 def _chosen(text: str, known: list[str]) -> list[str]:

@@ -66,11 +66,11 @@ def in_session(options: Globals, work: Callable[[Session], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def connect(options: Globals) -> AsyncIterator[Session]:
     """The engine's surface on the configured store; raises StoreUnavailable that says where it looked."""
+    loaded = load_settings(options)
     from crmd.queues.control import Control
     from crmd.queues.inspector import Inspector
     from crmd.store.client import Store, StoreTarget
 
-    loaded = load_settings(options)
     queues = loaded.settings.queue_settings()
     store = Store(StoreTarget(store_url(loaded)))
     try:

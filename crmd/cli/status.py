@@ -94,25 +94,23 @@ async def _watch_once(session: Session, options: Globals) -> None:
 def _as_json(counts: list[QueueCounts], daemons: list[DaemonInfo]) -> dict[str, object]:
     return {
         "daemons": [daemon.to_json() for daemon in daemons],
-        "queues": {count.name: _counts_json(count) for count in counts},
+        "queues": {count.name: counts_json(count) for count in counts},
     }
 
 
-def _counts_json(count: QueueCounts) -> dict[str, object]:
+def counts_json(count: QueueCounts) -> dict[str, object]:
+    """A queue's counts as `--json` shows them, with the names that HTTP uses."""
+    states = ("waiting", "active", "delayed", "completed", "failed", "cancelled", "unknown")
     return {
-        "waiting": count.waiting,
-        "active": count.active,
-        "delayed": count.delayed,
-        "failed": count.failed,
-        "unknown": count.unknown,
-        "completed": count.completed,
-        "cancelled": count.cancelled,
+        **{state: getattr(count, state) for state in states},
         "paused": count.paused,
         "pause": count.pause.to_json() if count.pause else None,
-        "rate_limit": count.rate_limit,
-        "rate_left": count.rate_left,
-        "rate_override_until": instant(count.rate_override_until),
-        "blocked_until": instant(count.blocked_until),
+        "limit": {
+            "rate": count.rate_limit,
+            "left": count.rate_left,
+            "override_until": instant(count.rate_override_until),
+            "blocked_until": instant(count.blocked_until),
+        },
         "oldest_waiting_seconds": count.oldest_waiting_seconds,
         "last_start_at": instant(count.last_start_at),
     }

@@ -36,10 +36,9 @@ class Answer:
     """False where the body was too long, or the connection was lost in it."""
     duration_ms: float
 
-    @property
-    def snippet(self) -> str:
-        """The start of the body as text, at most SNIPPET_BYTES of it."""
-        return self.body[:SNIPPET_BYTES].decode("utf-8", "replace")
+    def snippet(self, size_bytes: int = SNIPPET_BYTES) -> str:
+        """The start of the body as text."""
+        return self.body[:size_bytes].decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,10 +129,10 @@ def read_answer(answer: Answer) -> SendOutcome:
     if refused:
         return refused
     if 200 <= answer.status < 300:
-        return _accepted(data) or Unclear(f"HTTP {answer.status} without a message id: {_line(answer.snippet)}")
+        return _accepted(data) or Unclear(f"HTTP {answer.status} without a message id: {_line(answer.snippet())}")
     if not answer.complete or answer.status >= 500 or answer.status == 408:
-        return Unclear(f"HTTP {answer.status} without a WhatsApp error: {_line(answer.snippet)}")
-    return Foreign(answer.status, _line(answer.snippet))
+        return Unclear(f"HTTP {answer.status} without a WhatsApp error: {_line(answer.snippet())}")
+    return Foreign(answer.status, _line(answer.snippet()))
 
 
 def _accepted(data: dict[str, Any]) -> Accepted | None:

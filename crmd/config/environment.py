@@ -48,9 +48,9 @@ def text_entries(path: schema.Path, text: str, source: str, folder: Path) -> Lay
     if isinstance(node, schema.Leaf):
         return {path: Entry(node.rule.from_text(text), source, folder)}
     value = structure_from_text(text)
-    return (
-        flatten(value, source, folder, path) if isinstance(value, dict) else {path: Entry(value, source, folder)}
-    )
+    if isinstance(value, dict):
+        return flatten(value, source, folder, path)
+    return {path: Entry(value, source, folder)}
 
 
 def from_variables(environ: Mapping[str, str], folder: Path) -> Found:
@@ -65,7 +65,10 @@ def from_variables(environ: Mapping[str, str], folder: Path) -> Found:
             if not _KUBERNETES.fullmatch(variable):
                 found.warnings.append(f"{source_name(variable)}: {_unknown(variable, path)}")
             continue
-        found.layer |= text_entries(path, text, source_name(variable), folder)
+        if _is_utf8(text):
+            found.layer |= text_entries(path, text, source_name(variable), folder)
+        else:
+            found.problems.append(Problem(source_name(variable), schema.dotted(path), "is not UTF-8 text"))
     return found
 
 
@@ -80,7 +83,7 @@ def from_platform(environ: Mapping[str, str], folder: Path) -> Found:
 
 
 def from_credentials(environ: Mapping[str, str]) -> Found:
-    """The files of `$CREDENTIALS_DIRECTORY` whose names are dotted keys with underscores, such as `auth_password`."""
+    """The files of `$CREDENTIALS_DIRECTORY` named by a dotted key with underscores, such as `auth_password`."""
     found = Found()
     directory = Path(environ.get(CREDENTIALS_VARIABLE) or "/nonexistent")
     known = {"_".join(path): (path, leaf) for path, leaf in schema.leaves() if schema.NAME not in path}
@@ -126,8 +129,8 @@ def _old_redis(environ: Mapping[str, str], folder: Path, found: Found) -> None:
     for name, value in (("REDIS_PORT", port), ("REDIS_DB", db)):
         if value and not re.fullmatch(r"\d{1,5}", value, re.ASCII):
             found.problems.append(Problem(source_name(name), "redis.url", f'must be a number, not "{value[:60]}"'))
-    if "://" in host or "/" in host or "@" in host:
-        reason = "must be a host name; write a whole URL into REDIS_URL"
+    if re.search("[/@]", host) or host.count(":") == 1:
+        reason = "must be a host name alone; write a whole URL into REDIS_URL"
         found.problems.append(Problem(source_name("REDIS_HOST"), "redis.url", reason))
     if found.problems:
         return
@@ -149,6 +152,11 @@ def _names_in(directory: Path) -> list[str]:
         return sorted(path.name for path in directory.iterdir() if path.is_file())
     except OSError:
         return []
+
+
+def _is_utf8(text: str) -> bool:
+    # Python keeps an undecodable byte of the environment as a lone surrogate.
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def _unknown(variable: str, path: schema.Path) -> str:

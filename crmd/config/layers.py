@@ -72,13 +72,13 @@ def tree(layer: Layer) -> dict[str, Any]:
 
 
 def source_of(layer: Layer, path: tuple[str | int, ...]) -> str:
-    """Where the value at a path, the one around it or the first one inside it came from."""
-    keys = tuple(path)
-    for length in range(len(keys), 0, -1):
-        if keys[:length] in layer:
-            return layer[keys[:length]].source  # type: ignore[index]
-    inside = (entry.source for known, entry in layer.items() if known[: len(keys)] == keys)
-    return next(inside, "default")
+    """Where the value at a path, or the nearest one around it, came from."""
+    for length in range(len(path), 0, -1):
+        around = path[:length]
+        for known, entry in layer.items():
+            if known[:length] == around:
+                return entry.source
+    return "default"
 
 
 def _twins(path: KeyPath) -> list[KeyPath]:

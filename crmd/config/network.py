@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from crmd.config.rules import Rule, show, whole_from_text
+from crmd.config.rules import Rule, whole_from_text
+from crmd.config.shown import show
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from crmd.config.queue import KeyedLimit
-from crmd.config.rules import Choice, Duration, ListOf, Payload, RateRule, Rule, Text, Whole, show
+from crmd.config.rules import Choice, Duration, ListOf, Payload, RateRule, Rule, Text, Whole
 from crmd.config.schedule import Cron, TimeZone
+from crmd.config.shown import show
 from crmd.config.units import Rate
 
 RESERVED_QUEUE_NAMES = ("job", "abort", "health", "metrics", "statistics")
@@ -33,10 +36,15 @@ class QueueName(Rule):
         return "queue name"
 
     def read(self, value: object) -> str:
-        name: str = Text(_NAME_WHAT, NAME_PATTERN).read(value)
-        if name in RESERVED_QUEUE_NAMES:
+        name = Text(_NAME_WHAT, NAME_PATTERN).read(value)
+        if not is_queue_name(name):
             raise ValueError(f"{show(name)} is reserved; queues cannot be named {', '.join(RESERVED_QUEUE_NAMES)}")
         return name
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether a queue may have that name."""
+    return re.fullmatch(NAME_PATTERN, name, re.ASCII) is not None and name not in RESERVED_QUEUE_NAMES
 
 
 class BackoffTable(Table):
@@ -99,7 +107,7 @@ class LimitTable(Table):
     rate: Annotated[Rate, RateRule()] = Field(description="Starts in a period, for each value.")
     burst: Annotated[int | None, Whole(1, 100_000)] = Field(
         None,
-        description="Starts at once at most; after n of them the next comes n periods later. Absent: the rate's count.",
+        description="Most starts at once; after n of them the next comes n periods later. Absent: the rate's.",
     )
 
     def resolved(self) -> KeyedLimit:
@@ -164,4 +172,6 @@ def check_known(name: str, info: ValidationInfo) -> None:
     # The names are passed in by load(), so that this mistake is found beside all the others.
     known = (info.context or {}).get("queues")
     if known is not None and name not in known:
-        raise ValueError(f"there is no queue {show(name)}; there are {', '.join(sorted(known))}")
+        close = get_close_matches(name, known, 1)
+        hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(known)}"
+        raise ValueError(f"there is no queue {show(name)}; {hint}")

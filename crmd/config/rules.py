@@ -11,19 +11,15 @@ import math
 import re
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, time
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from crmd.config.shown import is_clean, show
 from crmd.config.units import Rate, format_duration, parse_duration
-
-SHOWN_CHARACTERS = 60
-"""How much of a bad value a message repeats."""
 
 RATE_COUNT_MAX = 1_000_000
 RATE_PERIOD_MAX_SECONDS = 31 * 86400.0
@@ -108,10 +104,10 @@ class Choice(Rule):
 
 
 class Text(Rule):
-    """Text of a given form; `what` completes the sentence "must be …"."""
+    """Text of a given form; `what` completes the sentence "must be …", `shown=False` keeps bad text out of it."""
 
-    def __init__(self, what: str, pattern: str = r".+", *, empty: bool = False) -> None:
-        self.what, self.empty = what, empty
+    def __init__(self, what: str, pattern: str = r".+", *, empty: bool = False, shown: bool = True) -> None:
+        self.what, self.empty, self.shown = what, empty, shown
         self._pattern = re.compile(pattern, re.ASCII)
 
     def describe(self) -> str:
@@ -121,7 +117,7 @@ class Text(Rule):
         if isinstance(value, str) and not value and self.empty:
             return value
         if not isinstance(value, str) or not self._pattern.fullmatch(value) or not is_clean(value):
-            raise ValueError(f"must be {self.what}, not {show(value)}")
+            raise ValueError(f"must be {self.what}" + (f", not {show(value)}" if self.shown else ""))
         return value
 
 
@@ -152,8 +148,9 @@ class Duration(Rule):
             raise ValueError(f'must be from "{self.least}" to "{self.most}"{aside}, not {show(value)}')
         return seconds
 
-    def write(self, value: Any) -> str:
-        return format_duration(value)
+    def write(self, value: Any) -> object:
+        # None where "none" is not possible is a key that was not given.
+        return None if value is None and not self.none else format_duration(value)
 
 
 @dataclass(frozen=True)
@@ -244,31 +241,6 @@ class FolderPath(Rule):
         return "" if value == Path() else str(value)
 
 
-def show(value: object) -> str:
-    """A bad value for a message, shortened, as TOML would write it."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            cut = value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
-            return json.dumps(cut, ensure_ascii=not is_clean(cut))
-        case int() | float():
-            return str(value)
-        case Mapping():
-            return "a table"
-        case list() | tuple():
-            return "a list"
-        case date() | time():
-            return "a date or time"
-        case _:
-            return f"a {type(value).__name__}"
-
-
-def is_clean(text: str) -> bool:
-    """Whether text has no control characters and can be written as UTF-8."""
-    return not re.search("[\x00-\x1f\x7f\ud800-\udfff]", text)
-
-
 def whole_from_text(text: str) -> object:
     """The number that the text of an environment variable is, or the text."""
     return int(text) if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII) else text
@@ -277,7 +249,10 @@ def whole_from_text(text: str) -> object:
 def structure_from_text(text: str) -> object:
     """The JSON or TOML value that the text of an environment variable is, or the text."""
     try:
-        return json.loads(text)
+        value: object = json.loads(text)
+        # JSON's escapes can make what is no text: lone surrogates.
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError):
         pass
     try:

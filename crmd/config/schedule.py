@@ -6,7 +6,8 @@ import zoneinfo
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from crmd.config.rules import Rule, show
+from crmd.config.rules import Rule
+from crmd.config.shown import show
 
 _CRON_FIELDS = 5
 _ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")

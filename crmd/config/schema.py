@@ -87,6 +87,12 @@ def secret_of(path: Path) -> Path | None:
     return secret if isinstance(node, Leaf) and isinstance(node.rule, Secret) else None
 
 
+def is_secret(key: str) -> bool:
+    """Whether a dotted key holds a secret."""
+    node = node_at(tuple(key.split(".")))
+    return isinstance(node, Leaf) and isinstance(node.rule, Secret)
+
+
 def dotted(path: tuple[str | int, ...]) -> str:
     """A path as people write it: `queues.message.limits[0].rate`."""
     text = ""
@@ -131,14 +137,13 @@ def _possible(table: type[Table] | None) -> str:
 def _keys(table: type[Table] | None) -> list[str]:
     if table is None:
         return []
-    secrets = [key for key in table.model_fields if secret_rule(table, key)]
-    return [*table.model_fields, *(key + FILE_SUFFIX for key in secrets)]
+    files = [key + FILE_SUFFIX for key in table.model_fields]
+    return [*table.model_fields, *(name for name in files if _is_secret_file(table, name))]
 
 
-def secret_rule(table: type[Table], key: str) -> bool:
-    """Whether a table's key is a secret."""
-    child = _child(table, key)
-    return isinstance(child, Leaf) and isinstance(child.rule, Secret)
+def _is_secret_file(table: type[Table], key: str) -> bool:
+    secret = table.model_fields.get(key.removesuffix(FILE_SUFFIX)) if key.endswith(FILE_SUFFIX) else None
+    return secret is not None and any(isinstance(entry, Secret) for entry in secret.metadata)
 
 
 def _child(node: Node | None, key: str) -> Node | None:
@@ -148,10 +153,7 @@ def _child(node: Node | None, key: str) -> Node | None:
         return None
     field = node.model_fields.get(key)
     if field is None:
-        name = key.removesuffix(FILE_SUFFIX)
-        return (
-            Leaf(_SECRET_FILE) if name != key and name in node.model_fields and secret_rule(node, name) else None
-        )
+        return Leaf(_SECRET_FILE) if _is_secret_file(node, key) else None
     return _node_of(field)
 
 

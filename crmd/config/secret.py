@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from crmd.config.rules import Rule, is_clean
+from crmd.config.rules import Rule
+from crmd.config.shown import is_clean
 
 PASSWORD_MIN_CHARACTERS = 8
 
@@ -61,8 +62,9 @@ class WebhookSecret(Secret):
     """A signing secret in the form of Standard Webhooks."""
 
     def check(self, text: str) -> None:
+        digits = text.removeprefix(WEBHOOK_PREFIX).rstrip("=")
         try:
-            key = base64.b64decode(text.removeprefix(WEBHOOK_PREFIX) + "==", validate=True)
+            key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if not key:
@@ -102,11 +104,14 @@ def _read_regular_file(path: Path) -> tuple[bytes, int]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{path} cannot be read: {reason}") from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             raise ValueError(f"{path} is not a regular file")
-        data = file.read(SECRET_FILE_MAX_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(SECRET_FILE_MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > SECRET_FILE_MAX_BYTES:
         raise ValueError(f"{path} is larger than {SECRET_FILE_MAX_BYTES} bytes; it cannot be a secret")
-    return data, status.st_mode
+    return data, mode

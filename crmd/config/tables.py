@@ -25,8 +25,7 @@ class DaemonTable(Table):
 
     state_dir: Annotated[Path, FolderPath()] = Field(
         Path(),
-        description="Folder of the embedded store and of what this daemon is known by; "
-        "empty: $STATE_DIRECTORY, else /var/lib/crmd where it can be used, else $XDG_STATE_HOME/crmd.",
+        description="State folder; empty: $STATE_DIRECTORY, /var/lib/crmd if usable, or $XDG_STATE_HOME/crmd.",
     )
     drain_timeout: Annotated[float, Duration("0s", "1d")] = Field(
         30.0, description="How long running jobs may go on after SIGTERM before they are given back."
@@ -48,16 +47,14 @@ class RedisTable(Table):
     )
     listen: Annotated[str, Listen()] = Field(
         "",
-        description='TCP address at which the embedded store listens too, such as "127.0.0.1:6380"; '
-        "it makes a password for it. Empty: socket only.",
+        description='TCP address for the embedded store too, such as "127.0.0.1:6380", with a password it makes.',
     )
     fsync: Annotated[Literal["everysec", "always"], Choice("everysec", "always")] = Field(
         "everysec", description="When the embedded store writes to disk: once a second, or before each answer."
     )
     server: Annotated[Path, FolderPath()] = Field(
         Path(),
-        description="Server program of the embedded store; empty: the installed wheel's, "
-        "else valkey-server or redis-server from PATH.",
+        description="Program of the embedded store; empty: the wheel's, valkey-server or redis-server from PATH.",
     )
 
 
@@ -85,9 +82,9 @@ class HttpTable(Table):
 class TokenTable(Table):
     """A bearer token; `crmd token new NAME` makes one."""
 
-    sha256: Annotated[str, Text("the token's SHA-256 as 64 hexadecimal digits", r"[0-9a-fA-F]{64}")] = Field(
-        description="SHA-256 of the token in hexadecimal; the token itself is kept nowhere."
-    )
+    sha256: Annotated[
+        str, Text("the token's SHA-256 as 64 hexadecimal digits", r"[0-9a-fA-F]{64}", shown=False)
+    ] = Field(description="SHA-256 of the token in hexadecimal; the token itself is kept nowhere.")
     scopes: Annotated[
         tuple[
             Annotated[Literal["enqueue", "read", "operate"], Choice("enqueue", "read", "operate")],
@@ -122,12 +119,12 @@ class TokenTable(Table):
 class AuthTable(Table):
     """Who may use HTTP."""
 
-    username: Annotated[str, Text('a name of up to 128 characters without ":"', r"[^:]{1,128}")] = Field(
-        "admin", description="The user's name."
+    username: Annotated[str, Text('a name of up to 128 characters without ":"', r"[^:]{1,128}", shown=False)] = (
+        Field("admin", description="The user's name.")
     )
     password: Annotated[SecretStr, Password()] = Field(
         SecretStr(""),
-        description="The user's password, 8 characters or more; empty: the first start makes one and keeps it in state_dir.",
+        description="The user's password, 8 characters at least; empty: the first start makes one.",
     )
     public_metrics: Annotated[bool, Flag()] = Field(
         False, description="Whether /metrics and the three summaries are open to all."
@@ -169,7 +166,8 @@ class WebhookTable(Table):
     """Webhooks that are delivered to others."""
 
     secret: Annotated[SecretStr, WebhookSecret()] = Field(
-        SecretStr(""), description='Signing secret, "whsec_" and base64; empty: deliveries are not signed.'
+        SecretStr(""),
+        description='Signing secret, "whsec_" and base64; empty: webhook jobs wait for one.',
     )
     allow_private: Networks = Field(
         (), description="Networks that deliver_webhook may reach although they are private."

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from crmd.config.shown import show
+
 SECONDS_BY_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 # Twelve digits are more than any bound allows and keep hostile input away from int() and float().
@@ -20,7 +22,9 @@ def parse_duration(text: str) -> float | None:
     Raises ValueError with a message that says what to write.
     """
     if not isinstance(text, str):
-        raise ValueError(_bare_number_message(text) if _is_number(text) else f"{text} is not a duration; {_HOW}")
+        raise ValueError(
+            _bare_number_message(text) if _is_number(text) else f"{show(text)} is not a duration; {_HOW}"
+        )
     cleaned = text.strip()
     if cleaned == "none":
         return None
@@ -29,7 +33,7 @@ def parse_duration(text: str) -> float | None:
         return _seconds(match[1], match[2])
     if _BARE_NUMBER.fullmatch(cleaned):
         raise ValueError(_bare_number_message(cleaned))
-    raise ValueError(f'"{text}" is not a duration; {_HOW}')
+    raise ValueError(f"{show(text)} is not a duration; {_HOW}")
 
 
 _HOW = 'write a number with ms, s, m, h or d, such as "30s", or "none"'
@@ -78,8 +82,9 @@ class Rate:
         """Reads `"20/min"`, `"80/s"`, `"100/10s"`; raises ValueError that says what to write."""
         match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
         if not match:
-            shown = f'"{text}"' if isinstance(text, str) else str(text)
-            raise ValueError(f'{shown} is not a rate; write count/period, such as "20/min", "80/s" or "100/10s"')
+            raise ValueError(
+                f'{show(text)} is not a rate; write count/period, such as "20/min", "80/s" or "100/10s"'
+            )
         count, period = int(match[1]), _seconds(match[2] or "1", match[3])
         if count < 1 or period <= 0:
             raise ValueError(f'"{text}" lets nothing through; pause the queue instead')

@@ -6,8 +6,9 @@ import re
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from crmd.config.rules import Rule, is_clean, show
+from crmd.config.rules import Rule
 from crmd.config.secret import Secret
+from crmd.config.shown import is_clean
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
 STORE_OPTIONS = (
@@ -31,9 +32,10 @@ class StoreUrl(Secret):
         return "URL: redis://, rediss:// or unix://"
 
     def check(self, text: str) -> None:
-        url = _split(text)
-        if url.scheme.startswith("redis") and url.scheme.endswith("+sentinel"):
+        # Its list of hosts is no URL that could be read.
+        if re.match(r"rediss?\+sentinel:", text):
             raise ValueError("Sentinel is not supported by this version")
+        url = _split(text)
         if url.scheme not in STORE_SCHEMES:
             raise ValueError(f'scheme "{url.scheme}" is not supported; write redis://, rediss:// or unix://')
         if url.fragment or "#" in text:
@@ -54,7 +56,7 @@ class HttpUrl(Rule):
 
     def read(self, value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-            raise ValueError(f'must be a URL such as "https://example.com", not {show(value)}')
+            raise ValueError('must be a URL such as "https://example.com", without credentials')
         return value.rstrip("/")
 
 

@@ -46,13 +46,20 @@ def ensure_password(loaded: Loaded) -> Password:
     found = find_password(loaded)
     if found is not None:
         return found
-    if loaded.settings.password_required:
-        reason = (
-            "has to be set where the store is external and http.host is not a loopback address, as each daemon "
-            "would make its own; set it, or run `crmd password set` on each machine"
-        )
-        raise ConfigError([Problem(str(loaded.path or "configuration"), KEY, reason)])
+    if problem := missing_password(loaded):
+        raise ConfigError([problem])
     return keep_password(loaded, secrets.token_urlsafe(GENERATED_BYTES))
+
+
+def missing_password(loaded: Loaded) -> Problem | None:
+    """What is wrong where a person has to set a password and has not."""
+    if not loaded.settings.password_required or find_password(loaded) is not None:
+        return None
+    reason = (
+        "has to be set where the store is external and http.host is not a loopback address, as each daemon "
+        "would make its own; set it, or run `crmd password set` on each machine"
+    )
+    return Problem(str(loaded.path or "configuration"), KEY, reason)
 
 
 def keep_password(loaded: Loaded, value: str) -> Password:

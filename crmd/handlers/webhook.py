@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 from pydantic import AfterValidator, Field, JsonValue
 
 from crmd.clients.http import Answer, NotSent
-from crmd.clients.webhooks import DELIVERY_SECONDS, WebhookClient, parse_target
+from crmd.clients.webhooks import WebhookClient, parse_target
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.handlers.payload import Payload, invalid
 from crmd.job import JobContext, job
@@ -71,7 +71,7 @@ class DeliverWebhook(Payload):
         str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="What happened, such as `contact.created`.")
     ]
     data: Annotated[JsonValue, AfterValidator(_check_json), Field(description="Any JSON.")] = None
-    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=MAX_HEADERS, default_factory=dict)]
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=MAX_HEADERS)
     id: Annotated[
         str | None,
         Field(
@@ -86,7 +86,7 @@ class Delivered(TypedDict):
 
     status: int
     snippet: str
-    """The start of its body, at most 2 KiB."""
+    """The start of its body."""
     attempt: int
     duration_ms: float
 
@@ -103,17 +103,18 @@ async def deliver_webhook(ctx: JobContext, payload: DeliverWebhook) -> Delivered
         message_id=payload.id or message_id(ctx.key, payload),
         body=body(ctx.enqueued_at, payload),
         headers=payload.headers,
-        timeout_seconds=_timeout_seconds(ctx.remaining_seconds),
+        timeout_seconds=_timeout_seconds(client.timeout_seconds, ctx.remaining_seconds),
     )
     if isinstance(exchange, Answer):
+        snippet = exchange.snippet(client.snippet_bytes)
         if 200 <= exchange.status < 300:
             return Delivered(
                 status=exchange.status,
-                snippet=exchange.snippet,
+                snippet=snippet,
                 attempt=ctx.attempt,
                 duration_ms=round(exchange.duration_ms, 1),
             )
-        raise _ending(exchange, client.retry_after_seconds(exchange), str(url.host))
+        raise _ending(exchange, snippet, client.retry_after_seconds(exchange), str(url.host))
     if isinstance(exchange, NotSent) and exchange.forbidden:
         raise Permanent(f"the URL is refused: {exchange.reason}")
     raise Retry(f"no answer from {url.host}: {exchange.reason}")
@@ -132,9 +133,9 @@ def body(enqueued_at: float, payload: DeliverWebhook) -> str:
     return json.dumps({"type": payload.event, "timestamp": at, "data": payload.data}, separators=(",", ":"))
 
 
-def _ending(answer: Answer, retry_after_seconds: float | None, host: str) -> JobSignal:
-    snippet = " ".join(answer.snippet.split())
-    said = f"{host} answered {answer.status}: {snippet}" if snippet else f"{host} answered {answer.status}"
+def _ending(answer: Answer, snippet: str, retry_after_seconds: float | None, host: str) -> JobSignal:
+    line = " ".join(snippet.split())
+    said = f"{host} answered {answer.status}: {line}" if line else f"{host} answered {answer.status}"
     if answer.status in _TRY_AGAIN or answer.status >= 500:
         # Never earlier than asked for, and a little apart, as many deliveries may have been told the same.
         after = retry_after_seconds and retry_after_seconds * random.uniform(1.0, 1.1)
@@ -148,7 +149,7 @@ def _ending(answer: Answer, retry_after_seconds: float | None, host: str) -> Job
     return Permanent(said, code=code)
 
 
-def _timeout_seconds(remaining_seconds: float | None) -> float:
+def _timeout_seconds(longest_seconds: float, remaining_seconds: float | None) -> float:
     if remaining_seconds is None:
-        return DELIVERY_SECONDS
-    return min(DELIVERY_SECONDS, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))
+        return longest_seconds
+    return min(longest_seconds, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))

@@ -6,7 +6,7 @@ import random
 
 from crmd.clients.http import NotSent
 from crmd.clients.whatsapp import Foreign, Refused, Unclear
-from crmd.clients.whatsapp_errors import MINUTE_WAIT, SUBJECT_WAIT, ErrorClass, ErrorRow, Scope
+from crmd.clients.whatsapp_errors import MINUTE_WAIT, SUBJECT_WAIT, ErrorClass, ErrorRow, Scope, Wait
 from crmd.clients.whatsapp_pace import Pace
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from crmd.handlers.message_payload import SendMessage
@@ -80,7 +80,7 @@ class _Refusal:
             stop_seconds = self._pace.failed()
             if stop_seconds:
                 return RateLimited(str(self._error), after=stop_seconds)
-        after = _equal_jitter(row.wait.nth(self._ctx.attempt - 1)) if row.wait else None
+        after = _spread(row.wait, self._ctx.attempt - 1) if row.wait else None
         return Retry(str(self._error), after=after, max_attempts=row.max_attempts)
 
     def _park(self, row: ErrorRow) -> JobSignal:
@@ -157,5 +157,7 @@ def _resume(ctx: JobContext) -> str:
     return f"then: crmd resume {ctx.queue}"
 
 
-def _equal_jitter(seconds: float) -> float:
-    return seconds / 2 + random.uniform(0, seconds / 2)
+def _spread(wait: Wait, count: int) -> float:
+    """A growing wait with equal jitter, so that many jobs do not come back at once; a fixed one as it is."""
+    seconds = wait.nth(count)
+    return seconds / 2 + random.uniform(0, seconds / 2) if wait.factor > 1 else seconds

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
 from crmd.errors import InvalidPayload, JobTooLarge
+from crmd.store import exactjson
 
 MAX_JOB_BYTES = 256 * 1024
 """Every change of state rewrites the whole job."""
 MAX_RESULT_BYTES = 256 * 1024
-
-_LONG_INTEGER = re.compile(rb"\d{19,}")
-"""orjson reads integers over 64 bits as floats."""
 
 
 class Unreadable(ValueError):
@@ -26,9 +23,9 @@ class Unreadable(ValueError):
 def decode(document: bytes) -> dict[str, Any]:
     """A stored job as a dict; raises Unreadable with the reason."""
     try:
-        data = json.loads(document) if _LONG_INTEGER.search(document) else orjson.loads(document)
-    except (ValueError, RecursionError):
-        data = _decode_slowly(document)
+        data = exactjson.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise Unreadable(f"is JSON of {type(data).__name__}, not of a job")
     return data
@@ -45,13 +42,9 @@ def encode(data: dict[str, Any]) -> bytes:
 def encode_payload(data: dict[str, Any]) -> bytes:
     """A new job's dict as stored. Raises InvalidPayload for what JSON cannot say, JobTooLarge over 256 KiB."""
     try:
-        document = orjson.dumps(data)
-        if b"null" in document:
-            json.dumps(data, allow_nan=False, default=str)
-    except (TypeError, ValueError):
-        document = _encode_strictly(data)
-    except RecursionError:
-        raise InvalidPayload("the payload is nested too deeply to be JSON") from None
+        document = exactjson.dumps(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidPayload(f"the payload is not JSON: {error}") from None
     if len(document) > MAX_JOB_BYTES:
         raise JobTooLarge(f"the job is {len(document):,} bytes of JSON; at most {MAX_JOB_BYTES:,} are taken")
     return document
@@ -60,24 +53,12 @@ def encode_payload(data: dict[str, Any]) -> bytes:
 def encode_result(result: Any) -> orjson.Fragment:
     """A handler's result as JSON, to put into a job's dict. Raises ValueError with the reason where it is none."""
     try:
-        document = _dump_result(result)
+        document = exactjson.dumps(result.model_dump(mode="json") if isinstance(result, BaseModel) else result)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the result is not JSON: {error}") from None
     if len(document) > MAX_RESULT_BYTES:
         raise ValueError(f"the result is {len(document):,} bytes of JSON; at most {MAX_RESULT_BYTES:,} are kept")
     return orjson.Fragment(document)
-
-
-def _dump_result(result: Any) -> bytes:
-    if isinstance(result, BaseModel):
-        result = result.model_dump(mode="json")
-    try:
-        document = orjson.dumps(result)
-    except TypeError:
-        return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
-    if b"null" in document:
-        json.dumps(result, allow_nan=False, default=str)  # orjson writes NaN as null, which is another value
-    return document
 
 
 def _unwrap(value: Any) -> Any:

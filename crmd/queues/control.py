@@ -110,7 +110,12 @@ class Control:
         if rate:
             count, period_ms = rate_window(rate)
             until = self._now() + duration if duration else ""
-            fields: dict[str, str | float] = {"count": count, "period_ms": period_ms, "text": str(rate), "until": until}
+            fields: dict[str, str | float] = {
+                "count": count,
+                "period_ms": period_ms,
+                "text": str(rate),
+                "until": until,
+            }
             await self.store.command("HSET", k.override, *_flat(fields))
             if duration:
                 await self.store.command("PEXPIRE", k.override, round(duration * 1000))

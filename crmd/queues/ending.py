@@ -17,6 +17,7 @@ from crmd.errors import (
     JobSignal,
     OutcomeUnknown,
     PauseQueue,
+    Permanent,
     RateLimited,
     Retry,
     Snooze,
@@ -124,6 +125,8 @@ def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSetti
             return Ending(Kind.RETURN, "given_back", error=text, counts=False, pause=text)
         case OutcomeUnknown():
             return _unknown(text)
+        case Permanent(code=str(code)) if code not in text:
+            return Ending(Kind.FAILED, "failed", error=f"[{code}] {text}")
         case _:
             return Ending(Kind.FAILED, "failed", error=text)
 

@@ -111,10 +111,11 @@ def _queued_at(run: Run) -> float:
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts queue, job and key into each record."""
+    """Puts queue, job and key into each record's fields."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        extra = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        extra = dict(kwargs.get("extra") or {})
+        extra["fields"] = {**(self.extra or {}), **extra.get("fields", {})}
         return msg, {**kwargs, "extra": extra}
 
 

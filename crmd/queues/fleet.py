@@ -25,7 +25,7 @@ from crmd.queues.queue import CrmQueue
 from crmd.queues.recovery import Recovery
 from crmd.queues.spool import PrivateFiles
 from crmd.queues.upkeep import Upkeep
-from crmd.queues.views import DaemonInfo
+from crmd.queues.views import DaemonInfo, QueueCounts
 from crmd.queues.wake import WakeListener
 from crmd.queues.worker import CrmWorker
 from crmd.store.client import Store
@@ -91,9 +91,7 @@ class Fleet:
         self.keeper = LeaseKeeper(parts.store.target, self.engine.epoch)
         self.recovery = Recovery(self.engine, scripts)
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
-        self.upkeep = Upkeep(
-            self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.describe
-        )
+        self.upkeep = Upkeep(self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.describe)
         self.wake = WakeListener(parts.store, parts.control, self.workers)
         self.draining = False
         self._started_at = time.time()
@@ -123,8 +121,12 @@ class Fleet:
             seen_at=time.time(),
         )
 
+    async def inspect(self) -> dict[str, QueueCounts]:
+        """The counts of all queues."""
+        return await self._parts.control.inspector.all_counts()
+
     async def start(self) -> None:
-        """Writes what was spooled, takes back what a predecessor held, and begins to work. The store has to answer."""
+        """Writes what was spooled, takes back what a predecessor held, begins to work. The store has to answer."""
         await self._write_spooled()
         await self.upkeep.announce()
         await self.recovery.run_once(judge=False)
@@ -171,7 +173,8 @@ class Fleet:
             return
         everything = asyncio.ensure_future(asyncio.gather(*waits, return_exceptions=True))
         cut = asyncio.create_task(hurry.wait()) if hurry else None
-        await asyncio.wait([everything, *([cut] if cut else [])], return_when=asyncio.FIRST_COMPLETED)
+        awaited: set[asyncio.Future[Any]] = {everything, cut} if cut else {everything}
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if cut:
             cut.cancel()
         for wait in waits:

@@ -32,6 +32,11 @@ class Inspector:
         self.settings = dict(queues)
         self.scripts = {name: QueueScripts(store, settings) for name, settings in queues.items()}
 
+    def add_queue(self, settings: QueueSettings) -> None:
+        """Makes one more queue known."""
+        self.settings[settings.name] = settings
+        self.scripts[settings.name] = QueueScripts(self.store, settings)
+
     def queue(self, name: str) -> QueueScripts:
         """The scripts of one queue; raises UnknownQueue that lists the names."""
         try:

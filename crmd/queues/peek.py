@@ -70,8 +70,7 @@ class Peek:
 
     async def _peek(self) -> bool:
         if self._connection is None:
-            self._connection = self._store.dedicated_connection()
-            await self._connection.connect()
+            self._connection = await self._store.dedicated_connection()
         await self._connection.send_command("BLMOVE", self._lane, self._lane, "LEFT", "LEFT", BLOCK_S)
         async with asyncio.timeout(BLOCK_S + REPLY_GRACE_S):
             return await self._connection.read_response() is not None

@@ -1,4 +1,4 @@
-"""Outcomes that could not be written before the daemon had to stop: kept in the state folder until its next start."""
+"""Outcomes that could not be written before the daemon had to stop: kept until its next start."""
 
 from __future__ import annotations
 

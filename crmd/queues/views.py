@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,6 +34,11 @@ def instant(seconds: float | None) -> str | None:
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch(text: str | None) -> float | None:
+    """Epoch seconds of what `instant` wrote."""
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,16 @@ class JobView:
             data[name] = instant(data[name])
         data["timeline"] = [entry.to_json() for entry in self.timeline]
         return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> JobView:
+        """The job from what `to_json` made."""
+        fields = {name: data[name] for name in cls.__slots__}
+        for name in ("enqueued_at", "started_at", "finished_at", "run_at"):
+            fields[name] = epoch(fields[name])
+        fields["state"] = State(fields["state"])
+        fields["timeline"] = [TimelineEntry(**{**entry, "at": epoch(entry["at"])}) for entry in data["timeline"]]
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)

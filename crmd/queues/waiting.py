@@ -58,8 +58,7 @@ class Waiter:
         async with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = self._store.dedicated_connection()
-                    await self._connection.connect()
+                    self._connection = await self._store.dedicated_connection()
                     self._reader = asyncio.create_task(self._read(self._connection), name="waits")
                     await self._send("SUBSCRIBE", *self._events)
                 else:

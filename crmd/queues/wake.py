@@ -55,18 +55,18 @@ class WakeListener:
     async def _run(self) -> None:
         while True:
             await self._store.wait_connected()
-            connection = self._store.dedicated_connection()
             try:
-                await self._listen(connection)
+                connection = await self._store.dedicated_connection()
+                try:
+                    await self._listen(connection)
+                finally:
+                    self.ready.clear()
+                    await connection.disconnect(nowait=True)
             except (RedisError, OSError) as error:
                 _log.debug("the wake channel was cut: %s", error)
-            finally:
-                self.ready.clear()
-                await connection.disconnect(nowait=True)
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self, connection: AbstractConnection) -> None:
-        await connection.connect()
         await self._track_aborts(connection)
         await connection.send_command("SUBSCRIBE", keys.WAKE_CHANNEL, INVALIDATIONS, check_health=False)
         while True:

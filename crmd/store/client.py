@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+from weakref import WeakSet
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    NoScriptError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import NoScriptError, RedisError
 
 from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from crmd.store.library import Script, load_scripts
 from crmd.store.link import Link
+from crmd.store.translate import gives_up, store_error
 from crmd.telemetry.events import Events
 
 CONNECT_TIMEOUT_S = 2.0
@@ -79,6 +75,8 @@ class Store:
         self._fatal: StoreUnusable | None = None
         self._settled = asyncio.Event()
         self._served = False
+        self._tried = asyncio.Event()
+        self._dedicated: WeakSet[AbstractConnection] = WeakSet()
 
     @property
     def connected(self) -> bool:
@@ -95,14 +93,12 @@ class Store:
         if wait:
             await self._settled.wait()
         else:
-            try:
-                await asyncio.wait_for(self._settled.wait(), CONNECT_TIMEOUT_S)
-            except TimeoutError:
-                raise StoreUnavailable(
-                    f"the store at {self.target.masked} does not answer: {self.last_error or 'no reply'}"
-                ) from None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), CONNECT_TIMEOUT_S)
         if self._fatal:
             raise self._fatal
+        if not self._settled.is_set():
+            raise self._away()
 
     async def stop(self) -> None:
         """Closes every connection. Fine twice, or before start."""
@@ -111,8 +107,8 @@ class Store:
             await asyncio.wait([self._task])
             self._task = None
         await self._drop_link()
+        await self._close_others()
         await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
 
     async def wait_connected(self) -> None:
         """Returns once the store answers."""
@@ -137,26 +133,28 @@ class Store:
         except NoScriptError:
             raise
         except (RedisError, OSError) as error:
+            if gives_up(error):
+                self._link.give_up(error)
             raise self.translate(error) from error
 
-    def dedicated_connection(self) -> AbstractConnection:
-        """A connection of the caller's own, for commands that block; it has no read timeout."""
+    async def dedicated_connection(self) -> AbstractConnection:
+        """A connection of the caller's own, for commands that block: reads do not time out.
+
+        It is closed when the store is lost. Raises redis errors and OSError.
+        """
         connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         connection.socket_timeout = None
+        self._dedicated.add(connection)
         return connection
 
-    def translate(self, error: BaseException) -> StoreError:
+    def translate(self, error: Exception) -> StoreError:
         """A redis error as one of ours."""
-        text = str(error)
-        if (
-            isinstance(error, OutOfMemoryError)
-            or text.startswith(("OOM", "MISCONF", "-OOM"))
-            or "OOM command" in text
-        ):
-            return StoreFull(f"the store at {self.target.masked} takes no more: {text}")
-        if isinstance(error, ResponseError) and not text.startswith(("LOADING", "READONLY", "MASTERDOWN")):
-            return StoreError(f"the store at {self.target.masked} refused: {text}")
-        return StoreUnavailable(f"the store at {self.target.masked} is away: {text or type(error).__name__}")
+        return store_error(error, self.target.masked)
 
     async def guard(self, call: Awaitable[Any]) -> Any:
         """Awaits a call of the plain client; its errors become ours."""
@@ -192,7 +190,7 @@ class Store:
         return Redis(connection_pool=pool)
 
     def _away(self) -> StoreUnavailable:
-        return StoreUnavailable(f"the store at {self.target.masked} is away: {self.last_error or 'not connected'}")
+        return StoreUnavailable(self.last_error or f"{self.target.masked}: the store does not answer")
 
     async def _run(self) -> None:
         delay = BACKOFF_FIRST_S
@@ -204,12 +202,14 @@ class Store:
                 if not self._settled.is_set():
                     self._fatal = error
                     self._settled.set()
+                    self._tried.set()
                     return
-            except (RedisError, OSError, TimeoutError, StoreError) as error:
-                self.last_error = str(error) or type(error).__name__
+            except StoreError as error:
+                self.last_error = str(error)
             else:
                 delay = BACKOFF_FIRST_S
                 await self._serve(link)
+            self._tried.set()
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, BACKOFF_MAX_S)
 
@@ -218,6 +218,7 @@ class Store:
         self.connected_since = time.monotonic()
         self._up.set()
         self._settled.set()
+        self._tried.set()
         self.events.emit(
             "store.back" if self._served else "store.connected", server=self.server, url=self.target.masked
         )
@@ -225,9 +226,9 @@ class Store:
         error = await asyncio.shield(link.broken)
         self._up.clear()
         self.latency_ms = None
-        self.last_error = str(error) or type(error).__name__
+        self.last_error = str(self.translate(error))
         await self._drop_link()
-        await self.redis.connection_pool.disconnect()
+        await self._close_others()
         self.events.emit("store.lost", url=self.target.masked, reason=self.last_error)
 
     async def _connect(self) -> Link:
@@ -236,21 +237,14 @@ class Store:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + REPLY_TIMEOUT_S):
                 await connection.connect()
                 info = await self._info(connection)
-        except (AuthenticationError, AuthorizationError) as error:
+        except (RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
-            raise StoreUnusable(f"the store at {self.target.masked} refuses our credentials: {error}") from error
-        except ResponseError as error:
-            await connection.disconnect(nowait=True)
-            if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "AUTH" in str(error):
-                raise StoreUnusable(
-                    f"the store at {self.target.masked} refuses our credentials: {error}"
-                ) from error
-            raise
+            raise self.translate(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         self._check(info)
-        link = Link(connection)
+        link = Link(connection, REPLY_TIMEOUT_S, on_broken=self._up.clear)
         link.start()
         try:
             await self._load(list(self.scripts.values()), link)
@@ -296,6 +290,12 @@ class Store:
             await asyncio.gather(*(link.submit(("SCRIPT", "LOAD", script.text)) for script in scripts))
         except (RedisError, OSError) as error:
             raise self.translate(error) from error
+
+    async def _close_others(self) -> None:
+        """What waits on another connection would not notice that the store is gone."""
+        await self.redis.connection_pool.disconnect()
+        for connection in list(self._dedicated):
+            await connection.disconnect(nowait=True)
 
     async def _drop_link(self) -> None:
         if self._link:

@@ -95,17 +95,24 @@ class EmbeddedStore:
         """
         if self._supervisor is not None:
             return self.url
+        await self.prepare()
+        await self._launch()
+        self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
+        return self.url
+
+    async def prepare(self) -> None:
+        """Checks what can be checked before the server runs; from then on `url` is what it will be. Fine twice."""
+        if self._program is not None:
+            return
         if not self._state.locked:
             # Without the lock a living daemon's server would be taken for an orphan, and ended.
             raise RuntimeError("lock the state folder before the embedded store starts")
         self._files.check()
-        self._program = (await asyncio.to_thread(find_server, self._binary)).path
+        program = (await asyncio.to_thread(find_server, self._binary)).path
         self._make_data_folder()
         self._password = self._settle_password()
         self._config = server_config(self._files, fsync=self._fsync, listen=self._listen, password=self._password)
-        await self._launch()
-        self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
-        return self.url
+        self._program = program
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Ends the server with everything written and synced; by force when that takes longer than the timeout."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-Command = Sequence[str | bytes | int | float]
+Command = tuple[Any, ...]
 
 MAX_COMMANDS_PER_TRIP = 256
 """Bounds how long one trip holds the store and how much waits in a socket buffer."""
@@ -21,12 +22,17 @@ class Link:
     A trip that fails fails all its commands and breaks the link for good; its owner makes another.
     """
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(
+        self, connection: AbstractConnection, reply_timeout: float, on_broken: Callable[[], None]
+    ) -> None:
         self._connection = connection
+        self._on_broken = on_broken
+        connection.socket_timeout = None  # one time limit for a trip costs less than one for each reply
+        self._reply_timeout = reply_timeout
         self._pending: list[tuple[Command, asyncio.Future[Any]]] = []
         self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
         """Begins to carry commands."""
@@ -39,6 +45,10 @@ class Link:
             await asyncio.wait([self._task])
         await self._connection.disconnect(nowait=True)
         self._break(ConnectionError("the connection was closed"))
+
+    def give_up(self, error: Exception) -> None:
+        """Breaks the link for a reply that says that the store cannot serve, such as that of a read-only replica."""
+        self._break(error)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
         """Queues a command for the next trip; the future gives its reply, or a redis error."""
@@ -58,8 +68,11 @@ class Link:
             if not self._pending:
                 self._submitted.clear()
             try:
-                await self._trip(batch)
+                async with asyncio.timeout(self._reply_timeout):
+                    await self._trip(batch)
             except (RedisError, OSError, asyncio.IncompleteReadError) as error:
+                if isinstance(error, TimeoutError):
+                    error = TimeoutError(f"no reply within {self._reply_timeout:g} s")
                 self._fail(batch, error)
                 self._break(error)
                 return
@@ -69,7 +82,7 @@ class Link:
 
     async def _trip(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
         connection = self._connection
-        packed = connection.pack_commands([command for command, _ in batch])
+        packed = b"".join([hiredis.pack_command(command) for command, _ in batch])
         await connection.send_packed_command(packed, check_health=False)
         for _, future in batch:
             try:
@@ -81,13 +94,14 @@ class Link:
                 if not future.done():
                     future.set_result(reply)
 
-    def _break(self, error: BaseException) -> None:
+    def _break(self, error: Exception) -> None:
         if not self.broken.done():
+            self._on_broken()
             self.broken.set_result(error)
         pending, self._pending = self._pending, []
         self._fail(pending, error)
 
-    def _fail(self, batch: list[tuple[Command, asyncio.Future[Any]]], error: BaseException) -> None:
+    def _fail(self, batch: list[tuple[Command, asyncio.Future[Any]]], error: Exception) -> None:
         for _, future in batch:
             if not future.done():
                 future.set_exception(ConnectionError(str(error)))

@@ -20,6 +20,7 @@ _AWAY = (
     OSError,  # a plain TimeoutError is one
 )
 _AWAY_REPLIES = ("BUSY ", "NOREPLICAS ", "TRYAGAIN ")
+_GIVE_UP = (redis_errors.ReadOnlyError, redis_errors.ClusterDownError)
 
 
 def store_error(error: Exception, what: str) -> StoreError:
@@ -38,6 +39,11 @@ def store_error(error: Exception, what: str) -> StoreError:
     if isinstance(error, _AWAY) or text.startswith(_AWAY_REPLIES):
         return StoreUnavailable(f"{what}: the store is away ({_in_short(text)}); try again when it is back")
     return StoreError(f"{what}: the store answers: {_in_short(text)}")
+
+
+def gives_up(error: Exception) -> bool:
+    """Whether a reply says that the store, though connected, will serve nothing for a while."""
+    return isinstance(error, _GIVE_UP) or str(error).startswith("BUSY ")
 
 
 def _in_short(text: str) -> str:

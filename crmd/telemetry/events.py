@@ -64,8 +64,9 @@ BURST = 10
 """Lines of one cause that are shown before it is held to one a second."""
 
 
-def log_subscriber(logger: logging.Logger, *, throttle: Throttle | None = None) -> Subscriber:
+def log_subscriber(logger: logging.Logger | None = None, *, throttle: Throttle | None = None) -> Subscriber:
     """A subscriber that writes events as log lines, at most one a second for each cause."""
+    logger = logger or logging.getLogger("crmd.events")
     throttle = throttle or Throttle(1.0, burst=BURST)
 
     def write(name: str, fields: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ class Metrics:
         queues: Mapping[str, Mapping[str, float | None]] | None = None,
         totals: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """What the store holds now, by queue. Without the store its metrics are left out, but for the connection."""
+        """What the store holds now, by queue; without the store only that it is away is told."""
         self._store.set(connected, latency_seconds, memory_ratio, queues or {}, totals or {})
 
     def render(self) -> bytes:
@@ -147,7 +147,9 @@ class _StoreCollector(Collector):
         return family
 
     def _counted(self) -> Metric:
-        family = CounterMetricFamily("crmd_queue_jobs_all", "Jobs of all time, by what became of them.", labels=["queue", "what"])
+        family = CounterMetricFamily(
+            "crmd_queue_jobs_all", "Jobs of all time, by what became of them.", labels=["queue", "what"]
+        )
         for queue, values in self._totals.items():
             for what, count in values.items():
                 family.add_metric([queue, what], count)

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import logging
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,13 @@ class Credentials:
     secret: str = field(repr=False)
 
 
-_PRINCIPAL = "crmd.principal"
+_PRINCIPAL: ContextVar[Principal] = ContextVar("principal")
+"""Of the request whose task this is: aiohttp handles each in a context of its own."""
 
 
-def principal_of(request: web.Request) -> Principal:
-    """Who makes a request that has passed the gate."""
-    found: Principal = request[_PRINCIPAL]
-    return found
+def current_principal() -> Principal:
+    """Who makes the request under way, which has passed the gate."""
+    return _PRINCIPAL.get()
 
 
 class Gate(BasicAuthMiddleware):  # type: ignore[misc]
@@ -99,7 +100,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
         route = self._routes.find(request)
         if not self._is_open(route.access, request):
             await self._authenticate(request)
-            self._authorise(principal_of(request), route, request.match_info.get("queue"))
+            self._authorise(current_principal(), route, request.match_info.get("queue"))
         return await handler(request)
 
     def parse_auth_header(self, request: web.Request) -> Credentials | None:
@@ -108,7 +109,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
         return parse_credentials(values[0]) if len(values) == 1 else None
 
     async def authenticate(self, request: web.Request) -> bool:
-        """Whether the credentials are good; then `principal_of(request)` says whose they are."""
+        """Whether the credentials are good; then `current_principal()` says whose they are."""
         found = self.parse_auth_header(request)
         if found is None:
             return False
@@ -119,7 +120,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc]
             principal = self._user if good else None
         if principal is None:
             return False
-        request[_PRINCIPAL] = principal
+        _PRINCIPAL.set(principal)
         return True
 
     async def check_credentials(self, username: str, password: str, request: web.Request) -> bool:
@@ -218,4 +219,3 @@ def _decode(raw: bytes) -> str:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-

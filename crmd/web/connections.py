@@ -1,7 +1,7 @@
 """Bounds what connections may cost: how many there are, and how long one may keep us waiting.
 
-aiohttp times out neither headers nor stalled readers. Each connection's protocol is wrapped here, and the middleware
-says when a request has arrived whole.
+aiohttp times out neither headers nor stalled readers. Each connection's protocol is wrapped here, and the
+middleware says when a request's headers have come.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
-from crmd.web.peers import Peers, client_group, is_loopback
+from crmd.web.peers import Peers, client_group, parse_address
 
 MAX_CONNECTIONS = 256
 MAX_PER_ADDRESS = 32
@@ -102,7 +102,8 @@ class Connections:
     def _limited_client(self, transport: asyncio.Transport) -> str:
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not address or is_loopback(address) or self._peers.trusts(address):
+        parsed = parse_address(address)
+        if parsed is None or parsed.is_loopback or self._peers.trusts(address):
             return ""
         return client_group(address)
 

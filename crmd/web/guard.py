@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from crmd.web.peers import Peers, is_loopback, parse_address
+from crmd.config.network import is_loopback
+from crmd.web.peers import Peers, parse_address
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, RouteTable
 
@@ -46,7 +47,7 @@ class HostCheck:
 
 
 def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
-    """The middleware. Probes answer under any name: they tell nothing, and orchestrators call them as they like."""
+    """The middleware. Probes answer under any name: they tell nothing, and orchestrators call them so."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import web
 from crmd.errors import StoreError
 from crmd.queues.views import QueueCounts, QueueMetrics, QueueTotals, instant
 from crmd.web.deps import WebDeps
-from crmd.web.look import Look, Lookout
+from crmd.web.look import Look, Lookout, QueueStatus
 from crmd.web.routes import Access, Route
 
 _SUMMED = ("waiting", "active", "delayed", "completed", "failed")
@@ -91,7 +91,7 @@ class Health:
         """Process counters always; the store's gauges while it answers."""
         metrics, store = self._deps.metrics, self._deps.store
         try:
-            counts, totals = await self._lookout.counts(), await self._lookout.totals()
+            seen = await self._lookout.snapshot()
         except StoreError:
             metrics.set_store(connected=False)
         else:
@@ -99,8 +99,8 @@ class Health:
                 connected=True,
                 latency_seconds=None if store.latency_ms is None else store.latency_ms / 1000,
                 memory_ratio=store.memory_ratio,
-                queues={name: _gauges(counts[name]) for name in counts},
-                totals={name: _totals(total) for name, total in totals.items()},
+                queues={name: _gauges(counts) for name, counts in seen.counts.items()},
+                totals={name: _totals(totals) for name, totals in seen.totals.items()},
             )
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
@@ -110,7 +110,10 @@ class Health:
         body: dict[str, Any] = {
             "status": look.status,
             "redis": {"connected": look.connected, "latency_ms": self._deps.store.latency_ms},
-            "queues": {name: _health_of(look, counts) for name, counts in look.counts.items()},
+            "queues": {
+                **{name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
+                **{name: _broken(why) for name, why in look.seen.broken.items()},
+            },
             "totals": _sums(look),
         }
         if look.error:
@@ -125,7 +128,7 @@ class Health:
 
     async def queues_statistics(self, request: web.Request) -> web.Response:
         """Totals and success rates of all time."""
-        found = await self._lookout.totals()
+        found = (await self._lookout.snapshot()).totals
         queues = {name: _statistics(totals) for name, totals in found.items()}
         return web.json_response({"totals": _statistics(_sum_totals(list(found.values()))), "queues": queues})
 
@@ -176,9 +179,13 @@ def _health_of(look: Look, counts: QueueCounts) -> dict[str, Any]:
     return {"status": look.status_of(counts.name), **numbers, "paused": counts.paused}
 
 
+def _broken(why: str) -> dict[str, Any]:
+    return {"status": QueueStatus.DEGRADED, **dict.fromkeys(_SUMMED), "paused": None, "reason": why}
+
+
 def _sums(look: Look) -> dict[str, int]:
-    sums = {name: sum(getattr(counts, name) for counts in look.counts.values()) for name in _SUMMED}
-    return {**sums, "paused": sum(counts.paused for counts in look.counts.values())}
+    sums = {name: sum(getattr(counts, name) for counts in look.seen.counts.values()) for name in _SUMMED}
+    return {**sums, "paused": sum(counts.paused for counts in look.seen.counts.values())}
 
 
 def _totals(totals: QueueTotals) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +10,7 @@ from enum import StrEnum
 from crmd.config.queue import QueueSettings
 from crmd.config.units import format_duration
 from crmd.errors import StoreError, StoreUnavailable
+from crmd.queues.stats import counts_of, totals_of
 from crmd.queues.views import DaemonInfo, QueueCounts, QueueMetrics, QueueTotals
 from crmd.web.deps import WebDeps
 from crmd.web.probe import PROBE_SECONDS, Cached, bounded
@@ -27,10 +29,20 @@ class QueueStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen. Without the store there are no counts, and `error` says why."""
+class Snapshot:
+    """What the store said of all queues at one moment."""
 
     counts: dict[str, QueueCounts] = field(default_factory=dict)
+    totals: dict[str, QueueTotals] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Queues whose keys cannot be read, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A snapshot and what it means. Without the store it is empty, and `error` says why."""
+
+    seen: Snapshot = Snapshot()
     stalls: dict[str, str] = field(default_factory=dict)
     """Queues whose work waits and does not start, and since when."""
     error: str | None = None
@@ -44,12 +56,13 @@ class Look:
         """How one queue does."""
         if queue in self.stalls:
             return QueueStatus.UNHEALTHY
-        return QueueStatus.DEGRADED if self.counts[queue].paused else QueueStatus.HEALTHY
+        degraded = queue in self.seen.broken or self.seen.counts[queue].paused
+        return QueueStatus.DEGRADED if degraded else QueueStatus.HEALTHY
 
     @property
     def status(self) -> QueueStatus:
         """How the queues do together: as the worst of them."""
-        found = {self.status_of(queue) for queue in self.counts}
+        found = {self.status_of(queue) for queue in (*self.seen.counts, *self.seen.broken)}
         if self.error or QueueStatus.UNHEALTHY in found:
             return QueueStatus.UNHEALTHY
         return QueueStatus.DEGRADED if QueueStatus.DEGRADED in found else QueueStatus.HEALTHY
@@ -60,39 +73,33 @@ class Lookout:
 
     def __init__(self, deps: WebDeps) -> None:
         self._deps = deps
-        self._counts = Cached(self._read_counts, max_age_seconds=FRESH_SECONDS)
-        self._totals = Cached(self._read_totals, max_age_seconds=FRESH_SECONDS)
+        self._snapshot = Cached(self._read_snapshot, max_age_seconds=FRESH_SECONDS)
         self._metrics = Cached(self._read_metrics, max_age_seconds=METRICS_FRESH_SECONDS)
         self._daemons = Cached(self._read_daemons, max_age_seconds=FRESH_SECONDS)
 
     async def stop(self) -> None:
         """Ends looks under way."""
-        for cached in (self._counts, self._totals, self._metrics, self._daemons):
+        for cached in (self._snapshot, self._metrics, self._daemons):
             await cached.stop()
 
     def forget(self) -> None:
         """Makes the next look a new one: something was changed."""
-        for cached in (self._counts, self._totals, self._metrics):
-            cached.forget()
+        self._snapshot.forget()
+        self._metrics.forget()
 
     async def look(self) -> Look:
-        """Counts and stalls; never raises for a store that is away."""
+        """What there is and what it means; never raises for a store that is away."""
         try:
-            counts = await self.counts()
-            stalls = {name: why for name in counts if (why := await self._stall(counts[name]))}
+            seen = await self.snapshot()
+            stalls = {name: why for name, counts in seen.counts.items() if (why := await self._stall(counts))}
         except StoreError as error:
             return Look(error=str(error))
-        return Look(counts, stalls)
+        return Look(seen, stalls)
 
-    async def counts(self) -> dict[str, QueueCounts]:
-        """Counts of every queue, at most a second old. Raises StoreUnavailable."""
+    async def snapshot(self) -> Snapshot:
+        """Counts and all-time totals of every queue, at most a second old. Raises StoreUnavailable."""
         self._require_store()
-        return await self._counts.get()
-
-    async def totals(self) -> dict[str, QueueTotals]:
-        """All-time counters of every queue. Raises StoreUnavailable."""
-        self._require_store()
-        return await self._totals.get()
+        return await self._snapshot.get()
 
     async def metrics(self) -> dict[str, QueueMetrics]:
         """How every queue does, at most five seconds old. Raises StoreUnavailable."""
@@ -131,11 +138,20 @@ class Lookout:
                 return True
         return False
 
-    async def _read_counts(self) -> dict[str, QueueCounts]:
-        return await self._deps.inspector.all_counts()
-
-    async def _read_totals(self) -> dict[str, QueueTotals]:
-        return await self._deps.inspector.totals()
+    async def _read_snapshot(self) -> Snapshot:
+        seen, queues = Snapshot(), self._deps.queues
+        reads = (self._deps.inspector.queue(name).counts() for name in queues)
+        for name, raw in zip(queues, await asyncio.gather(*reads, return_exceptions=True), strict=True):
+            if isinstance(raw, StoreUnavailable):
+                raise raw
+            if isinstance(raw, StoreError):
+                seen.broken[name] = str(raw)
+            elif isinstance(raw, BaseException):
+                raise raw
+            else:
+                seen.counts[name] = counts_of(raw, queues[name])
+                seen.totals[name] = totals_of(name, raw)
+        return seen
 
     async def _read_metrics(self) -> dict[str, QueueMetrics]:
         return await self._deps.inspector.metrics()

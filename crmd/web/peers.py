@@ -62,12 +62,6 @@ def client_group(address: str) -> str:
     return str(parsed) if parsed else address
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a listening address can be reached from this machine only."""
-    parsed = parse_address(host)
-    return host.lower() == "localhost" or (parsed is not None and parsed.is_loopback)
-
-
 def is_forwarded(request: web.Request) -> bool:
     """Whether a proxy had the request in its hands."""
     return any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers)

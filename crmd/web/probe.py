@@ -24,7 +24,9 @@ async def bounded(call: Awaitable[T], seconds: float) -> T:
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError:
-        raise StoreUnavailable(f"the store did not answer within {seconds:g} s; look at it before trying again") from None
+        raise StoreUnavailable(
+            f"the store did not answer within {seconds:g} s; look at it before trying again"
+        ) from None
 
 
 class Cached(Generic[T]):

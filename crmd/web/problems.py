@@ -31,8 +31,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
     (errors.JobTooLarge, 413),
     (errors.RequestError, 422),
     (errors.StoreFull, 507),
-    (errors.StoreUnavailable, 503),
-    (errors.StoreUnusable, 503),
+    (errors.StoreError, 503),
 )
 
 

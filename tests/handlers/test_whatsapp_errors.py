@@ -51,7 +51,7 @@ EXPECTED: dict[int, Expected] = {
     **dict.fromkeys((131050, 131026, 130403, 130497), PERMANENT),
     **dict.fromkeys((130472, 131047, 131021, 131030, 131052, 131053), PERMANENT),
     **dict.fromkeys((133005, 133008, 133009), PERMANENT),
-    133015: Expected(Retry, after=(150, 300), max_attempts=2),
+    133015: Expected(Retry, after=(300, 300), max_attempts=2),
     **dict.fromkeys((100, 131008, 131009, 131051, 131055, 132000, 132005, 132012, 132018), PERMANENT),
     **dict.fromkeys((132001, 132007, 132016), PERMANENT),
     **dict.fromkeys((132015, 132068, 132069), SUBJECT_WAITS),

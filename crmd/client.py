@@ -1,0 +1,209 @@
+"""For applications: add jobs and look after them, over the store or over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from crmd.config.model import Settings
+from crmd.config.queue import QueueSettings
+from crmd.errors import UnknownQueue
+from crmd.queues.control import Control
+from crmd.queues.inspector import Inspector
+from crmd.queues.views import Added, JobView, NewJob
+from crmd.store.client import Store, StoreTarget
+
+T = TypeVar("T")
+
+_QUEUE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+class Backend(Protocol):
+    """A way to the daemon."""
+
+    async def start(self) -> None:
+        """Connects; raises StoreUnavailable at once where nothing answers."""
+
+    async def stop(self) -> None:
+        """Disconnects."""
+
+    async def enqueue(self, queue: str, jobs: list[NewJob]) -> list[Added]:
+        """Adds jobs."""
+
+    async def job(self, queue: str, key: str) -> JobView:
+        """One job."""
+
+    async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
+        """One job once it is over."""
+
+    async def cancel(self, queue: str, key: str) -> JobView:
+        """Cancels one job."""
+
+
+class AsyncClient:
+    """Adds jobs, waits for them and looks at them.
+
+    `url` is the store's (`redis://`, `rediss://`, `unix://`) or, with a bearer `token`, the daemon's (`http://`,
+    `https://`). Use it as `async with AsyncClient(url) as client`. Methods raise `crmd.StoreUnavailable` where
+    nothing answers, and the other errors of `crmd.errors` for what cannot be done.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self._backend = _backend(url, token)
+
+    async def __aenter__(self) -> Self:
+        await self._backend.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._backend.stop()
+
+    async def enqueue(
+        self,
+        queue: str,
+        job: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        delay: float | None = None,
+        at: float | None = None,
+        priority: int = 0,
+        unique_for: float | None = None,
+    ) -> Added:
+        """Adds one job. `delay` and `unique_for` are seconds, `at` epoch seconds, `priority` 1 (first) to 10."""
+        new = NewJob(job, dict(payload or {}), key, delay, at, priority, unique_for)
+        [added] = await self._backend.enqueue(queue, [new])
+        return added
+
+    async def enqueue_many(self, queue: str, jobs: Iterable[NewJob]) -> list[Added]:
+        """Adds many jobs in few trips."""
+        return await self._backend.enqueue(queue, list(jobs))
+
+    async def job(self, queue: str, key: str) -> JobView:
+        """One job with its timeline; raises JobNotFound."""
+        return await self._backend.job(queue, key)
+
+    async def wait(self, queue: str, key: str, timeout: float | None = None) -> JobView:
+        """The job once it is over; raises TimeoutError after `timeout` seconds."""
+        return await self._backend.wait(queue, key, timeout)
+
+    async def cancel(self, queue: str, key: str) -> JobView:
+        """Cancels a job that waits or runs."""
+        return await self._backend.cancel(queue, key)
+
+
+class Client:
+    """`AsyncClient` for code without an event loop: the same methods, blocking. Safe to use from many threads."""
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="crmd client", daemon=True)
+        self._client = AsyncClient(url, token=token)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._run(self._client.__aexit__(kind, error, trace))
+        finally:
+            self._end()
+
+    def enqueue(self, queue: str, job: str, payload: Mapping[str, Any] | None = None, **options: Any) -> Added:
+        """As `AsyncClient.enqueue`."""
+        return self._run(self._client.enqueue(queue, job, payload, **options))
+
+    def enqueue_many(self, queue: str, jobs: Iterable[NewJob]) -> list[Added]:
+        """As `AsyncClient.enqueue_many`."""
+        return self._run(self._client.enqueue_many(queue, jobs))
+
+    def job(self, queue: str, key: str) -> JobView:
+        """As `AsyncClient.job`."""
+        return self._run(self._client.job(queue, key))
+
+    def wait(self, queue: str, key: str, timeout: float | None = None) -> JobView:
+        """As `AsyncClient.wait`."""
+        return self._run(self._client.wait(queue, key, timeout))
+
+    def cancel(self, queue: str, key: str) -> JobView:
+        """As `AsyncClient.cancel`."""
+        return self._run(self._client.cancel(queue, key))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        waiting: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return waiting.result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class StoreBackend:
+    """Straight to the store."""
+
+    def __init__(self, url: str) -> None:
+        self._store = Store(StoreTarget(url))
+        queues = Settings().queue_settings()
+        self._inspector = Inspector(self._store, queues)
+        self._control = Control(self._store, queues, self._inspector)
+
+    async def start(self) -> None:
+        """Connects."""
+        try:
+            await self._store.start(wait=False)
+        except BaseException:
+            await self._store.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Disconnects."""
+        await self._control.stop()
+        await self._store.stop()
+
+    async def enqueue(self, queue: str, jobs: list[NewJob]) -> list[Added]:
+        """Adds jobs."""
+        return await self._control.enqueue(self._known(queue), jobs)
+
+    async def job(self, queue: str, key: str) -> JobView:
+        """One job."""
+        return await self._inspector.job(self._known(queue), key)
+
+    async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
+        """One job once it is over."""
+        return await self._control.wait(self._known(queue), key, timeout)
+
+    async def cancel(self, queue: str, key: str) -> JobView:
+        """Cancels one job."""
+        return await self._control.cancel(self._known(queue), key)
+
+    def _known(self, queue: str) -> str:
+        """A queue of the daemon's own configuration is not known here, and needs no more than its name."""
+        if queue not in self._inspector.settings:
+            if not _QUEUE_NAME.fullmatch(queue):
+                raise UnknownQueue(f"{queue!r} is no queue's name: 1 to 64 of a-z, 0-9, _ and -")
+            self._inspector.add_queue(QueueSettings(queue))
+        return queue
+
+
+def _backend(url: str, token: str | None) -> Backend:
+    if url.startswith(("http://", "https://")):
+        from crmd.client_http import HttpBackend  # aiohttp's client is not loaded for who needs the store only
+
+        return HttpBackend(url, token)
+    return StoreBackend(url)

@@ -1,0 +1,154 @@
+"""The composition root: the only place that knows all parts, and builds them from the configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crmd import __version__
+from crmd.clients.http import HttpClient
+from crmd.clients.webhooks import WebhookClient
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.config.load import Loaded
+from crmd.config.model import Settings
+from crmd.daemon.credentials import ensure_password
+from crmd.daemon.systemd import Systemd
+from crmd.errors import ConfigError, Problem
+from crmd.handlers.shipped import shipped_catalog
+from crmd.job import Catalog
+from crmd.queues.control import Control
+from crmd.queues.fleet import Fleet, FleetParts
+from crmd.queues.inspector import Inspector
+from crmd.store.client import Store, StoreTarget
+from crmd.store.embedded import EmbeddedStore
+from crmd.store.statedir import StateDir
+from crmd.telemetry.events import Events, log_subscriber
+from crmd.telemetry.lag import LoopWatch
+from crmd.telemetry.metrics import Metrics
+from crmd.web.app import HttpServer
+from crmd.web.deps import Life, WebDeps
+
+
+@dataclass(slots=True)
+class Daemon:
+    """The parts of one daemon, built and not started."""
+
+    settings: Settings
+    state: StateDir
+    events: Events
+    embedded: EmbeddedStore | None
+    store: Store
+    control: Control
+    fleet: Fleet
+    clients: list[HttpClient | WebhookClient]
+    life: Life
+    watch: LoopWatch
+    web: HttpServer | None
+
+
+async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequence[str] | None) -> Daemon:
+    """Builds the daemon; the state folder is locked. Raises ConfigError and what the embedded store raises."""
+    settings = loaded.settings
+    events = Events()
+    events.subscribe(log_subscriber(logging.getLogger("crmd")))
+    metrics = Metrics(__version__)
+    events.subscribe(metrics.observe)
+    password = ensure_password(loaded)
+    embedded = _embedded(settings, state, events)
+    if embedded:
+        await embedded.prepare()
+    url = embedded.url if embedded else settings.redis.url.get_secret_value()
+    store = Store(StoreTarget(url), events)
+    queues = settings.queue_settings()
+    inspector = Inspector(store, queues)
+    control = Control(store, queues, inspector)
+    catalog = build_catalog(loaded)
+    http = HttpClient()
+    webhooks = WebhookClient(
+        secret=settings.webhook.secret,
+        allow_private=settings.webhook.allow_private,
+        timeout_seconds=settings.webhook.timeout,
+        snippet_bytes=settings.webhook.snippet_bytes,
+    )
+    resources = _resources(settings, http, webhooks)
+    fleet = Fleet(
+        FleetParts(
+            store=store,
+            control=control,
+            queues=queues,
+            catalog=catalog,
+            identity=state.identity,
+            files=state,
+            events=events,
+            resources=resources,
+            only=only,
+        )
+    )
+    life = Life(version=__version__)
+    watch = LoopWatch(metrics.loop_lag)
+    held = {} if only is None else {name: "other daemons run it" for name in queues if name not in only}
+    deps = WebDeps(
+        store=store,
+        inspector=inspector,
+        control=control,
+        catalog=catalog,
+        queues=queues,
+        life=life,
+        metrics=metrics,
+        sources=loaded.sources,
+        held=held,
+    )
+    web = None
+    if settings.http.port is not None:
+        taken = systemd.sockets[0] if systemd.sockets else None
+        web = HttpServer(settings.http, settings.auth, password.value, deps, listen_socket=taken)
+    return Daemon(settings, state, events, embedded, store, control, fleet, [http, webhooks], life, watch, web)
+
+
+def build_catalog(loaded: Loaded) -> Catalog:
+    """The shipped jobs and the configuration's own; raises ConfigError for handlers that cannot be imported."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # handlers lie beside the configuration, as for any job system
+    catalog = shipped_catalog()
+    problems = []
+    for name, queue in loaded.settings.queue_settings().items():
+        for reference in queue.handlers:
+            try:
+                catalog.add_reference(name, reference)
+            except ValueError as error:
+                source = str(loaded.path) if loaded.path else "configuration"
+                problems.append(Problem(source, f"queues.{name}.handlers", str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return catalog
+
+
+def _embedded(settings: Settings, state: StateDir, events: Events) -> EmbeddedStore | None:
+    redis = settings.redis
+    if redis.url.get_secret_value():
+        return None
+    return EmbeddedStore(
+        state,
+        binary=redis.server if redis.server != Path() else None,
+        fsync=redis.fsync,
+        listen=redis.listen or None,
+        emit=events.emit,
+    )
+
+
+def _resources(settings: Settings, http: HttpClient, webhooks: WebhookClient) -> dict[type, Any]:
+    whatsapp = settings.whatsapp
+    client = WhatsAppClient(
+        http,
+        base_url=whatsapp.base_url,
+        api_version=whatsapp.api_version,
+        phone_number_id=whatsapp.phone_number_id,
+        token=whatsapp.token,
+    )
+    return {WhatsAppClient: client, WebhookClient: webhooks}

@@ -1,0 +1,109 @@
+"""Reads the jobs of a request and checks all of them before any is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from crmd.errors import InvalidPayload, JobTooLarge, UnknownJob
+from crmd.job import Catalog
+from crmd.queues.codec import encode_payload
+from crmd.queues.views import NewJob
+from crmd.web import bull, schema
+from crmd.web.problems import Problem
+
+
+@dataclass(slots=True)
+class _Mistakes:
+    """What is wrong with each bad job, by its index."""
+
+    found: list[dict[str, Any]] = field(default_factory=list)
+    too_large: bool = True
+    """Whether nothing is wrong but sizes."""
+
+    def add(self, index: int, errors: Sequence[Any], *, too_large: bool = False, **extra: Any) -> None:
+        self.found.append({"index": index, "errors": list(errors), **extra})
+        self.too_large = self.too_large and too_large
+
+
+async def read_jobs(request: web.Request, catalog: Catalog, queue: str) -> tuple[list[NewJob], bool]:
+    """The jobs of a request, and whether it asked for many.
+
+    Raises Problem 422 or 413 that names each bad index.
+    """
+    data = await schema.json_body(request)
+    many = isinstance(data, dict) and "jobs" in data
+    items = schema.checked(data, schema.ManyBody, "body").jobs if many else [data]
+    mistakes = _Mistakes()
+    jobs = [_read(index, item, catalog, queue, mistakes) for index, item in enumerate(items)]
+    if mistakes.found:
+        raise _problem(mistakes, many)
+    found = [job for job in jobs if job is not None]
+    return _with_header_key(request, found, many), many
+
+
+def _read(index: int, item: Any, catalog: Catalog, queue: str, mistakes: _Mistakes) -> NewJob | None:
+    if bull.is_bull(item):
+        mistakes.add(index, [_mistake("", bull.ADVICE)], example=bull.in_our_names(item))
+        return None
+    try:
+        new = schema.JobBody.model_validate(item).to_new()
+        catalog.get(queue, new.job).validate(new.payload)
+        encode_payload({"function": new.job, "kwargs": new.payload})
+    except ValidationError as error:
+        mistakes.add(index, schema.mistakes_of(error))
+    except UnknownJob as error:
+        mistakes.add(index, [_mistake("job", str(error))])
+    except InvalidPayload as error:
+        mistakes.add(index, [_in_payload(entry) for entry in error.errors] or [_mistake("payload", str(error))])
+    except JobTooLarge as error:
+        mistakes.add(index, [_mistake("payload", str(error))], too_large=True)
+    else:
+        return new
+    return None
+
+
+def _problem(mistakes: _Mistakes, many: bool) -> Problem:
+    status = 413 if mistakes.too_large else 422
+    first = mistakes.found[0]
+    text = "; ".join(_in_words(mistake) for mistake in first["errors"])
+    if not many:
+        return Problem(status, text, **{name: value for name, value in first.items() if name != "index"})
+    count = len(mistakes.found)
+    detail = f"{count} of the jobs cannot be added, and none was; the first, at index {first['index']}: {text}"
+    return Problem(status, detail, errors=mistakes.found)
+
+
+def _with_header_key(request: web.Request, jobs: list[NewJob], many: bool) -> list[NewJob]:
+    """Takes the Idempotency-Key header as the job's key; it may be in quotes, as its draft has it."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return jobs
+    if many:
+        raise Problem(422, "Idempotency-Key is for one job; give each of many its own key")
+    [job] = jobs
+    key = header.strip().removeprefix('"').removesuffix('"')
+    try:
+        schema.check_key(key)
+    except ValueError as error:
+        raise Problem(422, f"Idempotency-Key {error}") from None
+    if job.key not in (None, key):
+        raise Problem(422, "Idempotency-Key and key differ; give one of them")
+    return [replace(job, key=key)]
+
+
+def _mistake(name: str, reason: str) -> dict[str, str]:
+    return {"field": name, "reason": reason}
+
+
+def _in_payload(entry: dict[str, object]) -> dict[str, str]:
+    name = f"payload.{entry['field']}" if entry.get("field") else "payload"
+    return _mistake(name, str(entry.get("reason", "")))
+
+
+def _in_words(mistake: dict[str, str]) -> str:
+    return f"{mistake['field']}: {mistake['reason']}" if mistake["field"] else mistake["reason"]

@@ -1,0 +1,185 @@
+"""Jobs over HTTP: list, add, look, retry, cancel, promote, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from crmd.errors import JobNotFound
+from crmd.queues.views import Added, JobView
+from crmd.web import schema
+from crmd.web.adding import read_jobs
+from crmd.web.api_queues import known_queue
+from crmd.web.deps import WebDeps
+from crmd.web.look import Lookout
+from crmd.web.probe import ACTION_SECONDS, READ_SECONDS, bounded
+from crmd.web.problems import Problem
+from crmd.web.routes import Access, Route
+
+_JOBS = "/api/v1/queues/{queue}/jobs"
+_ONE = f"{_JOBS}/{{key}}"
+_ADDED = {
+    200: "Every key was taken; for one job, the existing job. With wait, its outcome.",
+    201: "Added. With wait, the outcome of the new job.",
+    202: "Added, and not over when the wait ran out: the job as it stands.",
+}
+
+
+class JobApi:
+    """Answers under `/api/v1/queues/{queue}/jobs`. `closing` is set when the server stops: waits end then."""
+
+    def __init__(self, deps: WebDeps, lookout: Lookout, closing: asyncio.Event, prefix: str) -> None:
+        self._deps = deps
+        self._lookout = lookout
+        self._closing = closing
+        self._prefix = prefix
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        moved = (404, 409, 503)
+        return [
+            Route(
+                *("GET", _JOBS, self.list, Access.READ, "A page of jobs"),
+                query=schema.JobsQuery,
+                errors=(404, 422, 503),
+            ),
+            Route(
+                *("POST", _JOBS, self.add, Access.ENQUEUE, "Adds one job, or up to 1,000"),
+                body=schema.JobBody,
+                query=schema.WaitQuery,
+                answers=_ADDED,
+                errors=(404, 408, 413, 415, 422, 503, 507),
+            ),
+            Route("GET", _ONE, self.get, Access.READ, "One job", errors=(404, 503)),
+            Route(
+                "POST", f"{_ONE}/retry", self.retry, Access.OPERATE, "Queues a finished job again", errors=moved
+            ),
+            Route(
+                *("POST", f"{_ONE}/cancel", self.cancel, Access.OPERATE, "Cancels a job"),
+                body=schema.CancelBody,
+                errors=(404, 408, 409, 413, 415, 422, 503),
+            ),
+            Route("POST", f"{_ONE}/promote", self.promote, Access.OPERATE, "Ends a job's delay", errors=moved),
+            Route(
+                *("DELETE", _ONE, self.delete, Access.OPERATE, "Deletes a job that does not run"),
+                answers={204: "Deleted."},
+                errors=moved,
+            ),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """A page of jobs."""
+        queue = known_queue(self._deps, request)
+        asked = schema.query(request, schema.JobsQuery)
+        listing = self._deps.inspector.jobs(queue, asked.state, asked.search, asked.cursor, asked.limit)
+        try:
+            page = await bounded(listing, READ_SECONDS)
+        except ValueError as error:
+            raise Problem(422, str(error)) from None
+        return web.json_response({"jobs": [view.to_json() for view in page.jobs], "cursor": page.cursor})
+
+    async def add(self, request: web.Request) -> web.Response:
+        """Adds jobs; all are checked before any is stored."""
+        queue = known_queue(self._deps, request)
+        wait = schema.query(request, schema.WaitQuery).wait
+        jobs, many = await read_jobs(request, self._deps.catalog, queue)
+        self._check_wait(wait, many)
+        added = await bounded(self._deps.control.enqueue(queue, jobs), ACTION_SECONDS)
+        self._lookout.forget()
+        if many:
+            status = 201 if any(one.created for one in added) else 200
+            return web.json_response(
+                {"jobs": [_added_json(one) for one in added]},
+                status=status,
+                headers={"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs"},
+            )
+        return await self._answer_one(queue, added[0], wait)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One job."""
+        queue, key = self._named(request)
+        return _job(await bounded(self._deps.inspector.job(queue, key), READ_SECONDS))
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Queues a failed, cancelled or unknown job again."""
+        queue, key = self._named(request)
+        return await self._act(self._deps.control.retry(queue, key))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancels a job: at once where it waits; where it runs, it is asked to end."""
+        queue, key = self._named(request)
+        body = await schema.body(request, schema.CancelBody)
+        return await self._act(self._deps.control.cancel(queue, key, body.reason or "cancelled"))
+
+    async def promote(self, request: web.Request) -> web.Response:
+        """Ends a job's delay."""
+        queue, key = self._named(request)
+        return await self._act(self._deps.control.promote(queue, key))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Deletes a job that does not run."""
+        queue, key = self._named(request)
+        await bounded(self._deps.control.delete(queue, key), READ_SECONDS)
+        self._lookout.forget()
+        return web.Response(status=204)
+
+    def _named(self, request: web.Request) -> tuple[str, str]:
+        return known_queue(self._deps, request), request.match_info["key"]
+
+    async def _act(self, action: Awaitable[JobView]) -> web.Response:
+        view = await bounded(action, READ_SECONDS)
+        self._lookout.forget()
+        return _job(view)
+
+    def _check_wait(self, wait: float | None, many: bool) -> None:
+        if wait is None:
+            return
+        if many:
+            raise Problem(422, "wait is for one job; look at many by their keys")
+        if wait > schema.MAX_WAIT_SECONDS:
+            raise Problem(422, "wait is at most 5m; look at the job by its key after that")
+
+    async def _answer_one(self, queue: str, added: Added, wait: float | None) -> web.Response:
+        status = 201 if added.created else 200
+        headers = {"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs/{quote(added.key, safe='')}"}
+        if wait is None and added.created:
+            return web.json_response(_added_json(added), status=status, headers=headers)
+        try:
+            view = await self._outcome(queue, added.key, wait)
+        except JobNotFound:  # over, and deleted by its retention since
+            return web.json_response(_added_json(added), status=status, headers=headers)
+        if wait is not None and not view.state.finished:
+            status = 202
+        body = {**view.to_json(), "created": added.created}
+        return web.json_response(body, status=status, headers=headers)
+
+    async def _outcome(self, queue: str, key: str, wait: float | None) -> JobView:
+        """The finished job, or the job as it stands when the wait runs out or the server stops."""
+        if wait:
+            waiting = asyncio.ensure_future(self._deps.control.wait(queue, key, wait))
+            closing = asyncio.ensure_future(self._closing.wait())
+            try:
+                await asyncio.wait((waiting, closing), return_when=asyncio.FIRST_COMPLETED)
+                if waiting.done() and not isinstance(waiting.exception(), TimeoutError):
+                    return waiting.result()
+            finally:
+                await _end(waiting, closing)
+        return await bounded(self._deps.inspector.job(queue, key), READ_SECONDS)
+
+
+def _job(view: JobView) -> web.Response:
+    return web.json_response(view.to_json())
+
+
+def _added_json(added: Added) -> dict[str, object]:
+    return {"key": added.key, "created": added.created}
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

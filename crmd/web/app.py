@@ -1,0 +1,200 @@
+"""The HTTP server: puts the parts together, starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from crmd.config.network import is_loopback
+from crmd.config.tables import AuthTable, HttpTable
+from crmd.errors import PortTaken
+from crmd.web.api_bulk import BulkApi
+from crmd.web.api_events import EventsApi
+from crmd.web.api_jobs import JobApi
+from crmd.web.api_queues import QueueApi
+from crmd.web.auth import Gate
+from crmd.web.connections import Connections
+from crmd.web.deps import WebDeps
+from crmd.web.guard import HostCheck, guard
+from crmd.web.health import Health
+from crmd.web.look import Lookout
+from crmd.web.openapi import Description
+from crmd.web.peers import Peers
+from crmd.web.problems import problems
+from crmd.web.routes import RouteTable
+from crmd.web.schema import MAX_BODY_BYTES
+from crmd.web.static import StaticFiles
+from crmd.web.ui import QueuePages
+
+if TYPE_CHECKING:
+    import socket
+
+_log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 30.0
+SHUTDOWN_SECONDS = 2.0
+"""How long requests under way may take to end; waits and streams end at once."""
+BACKLOG = 512
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpServer:
+    """All of crmd's HTTP, on one address. Up before the store is, and until the last job has ended.
+
+    `listen_socket` is a socket that already listens, such as systemd's; then host and port only say what it is.
+    """
+
+    def __init__(
+        self,
+        http: HttpTable,
+        auth: AuthTable,
+        password: str,
+        deps: WebDeps,
+        *,
+        listen_socket: socket.socket | None = None,
+    ) -> None:
+        self._http = http
+        self._deps = deps
+        self._socket = listen_socket
+        self._closing = asyncio.Event()
+        self._lookout = Lookout(deps)
+        self._peers = Peers(http.trusted_proxies)
+        self.connections = Connections(self._peers)
+        self._table = RouteTable(http.base_path)
+        self._gate = Gate(
+            auth,
+            password,
+            routes=self._table,
+            peers=self._peers,
+            metrics=deps.metrics,
+            loopback_only=is_loopback(http.host),
+        )
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on, the port that was found free where 0 was asked for."""
+        if self._server is None or not self._server.sockets:
+            return self._http.host, self._http.port or 0
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        host, port = self.address
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}{self._http.base_path}"
+
+    def configure(self, auth: AuthTable, password: str) -> None:
+        """Takes other credentials into force."""
+        self._gate.configure(auth, password)
+
+    async def start(self) -> None:
+        """Listens. Raises PortTaken."""
+        if self._runner is not None:
+            return
+        self._closing.clear()
+        runner = web.AppRunner(
+            self._app(),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        try:
+            self._server = await self._listen(runner)
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Stops listening, ends waits and streams, and gives other requests two seconds. Fine twice."""
+        runner, self._runner = self._runner, None
+        if runner is None or self._server is None:
+            return
+        self._server.close()
+        self._closing.set()
+        await runner.cleanup()
+        await self._lookout.stop()
+        self._server = None
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        server = runner.server
+        if server is None:
+            raise RuntimeError("the HTTP runner is not set up")
+        factory = self.connections.wrap(server)
+        if self._socket is not None:
+            return await loop.create_server(factory, sock=self._socket, backlog=BACKLOG)
+        host, port = self._http.host, self._http.port or 0
+        try:
+            return await loop.create_server(factory, host, port, backlog=BACKLOG)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                raise PortTaken(_cannot_listen(host, port, error)) from None
+            raise
+
+    def _app(self) -> web.Application:
+        hosts = HostCheck(self._http.host, self._http.allowed_hosts)
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES,
+            middlewares=[self._outermost, problems(), guard(self._table, hosts, self._peers), self._gate],
+        )
+        app.on_response_prepare.append(_add_headers)
+        static = StaticFiles()
+        prefix = self._http.base_path
+        for part in (
+            Health(self._deps, self._lookout),
+            BulkApi(self._deps, self._lookout, self._closing),
+            QueueApi(self._deps, self._lookout),
+            JobApi(self._deps, self._lookout, self._closing, prefix),
+            EventsApi(self._deps, self._lookout, self._closing),
+            Description(self._table, self._deps.life.version, static),
+            QueuePages(self._deps, self._lookout, static, prefix),
+        ):
+            self._table.add(app, part.routes())
+        return app
+
+    @web.middleware
+    async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keeps the connection while its request is handled; counts, and logs one line at debug."""
+        began = time.monotonic()
+        async with self.connections.request(request.transport):
+            response = await handler(request)
+        seconds = time.monotonic() - began
+        resource = request.match_info.route.resource
+        method = request.method if request.method in _METHODS else "other"
+        self._deps.metrics.request_done(
+            method, resource.canonical if resource else "none", response.status, seconds
+        )
+        _log.debug("%s %s %s %.1f ms", request.method, request.rel_url.raw_path, response.status, seconds * 1000)
+        return response
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer bears. Pages set their own content policy."""
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is in use: set http.port or CRMD_HTTP__PORT to another, or stop what listens there"
+    return (
+        f"cannot listen on {host}:{port} ({error.strerror}): set http.host and http.port to what this machine has"
+    )

@@ -1,0 +1,210 @@
+"""Writes what follows from the code: the reference of the settings, and the shipped `config.toml`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from crmd.config import schema
+from crmd.config.model import RESERVED_TABLES, Settings
+from crmd.config.queue import SHIPPED_QUEUES
+from crmd.config.queue_tables import LimitTable, QueueTable, ScheduleTable, Table
+from crmd.config.render import toml_text
+from crmd.config.tables import TokenTable
+
+ROOT = Path(__file__).parent.parent
+
+_EXAMPLES: dict[type[Table], tuple[str, dict[str, object]]] = {
+    TokenTable: (
+        "auth.tokens.shop",
+        {"sha256": "0" * 64, "scopes": ["enqueue", "read", "operate"], "queues": ["message"]},
+    ),
+    ScheduleTable: (
+        "schedules.daily_snapshot",
+        {
+            "queue": "analytics",
+            "job": "snapshot",
+            "cron": "5 0 * * *",
+            "timezone": "UTC",
+            "missed": "once",
+            "payload": {"period": "day"},
+        },
+    ),
+}
+"""The tables that have no default, each with what the shipped file shows."""
+
+_CONFIG_HEAD = """\
+# The configuration of crmd. Each key stands here with its default, commented out: take the "#" away and change it.
+# Durations are text with a unit ("500ms", "30s", "10m", "2h", "1d", or "none" where that is possible), rates are a
+# count and a period ("20/min", "80/s", "100/10s"). A secret KEY may be given as KEY_file, the path of its file.
+# The environment overrides this file: CRMD_HTTP__PORT is [http] port. "crmd check" shows what is in force and why.
+"""
+
+_PAGE_HEAD = """\
+# Settings
+
+`crmd` reads its configuration from the file that `--config` names, else `$CRMD_CONFIG`, else `./config.toml` (only
+if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Without a file the defaults hold.
+`crmd check` shows every value in force and where it came from, or every mistake at once.
+
+**Order**: the first that sets a key wins.
+
+1. The command line.
+2. `CRMD_*` variables: `CRMD_` + table + `__` + key, such as `CRMD_HTTP__PORT` or
+   `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML, lists also words with commas between.
+3. `REDIS_URL`.
+4. systemd credentials: files in `$CREDENTIALS_DIRECTORY` named by the key with underscores, such as
+   `auth_password`.
+5. The file.
+6. The names of the system that crmd replaces: `REDIS_HOST`, `REDIS_PORT`, `REDIS_PASSWORD`, `REDIS_DB`,
+   `BULL_BOARD_USERNAME`, `BULL_BOARD_PASSWORD`.
+7. The defaults.
+
+An empty variable is unset. An unknown key of the file is an error, an unknown `CRMD_*` variable a warning. A
+relative path in the file is relative to the file's folder, elsewhere to the working folder.
+
+**Durations** are text with a unit: `"500ms"`, `"30s"`, `"10m"`, `"2h"`, `"1d"`, and `"none"` where the tables
+below say so. A bare number is refused, because Bull's were milliseconds. **Rates** are a count and a period:
+`"20/min"`, `"80/s"`, `"100/10s"`, `"1/6s"`.
+
+**Secrets**: a secret, and the store's URL, may be given as `KEY_file` instead, the path of a file that only its
+owner may read. A newline at the file's end is not part of the secret.
+"""
+
+
+def config_toml() -> str:
+    """The shipped `config.toml`."""
+    return "\n".join([_CONFIG_HEAD, *(line for name in _tables() for line in _toml_of(name))]).rstrip("\n") + "\n"
+
+
+def settings_markdown() -> str:
+    """The page `docs/reference/settings.md`."""
+    parts = [_PAGE_HEAD]
+    for name in _tables():
+        for title, table in _sections(name):
+            parts += [f"## {title}", "", inspect.getdoc(table) or "", "", *_rows(table), ""]
+        if name == "queues":
+            parts += ["## The shipped queues", "", "They differ from `[defaults]` in:", "", *_shipped_rows(), ""]
+    reserved = ", ".join(f"`[{name}]`" for name in RESERVED_TABLES)
+    parts += ["## Reserved tables", "", f"{reserved} have no keys in this version.", ""]
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config.toml": config_toml,
+    "docs/reference/settings.md": settings_markdown,
+}
+"""Each generated file, by its path in the project, with what writes it."""
+
+
+def main() -> None:
+    """Writes every generated file again."""
+    for path, text in PAGES.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text(), encoding="utf-8")
+
+
+def _tables() -> list[str]:
+    return [name for name in Settings.model_fields if name not in RESERVED_TABLES]
+
+
+def _sections(name: str) -> Iterator[tuple[str, type[Table]]]:
+    """The tables that the page shows for one top-level table, with their titles."""
+    node = schema.node_at((name,))
+    if isinstance(node, schema.Named):
+        yield f"`[{name}.NAME]`", node.table
+        if node.table is QueueTable:
+            yield "Entries of `limits`", LimitTable
+    elif isinstance(node, type):
+        yield f"`[{name}]`", node
+        for key in node.model_fields:
+            below = schema.node_at((name, key))
+            if isinstance(below, schema.Named):
+                yield f"`[{name}.{key}.NAME]`", below.table
+
+
+def _rows(table: type[Table]) -> Iterator[str]:
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for path, leaf in schema.leaves(table):
+        if schema.NAME not in path:
+            yield f"| `{schema.dotted(path)}` | {_type(leaf)} | {_default_cell(table, path)} | {_meaning(leaf)} |"
+
+
+def _shipped_rows() -> Iterator[str]:
+    yield "| queue | settings |"
+    yield "|---|---|"
+    for name, keys in SHIPPED_QUEUES.items():
+        shown = ", ".join(f"`{key} = {toml_text(value)}`" for key, value in keys.items())
+        yield f"| {name} | {shown or 'those of `[defaults]`'} |"
+
+
+def _type(leaf: schema.Leaf) -> str:
+    return leaf.rule.describe().replace("|", "\\|")
+
+
+def _meaning(leaf: schema.Leaf) -> str:
+    return (leaf.field.description if leaf.field else None) or ""
+
+
+def _default_cell(table: type[Table], path: schema.Path) -> str:
+    value = _default(table, path)
+    if table is QueueTable and path[0] not in ("rate_limit", "limits"):
+        return "from `[defaults]`"
+    if value is None:
+        return "required" if table.model_fields[path[0]].is_required() else ""
+    return f"`{toml_text(value)}`"
+
+
+def _default(table: type[Table], path: schema.Path) -> object:
+    """A key's default as `config.toml` has it; None where it has none."""
+    node = table.model_fields[path[0]]
+    if node.is_required():
+        return None
+    value: object = table.model_construct().model_dump(include={path[0]})
+    for key in path:
+        value = value[key] if isinstance(value, dict) else None
+    return value
+
+
+def _toml_of(name: str) -> Iterator[str]:
+    """The lines of one top-level table in the shipped file."""
+    node = schema.node_at((name,))
+    if isinstance(node, type):
+        yield f"# {_summary(node)}"
+        yield from _toml_table(name, node, {key: _default(node, (key,)) for key in node.model_fields})
+    for table, (title, example) in _EXAMPLES.items():
+        if title.startswith(f"{name}."):
+            yield from _toml_example(title, table, example)
+    if name == "queues":
+        yield "# The shipped queues, with what differs from [defaults]. Each of its keys may stand here too."
+        for queue, keys in SHIPPED_QUEUES.items():
+            yield from _toml_table(f"queues.{queue}", QueueTable, dict(keys))
+
+
+def _toml_table(title: str, table: type[Table], values: dict[str, object]) -> Iterator[str]:
+    yield f"[{title}]"
+    for key, value in values.items():
+        if isinstance(schema.node_at((*title.split("."), key)), schema.Named):
+            continue
+        yield f"# {table.model_fields[key].description}"
+        yield f"#{key} = {toml_text(value)}"
+    yield ""
+
+
+def _toml_example(title: str, table: type[Table], values: dict[str, object]) -> Iterator[str]:
+    yield f"# {_summary(table)}"
+    yield f"#[{title}]"
+    for key, value in values.items():
+        yield f"# {table.model_fields[key].description}"
+        yield f"#{key} = {toml_text(value)}"
+    yield ""
+
+
+def _summary(table: type[Table]) -> str:
+    return (inspect.getdoc(table) or "").partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()

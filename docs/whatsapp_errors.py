@@ -1,0 +1,122 @@
+"""Writes `docs/reference/whatsapp-errors.md` from the error table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crmd.clients.whatsapp_errors import (
+    MINUTE_WAIT,
+    ROWS,
+    SERVICE_WAIT,
+    SUBJECT_WAIT,
+    ErrorClass,
+    ErrorRow,
+    Scope,
+    Wait,
+)
+from crmd.clients.whatsapp_pace import BREAKER_FAILURES
+from crmd.config.units import format_duration
+
+_HEAD = f"""\
+# WhatsApp error codes
+
+What `send_message` does about each error of the WhatsApp Cloud API. The error's **code** decides, never the HTTP
+status, which Meta gives differently for the same code. Each failure is logged with the code, the subcode, the
+details and `fbtrace_id`, which Meta's support asks for.
+
+| class | meaning |
+|---|---|
+| R | Tried again; costs an attempt. |
+| P | The scope waits; costs no attempt. |
+| P then X | One more attempt after a long time, then the job fails. |
+| X | The job fails at once. |
+| X+ | The job fails at once, and so would others to the same recipient (or country). |
+| A | The scope stops until a person has dealt with the cause; costs no attempt. |
+
+Each daemon keeps the lengths of waits for itself and begins again after its restart; what slows or pauses a queue
+holds for all daemons. A growing wait begins again when it has been over for as long as it can get; that of
+the pair limit also with the next success.
+
+## Where no error code came
+
+| what happened | the job |
+|---|---|
+| no connection: name not found, refused, TLS failed | R: nothing was sent, the queue's backoff |
+| no answer, connection lost, or HTTP 5xx or 408 without an error code | ends as unknown: it may have been sent |
+| HTTP 200 without a message id, or an answer that breaks off | ends as unknown |
+| HTTP 400, 413 or 422 that is not WhatsApp's (a proxy's) | X |
+| HTTP 429 that is not WhatsApp's | P: the queue waits {{minute}} |
+| any other HTTP status that is not WhatsApp's | A: the queue pauses, `whatsapp.base_url` leads elsewhere |
+| {BREAKER_FAILURES} failures in a row: no connection, no answer, service errors | P: the queue waits {{service}} |
+
+WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated by itself: look
+for the status of a message whose `biz_opaque_callback_data` is the job's key, then retry the job by name, or leave
+it.
+
+## Codes
+
+| code | meaning | class | scope | what crmd does | what you can do |
+|---|---|---|---|---|---|
+"""
+
+_FOOT = "| any other | unknown to crmd | X | job | the job fails; logged as an error | look the code up |\n"
+
+
+def page() -> str:
+    """The page as Markdown."""
+    head = _HEAD.format(minute=_growth(MINUTE_WAIT), service=_growth(SERVICE_WAIT))
+    return head + "".join(f"{line}\n" for line in _lines()) + _FOOT
+
+
+def _lines() -> Iterator[str]:
+    for row in ROWS:
+        code = f"{row.code} to {row.last}" if row.last else str(row.code)
+        yield f"| {code} | {row.meaning} | {row.kind} | {row.scope} | {_policy(row)} | {row.advice} |"
+
+
+def _policy(row: ErrorRow) -> str:
+    match row.kind:
+        case ErrorClass.RETRY:
+            when = f"after {_growth(row.wait)}" if row.wait else "by the queue's backoff"
+            return f"tried again {when}{_attempts(row)}"
+        case ErrorClass.PARK:
+            return _park(row)
+        case ErrorClass.DEFER:
+            return f"one more attempt, {_spread(row)} later; none for numbers in the US"
+        case ErrorClass.PAUSE if row.scope in (Scope.TEMPLATE, Scope.FLOW):
+            every = format_duration(SUBJECT_WAIT.first_seconds)
+            return f"messages with this {row.scope} wait, tried again every {every}"
+        case ErrorClass.PAUSE:
+            return "the queue pauses"
+        case ErrorClass.PERMANENT | ErrorClass.SUPPRESS:
+            return _failure(row)
+
+
+def _park(row: ErrorRow) -> str:
+    who = {Scope.PAIR: "this recipient waits", Scope.TEMPLATE: "messages with this template wait"}
+    alert = row.alert_after_seconds
+    told = f"; logged as an error after {format_duration(alert)}" if alert else ""
+    return f"{who.get(row.scope, 'the queue waits')} {_growth(row.wait)}{told}"
+
+
+def _failure(row: ErrorRow) -> str:
+    if row.if_transient:
+        return f"the job fails; where the answer has `is_transient`, tried again{_attempts(row)}"
+    return f"tried again{_attempts(row)}" if row.max_attempts else "the job fails"
+
+
+def _attempts(row: ErrorRow) -> str:
+    return f", {row.max_attempts} attempts in all" if row.max_attempts else ""
+
+
+def _growth(wait: Wait | None) -> str:
+    if wait is None:
+        return ""
+    first, longest = format_duration(wait.first_seconds), format_duration(wait.max_seconds)
+    return first if first == longest else f"{first}, each time {wait.factor:g} times as long, up to {longest}"
+
+
+def _spread(row: ErrorRow) -> str:
+    if row.wait is None:
+        return ""
+    return f"{row.wait.first_seconds / 3600:g} to {row.wait.max_seconds / 3600:g} hours"

@@ -1,0 +1,130 @@
+"""The HTTP server on a real store, with three queues, and a client that knows the password."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field
+
+from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
+from crmd.config.tables import AuthTable, HttpTable
+from crmd.config.units import Rate
+from crmd.job import JobContext, JobSpec
+from crmd.telemetry.metrics import Metrics
+from crmd.web.app import HttpServer
+from crmd.web.deps import Life, WebDeps
+from tests.support.fleet import Rig, rig
+
+USER = "admin"
+PASSWORD = "correct horse ü"
+QUEUES = (
+    QueueSettings("message", rate_limit=Rate(20, 60.0), limits=(KeyedLimit("to", Rate(1, 6.0), 45),)),
+    QueueSettings("email", attempts=2, backoff=Backoff(0.01, 0.02)),
+    QueueSettings("import", attempts=1, stall_after_seconds=0.2),
+)
+
+
+class Greet(BaseModel):
+    """Payload of the test job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1)
+    password: str | None = None
+    fail: bool = False
+    seconds: float = 0.0
+    to: str | None = None
+
+
+async def greet(ctx: JobContext, payload: Greet) -> str:
+    """Greets, after a while, or fails."""
+    await asyncio.sleep(payload.seconds)
+    if payload.fail:
+        raise ValueError(f"{payload.name} <b>went</b> wrong")
+    return f"hello {payload.name}"
+
+
+def basic(user: str, password: str, charset: str = "utf-8") -> str:
+    """An Authorization header."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode(charset)).decode()
+
+
+@dataclass(slots=True)
+class Site:
+    """One server under test."""
+
+    server: HttpServer
+    rig: Rig
+    deps: WebDeps
+    session: aiohttp.ClientSession
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where it is, base path included."""
+        return self.server.url
+
+    async def call(
+        self, method: str, path: str, *, auth: bool = True, **options: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, body (decoded where it is JSON) and headers of one request."""
+        if auth:
+            options["headers"] = {"Authorization": basic(USER, PASSWORD), **options.get("headers", {})}
+        async with self.session.request(method, self.url + path, **options) as response:
+            text = await response.text()
+            body = await response.json(content_type=None) if "json" in response.content_type and text else text
+            return response.status, body, response.headers
+
+    async def get(self, path: str, **options: Any) -> Any:
+        """The JSON of a GET that succeeds."""
+        status, body, _ = await self.call("GET", path, **options)
+        assert status == 200, body
+        return body
+
+    async def work(self) -> None:
+        """Starts a worker for each queue."""
+        await self.rig.fleet()
+
+
+@asynccontextmanager
+async def site(
+    store_url: str, *, http: Mapping[str, Any] | None = None, auth: Mapping[str, Any] | None = None
+) -> AsyncIterator[Site]:
+    """A running server; `http` and `auth` are further keys of these tables."""
+    async with rig(store_url, *QUEUES) as engine:
+        for queue in QUEUES:
+            engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
+        deps = WebDeps(
+            store=engine.store,
+            inspector=engine.inspector,
+            control=engine.control,
+            catalog=engine.catalog,
+            queues=engine.queues,
+            life=Life("9.9.9", state="running"),
+            metrics=Metrics("9.9.9"),
+        )
+        engine.store.events.subscribe(deps.metrics.observe)
+        server = HttpServer(
+            HttpTable.model_validate({"host": "127.0.0.1", "port": 0, **(http or {})}),
+            AuthTable.model_validate({"username": USER, **(auth or {})}),
+            PASSWORD,
+            deps,
+        )
+        await server.start()
+        try:
+            async with aiohttp.ClientSession() as session:
+                yield Site(server, engine, deps, session)
+        finally:
+            await server.stop()
+
+
+def token_table(token: str, *scopes: str, queues: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A table `[auth.tokens.NAME]`."""
+    return {"sha256": hashlib.sha256(token.encode()).hexdigest(), "scopes": scopes, "queues": queues}

@@ -1,0 +1,142 @@
+"""A man in the middle of a unix socket: delays, stalls, cuts, and loses replies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+CHUNK = 1 << 16
+
+
+class Proxy:
+    """Passes bytes between clients and a server, and spoils them when told to."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = str(target)
+        # Not pytest's tmp_path: a unix socket's path may have 107 bytes only.
+        self._folder = Path(tempfile.mkdtemp(prefix="crmd-proxy-"))
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._lose: bytes | None = None
+        self.reply_delay = 0.0
+        """Seconds that each reply is held back."""
+        self.refusing = False
+        """Whether new connections are closed at once."""
+        self.lost = asyncio.Event()
+        """Set once a reply was lost."""
+        self.requests = 0
+        """Packets that clients sent: each is a round trip, or the begin of one."""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"unix://{self._folder}/p"
+
+    @property
+    def connections(self) -> int:
+        """Clients connected now."""
+        return len(self._writers) // 2
+
+    async def start(self) -> None:
+        """Listens."""
+        self._server = await asyncio.start_unix_server(self._serve, f"{self._folder}/p")
+
+    async def close(self) -> None:
+        """Ends everything."""
+        if self._server:
+            self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def stall(self) -> None:
+        """Keeps the connections and passes nothing, as a cable that is pulled."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Ends a stall."""
+        self._flowing.set()
+
+    def cut(self) -> None:
+        """Closes every connection."""
+        for writer in self._writers:
+            writer.close()
+
+    def lose_reply(self, needle: str) -> None:
+        """The next request that holds `needle` reaches the server; its reply is lost, and the connection is cut."""
+        self.lost.clear()
+        self._lose = needle.encode()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.close()
+            return
+        try:
+            upstream_reader, upstream = await asyncio.open_unix_connection(self._target)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, upstream}
+        losing = asyncio.Event()
+        ways = [
+            asyncio.create_task(self._pass_requests(reader, upstream, losing)),
+            asyncio.create_task(self._pass_replies(upstream_reader, writer, losing)),
+        ]
+        self._tasks |= set(ways)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.wait(ways)
+        self._tasks -= set(ways)
+        self._writers -= {writer, upstream}
+        writer.close()
+        upstream.close()
+
+    async def _pass_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK):
+                self.requests += 1
+                await self._flowing.wait()
+                if self._lose and self._lose in data:
+                    self._lose = None
+                    losing.set()
+                writer.write(data)
+                await writer.drain()
+
+    async def _pass_replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK):
+                await self._flowing.wait()
+                if losing.is_set():
+                    self.lost.set()
+                    return
+                if self.reply_delay:
+                    await asyncio.sleep(self.reply_delay)
+                writer.write(data)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def proxy(target: Path) -> AsyncIterator[Proxy]:
+    """A proxy in front of the server whose socket is `target`."""
+    made = Proxy(target)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
