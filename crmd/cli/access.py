@@ -8,12 +8,16 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from crmd.cli.base import Globals, Group, complain, pass_globals, print_json
 from crmd.cli.session import load_settings
 from crmd.errors import RequestError
+
+if TYPE_CHECKING:
+    from crmd.config.load import Loaded
 
 TOKEN_PREFIX = "crmd_"  # noqa: S105 - lets secret scanners find a leaked one
 TOKEN_BYTES = 32
@@ -36,6 +40,8 @@ def show(options: Globals) -> None:
 
     loaded = load_settings(options)
     found = find_password(loaded)
+    if found is None or not found.configured:
+        _refuse_elsewhere(loaded)
     if found is None:
         where = loaded.settings.daemon.state_dir
         raise RequestError(f"{where} holds no password yet; `crmd run` makes one, or `crmd password set`")
@@ -55,6 +61,7 @@ def set_(options: Globals) -> None:
     loaded = load_settings(options)
     if loaded.settings.auth.password.get_secret_value():
         raise RequestError(f"{KEY} is set in {loaded.sources[KEY]} and has precedence; change it there")
+    _refuse_elsewhere(loaded)
     value = _ask_password()
     try:
         check_password(value)
@@ -91,6 +98,15 @@ def new(options: Globals, name: str, scopes: tuple[str, ...], queues: tuple[str,
     click.echo(f'\n[auth.tokens.{name}]\nsha256 = "{digest}"\nscopes = {_toml_list(scopes)}')
     if queues:
         click.echo(f"queues = {_toml_list(queues)}")
+
+
+def _refuse_elsewhere(loaded: Loaded) -> None:
+    from crmd.daemon.credentials import daemon_source
+
+    if source := daemon_source(loaded):
+        raise RequestError(
+            f"the daemon has its password from {source}, which this command does not see; look there"
+        )
 
 
 def _ask_password() -> str:

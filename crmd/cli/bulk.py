@@ -63,7 +63,7 @@ class _Run:
                     await self._act(batch)
                     advance(len(batch))
         except BaseException:
-            complain(f"{plural(self._done, 'job')} {self._action.done} before this went wrong")
+            complain(f"stopped after {plural(self._done, 'job')} {self._action.done}")
             raise
         return self._done, self._skipped
 

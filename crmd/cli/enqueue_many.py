@@ -113,7 +113,7 @@ async def _add(
                 advance(len(batch))
     except BaseException:
         if created or existing:
-            complain(f"{plural(created, 'job')} added before this went wrong; those stand")
+            complain(f"stopped after adding {plural(created, 'job')}; they stand")
         raise
     return created, existing
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from crmd.cli.base import Command, Globals, pass_globals
 from crmd.cli.session import load_settings
+from crmd.errors import CrmdError
 
 
 @click.command(cls=Command, short_help="Run the daemon in the foreground.")
@@ -20,7 +23,13 @@ def run(options: Globals, queues: str | None) -> int:
 
     chosen = None if queues is None else _chosen(queues, list(loaded.settings.queue_settings()))
     logs.setup(loaded.settings.daemon.log_level, loaded.settings.daemon.log_format)
-    return run_daemon(loaded, queues=chosen, reload=lambda: load_settings(options))
+    try:
+        return run_daemon(loaded, queues=chosen, reload=lambda: load_settings(options))
+    except CrmdError:
+        raise
+    except Exception:
+        logging.getLogger("crmd").exception("the daemon ended by a fault of its own")
+        raise
 
 
 def _chosen(text: str, known: list[str]) -> list[str]:

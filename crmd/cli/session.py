@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crmd.cli.base import Globals, complain
 from crmd.errors import StoreUnavailable, UnknownQueue
@@ -60,7 +62,23 @@ def in_session(options: Globals, work: Callable[[Session], Awaitable[T]]) -> T:
         async with connect(options) as session:
             return await work(session)
 
-    return asyncio.run(run())
+    return run_async(run())
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine. Ctrl-C raises KeyboardInterrupt at once, also where the coroutine asks or reads a person.
+
+    asyncio's own handler would only cancel the task, which a blocking read does not notice.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return asyncio.run(work)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @asynccontextmanager

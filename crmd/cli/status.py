@@ -11,7 +11,7 @@ import click
 
 from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.output import NOTHING, duration, relative, show, table, to_text
-from crmd.cli.session import Session, connect, in_session
+from crmd.cli.session import Session, connect, in_session, run_async
 from crmd.errors import ExitCode, StoreUnavailable
 from crmd.queues.views import DaemonInfo, QueueCounts, instant
 
@@ -29,7 +29,7 @@ _NUMBERS = ("waiting", "active", "delayed", "failed", "completed", "left", "olde
 def status(options: Globals, watch: bool) -> int:
     """Show the live daemons and what each queue holds."""
     if watch:
-        return asyncio.run(_watch(options))
+        return run_async(_watch(options))
     return in_session(options, lambda session: _status(session, options))
 
 

@@ -15,6 +15,7 @@ from crmd.config.model import RESERVED_TABLES
 from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.rules import structure_from_text
 from crmd.config.secret import Secret, read_secret_file
+from crmd.config.shown import show
 from crmd.errors import Problem
 
 PREFIX = "CRMD_"
@@ -128,7 +129,7 @@ def _old_redis(environ: Mapping[str, str], folder: Path, found: Found) -> None:
         return
     for name, value in (("REDIS_PORT", port), ("REDIS_DB", db)):
         if value and not re.fullmatch(r"\d{1,5}", value, re.ASCII):
-            found.problems.append(Problem(source_name(name), "redis.url", f'must be a number, not "{value[:60]}"'))
+            found.problems.append(Problem(source_name(name), "redis.url", f"must be a number, not {show(value)}"))
     if re.search("[/@]", host) or host.count(":") == 1:
         reason = "must be a host name alone; write a whole URL into REDIS_URL"
         found.problems.append(Problem(source_name("REDIS_HOST"), "redis.url", reason))

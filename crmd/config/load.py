@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from crmd.config import environment, schema
 from crmd.config.files import SYSTEM_CONFIG, ConfigFile, find_and_read
@@ -17,7 +18,7 @@ from crmd.config.layers import Entry, Layer, doubled_secrets, flatten, lay_over,
 from crmd.config.model import Settings, mistakes_between_tables
 from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.queue_tables import is_queue_name
-from crmd.config.secret import read_secret_file
+from crmd.config.secret import Secret, read_secret_file
 from crmd.config.shown import is_clean
 from crmd.errors import ConfigError, Problem
 
@@ -53,7 +54,8 @@ def load(
     """Reads and checks the configuration; has no side effects, so it may be called again for a reload.
 
     `path` is what `--config` named; `overrides` are the command line's by dotted key, None for what was not given.
-    Raises ConfigError with every problem there is.
+    `system_config` and `system_state_dir` are where a packaged installation has its own. Raises ConfigError with
+    every problem there is.
     """
     file = find_and_read(path, environ, cwd, system_config)
     merged, problems, warnings = _gather(file, environ, overrides or {}, cwd)
@@ -190,7 +192,14 @@ def _remarks(settings: Settings, sources: Mapping[str, str], file: ConfigFile) -
         for key in ("redis.listen", "redis.fsync", "redis.server"):
             if sources[key] != DEFAULT:
                 yield f"{sources[key]}: {key}: has no effect, because redis.url names another store"
-    if file.open_to_all and any(
-        source == str(file.path) and schema.is_secret(key) for key, source in sources.items()
-    ):
+    if file.open_to_all and any(sources[key] == str(file.path) for key in _secrets_set(settings)):
         yield f"{file.path}: has secrets and is readable by every user; run: chmod 600 {file.path}"
+
+
+def _secrets_set(settings: Settings) -> Iterator[str]:
+    """The dotted keys of the secrets that are not empty."""
+    for path, leaf in schema.leaves():
+        if isinstance(leaf.rule, Secret) and schema.NAME not in path:
+            secret = cast(SecretStr, reduce(getattr, path, cast(Any, settings)))
+            if secret.get_secret_value():
+                yield schema.dotted(path)

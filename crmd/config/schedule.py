@@ -60,7 +60,7 @@ def _check_form(text: str) -> None:
 
 def _check_comes_due(text: str) -> None:
     # Imported where it is needed: it costs a command line that has no schedules 30 ms.
-    from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
+    from croniter import CroniterBadDateError, croniter
 
     try:
         croniter(text, datetime(2024, 1, 1, tzinfo=UTC)).get_next()

@@ -87,12 +87,6 @@ def secret_of(path: Path) -> Path | None:
     return secret if isinstance(node, Leaf) and isinstance(node.rule, Secret) else None
 
 
-def is_secret(key: str) -> bool:
-    """Whether a dotted key holds a secret."""
-    node = node_at(tuple(key.split(".")))
-    return isinstance(node, Leaf) and isinstance(node.rule, Secret)
-
-
 def dotted(path: tuple[str | int, ...]) -> str:
     """A path as people write it: `queues.message.limits[0].rate`."""
     text = ""

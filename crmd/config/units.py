@@ -13,7 +13,9 @@ SECONDS_BY_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "
 # Twelve digits are more than any bound allows and keep hostile input away from int() and float().
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(ms|s|min|m|h|d)", re.ASCII)
 _RATE = re.compile(r"(\d{1,12})\s*/\s*(\d{1,12}(?:\.\d{1,12})?)?\s*(ms|s|min|m|h|d)", re.ASCII)
-_BARE_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_BARE_NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,12})?", re.ASCII)
+
+_HOW = 'write a number with ms, s, m, h or d, such as "30s", or "none"'
 
 
 def parse_duration(text: str) -> float | None:
@@ -34,9 +36,6 @@ def parse_duration(text: str) -> float | None:
     if _BARE_NUMBER.fullmatch(cleaned):
         raise ValueError(_bare_number_message(cleaned))
     raise ValueError(f"{show(text)} is not a duration; {_HOW}")
-
-
-_HOW = 'write a number with ms, s, m, h or d, such as "30s", or "none"'
 
 
 def _is_number(value: object) -> bool:

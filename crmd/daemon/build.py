@@ -64,6 +64,8 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
         await embedded.prepare()
     url = embedded.url if embedded else settings.redis.url.get_secret_value()
     store = Store(StoreTarget(url), events)
+    if embedded:
+        store.why_away = lambda: embedded.last_error
     queues = settings.queue_settings()
     inspector = Inspector(store, queues)
     control = Control(store, queues, inspector)

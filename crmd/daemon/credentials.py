@@ -11,7 +11,10 @@ from crmd.errors import ConfigError, Problem
 from crmd.store.statedir import StateDir
 
 FILE_NAME = "password"
-"""In the state folder."""
+"""In the state folder: the password that was made or set."""
+
+SOURCE_NAME = "password_source"
+"""In the state folder: where the daemon found its password, if elsewhere. Commands may not see its environment."""
 
 GENERATED_BYTES = 18
 """Random bytes of a made password: 24 characters."""
@@ -26,16 +29,18 @@ class Password:
     value: str = field(repr=False)
     source: str
     """Where it stands, to show."""
+    configured: bool
+    """False where it stands in the state folder."""
 
 
 def find_password(loaded: Loaded) -> Password | None:
     """The password in force, the configured before the kept one; None where there is none yet."""
     configured = loaded.settings.auth.password.get_secret_value()
     if configured:
-        return Password(configured, loaded.sources[KEY])
+        return Password(configured, loaded.sources[KEY], configured=True)
     state = StateDir(loaded.settings.daemon.state_dir)
     kept = (state.read_private(FILE_NAME) or "").rstrip("\r\n")
-    return Password(kept, str(state.path / FILE_NAME)) if kept else None
+    return Password(kept, str(state.path / FILE_NAME), configured=False) if kept else None
 
 
 def ensure_password(loaded: Loaded) -> Password:
@@ -43,12 +48,23 @@ def ensure_password(loaded: Loaded) -> Password:
 
     Raises ConfigError where a person has to set one: the store is external and other machines reach HTTP.
     """
+    state = StateDir(loaded.settings.daemon.state_dir)
     found = find_password(loaded)
-    if found is not None:
+    if found is not None and found.configured:
+        state.create()
+        state.write_private(SOURCE_NAME, found.source + "\n")
         return found
     if problem := missing_password(loaded):
         raise ConfigError([problem])
-    return keep_password(loaded, secrets.token_urlsafe(GENERATED_BYTES))
+    state.create()
+    state.delete_private(SOURCE_NAME)
+    return found or keep_password(loaded, secrets.token_urlsafe(GENERATED_BYTES))
+
+
+def daemon_source(loaded: Loaded) -> str | None:
+    """Where the daemon last found its password, if not in the state folder."""
+    state = StateDir(loaded.settings.daemon.state_dir)
+    return (state.read_private(SOURCE_NAME) or "").strip() or None
 
 
 def missing_password(loaded: Loaded) -> Problem | None:
@@ -71,4 +87,4 @@ def keep_password(loaded: Loaded, value: str) -> Password:
     folder = state.path.stat()
     if os.geteuid() == 0 and folder.st_uid != 0:  # root types for a daemon that runs as another user
         os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
-    return Password(value, str(path))
+    return Password(value, str(path), configured=False)

@@ -45,35 +45,48 @@ class StopRequest:
 
 @contextlib.contextmanager
 def capture(
-    loop: asyncio.AbstractEventLoop, request: StopRequest, reload: Callable[[], None], *, on_terminal: bool
+    loop: asyncio.AbstractEventLoop,
+    request: StopRequest,
+    reload: Callable[[], None],
+    *,
+    on_terminal: bool,
+    last: bool = False,
 ) -> Iterator[None]:
-    """Installs the daemon's signal handlers on the loop, and on leaving puts back what was there.
+    """Installs the daemon's signal handlers, and on leaving puts back what was there.
 
-    SIGTERM and SIGINT stop, SIGHUP calls `reload` (on a terminal it stops), SIGUSR1 logs all stacks. Works in the
+    SIGTERM and SIGINT stop, SIGHUP calls `reload` (on a terminal it stops), SIGUSR1 logs all stacks. With `last`
+    the process ends afterwards: what still comes is ignored, so that it cannot spoil the exit code. Works in the
     main thread only.
     """
     hangup_ignored = (
         signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     )  # nohup: the terminal's end is no wish to stop
     hangup = request.ask if on_terminal and not hangup_ignored else reload
-    on_loop = {signal.SIGTERM: request.ask, signal.SIGINT: request.ask, signal.SIGHUP: hangup}
-    before: dict[signal.Signals, _Handler] = {number: signal.getsignal(number) for number in on_loop}
-    before[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)
+    actions = {signal.SIGTERM: request.ask, signal.SIGINT: request.ask, signal.SIGHUP: hangup}
+    before: dict[signal.Signals, _Handler] = {
+        number: signal.getsignal(number) for number in (*actions, signal.SIGUSR1)
+    }
     try:
-        for number, action in on_loop.items():
-            loop.add_signal_handler(number, action)
+        for number, action in actions.items():
+            signal.signal(number, _on_loop(loop, action))
         signal.signal(signal.SIGUSR1, lambda _number, _frame: _log_stacks(loop))
         yield
     finally:
-        for number in on_loop:
-            loop.remove_signal_handler(number)
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, signal.SIG_IGN if last else signal.SIG_DFL if handler is None else handler)
 
 
 def is_on_terminal(stdin: TextIO | None, stderr: TextIO | None) -> bool:
     """Whether a person runs the daemon by hand."""
     return any(stream is not None and not stream.closed and stream.isatty() for stream in (stdin, stderr))
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> _Handler:
+    # Not by loop.add_signal_handler: what removes such a handler lets the default one in, which ends the process.
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(action)
+
+    return handle
 
 
 def _log_stacks(loop: asyncio.AbstractEventLoop) -> None:

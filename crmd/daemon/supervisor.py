@@ -8,25 +8,28 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import uvloop
 
 from crmd.config.load import Loaded
-from crmd.daemon.build import Daemon, build, build_catalog
+from crmd.daemon.build import Daemon, build
+from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
+from crmd.daemon.status import start_line, status_line
 from crmd.daemon.systemd import Systemd
-from crmd.daemon.welcome import typed_command, welcome
-from crmd.errors import ConfigError, CrmdError, ExitCode, StoreUnavailable
+from crmd.daemon.welcome import short_path, typed_command, welcome
+from crmd.errors import ExitCode, StoreUnavailable
 from crmd.store.statedir import StateDir
-
-T = TypeVar("T")
+from crmd.telemetry.throttle import Throttle
 
 STATUS_EVERY_S = 5.0
+START_LOOK_S = 0.5
+"""While the start waits for the store, what it waits for is looked at so often."""
+START_EXTENSION_S = 60.0
+"""What systemd is asked to wait for a start that goes on: a store that is away is waited for without end."""
+WAITING_LOGGED_EVERY_S = 300.0
 STOP_MARGIN_S = 10.0
 """What systemd is asked to wait beyond the drain: for the store to write and the process to end."""
-LISTENERS_LINGER_S = 0.1
-"""Between the last job and the closing of HTTP, so that a probe in flight is answered."""
 
 _log = logging.getLogger("crmd")
 
@@ -50,11 +53,12 @@ class Supervisor:
     def __init__(self, loaded: Loaded, queues: Sequence[str] | None, reload: Callable[[], Loaded]) -> None:
         self._loaded = loaded
         self._only = queues
-        self._reload = reload
         self._request = StopRequest()
         self._systemd = Systemd.take(os.environ, os.getpid())
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloader = Reloader(reload, self._systemd.notifier)
+        self._waiting = Throttle(WAITING_LOGGED_EVERY_S)
         self.leaked = 0
+        """Handlers that still run although they were cancelled."""
 
     async def main(self) -> int:
         """The whole life; returns the exit code."""
@@ -64,7 +68,7 @@ class Supervisor:
         state = StateDir(self._loaded.settings.daemon.state_dir)
         state.create()
         state.lock()
-        with capture(loop, self._request, self._on_reload, on_terminal=terminal):
+        with capture(loop, self._request, self._reloader.request, on_terminal=terminal, last=True):
             try:
                 await self._systemd.watchdog.start()
                 daemon = await build(self._loaded, state, self._systemd, self._only)
@@ -76,10 +80,14 @@ class Supervisor:
         return ExitCode.OK
 
     async def _live(self, daemon: Daemon) -> None:
+        waiting = asyncio.create_task(self._tell_waiting(daemon), name="start")
         try:
-            if await self._until_stop(self._start(daemon)):
+            started = await self._unless_stopped(self._start(daemon))
+            waiting.cancel()
+            if started:
                 await self._serve(daemon)
         finally:
+            waiting.cancel()
             await self._stop(daemon)
 
     async def _start(self, daemon: Daemon) -> None:
@@ -87,17 +95,12 @@ class Supervisor:
         daemon.watch.start()
         if daemon.web:
             await daemon.web.start()
-        self._say("starting the store")
         if daemon.embedded:
             await daemon.embedded.start()
-        self._say(f"waiting for the store at {daemon.store.target.masked}")
         await daemon.store.start(wait=True)
         for client in daemon.clients:
             await client.start()
         await self._start_fleet(daemon)
-        daemon.life.state = "running"
-        self._systemd.notifier.ready(await self._status(daemon))
-        self._greet(daemon)
 
     async def _start_fleet(self, daemon: Daemon) -> None:
         while True:
@@ -107,34 +110,50 @@ class Supervisor:
                 _log.warning("the store went away during the start: %s", error)
                 await daemon.store.wait_connected()
 
+    async def _tell_waiting(self, daemon: Daemon) -> None:
+        """While the start goes on: says what for, and asks systemd for more time."""
+        told = ""
+        while True:
+            status, trouble = start_line(daemon)
+            daemon.life.reason = f"starting: {status}"
+            self._systemd.notifier.extend(START_EXTENSION_S)
+            if status != told:
+                self._say(status)
+            if trouble and self._waiting.allow(trouble) is not None:
+                _log.warning("%s", status)
+            told = status
+            await asyncio.sleep(START_LOOK_S)
+
     async def _serve(self, daemon: Daemon) -> None:
-        while not self._request.stop.is_set():
-            self._say(await self._status(daemon))
-            await self._sleep(STATUS_EVERY_S)
+        daemon.life.state, daemon.life.reason = "running", None
+        self._greet(daemon)
+        self._systemd.notifier.ready()
+        self._reloader.start()
+        while await self._unless_stopped(self._tell_status(daemon)):
+            await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S))
 
     async def _stop(self, daemon: Daemon) -> None:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""
         drain_timeout = daemon.settings.daemon.drain_timeout
-        daemon.life.state = "draining"
+        daemon.life.state, daemon.life.reason = "draining", None
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.fleet.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.fleet.active, drain_timeout)
-        report = await daemon.fleet.stop(drain_timeout, self._request.hurry)
+        await self._reloader.stop()
+        report = await daemon.fleet.drain(drain_timeout, self._request.hurry)
         self.leaked = report.leaked
         if report.finished or report.given_back:
             _log.info("drained: %d finished, %d given back", report.finished, report.given_back)
-        if daemon.web:
-            await daemon.web.stop()
-        for client in reversed(daemon.clients):
-            await client.stop()
-        await daemon.control.stop()
-        await daemon.watch.stop()
-        await daemon.store.stop()
-        if daemon.embedded:
-            await daemon.embedded.stop()
+        for parts in (
+            [daemon.fleet.finish(report), *([daemon.web.stop()] if daemon.web else [])],
+            [*(client.stop() for client in daemon.clients), daemon.control.stop(), daemon.watch.stop()],
+            [daemon.store.stop()],
+            [daemon.embedded.stop()] if daemon.embedded else [],
+        ):
+            await _together(parts)
         _log.info("stopped")
 
-    async def _until_stop(self, work: Awaitable[None]) -> bool:
-        """Does the work unless a signal comes first; says whether it was done."""
+    async def _unless_stopped(self, work: Awaitable[None]) -> bool:
+        """Does the work unless a stop signal comes first; says whether it was done."""
         task = asyncio.ensure_future(work)
         stop = asyncio.create_task(self._request.stop.wait())
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -144,23 +163,11 @@ class Supervisor:
             await asyncio.wait([task])
             return False
         task.result()
-        return True
+        return not self._request.stop.is_set()
 
-    async def _sleep(self, seconds: float) -> None:
-        waits = [asyncio.create_task(self._request.stop.wait())]
-        await asyncio.wait(waits, timeout=seconds)
-        waits[0].cancel()
-
-    async def _status(self, daemon: Daemon) -> str:
-        if not daemon.store.connected:
-            return f"store away: {daemon.store.last_error}"
-        try:
-            counts = (await daemon.fleet.inspect()).values()
-        except CrmdError as error:
-            return f"store away: {error}"
-        paused = sum(one.paused for one in counts)
-        text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
-        return text + (f", {paused} queues paused" if paused else "")
+    async def _tell_status(self, daemon: Daemon) -> None:
+        refused = self._reloader.refused
+        self._say(await status_line(daemon) + (f"; {refused}" if refused else ""))
 
     def _say(self, status: str) -> None:
         self._systemd.notifier.status(status)
@@ -169,8 +176,8 @@ class Supervisor:
         settings, cwd = self._loaded.settings, Path.cwd()
         options = []
         if self._loaded.path:
-            options += ["--config", _short(self._loaded.path, cwd)]
-        options += ["--state-dir", _short(settings.daemon.state_dir, cwd)]
+            options += ["--config", short_path(self._loaded.path, cwd)]
+        options += ["--state-dir", short_path(settings.daemon.state_dir, cwd)]
         text = welcome(
             address=daemon.web.url if daemon.web else None,
             username=settings.auth.username,
@@ -179,24 +186,9 @@ class Supervisor:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    def _on_reload(self) -> None:
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._check_again(), name="reload")
 
-    async def _check_again(self) -> None:
-        """Reads the configuration again and says whether it is valid; it is applied at the next start."""
-        self._systemd.notifier.reloading("reading the configuration again")
-        try:
-            loaded = await asyncio.to_thread(self._reload)
-            build_catalog(loaded)
-        except ConfigError as error:
-            for problem in error.problems:
-                _log.error("configuration refused, the old one stays: %s", problem)
-            self._systemd.notifier.ready(f"configuration refused, the old one stays: {error.problems[0]}")
-            return
-        _log.info("the configuration is valid; changes apply at the next start")
-        self._systemd.notifier.ready("the configuration is valid; changes apply at the next start")
-
-
-def _short(path: Path, cwd: Path) -> str:
-    return str(path.relative_to(cwd)) if path.is_relative_to(cwd) else str(path)
+async def _together(closing: Sequence[Awaitable[None]]) -> None:
+    """Closes parts side by side; one that fails does not keep the others open."""
+    for result in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(result, Exception):
+            _log.error("while stopping: %s", result, exc_info=result)

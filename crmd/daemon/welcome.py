@@ -17,8 +17,7 @@ TRIAL = 'enqueue notification notify message="hello" --wait 10s'
 def welcome(*, address: str | None, username: str, command: str) -> str:
     """The text for a person who has just started the daemon.
 
-    `address` is the URL where HTTP is served, None where it is off; `command` is how to type crmd for this daemon, as
-    `typed_command` gives it.
+    `address` is the URL where HTTP is served, None where it is off; `command` is how to type crmd for this daemon.
     """
     lines = [f"crmd {__version__} is ready" + (f" at {address}" if address else "; HTTP is off")]
     if address:
@@ -31,14 +30,17 @@ def welcome(*, address: str | None, username: str, command: str) -> str:
 
 def typed_command(program: str, options: Sequence[str], cwd: Path) -> str:
     """How a person in `cwd` types the program, with the options that lead to this daemon."""
-    return shlex.join([_typed_program(program, cwd), *options])
+    return shlex.join([*_typed_program(program, cwd), *options])
 
 
-def _typed_program(program: str, cwd: Path) -> str:
+def _typed_program(program: str, cwd: Path) -> list[str]:
     path = Path(program)
     if path.name == "__main__.py":
-        return f"{sys.executable} -m crmd"
+        return [short_path(Path(sys.executable), cwd), "-m", "crmd"]
     found = shutil.which("crmd")
-    if found is not None and Path(found) == path:
-        return "crmd"
-    return str(path.relative_to(cwd)) if path.is_relative_to(cwd) else program
+    return ["crmd"] if found is not None and Path(found) == path else [short_path(path, cwd)]
+
+
+def short_path(path: Path, cwd: Path) -> str:
+    """A path as a person in `cwd` types it."""
+    return str(path.relative_to(cwd)) if cwd != Path("/") and path.is_relative_to(cwd) else str(path)

@@ -16,6 +16,15 @@ MAX_JOB_BYTES = 256 * 1024
 MAX_RESULT_BYTES = 256 * 1024
 
 
+class Fragment:
+    """JSON that is encoded already, as a value among others."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
 class Unreadable(ValueError):
     """A stored job is not JSON of a job."""
 
@@ -34,7 +43,7 @@ def decode(document: bytes) -> dict[str, Any]:
 def encode(data: dict[str, Any]) -> bytes:
     """A job's dict as stored; what came out of `decode` always goes in."""
     try:
-        return orjson.dumps(data)
+        return orjson.dumps(data, default=_paste)
     except (TypeError, ValueError):
         return json.dumps(data, separators=(",", ":"), default=_unwrap).encode()
 
@@ -50,7 +59,7 @@ def encode_payload(data: dict[str, Any]) -> bytes:
     return document
 
 
-def encode_result(result: Any) -> orjson.Fragment:
+def encode_result(result: Any) -> Fragment:
     """A handler's result as JSON, to put into a job's dict. Raises ValueError with the reason where it is none."""
     try:
         document = exactjson.dumps(result.model_dump(mode="json") if isinstance(result, BaseModel) else result)
@@ -58,24 +67,16 @@ def encode_result(result: Any) -> orjson.Fragment:
         raise ValueError(f"the result is not JSON: {error}") from None
     if len(document) > MAX_RESULT_BYTES:
         raise ValueError(f"the result is {len(document):,} bytes of JSON; at most {MAX_RESULT_BYTES:,} are kept")
-    return orjson.Fragment(document)
+    return Fragment(document)
 
 
-def _unwrap(value: Any) -> Any:
-    if isinstance(value, orjson.Fragment):
-        return json.loads(value.contents)
+def _paste(value: Any) -> orjson.Fragment:
+    if isinstance(value, Fragment):
+        return orjson.Fragment(value.raw)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _decode_slowly(document: bytes) -> Any:
-    try:
-        return json.loads(document)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"is not JSON: {error}") from None
-
-
-def _encode_strictly(data: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidPayload(f"the payload is not JSON: {error}") from None
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, Fragment):
+        return json.loads(value.raw)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -18,8 +18,9 @@ from crmd.queues.views import Added, JobView, NewJob, State
 from crmd.queues.waiting import Waiter
 from crmd.store import keys
 from crmd.store.client import Store
+from crmd.store.limits import rate_window
 from crmd.store.replies import NewDocument
-from crmd.store.scripts import QueueScripts, rate_window
+from crmd.store.scripts import QueueScripts
 
 T = TypeVar("T")
 

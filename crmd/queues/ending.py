@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import orjson
-
 from crmd.config.queue import QueueSettings
 from crmd.config.units import format_duration
 from crmd.errors import (
@@ -22,9 +20,10 @@ from crmd.errors import (
     Retry,
     Snooze,
 )
-from crmd.queues.codec import encode_result
+from crmd.queues.codec import Fragment, encode_result
 from crmd.queues.retry import LONGEST_WAIT_S, retry_delay
 from crmd.queues.run import CancelReason, Run
+from crmd.store.limits import limit_keys
 from crmd.store.replies import Kind
 
 MAX_ERROR_CHARS = 8_000
@@ -39,7 +38,7 @@ class Ending:
     event: str
     """What the timeline and the events call it."""
     error: str | None = None
-    result: orjson.Fragment | None = None
+    result: Fragment | None = None
     delay: float = 0.0
     """Seconds until the job is due again."""
     counts: bool = True
@@ -120,7 +119,7 @@ def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSetti
             delay = error.after if error.after is not None else _seconds_until(error.until, now)
             return Ending(Kind.SNOOZE, "snoozed", error=text, delay=_bounded(delay), counts=False)
         case RateLimited():
-            return _rate_limited(error, settings)
+            return _rate_limited(error, run, settings)
         case PauseQueue():
             return Ending(Kind.RETURN, "given_back", error=text, counts=False, pause=text)
         case OutcomeUnknown():
@@ -131,12 +130,12 @@ def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSetti
             return Ending(Kind.FAILED, "failed", error=text)
 
 
-def _rate_limited(error: RateLimited, settings: QueueSettings) -> Ending:
+def _rate_limited(error: RateLimited, run: Run, settings: QueueSettings) -> Ending:
     after = _bounded(error.after)
     ending = Ending(Kind.RETURN, "rate_limited", error=str(error), counts=False)
     if error.scope == "queue":
         return replace(ending, slow_down=(after, "queue"))
-    if settings.limits:
+    if limit_keys(settings, run.data.get("kwargs")):
         return replace(ending, slow_down=(after, "key"))
     return replace(ending, kind=Kind.SNOOZE, delay=after)
 

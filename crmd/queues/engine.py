@@ -6,7 +6,6 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from crmd.job import Catalog
 from crmd.queues.control import Control
 from crmd.queues.lease import identity_prefix
 from crmd.queues.solo import SoloGate
+from crmd.queues.threads import HandlerThreads
 from crmd.store.client import Store
 from crmd.telemetry.events import Events
 
@@ -30,7 +30,7 @@ class Engine:
     """Of the state folder; epochs before ours begin with it too."""
     catalog: Catalog
     events: Events
-    threads: Executor
+    threads: HandlerThreads
     """Runs sync handlers."""
     resources: Mapping[type, Any] = field(default_factory=dict)
     """Clients that handlers ask for by their class."""
@@ -39,7 +39,7 @@ class Engine:
     monotonic: Callable[[], float] = time.monotonic
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("crmd.jobs"))
     leaked: int = 0
-    """Handlers that ignored being cancelled and still run."""
+    """Async handlers that ignored being cancelled and still run."""
     _claims: itertools.count[int] = field(default_factory=itertools.count)
 
     @property

@@ -46,22 +46,24 @@ async def _call(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
         context = {**worker.context, "job": saq_job(worker, run), "queue": worker.queue}
         if spec.is_async:
             return await spec.function(context, **kwargs)
-        return await _in_thread(worker, spec, context, kwargs)
+        return await _in_thread(worker, run, spec, context, kwargs)
     payload = spec.validate(kwargs)
     context_object = _context(worker, run)
     if spec.is_async:
         return await spec.function(context_object, payload)
-    return await _in_thread(worker, spec, context_object, {"payload": payload})
+    return await _in_thread(worker, run, spec, context_object, {"payload": payload})
 
 
-async def _in_thread(worker: CrmWorker, spec: JobSpec, context: Any, kwargs: Mapping[str, Any]) -> Any:
+async def _in_thread(
+    worker: CrmWorker, run: Run, spec: JobSpec, context: Any, kwargs: Mapping[str, Any]
+) -> Any:
     variables = contextvars.copy_context()
     positional = (kwargs["payload"],) if not spec.plain else ()
     named = kwargs if spec.plain else {}
-    call = asyncio.get_running_loop().run_in_executor(
-        worker.engine.threads, lambda: variables.run(_contained, spec, context, positional, named)
+    result = await worker.engine.threads.call(
+        lambda: variables.run(_contained, spec, context, positional, named),
+        on_leak=lambda: worker.note_leak(run),
     )
-    result = await call
     if isinstance(result, _Raised):
         raise result.error
     return result

@@ -8,13 +8,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from crmd import __version__
 from crmd.config.queue import QueueSettings
-from crmd.errors import StoreError
+from crmd.errors import CrmdError, StoreError
 from crmd.job import Catalog
 from crmd.queues import spool
 from crmd.queues.control import Control
@@ -24,19 +23,22 @@ from crmd.queues.lease import LeaseKeeper, new_epoch
 from crmd.queues.queue import CrmQueue
 from crmd.queues.recovery import Recovery
 from crmd.queues.spool import PrivateFiles
+from crmd.queues.threads import HandlerThreads
 from crmd.queues.upkeep import Upkeep
 from crmd.queues.views import DaemonInfo, QueueCounts
 from crmd.queues.wake import WakeListener
 from crmd.queues.worker import CrmWorker
 from crmd.store.client import Store
+from crmd.store.replies import Outcome
+from crmd.store.scripts import MAX_JOBS_PER_CALL
 from crmd.telemetry.events import Events
 
-MAX_THREADS = 128
-"""For sync handlers, over all queues."""
 GIVE_BACK_S = 0.3
 """What is cancelled at the end of a drain has so long to end."""
 WRITE_S = 0.4
-"""The last outcomes have so long to be written; then they are spooled. Both stay inside one second."""
+"""The last outcomes have so long to be written; then they are spooled."""
+LEAVE_S = 0.2
+"""Giving back strays and signing off may take so long. All three together stay inside one second."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Fleet:
     def __init__(self, parts: FleetParts) -> None:
         self._parts = parts
         names = list(parts.queues) if parts.only is None else list(parts.only)
-        threads = min(MAX_THREADS, sum(parts.queues[name].concurrency for name in names))
+        threads = sum(parts.queues[name].concurrency for name in names)
         self.engine = Engine(
             store=parts.store,
             control=parts.control,
@@ -82,7 +84,7 @@ class Fleet:
             identity=parts.identity,
             catalog=parts.catalog,
             events=parts.events,
-            threads=ThreadPoolExecutor(max(1, threads), thread_name_prefix="handler"),
+            threads=HandlerThreads(threads),
             resources=parts.resources,
         )
         self.queues = {name: CrmQueue(settings, parts.control) for name, settings in parts.queues.items()}
@@ -138,21 +140,22 @@ class Fleet:
         self._started = True
 
     async def stop(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
-        """Drains and ends, within `drain_timeout` and one second more.
+        """Drains and ends, within `drain_timeout` and one second more. Fine twice, or before start."""
+        report = await self.drain(drain_timeout, hurry)
+        await self.finish(report)
+        return report
 
-        Nothing starts any more; what runs may finish; the rest is cancelled and given back; outcomes are written,
-        or spooled where the store is away. `hurry` cuts the wait short.
-        """
+    async def drain(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
+        """Nothing starts any more; what runs may finish; the rest is cancelled. `hurry` cuts the wait short."""
         report = DrainReport()
         if not self._started:
-            await self.wake.stop()
             return report
         self.draining = True
         workers = list(self.workers.values())
-        before = self.active
-        await self.engine.gate.stop()
         for worker in workers:
             worker.stop_taking()
+        before = self.active
+        await self.engine.gate.stop()
         await self._wait_for_jobs(drain_timeout, hurry)
         report.given_back = self.active
         report.finished = before - report.given_back
@@ -161,11 +164,23 @@ class Fleet:
         await self._wait_for_jobs(GIVE_BACK_S, None)
         for worker in workers:
             worker.abandon_all()
-        report.spooled = await self._write_rest(workers)
-        await self._leave()
-        report.leaked = self.engine.leaked
-        self._started = False
+        report.leaked = self.engine.leaked + self.engine.threads.leaked
         return report
+
+    async def finish(self, report: DrainReport) -> None:
+        """Writes what is left, or spools it where the store is away, and signs off."""
+        await self.wake.stop()
+        if not self._started:
+            return
+        self._started = False
+        workers = list(self.workers.values())
+        report.spooled = await self._write_rest(workers)
+        await self.upkeep.stop()
+        self.keeper.stop()
+        if not report.spooled and self._parts.store.connected:
+            await self._sign_off(workers)
+        await self._parts.control.stop()
+        self.engine.threads.shutdown()
 
     async def _wait_for_jobs(self, timeout: float, hurry: asyncio.Event | None) -> None:
         waits = [asyncio.create_task(worker.drain(timeout)) for worker in self.workers.values() if worker.active]
@@ -191,28 +206,32 @@ class Fleet:
         unsettled = {worker.settings.name: rest for worker in workers if (rest := worker.unsettled())}
         count = sum(map(len, unsettled.values()))
         if count:
-            spool.save(self._parts.files, unsettled)
-            _log.warning("%d outcomes are kept in the state folder and written at the next start", count)
+            self._spool(unsettled, count)
         return count
 
-    async def _leave(self) -> None:
-        await self.upkeep.stop()
-        await self.wake.stop()
-        self.keeper.stop()
-        if self._parts.store.connected:
-            try:
-                async with asyncio.timeout(WRITE_S):
-                    await self.upkeep.leave()
-            except (StoreError, TimeoutError):
-                _log.debug("could not sign off; the entry expires by itself")
-        await self._parts.control.stop()
-        self.engine.threads.shutdown(wait=False, cancel_futures=True)
+    def _spool(self, unsettled: dict[str, list[Outcome]], count: int) -> None:
+        try:
+            spool.save(self._parts.files, unsettled)
+        except CrmdError as error:
+            _log.error("%d outcomes are lost, these jobs run again: %s", count, error)
+        else:
+            _log.warning("%d outcomes are kept in the state folder and written at the next start", count)
+
+    async def _sign_off(self, workers: list[CrmWorker]) -> None:
+        """Gives back what a claim leased whose answer never came, and leaves the list of daemons."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(*(worker.reconcile() for worker in workers))
+                await self.upkeep.leave()
+        except (StoreError, TimeoutError):
+            _log.debug("could not sign off; the entry expires by itself")
 
     async def _write_spooled(self) -> None:
         spooled = spool.load(self._parts.files)
         for name, outcomes in spooled.items():
             if name in self.queues:
-                await self.queues[name].scripts.settle(outcomes)
+                for start in range(0, len(outcomes), MAX_JOBS_PER_CALL):
+                    await self.queues[name].scripts.settle(outcomes[start : start + MAX_JOBS_PER_CALL])
         if spooled:
             spool.clear(self._parts.files)
             _log.info("wrote the outcomes that the last stop had to spool")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.engine import Engine
 from crmd.queues.lease import LEASE_S
@@ -12,6 +13,8 @@ from crmd.queues.outcomes import ended_document, entry
 from crmd.store import keys
 from crmd.store.replies import Kind, Outcome
 from crmd.store.scripts import POISON_AFTER_DEATHS, QueueScripts
+
+_EVENTS = {"unknown": "job.unknown", "poison": "job.poisoned", "aborted": "job.cancelled"}
 
 _FATES = {
     "unknown": (Kind.UNKNOWN, "failed", "outcome unknown: its daemon died after the effect had begun"),
@@ -39,7 +42,12 @@ class Recovery:
         """Recovers our predecessor's jobs and, with `judge`, those of expired leases; returns how many."""
         total = 0
         for queue in self._queues:
-            total += await self._recover(queue, judge)
+            try:
+                total += await self._recover(queue, judge)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # a fault in one queue stays there
+                self._engine.events.emit("queue.degraded", queue=queue.keys.name, reason=str(error))
         return total
 
     async def forget(self, epochs: Iterable[str]) -> None:
@@ -68,18 +76,20 @@ class Recovery:
         return total
 
     def _outcome(self, queue: QueueScripts, token: str, job_id: str, document: bytes, fate: str) -> Outcome:
-        kind, status, error = _FATES[fate]
-        now = self._engine.now()
-        try:
-            data = decode(document)
-        except Unreadable:
-            return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error))
-        if fate == "aborted":
-            error = data.get("error") or error
-        attempt = data.get("attempts") or 0
         key = queue.keys.key_of(job_id)
-        self._engine.events.emit(
-            f"job.{fate}", queue=queue.keys.name, key=key, job=data.get("function"), error=error
-        )
-        ended = ended_document(data, status, error, now)
-        return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error))
+        self._engine.events.emit(_EVENTS[fate], queue=queue.keys.name, key=key, error=_FATES[fate][2])
+        return outcome_of_fate(job_id, token, document, fate, self._engine.now())
+
+
+def outcome_of_fate(job_id: str, token: str, document: bytes, fate: str, now: float) -> Outcome:
+    """What settle writes for a job that must not run again: fate is unknown, poison or aborted."""
+    kind, status, error = _FATES[fate]
+    try:
+        data = decode(document)
+    except Unreadable:
+        return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error))
+    if fate == "aborted":
+        error = data.get("error") or error
+    attempt = data.get("attempts") or 0
+    ended = ended_document(data, status, error, now)
+    return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error))

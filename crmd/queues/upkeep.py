@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ import orjson
 
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues.engine import Engine
+from crmd.queues.foreign import ForeignWorkers
 from crmd.queues.janitor import Janitor
 from crmd.queues.lease import LEASE_S, LeaseKeeper
 from crmd.queues.recovery import Recovery
@@ -29,6 +30,7 @@ INFO_TTL_S = 20
 RECONCILE_EVERY_TICKS = 60
 JUDGE_EVERY_TICKS = 30
 """Between full looks for leases whose daemon is not even listed."""
+FOREIGN_EVERY_TICKS = 30
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,9 @@ class Upkeep:
         self._keeper = keeper
         self._recovery = recovery
         self._janitor = janitor
+        self._foreign = ForeignWorkers(
+            engine.store, [worker.scripts.keys for worker in workers.values()], now=engine.now
+        )
         self._describe = describe
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
@@ -74,27 +79,33 @@ class Upkeep:
         await self._engine.store.command("DEL", keys.daemon_info(epoch))
 
     async def run_once(self) -> Tick:
-        """One tick."""
+        """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
         engine, workers = self._engine, list(self._workers.values())
-        calls: list[Any] = [tick(engine.store, [worker.scripts for worker in workers])]
-        calls += [worker.check_running() for worker in workers if worker.active]
+        number, self._ticks = self._ticks, self._ticks + 1
+        calls: list[Awaitable[Any]] = [worker.check_running() for worker in workers if worker.active]
+        for worker in workers:
+            worker.forget_sent()
         finished = [pair for worker in workers for pair in worker.recently_finished()]
         if finished:
             calls.append(echo(engine.store, finished[-2000:]))
-        if self._ticks % INFO_EVERY_TICKS == 0:
+        if number % INFO_EVERY_TICKS == 0:
             calls += [self.announce(), engine.store.probe()]
-        seen, *_ = await asyncio.gather(*calls)
+        if number % FOREIGN_EVERY_TICKS == 0:
+            calls.append(self._foreign.run_once())
+        seen, _ = await asyncio.gather(
+            tick(engine.store, [worker.scripts for worker in workers]),
+            asyncio.gather(*map(self._apart, calls)),
+        )
         for worker, due_ms, untrimmed in zip(workers, seen.due_ms, seen.untrimmed, strict=True):
             if due_ms >= 0:
                 worker.look_in(due_ms / 1000)
             if untrimmed:
-                await worker.scripts.trim()
-        await self._judge(seen.expired)
-        await self._janitor.run_once()
-        if self._ticks % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
+                await self._apart(worker.scripts.trim())
+        await self._apart(self._judge(seen.expired, number))
+        await self._apart(self._janitor.run_once())
+        if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
             for worker in workers:
                 worker.reconcile_soon()
-        self._ticks += 1
         return seen
 
     async def announce(self) -> None:
@@ -104,13 +115,25 @@ class Upkeep:
         await renew(engine.store, engine.epoch, round(LEASE_S * 1000))
         await engine.store.command("SET", keys.daemon_info(engine.epoch), document, "EX", INFO_TTL_S)
 
-    async def _judge(self, expired: list[str]) -> None:
+    async def _judge(self, expired: list[str], number: int) -> None:
         if not self._recovery.may_judge():
             return
         others = [epoch for epoch in expired if epoch != self._engine.epoch]
-        if others or self._ticks % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
+        if others or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
             await self._recovery.run_once(judge=True)
             await self._recovery.forget(others)
+
+    async def _apart(self, call: Awaitable[Any]) -> None:
+        try:
+            await call
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            self._note(error)
+
+    def _note(self, error: StoreError) -> None:
+        if self._errors.allow(str(error)) is not None:
+            _log.error("upkeep: %s", error)
 
     async def _run(self) -> None:
         while True:
@@ -122,6 +145,8 @@ class Upkeep:
             except StoreUnavailable:
                 pass  # said by the store itself
             except StoreError as error:
-                if self._errors.allow(str(error)) is not None:
-                    _log.error("upkeep: %s", error)
+                self._note(error)
+            except Exception:
+                if self._errors.allow("bug") is not None:
+                    _log.exception("upkeep failed, and goes on")
             await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))

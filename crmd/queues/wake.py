@@ -111,6 +111,9 @@ class WakeListener:
                     await worker.check_running()
                 else:
                     await self._control.finalise_abort(name, job_id)
+        # It has done its work; while it stands SAQ clients are refused the key, in every queue.
+        with contextlib.suppress(StoreError):
+            await self._store.command("UNLINK", key)
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import Any
@@ -19,9 +20,12 @@ from crmd.queues.engine import Engine
 from crmd.queues.outcomes import outcome_of, quarantine_entry
 from crmd.queues.peek import Peek
 from crmd.queues.queue import CrmQueue
+from crmd.queues.recovery import outcome_of_fate
 from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
+from crmd.store.limits import limit_keys
 from crmd.store.replies import Claimed, Kind, Outcome
 from crmd.store.scripts import MAX_JOBS_PER_CALL
+from crmd.telemetry.throttle import Throttle
 
 ACTIVE_AFTER_S = 0.05
 """A job that ends sooner never shows as active: that saves it a write."""
@@ -31,7 +35,10 @@ ERROR_PAUSE_S = 1.0
 RESEND_WINDOW_S = 2.0
 """Outcomes are kept so long after their acknowledgement: a store that restarts may have lost its last second."""
 RESEND_MAX = 10_000
+BUG_LOGGED_EVERY_S = 30.0
 FOREVER = float("inf")
+
+_log = logging.getLogger(__name__)
 
 
 class CrmWorker(saq.Worker):  # type: ignore[type-arg]
@@ -53,6 +60,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._runs: dict[str, Run] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._sent: deque[tuple[float, Outcome]] = deque(maxlen=RESEND_MAX)
+        self._resent: set[str] = set()
         self._finished: deque[tuple[str, str]] = deque(maxlen=RESEND_MAX)
         self._accepting = False
         self._wake = asyncio.Event()
@@ -61,6 +69,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._run_id = ""
         self._pump: asyncio.Task[None] | None = None
         self._watching: asyncio.TimerHandle | None = None
+        self._bugs = Throttle(BUG_LOGGED_EVERY_S)
         self._chores: set[asyncio.Task[None]] = set()
         self._peek = Peek(engine.store, self.scripts.keys.queued, self.look)
         engine.gate.add(self)
@@ -210,9 +219,16 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 self.degraded = str(error)
                 await self._wait_for_store()
             except StoreError as error:
-                self._report(str(error))
-                await self._sleep(ERROR_PAUSE_S)
-                self._next_look = 0.0
+                await self._pause_for(str(error))
+            except Exception as error:  # a bug: it must not end the queue's work for good
+                if self._bugs.allow(type(error).__name__) is not None:
+                    _log.exception("queue %s failed, and goes on", self.settings.name)
+                await self._pause_for(f"{type(error).__name__}: {error}")
+
+    async def _pause_for(self, reason: str) -> None:
+        self._report(reason)
+        await self._sleep(ERROR_PAUSE_S)
+        self._next_look = 0.0
 
     async def _settle(self, outcomes: list[Outcome]) -> None:
         stale, taken = await self.scripts.settle(outcomes)
@@ -227,8 +243,14 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 self.look_in(outcome.number / 1000)
         for job_id in taken:
             self._end_taken(next(outcome for outcome in outcomes if outcome.job_id == job_id))
-        for job_id in stale:
+        for job_id in set(stale) - self._resent:
             self.engine.events.emit("job.stale", queue=self.settings.name, key=self.scripts.keys.key_of(job_id))
+        self._resent -= {outcome.job_id for outcome in outcomes}
+        self.forget_sent()
+
+    def forget_sent(self) -> None:
+        """Drops outcomes that were acknowledged so long ago that a restarting store cannot have lost them."""
+        now = self.engine.monotonic()
         while self._sent and now - self._sent[0][0] > RESEND_WINDOW_S:
             self._sent.popleft()
 
@@ -240,8 +262,14 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         except BaseException:
             self._next_look = 0.0
             raise
-        for job in claimed.jobs:
-            self._begin(token, *job)
+        if self._accepting:
+            for job in claimed.jobs:
+                self._begin(token, *job)
+        else:  # the stop came during the trip: nothing starts after it
+            for job_id, _, _ in claimed.jobs:
+                self._outcomes[job_id] = Outcome(job_id, token, Kind.RETURN)
+        for raw_id, document in claimed.nameless:
+            self._chore(self._quarantine(token, raw_id, document, "its id is no UTF-8"))
         self._plan(claimed)
         if claimed.ghosts:
             self._chore(self._finalise(claimed.ghosts))
@@ -281,7 +309,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             started_at=engine.monotonic(),
         )
         self._runs[job_id] = run
-        run.task = asyncio.create_task(self._execute(run))
+        run.task = asyncio.create_task(self._execute(run), name=run.key)
         self._watch_soon()
         return run
 
@@ -301,8 +329,8 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 await self.engine.control.pause(self.settings.name, reason=ending.pause, by="crmd")
             if ending.slow_down is not None:
                 after, scope = ending.slow_down
-                limit_keys = self.scripts.limit_keys(run.data.get("kwargs")) if scope == "key" else ()
-                await self.scripts.slow_down(after, limit_keys)
+                held = limit_keys(self.settings, run.data.get("kwargs")) if scope == "key" else ()
+                await self.scripts.slow_down(after, held)
         except (StoreError, asyncio.CancelledError) as error:
             self._report(f"could not slow down or pause: {error}")
 
@@ -380,8 +408,12 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     def _abandon(self, run: Run) -> None:
         if not run.ended:
             self.engine.leaked += 1
-            self.engine.events.emit("job.slot_leaked", queue=self.settings.name, key=run.key, job=run.name)
+            self.note_leak(run)
             self._conclude(run, cancelled(run, self.settings))
+
+    def note_leak(self, run: Run) -> None:
+        """Says that a handler goes on although its job was given up."""
+        self.engine.events.emit("job.slot_leaked", queue=self.settings.name, key=run.key, job=run.name)
 
     def _end_taken(self, outcome: Outcome) -> None:
         """An abort took the job while it was being put back: it ends as cancelled."""
@@ -403,10 +435,10 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._connection, self._run_id = store.connected_since, store.run_id
 
     def _resend(self) -> None:
-        for at, outcome in self._sent:
-            live = outcome.job_id in self._runs or outcome.job_id in self._outcomes
-            if self.engine.monotonic() - at <= RESEND_WINDOW_S + 60 and not live:
+        for _, outcome in self._sent:
+            if outcome.job_id not in self._runs and outcome.job_id not in self._outcomes:
                 self._outcomes[outcome.job_id] = outcome
+                self._resent.add(outcome.job_id)  # the store most likely has it, and will call it stale
         self._sent.clear()
 
     def reconcile_soon(self) -> None:
@@ -419,16 +451,30 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         leases = await self.scripts.leases()
         ours = f"{self.engine.epoch}:"
         strays = [
-            Outcome(job_id, token, Kind.RETURN)
+            (job_id, token)
             for job_id, token in leases.items()
             if token.startswith(ours) and job_id not in self._runs and job_id not in self._outcomes
         ]
         for start in range(0, len(strays), MAX_JOBS_PER_CALL):
-            await self.scripts.settle(strays[start : start + MAX_JOBS_PER_CALL])
+            await self._give_back_strays(strays[start : start + MAX_JOBS_PER_CALL])
         now = self.engine.monotonic()
         for run in list(self._runs.values()):
             if leases.get(run.job_id) != run.token:
                 run.cancel(CancelReason.LOST, now)
+
+    async def _give_back_strays(self, strays: list[tuple[str, str]]) -> None:
+        """Queues what is leased to us and not held; ends what recovery took over and could not settle."""
+        begun = await self.scripts.begun([job_id for job_id, _ in strays])
+        returns = [Outcome(job_id, token, Kind.RETURN) for job_id, token in strays if begun[job_id] != token]
+        _, taken = await self.scripts.settle(returns) if returns else ([], [])
+        fates = {job_id: "unknown" for job_id, token in strays if begun[job_id] == token}
+        fates |= dict.fromkeys(taken, "aborted")
+        tokens = dict(strays)
+        for found in await self.scripts.inspect(list(fates)):
+            fate, token = fates[found.job_id], tokens[found.job_id]
+            self._outcomes[found.job_id] = outcome_of_fate(
+                found.job_id, token, found.document or b"", fate, self.engine.now()
+            )
 
     async def _wait_for_store(self) -> None:
         self._peek.want(False)
@@ -478,11 +524,12 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             for job_id in ghosts:
                 await self.engine.control.finalise_abort(self.settings.name, job_id)
 
-    async def _quarantine(self, token: str, job_id: str, document: bytes, reason: str) -> None:
-        entry = quarantine_entry(job_id, document, reason, self.engine.now())
+    async def _quarantine(self, token: str, job_id: str | bytes, document: bytes, reason: str) -> None:
+        shown = job_id if isinstance(job_id, str) else job_id.decode("utf-8", "backslashreplace")
+        entry = quarantine_entry(shown, document, reason, self.engine.now())
         with contextlib.suppress(StoreError):  # the lease stays, and is given back by reconciling
             if await self.scripts.quarantine(job_id, token, orjson.dumps(entry)):
-                key = self.scripts.keys.key_of(job_id)
+                key = self.scripts.keys.key_of(shown)
                 self.engine.events.emit("job.quarantined", queue=self.settings.name, key=key, reason=reason)
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from weakref import WeakSet
@@ -65,6 +65,8 @@ class Store:
         self.run_id = ""
         self.server = ""
         self.last_error: str | None = None
+        self.why_away: Callable[[], str | None] = _no_reason
+        """What the server's keeper knows of why it does not serve, such as a full disk."""
         self.latency_ms: float | None = None
         self.memory_ratio: float | None = None
         self.connected_since = 0.0
@@ -82,6 +84,11 @@ class Store:
     def connected(self) -> bool:
         """Whether the store answers."""
         return self._up.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why the store does not answer, in one line."""
+        return self.why_away() or self.last_error or f"{self.target.masked}: the store does not answer"
 
     async def start(self, wait: bool = True) -> None:
         """Connects. With `wait`, waits for a store that is away; else raises StoreUnavailable at once.
@@ -145,6 +152,7 @@ class Store:
         connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
         try:
             await connection.connect()
+            _heed_cancellation()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -190,7 +198,7 @@ class Store:
         return Redis(connection_pool=pool)
 
     def _away(self) -> StoreUnavailable:
-        return StoreUnavailable(self.last_error or f"{self.target.masked}: the store does not answer")
+        return StoreUnavailable(self.trouble)
 
     async def _run(self) -> None:
         delay = BACKOFF_FIRST_S
@@ -236,14 +244,16 @@ class Store:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + REPLY_TIMEOUT_S):
                 await connection.connect()
+                _heed_cancellation()
                 info = await self._info(connection)
+                _heed_cancellation()
+                self._check(info)
         except (RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
             raise self.translate(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._check(info)
         link = Link(connection, REPLY_TIMEOUT_S, on_broken=self._up.clear)
         link.start()
         try:
@@ -302,6 +312,18 @@ class Store:
             link, self._link = self._link, None
             await link.stop()
         self._up.clear()
+
+
+def _no_reason() -> str | None:
+    """The default of `why_away`."""
+    return None
+
+
+def _heed_cancellation() -> None:
+    """Raises a cancellation that was swallowed: Python 3.11's `wait_for`, by which redis sends, may do so."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _parse_info(reply: bytes) -> dict[str, str]:

@@ -37,6 +37,8 @@ class QueueKeys:
         """list of job ids that have run for longer than 50 ms; absent when there is none."""
         self.incomplete = f"saq:{name}:incomplete"
         """zset: job id -> 0 when waiting or active, else the time it is due, in epoch seconds."""
+        self.stats = f"saq:{name}:stats"
+        """zset that SAQ workers keep: one entry each -> until when it is alive, in ms. crmd only reads it."""
         self.leases = self._own("leases")
         """hash: job id -> lease token `<daemon epoch>:<claim number>`."""
         self.priority = self._own("priority")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -58,10 +58,12 @@ class Claimed:
     due_ms: int
     """Until the next delayed job is due; -1 none."""
     suspects: int
-    jobs: list[tuple[str, bytes, int]]
+    jobs: list[tuple[str, bytes, int]] = field(default_factory=list)
     """id, JSON, deaths."""
-    ghosts: list[str]
+    ghosts: list[str] = field(default_factory=list)
     """Ids that an abort took out of the queue's books."""
+    nameless: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """id and JSON of leased jobs whose id is no UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from crmd.config.queue import QueueSettings
-from crmd.config.units import Rate
 from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
+from crmd.store.limits import limits_json, rate_window
 from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
 ENQUEUE_BATCH = 500
-SAFETY_SHARE = 0.01
-SAFETY_MAX_MS = 250
-"""Limits count at the claim; what the outside sees is jittered by the way there. Windows are longer by so much."""
 HARD_CAP = 10_000
 """Finished jobs over the count that keep_min may hold back."""
 LONGEST_LANE_SEARCH = 10_000
@@ -26,8 +22,6 @@ LONGEST_LANE_SEARCH = 10_000
 QUARANTINE_KEPT = 100
 ALONE_AFTER_DEATHS = 2
 POISON_AFTER_DEATHS = 3
-BURST_WINDOW_SHARE = 0.8
-"""Share of one period in which a burst may grow: its last start has to reach the outside inside the period."""
 
 
 class QueueScripts:
@@ -37,7 +31,7 @@ class QueueScripts:
         self.store = store
         self.keys = QueueKeys(settings.name)
         self.settings = settings
-        self._limits = _limits_json(settings)
+        self._limits = limits_json(settings)
 
     @property
     def rate_args(self) -> tuple[int, int]:
@@ -58,7 +52,10 @@ class QueueScripts:
             ]
             for new in documents[start : start + ENQUEUE_BATCH]:
                 args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms)
-            names = (k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown)
+            names = (
+                *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
+                k.crashes,
+            )
             created += [flag == 1 for flag in await self.store.call("enqueue", names, args)]
         return created
 
@@ -70,10 +67,18 @@ class QueueScripts:
             *(k.override, k.blocked, k.paused, k.parked, k.crashes, k.suspects, *k.indexes, k.unknown),
         )
         slots = min(slots, MAX_JOBS_PER_CALL)
-        args = (token, slots, int(alone), *self.rate_args, self._limits, k.limit_prefix, k.parked_prefix)
+        args = (
+            *(token, slots, int(alone), *self.rate_args, self._limits, k.limit_prefix, k.parked_prefix),
+            *(k.job_prefix, k.log_prefix),
+        )
         reason, wait, due, suspects, flat, ghosts = await self.store.call("claim", names, args)
-        jobs = [(flat[i].decode(), flat[i + 1], int(flat[i + 2])) for i in range(0, len(flat), 3)]
-        return Claimed(reason.decode(), wait, due, suspects, jobs, [ghost.decode() for ghost in ghosts])
+        claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[_text(ghost) for ghost in ghosts])
+        for i in range(0, len(flat), 3):
+            try:
+                claimed.jobs.append((flat[i].decode(), flat[i + 1], int(flat[i + 2])))
+            except UnicodeDecodeError:
+                claimed.nameless.append((flat[i], flat[i + 1]))
+        return claimed
 
     async def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[str], list[str]]:
         """Writes at most MAX_JOBS_PER_CALL outcomes. Returns ids that were not ours, and ids an abort took."""
@@ -130,13 +135,18 @@ class QueueScripts:
             *(len(k.job_prefix), k.log_prefix),
         )
         following, returned, flat = await self.store.call("recover", names, args)
-        fates = [(flat[i].decode(), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
+        fates = [(_text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
         return following.decode(), returned, fates
 
     async def leases(self) -> dict[str, str]:
         """All leases of the queue: id to token. As many as jobs run on all daemons."""
         flat = await self.store.command("HGETALL", self.keys.leases)
-        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+        return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+    async def begun(self, job_ids: Sequence[str]) -> dict[str, str | None]:
+        """For each job the token of the lease under which its effect began, or None."""
+        tokens = await self.store.command("HMGET", self.keys.begun, *job_ids)
+        return {job_id: token and _text(token) for job_id, token in zip(job_ids, tokens, strict=True)}
 
     async def cancel(self, job_id: str, waiting: bytes, running: bytes, entry: bytes) -> str:
         """Cancels: `waiting` (done), `active` (asked for) or `gone`."""
@@ -184,11 +194,12 @@ class QueueScripts:
         args = (job_id, k.log(key), k.unique_prefix + key, LONGEST_LANE_SEARCH)
         return int(await self.store.call("delete", names, args))
 
-    async def quarantine(self, job_id: str, token: str, entry: bytes) -> bool:
+    async def quarantine(self, job_id: str | bytes, token: str, entry: bytes) -> bool:
         """Sets an unreadable entry aside."""
         k = self.keys
         names = (k.incomplete, k.leases, k.quarantine, k.counters, k.priorities, k.crashes, k.begun)
-        return await self.store.call("quarantine", names, (job_id, token, entry, QUARANTINE_KEPT)) == 1
+        args = (job_id, token, entry, QUARANTINE_KEPT, len(k.job_prefix), k.log_prefix)
+        return await self.store.call("quarantine", names, args) == 1
 
     async def slow_down(self, seconds: float, limit_keys: Sequence[str] = ()) -> None:
         """Holds the queue, or the given limit keys, for a while, on all daemons."""
@@ -221,17 +232,6 @@ class QueueScripts:
         args = (len(k.job_prefix), k.log_prefix, int(timeline), *job_ids)
         answers = await self.store.call("inspect", names, args)
         return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
-
-    def limit_keys(self, payload: Any) -> list[str]:
-        """The limit keys of a payload, as claim.lua names them."""
-        if not isinstance(payload, dict):
-            return []
-        found = []
-        for limit in self.settings.limits:
-            value = payload.get(limit.by)
-            if isinstance(value, str) and len(value.encode()) <= 128:
-                found.append(f"{limit_id(limit.by, limit.rate)}={value}")
-        return found
 
     def _retention(self) -> tuple[int, int, int, int, int]:
         s = self.settings
@@ -278,43 +278,16 @@ async def sweep_step(
     names = [name for q in queues for name in (q.keys.incomplete, q.keys.leases, *q.keys.indexes)]
     args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
     following, lost = await store.call("janitor", names, args)
-    return following.decode(), [job_id.decode() for job_id in lost]
+    return following.decode(), [_text(job_id) for job_id in lost]
 
 
-def rate_window(rate: Rate | None) -> tuple[int, int]:
-    """A rolling limit as the scripts take it: starts, and period in ms with its safety margin."""
-    if rate is None:
-        return 0, 0
-    period_ms = rate.period_seconds * 1000
-    return rate.count, round(period_ms + min(period_ms * SAFETY_SHARE, SAFETY_MAX_MS))
-
-
-def limit_id(by: str, rate: Rate) -> str:
-    """How a keyed limit is named in the store."""
-    return f"{by}@{rate}"
-
-
-def _limits_json(settings: QueueSettings) -> str:
-    if not settings.limits:
-        return ""
-    limits = []
-    for limit in settings.limits:
-        period_ms = limit.period_seconds * 1000
-        margin = min(period_ms * SAFETY_SHARE, SAFETY_MAX_MS)
-        limits.append(
-            {
-                "by": limit.by,
-                "id": limit_id(limit.by, limit.rate),
-                "period": period_ms + margin,
-                "window": period_ms * BURST_WINDOW_SHARE,
-                "burst": limit.burst,
-            }
-        )
-    return json.dumps(limits)
+def _text(raw: bytes) -> str:
+    """What another program wrote and may be no UTF-8: then it is shown with escapes, and names nothing."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _hash(flat: Sequence[bytes]) -> dict[str, str]:
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
 def _inspected(job_id: str, answer: list[Any]) -> Inspected:

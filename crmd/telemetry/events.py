@@ -43,22 +43,28 @@ LEVELS: Mapping[str, int] = {
     "job.lost": logging.WARNING,
     "job.poisoned": logging.ERROR,
     "job.quarantined": logging.ERROR,
+    "job.slot_leaked": logging.ERROR,
+    "job.stale": logging.WARNING,
     "job.retried": logging.INFO,
     "job.cancelled": logging.INFO,
     "job.given_back": logging.INFO,
-    "job.slot_leaked": logging.ERROR,
+    "job.rate_limited": logging.INFO,
     "queue.paused": logging.WARNING,
     "queue.resumed": logging.INFO,
     "queue.limited": logging.INFO,
     "queue.degraded": logging.ERROR,
+    "queue.foreign_worker": logging.WARNING,
+    "store.connected": logging.INFO,
+    "store.loading": logging.INFO,
     "store.lost": logging.ERROR,
     "store.back": logging.WARNING,
-    "store.full": logging.ERROR,
-    "loop.lagged": logging.WARNING,
-    "config.reloaded": logging.INFO,
-    "config.refused": logging.ERROR,
+    "store.exited": logging.ERROR,
+    "store.restarted": logging.WARNING,
+    "store.restart_failed": logging.ERROR,
+    "store.orphan_ended": logging.WARNING,
+    "store.tail_cut": logging.ERROR,
 }
-"""Level of an event's log line. Those of `daemon.` and `schedule.` are info, all others debug."""
+"""Level of an event's log line; all others are debug."""
 
 BURST = 10
 """Lines of one cause that are shown before it is held to one a second."""
@@ -70,7 +76,7 @@ def log_subscriber(logger: logging.Logger | None = None, *, throttle: Throttle |
     throttle = throttle or Throttle(1.0, burst=BURST)
 
     def write(name: str, fields: Mapping[str, Any]) -> None:
-        level = _level(name)
+        level = LEVELS.get(name, logging.DEBUG)
         if not logger.isEnabledFor(level):
             return
         suppressed = throttle.allow((name, fields.get("queue"), fields.get("job")))
@@ -80,10 +86,3 @@ def log_subscriber(logger: logging.Logger | None = None, *, throttle: Throttle |
         logger.log(level, name, extra={"fields": shown})
 
     return write
-
-
-def _level(name: str) -> int:
-    level = LEVELS.get(name)
-    if level is not None:
-        return level
-    return logging.INFO if name.startswith(("daemon.", "schedule.")) else logging.DEBUG

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from types import FrameType
 
 FRAMES_SHOWN = 30
 """Innermost frames shown of each stack."""
@@ -41,6 +42,20 @@ def _task_stacks(loop: asyncio.AbstractEventLoop) -> list[str]:
 
 
 def _task_stack(task: asyncio.Task[object]) -> str:
-    text = io.StringIO()
-    task.print_stack(limit=FRAMES_SHOWN, file=text)
-    return f"task {task.get_name()}: {text.getvalue().rstrip()}"
+    frames = list(_frames(task.get_coro()))[-FRAMES_SHOWN:]
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    return f"task {task.get_name()}:\n{''.join(summary.format()).rstrip()}"
+
+
+def _frames(awaited: object) -> Iterator[FrameType]:
+    """Where a coroutine stands and where each that it awaits does: a task itself tells only of the outermost."""
+    while awaited is not None:
+        # as coroutines, generators and async generators name them
+        frame, inner = (
+            next((found for name in names if (found := getattr(awaited, name, None)) is not None), None)
+            for names in (("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await"))
+        )
+        if frame is None:
+            return
+        yield frame
+        awaited = inner

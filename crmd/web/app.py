@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from crmd.config.network import is_loopback
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 30.0
-SHUTDOWN_SECONDS = 2.0
-"""How long requests under way may take to end; waits and streams end at once."""
+SHUTDOWN_SECONDS = 0.5
+"""How long requests under way may take to end; waits and streams end at once. The drain is over by then."""
 BACKLOG = 512
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -107,6 +108,7 @@ class HttpServer:
             self._app(),
             access_log=None,
             handle_signals=False,
+            logger=_protocol_logger(),
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
@@ -119,7 +121,7 @@ class HttpServer:
         self._runner = runner
 
     async def stop(self) -> None:
-        """Stops listening, ends waits and streams, and gives other requests two seconds. Fine twice."""
+        """Stops listening, ends waits and streams, and gives other requests half a second. Fine twice."""
         runner, self._runner = self._runner, None
         if runner is None or self._server is None:
             return
@@ -190,6 +192,14 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
+
+
+def _protocol_logger() -> logging.Logger:
+    """For what aiohttp logs of connections. What is no HTTP is answered with 400: no traceback in the log for each."""
+    logger = logging.Logger(f"{__name__}.protocol")
+    logger.parent = _log
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return logger
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

@@ -114,7 +114,7 @@ class Lookout:
     def _require_store(self) -> None:
         store = self._deps.store
         if not store.connected:
-            raise StoreUnavailable(f"the store is away: {store.last_error or 'not connected yet'}")
+            raise StoreUnavailable(f"the store is away: {store.trouble}")
 
     async def _stall(self, counts: QueueCounts) -> str | None:
         """Why a queue counts as stalled; None where it does not."""

@@ -40,7 +40,7 @@ def test_verify_finds_nothing(units: Path, unit: str) -> None:
 
 
 def test_exposure_stays_low(units: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=100", units / "crmd.service"]
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=100", str(units / "crmd.service")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     match = re.search(r"Overall exposure level for crmd.service: ([\d.]+)", output)
     assert match

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -39,7 +40,11 @@ async def test_a_failing_job_is_tried_again_and_each_error_is_kept(store_url: st
         view = await r.finished("q", await r.add("q", "fail"))
         assert (view.state, view.attempt) == (State.FAILED, 3)
         assert "no luck" in (view.error or "")
-        assert [(entry.event, entry.attempt) for entry in view.timeline] == [("retried", 1), ("retried", 2), ("failed", 3)]
+        assert [(entry.event, entry.attempt) for entry in view.timeline] == [
+            ("retried", 1),
+            ("retried", 2),
+            ("failed", 3),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -209,13 +214,17 @@ async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str)
         key = await r.add("q", "killer")
         for death in (1, 2, 3):
             fleet = await r.fleet("one")
-            await wait_until(lambda death=death: len(started) == death, 10)
+            await wait_until(functools.partial(reached, started, death), 10)
             await kill(fleet)
         await r.fleet("one")
         view = await r.finished("q", key)
         assert view.state is State.FAILED
         assert "poison" in (view.error or "")
         assert len(started) == 3
+
+
+def reached(started: list[int], count: int) -> bool:
+    return len(started) == count
 
 
 async def test_a_drain_gives_back_what_does_not_end_and_counts_no_attempt(store_url: str) -> None:

@@ -74,7 +74,7 @@ class Rig:
         await fleet.start()
         return fleet
 
-    async def add(self, queue: str, name: str, **payload: Any) -> str:
+    async def add(self, queue: str, name: str, /, **payload: Any) -> str:
         """Adds one job and returns its key."""
         [added] = await self.control.enqueue(queue, [NewJob(name, payload)])
         return added.key

@@ -71,12 +71,17 @@ class Site:
         """Where it is, base path included."""
         return self.server.url
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """With the password."""
+        return {"Authorization": basic(USER, PASSWORD)}
+
     async def call(
         self, method: str, path: str, *, auth: bool = True, **options: Any
     ) -> tuple[int, Any, Mapping[str, str]]:
         """Status, body (decoded where it is JSON) and headers of one request."""
         if auth:
-            options["headers"] = {"Authorization": basic(USER, PASSWORD), **options.get("headers", {})}
+            options["headers"] = {**self.headers, **options.get("headers", {})}
         async with self.session.request(method, self.url + path, **options) as response:
             text = await response.text()
             body = await response.json(content_type=None) if "json" in response.content_type and text else text

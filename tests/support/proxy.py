@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 CHUNK = 1 << 16
 
@@ -21,7 +23,7 @@ class Proxy:
         # Not pytest's tmp_path: a unix socket's path may have 107 bytes only.
         self._folder = Path(tempfile.mkdtemp(prefix="crmd-proxy-"))
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -53,11 +55,11 @@ class Proxy:
         """Ends everything."""
         if self._server:
             self._server.close()
-        self.cut()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def stall(self) -> None:
@@ -79,13 +81,20 @@ class Proxy:
         self._lose = needle.encode()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refusing:
-            writer.close()
-            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if not self.refusing:
+                await self._connect(reader, writer)
+        finally:
+            await _close(writer)
+            self._tasks.discard(task)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             upstream_reader, upstream = await asyncio.open_unix_connection(self._target)
         except OSError:
-            writer.close()
             return
         self._writers |= {writer, upstream}
         losing = asyncio.Event()
@@ -93,15 +102,13 @@ class Proxy:
             asyncio.create_task(self._pass_requests(reader, upstream, losing)),
             asyncio.create_task(self._pass_replies(upstream_reader, writer, losing)),
         ]
-        self._tasks |= set(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.wait(ways)
-        self._tasks -= set(ways)
-        self._writers -= {writer, upstream}
-        writer.close()
-        upstream.close()
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            self._writers -= {writer, upstream}
+            await _close(upstream)
 
     async def _pass_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event
@@ -131,6 +138,12 @@ class Proxy:
                 await writer.drain()
 
 
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 @asynccontextmanager
 async def proxy(target: Path) -> AsyncIterator[Proxy]:
     """A proxy in front of the server whose socket is `target`."""
@@ -140,3 +153,24 @@ async def proxy(target: Path) -> AsyncIterator[Proxy]:
         yield made
     finally:
         await made.close()
+
+
+@contextmanager
+def proxy_in_thread(target: Path) -> Iterator[tuple[Proxy, Callable[[Callable[[], None]], None]]]:
+    """A proxy for tests without an event loop, and what runs a method of it, such as `stall`, in its own loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
+    thread.start()
+    made = Proxy(target)
+
+    async def call(method: Callable[[], None]) -> None:
+        method()
+
+    asyncio.run_coroutine_threadsafe(made.start(), loop).result(5)
+    try:
+        yield made, lambda method: asyncio.run_coroutine_threadsafe(call(method), loop).result(5)
+    finally:
+        asyncio.run_coroutine_threadsafe(made.close(), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()

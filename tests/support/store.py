@@ -31,9 +31,10 @@ START_SECONDS = 10.0
 class StoreServer:
     """A server process on a unix socket in a short folder of its own."""
 
-    def __init__(self, binary: Path, *, persistent: bool) -> None:
+    def __init__(self, binary: Path, *, persistent: bool, settings: str = "") -> None:
         self._binary = binary
         self._persistent = persistent
+        self._settings = settings
         # Not pytest's tmp_path: a unix socket's path may have 107 bytes only.
         self.folder = Path(tempfile.mkdtemp(prefix="crmd-test-"))
         self.socket = self.folder / "s"
@@ -118,7 +119,8 @@ class StoreServer:
 
     def _config(self) -> str:
         persistence = "appendonly yes\nappendfsync everysec\n" if self._persistent else "appendonly no\n"
-        return f'port 0\nunixsocket {self.socket}\ndir {self.folder}\nsave ""\n{persistence}'
+        own = f'port 0\nunixsocket {self.socket}\ndir {self.folder}\nsave ""\n'
+        return own + persistence + self._settings
 
 
 @pytest.fixture(scope="session")

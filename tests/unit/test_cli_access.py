@@ -41,6 +41,17 @@ def test_the_configured_password_has_precedence(tmp_path: Path) -> None:
     assert (password.value, password.source) == ("configured", str(tmp_path / "config.toml"))
 
 
+def test_a_password_that_only_the_daemon_sees_is_named_and_not_mistaken(cli: Cli) -> None:
+    cli("password", "set", stdin="correct horse\n")
+    secret = {"CRMD_AUTH__PASSWORD": "from outside"}
+    ensure_password(load(path=cli.config, environ=secret, cwd=cli.folder))
+    for done in (cli("password", "show"), cli("password", "set", stdin="another horse\n")):
+        assert (done.code, done.out) == (ExitCode.FAILED, "")
+        assert "from environment CRMD_AUTH__PASSWORD, which this command does not see" in done.complaint
+    ensure_password(load(path=cli.config, environ={}, cwd=cli.folder))
+    assert cli("password", "show").out == "correct horse\n"
+
+
 OPEN_TO_OTHERS = '[redis]\nurl = "redis://localhost"\n[http]\nhost = "0.0.0.0"\n'
 
 

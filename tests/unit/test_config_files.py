@@ -108,7 +108,7 @@ def test_a_readable_file_with_secrets_is_warned_about(config: ConfigBench) -> No
         f"{config.file}: has secrets and is readable by every user; run: chmod 600 {config.file}"
     ]
 
-    config.write(_port(1), mode=0o644)
+    config.write("[auth]\npassword = ''", mode=0o644)
     assert config.load().warnings == []
 
 

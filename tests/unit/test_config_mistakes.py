@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crmd.config import schema
+from crmd.config.load import load
+from crmd.config.render import render_effective
 from crmd.errors import ConfigError, ExitCode
 from tests.support.config import ConfigBench
 
@@ -353,3 +361,46 @@ def test_a_mistake_never_shows_a_secret(config: ConfigBench, text: str) -> None:
 
     assert problems
     assert "Gr8secret" not in "".join(map(str, problems))
+
+
+@pytest.mark.parametrize("table", ["smtp", "ai", "notify", "database", "files", "metrics"])
+def test_a_table_of_a_later_version_may_stand_there_empty(config: ConfigBench, table: str) -> None:
+    assert config.problems(f"[{table}]") == []
+
+
+def test_a_variable_that_is_not_utf_8_is_a_mistake(config: ConfigBench) -> None:
+    (problem,) = config.problems(environ={"CRMD_HTTP__HOST": "caf\udce9"})
+
+    assert str(problem) == "environment CRMD_HTTP__HOST: http.host: is not UTF-8 text"
+
+
+VARIABLES = [
+    *("CRMD_" + "__".join(path).replace(schema.NAME, "x").upper() for path, _ in schema.leaves()),
+    *("CRMD_HTTP", "CRMD_QUEUES", "CRMD_QUEUES__X", "CRMD_AUTH__TOKENS", "CRMD_HTTP__", "CRMD_"),
+    *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD", "BULL_BOARD_USERNAME"),
+]
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_characters="\0")),
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+        lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+        max_leaves=5,
+    ).map(json.dumps),
+)
+
+
+@given(st.dictionaries(st.sampled_from(VARIABLES), TEXTS, max_size=4))
+def test_whatever_the_environment_holds_it_loads_or_says_why_in_one_line(environ: dict[str, str]) -> None:
+    shown = _outcome(environ)
+
+    assert shown
+    assert all("\n" not in line for line in shown)
+
+
+def _outcome(environ: dict[str, str]) -> list[str]:
+    nowhere = Path("/nonexistent")
+    try:
+        loaded = load(path=None, environ={"HOME": "/h", **environ}, cwd=nowhere, system_config=nowhere)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return [*loaded.warnings, *(row.value for row in render_effective(loaded))]

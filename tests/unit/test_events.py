@@ -52,7 +52,7 @@ def test_a_failing_subscriber_disturbs_no_one(caplog: pytest.LogCaptureFixture) 
     [
         ("job.failed", logging.WARNING),
         ("store.lost", logging.ERROR),
-        ("daemon.started", logging.INFO),
+        ("store.connected", logging.INFO),
         ("job.completed", logging.DEBUG),
     ],
 )

@@ -10,7 +10,7 @@ local function limit_keys(json, limits)
   for i, limit in ipairs(limits) do
     local value = kwargs[limit.by]
     if type(value) == 'string' or type(value) == 'number' then
-      local text = tostring(value)
+      local text = type(value) == 'number' and string.format('%.17g', value) or value
       if #text > 128 then text = redis.sha1hex(text) end
       keys[#keys + 1] = { name = limit.id .. '=' .. text, limit = limits[i] }
     end

@@ -1,23 +1,31 @@
 -- Included: the rolling limit of a queue. At most `count` starts in any `period` ms, in the store's time.
--- Up to EXACT starts are remembered one by one; larger limits in a hundred buckets, each taken as if all
--- its starts came at its end, so that a bucket never lets one too many through.
+-- Up to EXACT starts are remembered one by one; larger limits in buckets of a hundredth of the period, each
+-- named by its last ms and taken as if all its starts came then, so that none lets one too many through.
 local EXACT, BUCKETS = 1000, 100
 
+-- How many starts the window still holds, and when the first of them leaves it.
 local function bucket_usage(buckets, period, now)
-  local width = period / BUCKETS
-  local current, used, stale, first = math.floor(now / width), 0, {}, nil
+  local used, first = 0, nil
   local entries = redis.call('HGETALL', buckets)
   for i = 1, #entries, 2 do
-    local bucket = tonumber(entries[i])
-    if bucket < current - BUCKETS then
-      stale[#stale + 1] = entries[i]
-    else
+    local last = tonumber(entries[i])
+    if now - last <= period then
       used = used + tonumber(entries[i + 1])
-      if not first or bucket < first then first = bucket end
+      first = math.min(first or last, last)
     end
   end
-  if #stale > 0 then redis.call('HDEL', buckets, unpack(stale)) end
-  return used, first and (first + BUCKETS + 1) * width or now, current
+  return used, first and first + period + 1 or now
+end
+
+local function bucket_spend(buckets, period, now, spent)
+  local width = period / BUCKETS
+  local last = math.max(now, math.ceil((math.floor(now / width) + 1) * width) - 1)
+  redis.call('HINCRBY', buckets, string.format('%.0f', last), spent)
+  if redis.call('PTTL', buckets) < period * 2 then redis.call('PEXPIRE', buckets, math.ceil(period * 2)) end
+  if redis.call('HLEN', buckets) <= 2 * BUCKETS then return end
+  for _, name in ipairs(redis.call('HKEYS', buckets)) do
+    if now - tonumber(name) > period then redis.call('HDEL', buckets, name) end
+  end
 end
 
 -- How many of `want` may start now, and when the next may, in ms.
@@ -25,7 +33,7 @@ local function rate_allowance(starts, buckets, count, period, now, want)
   if count > EXACT then
     local used, free_at = bucket_usage(buckets, period, now)
     local allowed = math.min(want, count - used)
-    return math.max(0, allowed), math.ceil(free_at)
+    return math.max(0, allowed), free_at
   end
   local size = redis.call('LLEN', starts)
   if size < count and count - size >= want then return want, now end
@@ -42,15 +50,11 @@ local function rate_allowance(starts, buckets, count, period, now, want)
 end
 
 local function rate_spend(starts, buckets, count, period, now, spent)
-  if count > EXACT then
-    local width = period / BUCKETS
-    redis.call('HINCRBY', buckets, string.format('%.0f', math.floor(now / width)), spent)
-    redis.call('PEXPIRE', buckets, math.ceil(period * 2))
-    return
-  end
+  if count > EXACT then return bucket_spend(buckets, period, now, spent) end
   local at = {}
   for i = 1, spent do at[i] = string.format('%.0f', now) end
   redis.call('RPUSH', starts, unpack(at))
   redis.call('LTRIM', starts, -EXACT, -1)
-  redis.call('PEXPIRE', starts, math.ceil(period) + 60000)
+  local ttl = math.ceil(period) + 60000
+  if redis.call('PTTL', starts) < ttl then redis.call('PEXPIRE', starts, ttl) end
 end

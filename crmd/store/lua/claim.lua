@@ -3,7 +3,7 @@
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, starts, buckets, override, blocked,
 --       paused, parked, crashes, suspects, completed, failed, cancelled, unknown
 -- ARGV  lease token, slots (0: promote only), alone (1: one suspect and nothing else), rate count (0: no limit),
---       rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix
+--       rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix, id prefix, log prefix
 -- Returns {reason, wait (ms until a start may be possible; -1: none known), due (ms until the next delayed job;
 --       -1: none), suspects waiting, jobs {id, JSON, crashes, …}, ghosts {id, …} taken out of incomplete by an abort}
 --       reason: ok (all slots filled), empty, paused, limited, blocked
@@ -16,24 +16,22 @@ local starts, buckets, parked, suspects = KEYS[7], KEYS[8], KEYS[12], KEYS[14]
 local token, slots, alone = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local rate_count, rate_period = tonumber(ARGV[4]), tonumber(ARGV[5])
 local limits = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
-local limit_prefix, parked_prefix = ARGV[7], ARGV[8]
+local limit_prefix, parked_prefix, id_prefix, log_prefix = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local PROMOTE_BATCH, ROUNDS, NORMAL_SHARE = 200, 64, 10
 local now = now_ms()
 
+-- Into a lane first, then to 0: where a lane is of the wrong type, the job stays due.
 local function promote()
   local due = redis.call('ZRANGEBYSCORE', incomplete, '(0', string.format('%.3f', now / 1000), 'LIMIT', 0, PROMOTE_BATCH)
   if #due == 0 then return end
-  local zeros = {}
+  local ranked, plain, zeros = redis.call('EXISTS', priorities) == 1, {}, {}
   for _, id in ipairs(due) do
+    if not (ranked and to_priority(id, priority, priorities, counters, false)) then plain[#plain + 1] = id end
     zeros[#zeros + 1] = '0'
     zeros[#zeros + 1] = id
   end
+  if #plain > 0 then redis.call('RPUSH', queued, unpack(plain)) end
   redis.call('ZADD', incomplete, unpack(zeros))
-  if redis.call('EXISTS', priorities) == 0 then
-    redis.call('RPUSH', queued, unpack(due))
-  else
-    for _, id in ipairs(due) do to_lane(id, queued, priority, priorities, counters, false) end
-  end
 end
 
 local function next_due()
@@ -44,9 +42,12 @@ end
 
 local jobs, ghosts, started = {}, {}, 0
 local crashed = redis.call('EXISTS', KEYS[13]) == 1
+-- Read before anything is leased, like the lanes: a structure of the wrong type has to fail the whole claim.
+local suspected, turn = redis.call('LLEN', suspects), tonumber(redis.call('HGET', counters, 'turn') or 0)
+local any_parked = redis.call('ZCARD', parked) > 0
 
 local function answer(reason, wait)
-  return { reason, wait, next_due(), redis.call('LLEN', suspects), jobs, ghosts }
+  return { reason, wait, next_due(), suspected, jobs, ghosts }
 end
 
 promote()
@@ -77,7 +78,6 @@ local function from_lanes(want)
     return normal, function(n) redis.call('LTRIM', queued, n, -1) end
   end
   local merged, i, j, is_first = {}, 1, 1, {}
-  local turn = tonumber(redis.call('HGET', counters, 'turn') or 0)
   while #merged < want and (first[i] or normal[j]) do
     turn = turn + 1
     if first[i] and not (turn % NORMAL_SHARE == 0 and normal[j]) then
@@ -121,10 +121,22 @@ local function park(id, keys, own)
     if key.name ~= own and (behind or limit_free_at(limit_prefix .. key.name, key.limit, now) > now) then
       redis.call('RPUSH', list, id)
       requeue_key(key.name, key.limit)
+      any_parked = true
       return true
     end
   end
   return false
+end
+
+-- Takes what is no job of this queue, or has no JSON, out of the books.
+local function forget(id)
+  redis.call('ZREM', incomplete, id)
+  redis.call('HINCRBY', counters, 'missing', 1)
+  redis.call('HDEL', priorities, id)
+  redis.call('HDEL', KEYS[13], id)
+  if string.sub(id, 1, #id_prefix) == id_prefix then
+    redis.call('UNLINK', log_prefix .. string.sub(id, #id_prefix + 1))
+  end
 end
 
 -- Leases the jobs among `ids` that are whole and free; `own` is the limit key they were parked under.
@@ -140,9 +152,8 @@ local function take(ids, own)
       seen[id] = true -- a second mention of a job that runs, or that was put off again
     elseif not score then
       ghosts[#ghosts + 1] = id
-    elseif not docs[i] then
-      redis.call('ZREM', incomplete, id)
-      redis.call('HINCRBY', counters, 'missing', 1)
+    elseif not docs[i] or string.sub(id, 1, #id_prefix) ~= id_prefix then
+      forget(id)
     else
       seen[id] = true
       local keys = limits and limit_keys(docs[i], limits) or nil
@@ -162,11 +173,9 @@ local function take(ids, own)
       lease[#lease + 1] = id
       lease[#lease + 1] = token
     end
-    redis.call('HSET', leases, unpack(lease))
-    redis.call('ZREM', KEYS[15], unpack(granted))
-    redis.call('ZREM', KEYS[16], unpack(granted))
-    redis.call('ZREM', KEYS[17], unpack(granted))
+    for index = 15, 17 do redis.call('ZREM', KEYS[index], unpack(granted)) end
     redis.call('SREM', KEYS[18], unpack(granted))
+    redis.call('HSET', leases, unpack(lease))
     started = started + #granted
   end
   return #granted
@@ -190,7 +199,7 @@ end
 local drained = false
 for _ = 1, ROUNDS do
   if started >= allowed or drained then break end
-  local unparked = not alone and redis.call('EXISTS', parked) == 1 and unpark() or 0
+  local unparked = not alone and any_parked and unpark() or 0
   local want = allowed - started
   local looked = 0
   if want > 0 and unparked == 0 then

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- How many jobs of one queue are in each state, and what holds it.
 -- KEYS  queued, incomplete, leases, priority, completed, failed, cancelled, unknown, paused, override, blocked,
 --       starts, buckets, counters, minutes, parked
@@ -24,7 +24,7 @@ for _, name in ipairs(redis.call('ZRANGE', KEYS[16], 0, 9)) do
 end
 local oldest = {}
 for _, id in ipairs(heads) do
-  oldest[#oldest + 1] = redis.call('ZSCORE', KEYS[2], id) and redis.call('GET', id) or nil
+  oldest[#oldest + 1] = redis.call('ZSCORE', KEYS[2], id) and redis.call('MGET', id)[1] or nil
 end
 
 return { now, waiting, redis.call('ZCOUNT', KEYS[2], '(0', '+inf'), leased,

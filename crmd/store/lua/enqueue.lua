@@ -1,6 +1,6 @@
 #!lua
 -- Adds jobs to one queue, each unless its key is taken: waiting, delayed, active, or held by unique_for.
--- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown
+-- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown, crashes
 -- ARGV  wake channel, queue name, id prefix length, log prefix, unique prefix, then for each job:
 --       id, JSON, delay (ms from now; -1: none), due (epoch ms; -1: none), priority (0: none), unique_for (ms; 0: none)
 -- Returns for each job: 1 created, 0 the key was taken
@@ -20,11 +20,11 @@ local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
 local leased = redis.call('HMGET', leases, unpack(ids))
 local held = redis.call('MGET', unpack(unique_keys))
 
-local created, fresh, seen, waiting, zadd, docs = {}, {}, {}, {}, {}, {}
-local wake, soonest = false, nil
+local created, fresh, seen, waiting, ranked, zadd, docs = {}, {}, {}, {}, {}, {}, {}
+local ranks, uniques, soonest = {}, {}, nil
 for i, id in ipairs(ids) do
   local a = FIRST + (i - 1) * WIDTH
-  local delay, due, rank, unique_ms = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), ARGV[a + 4], tonumber(ARGV[a + 5])
+  local delay, due, rank = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), ARGV[a + 4]
   if scores[i] or leased[i] or held[i] or seen[id] then
     created[i] = 0
   else
@@ -32,16 +32,16 @@ for i, id in ipairs(ids) do
     fresh[#fresh + 1] = id
     docs[#docs + 1] = id
     docs[#docs + 1] = ARGV[a + 1]
+    if rank ~= '0' then ranks[id] = rank end
+    if ARGV[a + 5] ~= '0' then uniques[unique_keys[i]] = ARGV[a + 5] end
     if delay >= 0 then due = now + delay end
-    local ranked = rank ~= '0'
-    if ranked then redis.call('HSET', priorities, id, rank) end
-    if unique_ms > 0 then redis.call('SET', unique_keys[i], '1', 'PX', unique_ms) end
     if due > now then
       zadd[#zadd + 1] = string.format('%.3f', due / 1000)
       soonest = math.min(soonest or due, due)
     else
       zadd[#zadd + 1] = '0'
-      if ranked then wake = true else waiting[#waiting + 1] = id end
+      local lane = rank ~= '0' and ranked or waiting
+      lane[#lane + 1] = id
     end
     zadd[#zadd + 1] = id
   end
@@ -50,22 +50,21 @@ if #fresh == 0 then return created end
 
 -- A key enqueued again while its old run is kept begins anew.
 local old = redis.call('ZREM', KEYS[7], unpack(fresh)) + redis.call('ZREM', KEYS[8], unpack(fresh))
-  + redis.call('ZREM', KEYS[9], unpack(fresh))
+  + redis.call('ZREM', KEYS[9], unpack(fresh)) + redis.call('EXISTS', unpack(fresh))
 if old > 0 then
   redis.call('SREM', KEYS[10], unpack(fresh))
+  redis.call('HDEL', priorities, unpack(fresh))
+  redis.call('HDEL', KEYS[11], unpack(fresh))
   for _, id in ipairs(fresh) do redis.call('UNLINK', log_prefix .. string.sub(id, prefix_length + 1)) end
 end
+for id, rank in pairs(ranks) do redis.call('HSET', priorities, id, rank) end
+-- Into a lane first: where that is of the wrong type, no job is stored that nobody would find.
+for _, id in ipairs(ranked) do to_lane(id, queued, priority, priorities, counters, false) end
+if #waiting > 0 then redis.call('RPUSH', queued, unpack(waiting)) end
 redis.call('MSET', unpack(docs))
 redis.call('ZADD', incomplete, unpack(zadd))
-if wake then
-  for i, id in ipairs(ids) do
-    local a = FIRST + (i - 1) * WIDTH
-    if created[i] == 1 and ARGV[a + 4] ~= '0' and redis.call('ZSCORE', incomplete, id) == '0' then
-      to_lane(id, queued, priority, priorities, counters, false)
-    end
-  end
-end
-if #waiting > 0 then redis.call('RPUSH', queued, unpack(waiting)) end
+for name, ms in pairs(uniques) do redis.call('SET', name, '1', 'PX', ms) end
+local wake = #ranked > 0
 if soonest then
   local first = redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   wake = wake or tonumber(first[2]) * 1000 >= soonest - 1

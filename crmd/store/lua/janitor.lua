@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- One bounded step over the store's keys: which jobs of our queues are in no structure, or are kept as finished while
 -- their JSON says otherwise.
 -- KEYS  for each queue: incomplete, leases, completed, failed, cancelled
@@ -15,14 +15,19 @@ local function says_finished(id)
   return false
 end
 
+local function is_lost(id, k)
+  if redis.call('ZSCORE', KEYS[k + 1], id) or redis.call('HEXISTS', KEYS[k + 2], id) == 1 then return false end
+  local kept = false
+  for i = 3, 5 do kept = kept or redis.call('ZSCORE', KEYS[k + i], id) end
+  return not (kept and says_finished(id))
+end
+
 for _, id in ipairs(found[2]) do
   for q = 4, #ARGV do
     if string.sub(id, 1, #ARGV[q]) == ARGV[q] then
-      local k = (q - 4) * 5
-      local known = redis.call('ZSCORE', KEYS[k + 1], id) or redis.call('HEXISTS', KEYS[k + 2], id) == 1
-      local kept = false
-      for i = 3, 5 do kept = kept or redis.call('ZSCORE', KEYS[k + i], id) end
-      if not known and not (kept and says_finished(id)) then lost[#lost + 1] = id end
+      -- Where a structure is of the wrong type nothing can be said of the queue's jobs.
+      local whole, is = pcall(is_lost, id, (q - 4) * 5)
+      if whole and is then lost[#lost + 1] = id end
       break
     end
   end

@@ -7,6 +7,7 @@
 local id = ARGV[1]
 local score = redis.call('ZSCORE', KEYS[2], id)
 if not score or tonumber(score) == 0 or redis.call('HEXISTS', KEYS[3], id) == 1 then return 0 end
+local ranked = to_lane(id, KEYS[1], KEYS[4], KEYS[5], KEYS[6], false)
 redis.call('ZADD', KEYS[2], 0, id)
-if to_lane(id, KEYS[1], KEYS[4], KEYS[5], KEYS[6], false) then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+if ranked then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 return 1

@@ -33,7 +33,8 @@ end
 
 local page = redis.call('HSCAN', leases, ARGV[4], 'COUNT', ARGV[5])
 local entries, returned, fates = page[2], 0, {}
-for i = 1, #entries, 2 do
+-- From behind, because each goes to the head of its lane.
+for i = #entries - 1, 1, -2 do
   local id, lease = entries[i], entries[i + 1]
   if is_dead(string.match(lease, '^(.*):') or lease) then
     redis.call('LREM', KEYS[7], 0, id)
@@ -41,27 +42,30 @@ for i = 1, #entries, 2 do
     if not redis.call('ZSCORE', incomplete, id) then
       fate = 'aborted'
     else
-      local deaths = redis.call('HINCRBY', crashes, id, 1)
-      redis.call('HINCRBY', counters, 'lost', 1)
-      note(id, deaths)
+      -- A death counts once the job is where it goes: where a lane is of the wrong type, this is repeated.
+      local deaths = tonumber(redis.call('HGET', crashes, id) or 0) + 1
       if redis.call('HGET', begun, id) == lease then
         fate = 'unknown'
       elseif deaths >= poison_after then
         fate = 'poison'
+      elseif deaths >= alone_after then
+        redis.call('RPUSH', KEYS[10], id)
       else
+        to_lane(id, queued, priority, priorities, counters, true)
+      end
+      redis.call('HSET', crashes, id, deaths)
+      if not fate then
         redis.call('HDEL', leases, id)
         returned = returned + 1
-        if deaths >= alone_after then
-          redis.call('RPUSH', KEYS[10], id)
-        else
-          to_lane(id, queued, priority, priorities, counters, true)
-        end
       end
+      redis.call('HINCRBY', counters, 'lost', 1)
+      note(id, deaths)
     end
     if fate then
       redis.call('HSET', leases, id, token)
+      if fate == 'unknown' then redis.call('HSET', begun, id, token) end -- should we die before it is settled
       fates[#fates + 1] = id
-      fates[#fates + 1] = redis.call('GET', id) or ''
+      fates[#fates + 1] = redis.call('MGET', id)[1] or ''
       fates[#fates + 1] = fate
     end
   end

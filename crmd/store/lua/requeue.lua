@@ -9,13 +9,14 @@ local id = ARGV[1]
 if redis.call('ZSCORE', KEYS[2], id) or redis.call('HEXISTS', KEYS[3], id) == 1 then return 0 end
 if redis.call('EXISTS', id) == 0 then return -2 end
 if ARGV[8] == '0' and redis.call('ZSCORE', KEYS[7], id) then return -1 end
+if ARGV[3] ~= '0' then redis.call('HSET', KEYS[5], id, ARGV[3]) end
+local ranked = to_lane(id, KEYS[1], KEYS[4], KEYS[5], KEYS[6], false)
 for i = 7, 9 do redis.call('ZREM', KEYS[i], id) end
 redis.call('SREM', KEYS[10], id)
 redis.call('SET', id, ARGV[2])
 redis.call('ZADD', KEYS[2], 0, id)
-if ARGV[3] ~= '0' then redis.call('HSET', KEYS[5], id, ARGV[3]) end
 redis.call('RPUSH', ARGV[4], ARGV[5])
 redis.call('LTRIM', ARGV[4], -50, -1)
-if to_lane(id, KEYS[1], KEYS[4], KEYS[5], KEYS[6], false) then redis.call('PUBLISH', ARGV[6], ARGV[7]) end
+if ranked then redis.call('PUBLISH', ARGV[6], ARGV[7]) end
 redis.call('PUBLISH', id, 'queued')
 return 1

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Says which of the jobs that a daemon runs were aborted, and which it no longer holds.
 -- KEYS  incomplete, leases
 -- ARGV  for each job: id, lease token

@@ -57,18 +57,21 @@ local function put_back(id, kind, json, delay)
   else
     to_lane(id, queued, priority, priorities, counters, kind == 'return')
   end
-  redis.call('HDEL', leases, id)
   redis.call('HDEL', KEYS[13], id)
+  redis.call('HDEL', leases, id)
   redis.call('PUBLISH', id, 'queued')
 end
 
 -- The key was enqueued again while its aborted run still held the lease: the new job stands, and may have
 -- been passed over by a claim meanwhile.
 local function release(id, score)
-  redis.call('HDEL', leases, id)
-  redis.call('HDEL', KEYS[13], id)
   if score == 0 then to_lane(id, queued, priority, priorities, counters, false) end
+  redis.call('HDEL', KEYS[12], id)
+  redis.call('HDEL', KEYS[13], id)
+  redis.call('HDEL', leases, id)
 end
+
+local returned = {}
 
 for i, id in ipairs(ids) do
   local a = FIRST + (i - 1) * WIDTH
@@ -89,19 +92,27 @@ for i, id in ipairs(ids) do
       release(id, tonumber(scores[i]))
     elseif STATUS[kind] then
       finish(id, kind, json, number)
+    elseif kind == 'return' then
+      returned[#returned + 1] = i
     else
       put_back(id, kind, json, number)
     end
   end
 end
+-- The last goes to the head first, so that they stand there in their order.
+for r = #returned, 1, -1 do
+  local a = FIRST + (returned[r] - 1) * WIDTH
+  put_back(ids[returned[r]], 'return', ARGV[a + 3], tonumber(ARGV[a + 4]))
+end
 
 if #over > 0 then
-  redis.call('ZREM', incomplete, unpack(over))
-  redis.call('HDEL', leases, unpack(over))
+  -- The lease goes last: where a structure before it is of the wrong type, the outcome can be written again.
+  for index, members in pairs(indexed) do redis.call('ZADD', index, unpack(members)) end
   redis.call('HDEL', priorities, unpack(over))
   redis.call('HDEL', KEYS[12], unpack(over))
   redis.call('HDEL', KEYS[13], unpack(over))
-  for index, members in pairs(indexed) do redis.call('ZADD', index, unpack(members)) end
+  redis.call('ZREM', incomplete, unpack(over))
+  redis.call('HDEL', leases, unpack(over))
   local minute = string.format('%.0f', math.floor(now / 60000))
   if redis.call('HINCRBY', KEYS[14], minute, #over) == #over then
     for _, old in ipairs(redis.call('HKEYS', KEYS[14])) do

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- What a daemon looks at once a second, for all of its queues in one trip.
 -- KEYS  daemons, then for each queue: incomplete, completed, failed, cancelled
 -- ARGV  for each queue: keep completed, keep failed, keep_min (ms), keep_age (ms; 0: none)
@@ -15,15 +15,21 @@ local function wants_trim(index, keep, keep_min, keep_age)
   return (size > keep and age >= keep_min) or (keep_age > 0 and age > keep_age)
 end
 
-for q = 0, (#KEYS - 1) / 4 - 1 do
-  local k, a = 2 + q * 4, 1 + q * 4
+local function look(k, a)
   local first = redis.call('ZRANGEBYSCORE', KEYS[k], '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  due[#due + 1] = first[2] and math.max(0, math.ceil(tonumber(first[2]) * 1000 - now)) or -1
   local completed, failed = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
   local keep_min, keep_age = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  untrimmed[#untrimmed + 1] = (wants_trim(KEYS[k + 1], completed, keep_min, keep_age)
+  return first[2] and math.max(0, math.ceil(tonumber(first[2]) * 1000 - now)) or -1,
+    wants_trim(KEYS[k + 1], completed, keep_min, keep_age)
     or wants_trim(KEYS[k + 2], failed, keep_min, keep_age)
-    or wants_trim(KEYS[k + 3], completed, keep_min, keep_age)) and 1 or 0
+    or wants_trim(KEYS[k + 3], completed, keep_min, keep_age)
+end
+
+-- A queue with a structure of the wrong type is passed over: the others are not to suffer for it.
+for q = 0, (#KEYS - 1) / 4 - 1 do
+  local whole, next_due, wanted = pcall(look, 2 + q * 4, 1 + q * 4)
+  due[#due + 1] = whole and next_due or -1
+  untrimmed[#untrimmed + 1] = whole and wanted and 1 or 0
 end
 local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
 return { now, expired, due, untrimmed }

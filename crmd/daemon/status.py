@@ -1,0 +1,27 @@
+"""How the daemon is, in one line, for `systemctl status`."""
+
+from __future__ import annotations
+
+from crmd.daemon.build import Daemon
+from crmd.errors import CrmdError
+
+
+async def status_line(daemon: Daemon) -> str:
+    """What the queues hold, or why the store is away."""
+    if not daemon.store.connected:
+        return f"the store is away: {daemon.store.trouble}"
+    try:
+        counts = (await daemon.fleet.inspect()).values()
+    except CrmdError as error:
+        return f"the store is away: {error}"
+    paused = sum(one.paused for one in counts)
+    text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
+    return text + (f", {paused} queues paused" if paused else "")
+
+
+def start_line(daemon: Daemon) -> tuple[str, str | None]:
+    """What the start waits for, and what is wrong, if something is."""
+    store, embedded = daemon.store, daemon.embedded
+    trouble = (embedded.last_error if embedded else None) or store.last_error
+    waits = f"waiting for the store at {store.target.masked}"
+    return (f"{waits}: {trouble}" if trouble else waits), trouble

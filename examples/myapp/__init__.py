@@ -1,0 +1,1 @@
+"""An application of one's own, whose jobs crmd runs."""

@@ -1,0 +1,246 @@
+"""Programs that know only `saq` and `redis` work with a fleet as they do with SAQ's own worker."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import dataclasses
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from saq.job import Job
+
+from crmd.config.queue import Backoff, QueueSettings
+from crmd.config.units import Rate
+from crmd.queues.views import State
+from tests.support.fleet import Rig, rig
+from tests.support.programs import PROGRAMS, run_program, running_program
+from tests.support.store import StoreServer
+from tests.support.wait import wait_until
+
+FAST = Backoff(base_seconds=0.02, max_seconds=0.05)
+QUEUES = (
+    QueueSettings("message", rate_limit=Rate.parse("20/min")),
+    QueueSettings("notification"),
+    QueueSettings("email", attempts=5, timeout_seconds=0.3, backoff=FAST),
+    QueueSettings("webhook", backoff=FAST),
+    QueueSettings("ai", keep_completed=5, keep_failed=5),
+)
+
+
+@pytest.fixture
+def tcp_url(store_server: StoreServer) -> Iterator[str]:
+    """The URL of an empty store on a TCP port, where plain programs find it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with store_server.client() as admin:
+        admin.flushall()
+        admin.config_set("port", port)
+        yield f"redis://127.0.0.1:{port}/0"
+        admin.config_set("port", 0)
+
+
+@asynccontextmanager
+async def working(url: str, **parts: Any) -> AsyncIterator[Rig]:
+    """A fleet with handlers that plain programs call."""
+    async with rig(url, *QUEUES) as r:
+
+        async def double(_: Any, n: int) -> int:
+            return n * 2
+
+        async def echo(_: Any, n: int) -> int:
+            return n
+
+        async def fail(_: Any) -> None:
+            raise ValueError("no luck")
+
+        async def sleep(_: Any, seconds: float) -> str:
+            await asyncio.sleep(seconds)
+            return "slept"
+
+        async def long(_: Any) -> None:
+            await asyncio.sleep(60)
+
+        async def clock(_: Any) -> float:
+            return time.time()
+
+        for handler in (double, echo, fail, sleep, long, clock):
+            for settings in QUEUES:
+                r.handle(settings.name, handler.__name__, handler)
+        fleet = await r.fleet(**parts)
+        await fleet.wake.ready.wait()
+        yield r
+
+
+def test_the_programs_know_nothing_of_crmd() -> None:
+    allowed = {"saq", "redis", *sys.stdlib_module_names}
+    programs = list(PROGRAMS.glob("*.py"))
+    assert len(programs) >= 8
+    for program in programs:
+        for node in ast.walk(ast.parse(program.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.partition(".")[0] for alias in node.names} <= allowed, program
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").partition(".")[0] in allowed, program
+
+
+async def test_500_jobs_are_accepted_into_a_limited_queue_and_20_start(tcp_url: str) -> None:
+    async with working(tcp_url) as r:
+        assert await run_program("accept.py", tcp_url, "message", "double", "500") == {"accepted": 500}
+        await wait_until(lambda: _completed(r, "message", 20))
+        counts = await r.inspector.counts("message")
+        assert (counts.waiting, counts.completed, counts.rate_left) == (480, 20, 0)
+
+
+async def test_500_jobs_are_awaited_to_their_end(tcp_url: str) -> None:
+    async with working(tcp_url):
+        answer = await run_program("wait_for_all.py", tcp_url, "notification", "echo", "500")
+        assert answer == {"statuses": {"complete": 500}, "right": 500}
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_jobs_are_called_like_functions(tcp_url: str, store_url: str, kind: str) -> None:
+    url = tcp_url if kind == "tcp" else store_url
+    async with working(url):
+        answer = await run_program("apply_and_map.py", url, "email")
+        assert answer["applied"] == 42
+        assert answer["seconds"] < 1
+        assert answer["mapped"] == [n * 2 for n in range(20)]
+        assert "no luck" in answer["error"]
+        assert answer["exceptions"] == ["JobError", "JobError"]
+
+
+async def test_waiting_delayed_and_running_jobs_are_aborted(store_url: str) -> None:
+    async with working(store_url) as r:
+        await r.control.pause("webhook")
+        answer = await run_program("abort.py", store_url, "webhook", "notification")
+        for kind, found in answer.items():
+            assert (kind, found["status"], found["stored"]) == (kind, "aborted", "aborted")
+            assert found["incomplete"] is None
+            assert found["error"] == ("cancelled" if kind == "running" else "not wanted")
+            assert found["published"][-1] == "aborted"
+            assert found["published"].count("aborted") == 1
+            assert found["seconds"] < 2
+        for queue, key in (("webhook", "waiting"), ("notification", "delayed"), ("notification", "running")):
+            assert (await r.inspector.job(queue, key)).state is State.CANCELLED
+
+
+async def test_an_aborted_key_may_be_used_again_at_once_in_every_queue(store_url: str) -> None:
+    async with working(store_url):
+        answer = await run_program("abort_then_enqueue.py", store_url, "notification", "webhook")
+        assert answer["status"] == "aborted"
+        assert max(answer["refused"].values()) < 1.0  # SAQ's own worker: 5.1 s in the other queue
+
+
+async def test_saq_options_are_honoured(store_url: str) -> None:
+    async with working(store_url) as r:
+        answer = await run_program("options.py", store_url, "webhook")
+
+        def took(key: str) -> float:
+            return float((answer[key]["completed"] - answer[key]["queued"]) / 1000)
+
+        assert (answer["timeout"]["status"], answer["timeout"]["attempts"]) == ("failed", 2)
+        assert "timed out after 1s" in answer["timeout"]["error"]
+        assert (answer["retries"]["status"], answer["retries"]["attempts"]) == ("failed", 2)
+        assert 0.2 <= took("retries") < 1.0
+        assert (answer["backoff"]["status"], answer["backoff"]["attempts"]) == ("failed", 3)
+        assert 0.1 <= took("backoff") < 1.0  # at least half of 0.1 and 0.15
+        assert 0 < answer["ttl"]["lives"] <= 30
+        assert answer["forever"]["lives"] == -1
+        assert answer["deleted"] is None
+        due = int(answer["began"]) + 2
+        assert due <= answer["scheduled"]["result"] < due + 1.2
+        assert (answer["foreign"]["status"], answer["foreign"]["result"]) == ("complete", "slept")
+        assert (answer["foreign"]["priority"], answer["foreign"]["group_key"]) == (5, "g")
+        assert answer["meta"]["meta"] == {"tenant": "one"}
+        assert not [key for queue in QUEUES for key in await _keys(r, f"crmd:q:{queue.name}:priorit*")]
+
+
+async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(store_url: str) -> None:
+    async with working(store_url) as r:
+        await _raw(
+            r, "email", "null", {"function": "sleep", "kwargs": {"seconds": 30}, "timeout": None, "retries": 2}
+        )
+        await _raw(r, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
+        null, zero = await r.finished("email", "null"), await r.finished("email", "zero")
+        assert (null.state, null.error) == (State.FAILED, "timed out after 300ms")
+        assert (zero.state, zero.result) == (State.COMPLETED, "slept")
+
+
+async def test_unknown_fields_stay_in_the_job(store_url: str) -> None:
+    async with working(store_url) as r:
+        extra = {"tenant": "one", "trace": {"id": [1, 2, {"deep": []}]}, "big": 2**70}
+        await _raw(r, "email", "k", {"function": "double", "kwargs": {"n": 2}, **extra})
+        await _raw(r, "email", "f", {"function": "fail", "kwargs": {}, "retries": 2, **extra})
+        await r.finished("email", "k")
+        await r.finished("email", "f")
+        for key in ("k", "f"):
+            stored = await _stored(r, "email", key)
+            assert {name: stored[name] for name in extra} == extra
+            assert set(stored) <= extra.keys() | _SAQ_FIELDS
+
+
+async def test_long_jobs_show_as_active_and_short_ones_never(store_url: str) -> None:
+    async with working(store_url):
+        answer = await run_program("watch.py", store_url, "notification")
+        assert answer["long"] == ["active", "complete"] or answer["long"] == ["active", "complete", "complete"]
+        for statuses in answer["short"]:
+            assert set(statuses) == {"complete"}
+        assert answer["active"] == 1
+        assert answer["info"] == {"name": "notification", "queued": 0, "active": 1, "scheduled": 0}
+        assert answer["listed"] == ["long"]
+        assert answer["attempts"] == 1
+        assert (answer["active_after"], answer["incomplete_after"]) == (0, 0)
+        assert answer["found"] == sorted(["long", *(f"short{n}" for n in range(20))])
+
+
+async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job(store_url: str) -> None:
+    async with working(store_url) as r:
+        ran: list[int] = []
+
+        async def tick(_: Any) -> None:
+            ran.append(1)
+
+        r.handle("ai", "tick", tick)
+        async with running_program("worker.py", store_url, "ai"):
+            await wait_until(lambda: r.store.command("ZCARD", "saq:ai:stats"), 10)
+            foreign = r._fleets[0].upkeep._foreign
+            assert await foreign.run_once() == 1
+            assert await foreign.run_once() == 0
+            [fields] = [fields for name, fields in r.events if name == "queue.foreign_worker"]
+            assert fields["queue"] == "ai"
+            assert len(fields["worker"]) > 10
+            await wait_until(lambda: len(ran) >= 2, 10)
+        assert (await r.inspector.job("ai", "cron:tick")).attempt <= 1
+
+
+_SAQ_FIELDS = {field.name for field in dataclasses.fields(Job)}
+
+
+async def _completed(r: Rig, queue: str, count: int) -> bool:
+    return (await r.inspector.counts(queue)).completed == count
+
+
+async def _raw(r: Rig, queue: str, key: str, fields: dict[str, Any]) -> None:
+    """Enqueues as SAQ's script does, whatever the fields."""
+    document = {"queue": queue, "key": key, "status": "queued", "queued": int(time.time() * 1000), **fields}
+    job_id = f"saq:job:{queue}:{key}"
+    await r.store.redis.set(job_id, json.dumps(document))
+    await r.store.redis.zadd(f"saq:{queue}:incomplete", {job_id: 0})
+    await r.store.redis.rpush(f"saq:{queue}:queued", job_id)
+
+
+async def _stored(r: Rig, queue: str, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await r.store.command("GET", f"saq:job:{queue}:{key}"))
+    return found
+
+
+async def _keys(r: Rig, pattern: str) -> list[bytes]:
+    return [key async for key in r.store.redis.scan_iter(pattern)]

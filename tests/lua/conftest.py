@@ -1,0 +1,43 @@
+"""Fixtures of the script tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from crmd.config.queue import QueueSettings
+from crmd.store.client import Store, StoreTarget
+from tests.support.lab import Bench, Lab, bench
+from tests.support.leaks import no_leaks, untidy
+from tests.support.storeclock import StoreClock, freeze
+
+__all__ = ["no_leaks", "untidy"]
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """A connected, empty store."""
+    made = Store(StoreTarget(store_url))
+    await made.start(wait=False)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def clock(store: Store) -> StoreClock:
+    """The clock of `store`'s scripts, set by the test."""
+    return await freeze(store)
+
+
+@pytest.fixture
+def lab(store: Store) -> Lab:
+    """The queue `q` as it is by default, but that finished jobs are not held back for ten seconds."""
+    return Lab(store, QueueSettings("q", keep_min_seconds=0))
+
+
+@pytest.fixture
+def workbench(store_url: str) -> Iterator[Bench]:
+    """A store with a clock, for hypothesis examples."""
+    with bench(store_url) as made:
+        yield made

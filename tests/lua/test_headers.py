@@ -1,0 +1,122 @@
+"""Each script's header, against the script and against its caller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from crmd.config.queue import KeyedLimit, QueueSettings
+from crmd.config.units import Rate
+from crmd.store import scripts
+from crmd.store.client import Store, StoreTarget
+from crmd.store.library import load_scripts
+from crmd.store.replies import Kind, NewDocument, Outcome
+from crmd.store.scripts import QueueScripts
+
+SCRIPTS = load_scripts()
+FLAGS = {"", " flags=allow-oom", " flags=no-writes"}
+
+
+class RecordingStore(Store):
+    """A store that notes which keys each script was given."""
+
+    def __init__(self, target: StoreTarget) -> None:
+        super().__init__(target)
+        self.seen: dict[str, Sequence[str]] = {}
+
+    async def call(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        assert name not in self.seen, f"{name} has two callers"
+        self.seen[name] = keys
+        return await super().call(name, keys, args)
+
+
+def header(name: str) -> dict[str, str]:
+    """The parts of a script's header: purpose, KEYS, ARGV, Returns."""
+    shebang, *lines = SCRIPTS[name].text.split("\n")
+    assert shebang.removeprefix("#!lua") in FLAGS, shebang
+    parts, part = {"purpose": ""}, "purpose"
+    for line in lines:
+        if not line.startswith("-- "):
+            break
+        text = line.removeprefix("-- ")
+        if found := re.match(r"(KEYS|ARGV|Returns)\s+", text):
+            part, text = found[1], text[found.end() :]
+            parts[part] = ""
+        parts[part] = f"{parts[part]} {text.strip()}".strip()
+    return parts
+
+
+def named_keys(name: str) -> tuple[list[str], list[str]]:
+    """The keys that a header names: those that come once, and those that come for each queue."""
+    text = header(name).get("KEYS", "")
+    once, _, repeated = text.partition("for each queue:")
+    once = once.removesuffix("then ").strip().removesuffix(",")
+    return _split(once), _split(repeated)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_header_says_purpose_arguments_and_answer(name: str) -> None:
+    parts = header(name)
+    assert parts["purpose"].endswith((".", ":")), parts["purpose"]
+    assert parts["ARGV"]
+    assert parts["Returns"]
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_no_script_uses_a_key_that_its_header_does_not_name(name: str) -> None:
+    once, repeated = named_keys(name)
+    used = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", SCRIPTS[name].text)]
+    assert max(used, default=0) <= len(once) + len(repeated)
+    if not repeated and not re.search(r"KEYS\[[a-z]", SCRIPTS[name].text):
+        assert sorted(set(used)) == list(range(1, len(once) + 1)), "a key is named and not used"
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_includes_are_resolved(name: str) -> None:
+    assert "--@include" not in SCRIPTS[name].text
+
+
+async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> None:
+    limits = (KeyedLimit("to", Rate(1, 6), 45),)
+    store = RecordingStore(StoreTarget(store_url))
+    await store.start(wait=False)
+    first, second = (QueueScripts(store, QueueSettings(name, limits=limits)) for name in ("q", "r"))
+    job_id = first.keys.job_id("k")
+    await first.enqueue([NewDocument(job_id, b"{}")])
+    await first.claim("d:1", 0)
+    await first.settle([Outcome(job_id, "d:1", Kind.COMPLETE)])
+    await first.mark([(job_id, "d:1", b"{}", True)])
+    await first.begin_effect(job_id, "d:1")
+    await first.running([(job_id, "d:1")])
+    await first.trim()
+    await first.recover("d", "d-", "d:2", judge=True)
+    await first.cancel(job_id, b"{}", b"{}", b"{}")
+    await first.finalise_abort(job_id, b"", b"", b"")
+    await first.requeue(job_id, b"{}", b"{}")
+    await first.promote(job_id)
+    await first.delete(job_id)
+    await first.quarantine(job_id, "d:1", b"{}")
+    await first.slow_down(1.0)
+    await first.counts()
+    await first.inspect([job_id])
+    await scripts.renew(store, "d", 1000)
+    await scripts.tick(store, [first, second])
+    await scripts.echo(store, [(job_id, "complete")])
+    await scripts.replace(store, job_id, b"", b"{}", "queued")
+    await scripts.sweep_step(store, [first, second], "0", 10)
+    await store.command("FLUSHALL")
+    await store.stop()
+
+    assert set(store.seen) == set(SCRIPTS)
+    for name, keys in store.seen.items():
+        once, repeated = named_keys(name)
+        queues = (len(keys) - len(once)) // len(repeated) if repeated else 0
+        assert [key.rpartition(":")[2] for key in keys] == once + repeated * queues, name
+        assert queues == (2 if repeated else 0), name

@@ -1,0 +1,269 @@
+"""Keyed limits: literal cases of the pair rule, parking, order, slowing down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crmd.config.queue import KeyedLimit, QueueSettings
+from crmd.config.units import Rate
+from crmd.store.client import Store
+from crmd.store.limits import limit_keys
+from crmd.store.replies import Kind
+from tests.support.lab import Lab, document
+from tests.support.storeclock import StoreClock
+
+PAIR = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 45),))
+ONE_A_SECOND = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),), keep_min_seconds=0)
+MARGIN = 1.01
+"""Limits are a hundredth longer than they are written."""
+
+
+@pytest.fixture
+def pair(store: Store, clock: StoreClock) -> Lab:
+    """A queue with Meta's rule for one recipient: one in six seconds, up to 45 at once, to be rested for."""
+    return Lab(store, PAIR)
+
+
+@pytest.fixture
+def one(store: Store, clock: StoreClock) -> Lab:
+    """A queue with one start a second for each recipient."""
+    return Lab(store, ONE_A_SECOND)
+
+
+async def add_to(lab: Lab, to: Any, *keys: str, **options: Any) -> None:
+    """Adds jobs for one recipient."""
+    await lab.add(*keys, payload={"to": to}, **options)
+
+
+async def test_the_next_comes_as_many_periods_later_as_started_at_once(pair: Lab, clock: StoreClock) -> None:
+    await add_to(pair, "ann", *(f"k{n}" for n in range(21)))
+    assert len(await pair.claimed(100)) == 20 + 1
+    await add_to(pair, "ann", "next")
+    await clock.forward(5_000)  # the burst's window is over
+    assert await pair.claimed(100) == []
+    await clock.forward(round(21 * 6_000 * MARGIN) - 5_000 - 1)
+    assert await pair.claimed(100) == []
+    await clock.forward(1)
+    assert await pair.claimed(100) == ["next"]
+
+
+async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: Lab, clock: StoreClock) -> None:
+    await add_to(pair, "ann", *(f"k{n}" for n in range(20)))
+    assert len(await pair.claimed(100)) == 20
+    await clock.forward(60_000)
+    await add_to(pair, "ann", "next")
+    assert await pair.claimed(100) == []
+    await clock.forward(round(120_000 * MARGIN) - 60_000)
+    assert await pair.claimed(100) == ["next"]
+
+
+async def test_no_more_than_the_burst_starts_at_once(pair: Lab, clock: StoreClock) -> None:
+    await add_to(pair, "ann", *(f"k{n}" for n in range(50)))
+    claimed = await pair.claim(100)
+    assert (len(claimed.jobs), claimed.reason, claimed.wait_ms) == (45, "empty", 45 * 6_000 * MARGIN)
+    await clock.forward(claimed.wait_ms - 1)
+    assert await pair.claimed(100) == []
+    await clock.forward(1)
+    assert len(await pair.claimed(100)) == 5
+
+
+async def test_a_steady_pace_within_the_rate_never_waits(pair: Lab, clock: StoreClock) -> None:
+    for n in range(30):
+        await add_to(pair, "ann", f"k{n}")
+        assert await pair.claimed(10) == [f"k{n}"]
+        await clock.forward(round(6_000 * MARGIN))
+
+
+async def test_jobs_for_others_and_for_nobody_pass(one: Lab) -> None:
+    await add_to(one, "ann", "a1", "a2", "a3")
+    await add_to(one, "bob", "b1")
+    await one.add("free")
+    assert await one.claimed(10) == ["a1", "b1", "free"]
+    assert [await one.place(key) for key in ("a2", "a3")] == ["waiting", "waiting"]
+
+
+async def test_a_parked_job_counts_as_waiting_and_spends_nothing(store: Store, clock: StoreClock) -> None:
+    both = QueueSettings("q", limits=ONE_A_SECOND.limits, rate_limit=Rate(2, 60))
+    lab = Lab(store, both)
+    await add_to(lab, "ann", "a1", "a2", "a3")
+    await add_to(lab, "bob", "b1")
+    assert await lab.claimed(10) == ["a1", "b1"]
+    counts = await lab.scripts.counts()
+    assert (counts.waiting, counts.active, counts.rate_left) == (2, 2, 0)
+
+
+async def test_a_freed_key_starts_its_jobs_one_by_one_in_their_order(one: Lab, clock: StoreClock) -> None:
+    await add_to(one, "ann", *(f"a{n}" for n in range(5)))
+    order = []
+    for _ in range(5):
+        claimed = await one.claim(10)
+        order += one.keys_of(claimed)
+        assert len(claimed.jobs) == 1
+        await clock.forward(max(0, claimed.wait_ms))
+    assert order == [f"a{n}" for n in range(5)]
+    assert await one.redis("EXISTS", one.keys.parked) == 0
+
+
+async def test_a_newcomer_goes_behind_what_is_parked_though_the_key_is_free(one: Lab, clock: StoreClock) -> None:
+    await add_to(one, "ann", "a1", "a2", "a3")
+    await one.claimed(10)
+    await clock.forward(1_010)
+    await add_to(one, "ann", "new")
+    assert await one.claimed(10) == ["a2"]
+    await clock.forward(1_010)
+    assert await one.claimed(10) == ["a3"]
+    await clock.forward(1_010)
+    assert await one.claimed(10) == ["new"]
+
+
+@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.RETURN])
+async def test_what_is_tried_again_parks_behind(one: Lab, clock: StoreClock, kind: Kind) -> None:
+    await add_to(one, "ann", "a1", "a2")
+    token = one.token()
+    assert await one.claimed(10, token) == ["a1"]
+    await one.settle("a1", token, kind, document=document("q", "a1", {"to": "ann"}))
+    assert await one.claimed(10) == []
+    await clock.forward(1_010)
+    assert await one.claimed(10) == ["a2"]
+    await clock.forward(1_010)
+    assert await one.claimed(10) == ["a1"]
+
+
+async def test_a_parked_job_that_was_cancelled_or_aborted_does_not_hold_its_key(
+    one: Lab, clock: StoreClock
+) -> None:
+    await add_to(one, "ann", "a1", "a2", "a3", "a4")
+    await one.claimed(10)
+    assert await one.scripts.cancel(one.keys.job_id("a2"), b"{}", b"{}", b"{}") == "waiting"
+    await one.redis("ZREM", one.keys.incomplete, one.keys.job_id("a3"))
+    await clock.forward(1_010)
+    claimed = await one.claim(10)
+    assert one.keys_of(claimed) == ["a4"]
+    assert claimed.ghosts == [one.keys.job_id("a2"), one.keys.job_id("a3")]
+    assert await one.redis("EXISTS", one.keys.parked) == 0
+    await one.redis("DEL", one.keys.job_id("a3"))
+
+
+async def test_a_limit_that_was_configured_away_frees_what_it_parked(one: Lab, clock: StoreClock) -> None:
+    await add_to(one, "ann", "a1", "a2", "a3")
+    await one.claimed(10)
+    await clock.forward(2_000)
+    free = Lab(one.store, QueueSettings("q"))
+    assert await free.claimed(10) == ["a2", "a3"]
+
+
+async def test_the_state_of_a_key_expires_by_itself(one: Lab) -> None:
+    await add_to(one, "ann", "a1")
+    await one.claimed(10)
+    [name] = [name async for name in one.store.redis.scan_iter(one.keys.limit_prefix + "*")]
+    assert name.decode() == one.keys.limit_prefix + "to@1/s=ann"
+    assert 60_000 < await one.redis("PTTL", name) <= 61_010
+
+
+async def test_several_limits_all_have_to_be_free(store: Store, clock: StoreClock) -> None:
+    limits = (KeyedLimit("to", Rate(1, 1), 1), KeyedLimit("campaign", Rate(1, 3), 2))
+    lab = Lab(store, QueueSettings("q", limits=limits))
+    for n, (to, campaign) in enumerate([("ann", "x"), ("ann", "y"), ("bob", "x"), ("cid", "x"), ("dan", "z")]):
+        await lab.add(f"k{n}", payload={"to": to, "campaign": campaign})
+    assert await lab.claimed(10) == ["k0", "k2", "k4"]
+    await clock.forward(1_010)
+    assert await lab.claimed(10) == ["k1"]
+    await clock.forward(6_060 - 1_010)
+    assert await lab.claimed(10) == ["k3"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ann",
+        "",
+        "ü☎",
+        'a"b\\c',
+        "x" * 128,
+        "x" * 129,
+        "ü" * 65,
+        0,
+        7,
+        -3,
+        491234567890,
+        2**53 - 1,
+        1.5,
+        1e100,
+        0.1,
+    ],
+)
+async def test_python_names_keys_as_the_script_does(one: Lab, value: Any) -> None:
+    await add_to(one, value, "a1", "a2")
+    assert await one.claimed(10) == ["a1"]
+    names = await one.redis("ZRANGE", one.keys.parked, 0, -1)
+    assert [name.decode() for name in names] == limit_keys(ONE_A_SECOND, {"to": value})
+
+
+@pytest.mark.parametrize("value", [None, True, False, [], {}, ["ann"]])
+async def test_what_is_neither_text_nor_number_is_not_limited(one: Lab, value: Any) -> None:
+    await add_to(one, value, "a1", "a2")
+    assert await one.claimed(10) == ["a1", "a2"]
+    assert limit_keys(ONE_A_SECOND, {"to": value}) == []
+
+
+async def test_neighbouring_long_numbers_are_different_keys(one: Lab) -> None:
+    await add_to(one, 491234567890123, "a1")
+    await add_to(one, 491234567890124, "a2")
+    assert await one.claimed(10) == ["a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"{", b"[]", b'"x"', b"null", b"7", b'{"kwargs":[]}', b'{"kwargs":"to"}', b'{"kwargs":null}', b"{}", b"\xff"],
+)
+async def test_json_without_the_field_is_not_limited(one: Lab, raw: bytes) -> None:
+    await one.add("a", "b")
+    for key in ("a", "b"):
+        await one.redis("SET", one.keys.job_id(key), raw)
+    assert await one.claimed(10) == ["a", "b"]
+
+
+async def test_json_nested_too_deeply_for_the_script_is_still_leased(one: Lab) -> None:
+    await one.add("a")
+    await one.redis("SET", one.keys.job_id("a"), b'{"kwargs":{"to":"ann","x":' + b"[" * 2000 + b"]" * 2000 + b"}}")
+    assert await one.claimed(10) == ["a"]
+
+
+async def test_slowing_a_key_down_holds_that_key_only(one: Lab, clock: StoreClock) -> None:
+    held = limit_keys(ONE_A_SECOND, {"to": "ann"})
+    await one.scripts.slow_down(16, held)
+    await add_to(one, "ann", "a1")
+    await add_to(one, "bob", "b1")
+    claimed = await one.claim(10)
+    assert (one.keys_of(claimed), claimed.wait_ms) == (["b1"], 16_000)
+    await clock.forward(15_999)
+    assert await one.claimed(10) == []
+    await clock.forward(1)
+    assert await one.claimed(10) == ["a1"]
+
+
+async def test_the_longest_hold_of_a_key_stands(one: Lab, clock: StoreClock) -> None:
+    held = limit_keys(ONE_A_SECOND, {"to": "ann"})
+    await one.scripts.slow_down(60, held)
+    await add_to(one, "ann", "a1")
+    await one.claimed(10)
+    await one.scripts.slow_down(1, held)
+    assert (await one.claim(10)).wait_ms == 60_000
+    await clock.forward(30_000)
+    assert await one.claimed(10) == []
+    await one.scripts.slow_down(60, held)
+    assert (await one.claim(10)).wait_ms == 60_000
+
+
+async def test_slowing_the_queue_down_holds_all_of_it_the_longest_time(one: Lab) -> None:
+    await one.add("a")
+    await one.scripts.slow_down(30)
+    await one.scripts.slow_down(1)
+    claimed = await one.claim(10)
+    assert (claimed.reason, claimed.jobs) == ("blocked", [])
+    assert 29_000 < claimed.wait_ms <= 30_000
+    assert (await one.scripts.counts()).blocked_until_ms > 0
+    await one.redis("DEL", one.keys.blocked)
+    assert await one.claimed(10) == ["a"]

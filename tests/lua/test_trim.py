@@ -1,0 +1,173 @@
+"""trim, and the trimming in settle: how many finished jobs stay, for how long, and what never goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from crmd.config.queue import QueueSettings
+from crmd.store import scripts
+from crmd.store.client import Store
+from crmd.store.replies import Kind
+from crmd.store.scripts import HARD_CAP
+from tests.support.lab import Lab, document
+from tests.support.storeclock import StoreClock
+
+SMALL = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=0)
+PATIENT = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=10)
+
+
+async def finish(lab: Lab, key: str, kind: Kind = Kind.COMPLETE, **fields: object) -> None:
+    """Runs one job to its end."""
+    token = lab.token()
+    await lab.add(key)
+    await lab.claim(1, token)
+    await lab.end(key, token, kind, entry=b"{}", **fields)
+
+
+async def kept(lab: Lab) -> list[str]:
+    """The keys that have JSON."""
+    names = [name async for name in lab.store.redis.scan_iter(lab.keys.job_prefix + "*")]
+    return sorted(lab.keys.key_of(name.decode()) for name in names)
+
+
+async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, SMALL)
+    for n in range(6):
+        await finish(lab, f"c{n}")
+        await finish(lab, f"f{n}", Kind.FAILED)
+        await finish(lab, f"x{n}", Kind.ABORTED)
+        await clock.forward(1)
+    assert await kept(lab) == ["c3", "c4", "c5", "f4", "f5", "x3", "x4", "x5"]
+    counts = await lab.scripts.counts()
+    assert (counts.completed, counts.failed, counts.cancelled) == (3, 2, 3)
+    # no_leaks sees that the timelines went with their jobs
+
+
+async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, SMALL)
+    for n in range(3):
+        await finish(lab, f"u{n}", Kind.UNKNOWN)
+        await clock.forward(1)
+    counts = await lab.scripts.counts()
+    assert (counts.failed, counts.unknown) == (2, 2)
+
+
+async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, PATIENT)
+    for n in range(6):
+        await finish(lab, f"c{n}")
+        await clock.forward(1_000)
+    assert len(await kept(lab)) == 6
+    assert await lab.scripts.trim() == 0
+    await clock.set(clock.ms - 6_000 + 9_999)
+    assert await lab.scripts.trim() == 0
+    await clock.forward(1)
+    assert await lab.scripts.trim() == 1
+    await clock.forward(60_000)
+    assert await lab.scripts.trim() == 2
+    assert await kept(lab) == ["c3", "c4", "c5"]
+
+
+async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, PATIENT)
+    fillers = HARD_CAP + PATIENT.keep_completed
+    for start in range(0, fillers, 1_000):
+        pairs = [part for n in range(start, min(fillers, start + 1_000)) for part in (clock.ms - 1, f"x{n:05}")]
+        await lab.redis("ZADD", lab.keys.completed, *pairs)
+    await finish(lab, "a")
+    assert await lab.redis("ZCARD", lab.keys.completed) == fillers
+    assert await lab.redis("ZRANGE", lab.keys.completed, 0, 0) == [b"x00001"]
+
+
+async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
+    await finish(lab, "old")
+    await clock.forward(30_000)
+    await finish(lab, "new")
+    await clock.forward(30_000)
+    assert await lab.scripts.trim() == 0
+    await clock.forward(1)
+    assert await lab.scripts.trim() == 1
+    assert await kept(lab) == ["new"]
+
+
+async def test_keeping_none_deletes_at_once(store: Store) -> None:
+    lab = Lab(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+    await finish(lab, "a")
+    await finish(lab, "b", Kind.UNKNOWN)
+    assert await kept(lab) == []
+    assert await lab.redis("EXISTS", lab.keys.unknown, lab.keys.completed, lab.keys.failed) == 0
+
+
+async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, PATIENT)
+    for n in range(30):
+        await finish(lab, f"c{n}")
+    await clock.forward(60_000)
+    assert [await lab.scripts.trim(batch=10) for _ in range(4)] == [10, 10, 7, 0]
+
+
+async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock: StoreClock) -> None:
+    """A plain client enqueues a finished key again: its new JSON stands at the same id."""
+    lab = Lab(store, PATIENT)
+    for key in ("waiting", "active", "c1", "c2", "c3"):
+        await finish(lab, key)
+        await clock.forward(1)
+    await lab.stock_enqueue("waiting")
+    await lab.stock_enqueue("active")
+    await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("waiting"))
+    index = [lab.keys.completed, clock.ms - 4, lab.keys.job_id("active")]
+    await lab.claim(1)
+    await lab.redis("ZADD", *index)
+    await clock.forward(60_000)
+    assert await lab.scripts.trim() == 2
+    assert await lab.redis("ZCARD", lab.keys.completed) == 3
+    for key in ("waiting", "active"):
+        assert await lab.place(key) == key
+        assert await lab.redis("GET", lab.keys.job_id(key)) == document("q", key)
+
+
+async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> None:
+    lab = Lab(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+    await finish(lab, "a")
+    await lab.stock_enqueue("a")
+    await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("a"))
+    await finish(lab, "b")
+    assert (await lab.place("a"), await lab.redis("GET", lab.keys.job_id("a"))) == ("waiting", document("q", "a"))
+    assert await lab.redis("ZRANGE", lab.keys.completed, 0, -1) == [lab.keys.job_id("b").encode()]
+
+
+@pytest.mark.parametrize(("settings", "wanted"), [(SMALL, False), (PATIENT, True)])
+async def test_a_tick_says_when_a_queue_wants_trimming(
+    store: Store, clock: StoreClock, settings: QueueSettings, wanted: bool
+) -> None:
+    lab = Lab(store, settings)
+    for n in range(4):
+        await finish(lab, f"c{n}")
+    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
+    await clock.forward(10_000)
+    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [wanted]
+    await lab.scripts.trim()
+    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
+
+
+async def test_a_tick_sees_due_jobs_of_every_queue_and_expired_leases(store: Store, clock: StoreClock) -> None:
+    labs = [Lab(store, QueueSettings(name)) for name in ("q", "r", "s")]
+    await labs[0].add("a", delay_ms=1_500)
+    await labs[0].add("b", delay_ms=700)
+    await labs[2].add("c", delay_ms=10)
+    await scripts.renew(store, "gone-1", 1_000)
+    await scripts.renew(store, "here-1", 1_001)
+    await clock.forward(1_000)
+    seen = await scripts.tick(store, [lab.scripts for lab in labs])
+    assert (seen.now_ms, seen.due_ms, seen.expired) == (clock.ms, [0, -1, 0], ["gone-1"])
+
+
+@pytest.mark.parametrize("wrong", ["incomplete", "completed", "failed", "cancelled"])
+async def test_a_tick_passes_over_a_queue_that_is_broken(store: Store, wrong: str, untidy: None) -> None:
+    labs = [Lab(store, QueueSettings(name)) for name in ("q", "r")]
+    await labs[1].add("a", delay_ms=60_000)
+    await store.command("SET", getattr(labs[0].keys, wrong), "wrong")
+    seen = await scripts.tick(store, [lab.scripts for lab in labs])
+    assert seen.due_ms[0] == -1
+    assert 59_000 < seen.due_ms[1] <= 60_000

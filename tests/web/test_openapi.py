@@ -1,0 +1,61 @@
+"""The description of the API is true and whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tests.support.http import Site
+
+
+async def test_every_route_of_the_api_is_described(web: Site) -> None:
+    described = await web.get("/api/v1/openapi.json")
+    assert described["openapi"] == "3.1.0"
+    routes = {
+        (r.method.lower(), r.path) for r in web.server._table.routes if r.path.startswith(("/api/v1", "/health"))
+    }
+    found = {(method, path) for path, methods in described["paths"].items() for method in methods}
+    assert routes <= found
+
+
+async def test_references_and_names_hold(web: Site) -> None:
+    described = await web.get("/api/v1/openapi.json")
+    schemas = described["components"]["schemas"]
+    for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(described)):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+    names = [operation["operationId"] for methods in described["paths"].values() for operation in methods.values()]
+    assert len(names) == len(set(names))
+
+
+async def test_answers_have_described_statuses(web: Site) -> None:
+    described = (await web.get("/api/v1/openapi.json"))["paths"]
+    fill = {"{queue}": "email", "{key}": "nope"}
+    bodies: list[Any] = [
+        None,
+        {},
+        {"state": "failed"},
+        {"rate": "1/s"},
+        {"job": "greet", "payload": {"name": "x"}},
+        [],
+    ]
+    for path, methods in described.items():
+        if path == "/api/v1/events":
+            continue
+        real = path
+        for name, value in fill.items():
+            real = real.replace(name, value)
+        for method, operation in methods.items():
+            for body in bodies:
+                options = {} if body is None else {"json": body}
+                status, answer, _ = await web.call(method.upper(), real, **options)
+                assert str(status) in operation["responses"], (method, path, body, status, answer)
+                assert status < 500
+
+
+async def test_the_page_for_people_comes_from_us_alone(web: Site) -> None:
+    _, page, headers = await web.call("GET", "/api/docs")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "http" not in page.replace("http-equiv", "")
+    for link in re.findall(r'(?:href|src)="(/[^"]+)"', page):
+        assert (await web.call("GET", link))[0] == 200, link
