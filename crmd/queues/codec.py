@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -14,6 +16,12 @@ from crmd.store import exactjson
 MAX_JOB_BYTES = 256 * 1024
 """Every change of state rewrites the whole job."""
 MAX_RESULT_BYTES = 256 * 1024
+MAX_DEPTH = 500
+"""Levels of nesting: the standard library, which orjson falls back to, recurses and ends at about 900."""
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 class Fragment:
@@ -37,15 +45,19 @@ def decode(document: bytes) -> dict[str, Any]:
         raise Unreadable(f"is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise Unreadable(f"is JSON of {type(data).__name__}, not of a job")
+    if _too_deep(document):
+        raise Unreadable(f"is nested deeper than {MAX_DEPTH} levels")
     return data
 
 
 def encode(data: dict[str, Any]) -> bytes:
     """A job's dict as stored; what came out of `decode` always goes in."""
     try:
-        return orjson.dumps(data, default=_paste)
+        document = orjson.dumps(data, default=_paste)
     except (TypeError, ValueError):
-        return json.dumps(data, separators=(",", ":"), default=_unwrap).encode()
+        return _encode_slowly(data)
+    # NaN and infinities, which plain SAQ programs may write, orjson makes null.
+    return _encode_slowly(data) if b"null" in document and not _is_finite(data) else document
 
 
 def encode_payload(data: dict[str, Any]) -> bytes:
@@ -54,6 +66,8 @@ def encode_payload(data: dict[str, Any]) -> bytes:
         document = exactjson.dumps(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayload(f"the payload is not JSON: {error}") from None
+    if _too_deep(document):
+        raise InvalidPayload(f"the payload is nested deeper than {MAX_DEPTH} levels")
     if len(document) > MAX_JOB_BYTES:
         raise JobTooLarge(f"the job is {len(document):,} bytes of JSON; at most {MAX_JOB_BYTES:,} are taken")
     return document
@@ -65,9 +79,30 @@ def encode_result(result: Any) -> Fragment:
         document = exactjson.dumps(result.model_dump(mode="json") if isinstance(result, BaseModel) else result)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the result is not JSON: {error}") from None
+    if _too_deep(document, MAX_DEPTH - 1):
+        raise ValueError(f"the result is nested deeper than {MAX_DEPTH - 1} levels")
     if len(document) > MAX_RESULT_BYTES:
         raise ValueError(f"the result is {len(document):,} bytes of JSON; at most {MAX_RESULT_BYTES:,} are kept")
     return Fragment(document)
+
+
+def _too_deep(document: bytes, levels: int = MAX_DEPTH) -> bool:
+    if document.count(b"[") + document.count(b"{") <= levels:
+        return False
+    brackets = _STRING.sub(b"", document).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > levels
+
+
+def _encode_slowly(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, separators=(",", ":"), default=_unwrap).encode()
+
+
+def _is_finite(data: dict[str, Any]) -> bool:
+    try:
+        json.dumps(data, allow_nan=False, default=lambda _: None)
+    except ValueError:
+        return False
+    return True
 
 
 def _paste(value: Any) -> orjson.Fragment:

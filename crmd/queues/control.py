@@ -14,7 +14,7 @@ from crmd.errors import IllegalTransition, JobNotFound, RequestError, StoreFull
 from crmd.queues.codec import Unreadable, decode, encode, encode_payload
 from crmd.queues.inspector import Inspector
 from crmd.queues.outcomes import ended_document, entry
-from crmd.queues.views import Added, JobView, NewJob, State
+from crmd.queues.views import END_OF_TIME, Added, JobView, NewJob, State
 from crmd.queues.waiting import Waiter
 from crmd.store import keys
 from crmd.store.client import Store
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9._:@+-]{1,200}")
 MAX_PRIORITY = 10
+LONGEST_S = 10 * 365 * 86_400.0
 ADMISSION_RATIO = 0.8
 """Of the store's memory limit: the rest is for finishing what was accepted."""
 
@@ -228,8 +229,11 @@ class Control:
             )
         if new.delay is not None and new.at is not None:
             raise RequestError("a job takes delay or at, not both")
-        if (new.delay or 0) < 0 or (new.unique_for or 0) < 0:
-            raise RequestError("delay and unique_for are not negative")
+        # Compared so that NaN is refused too.
+        if not (0 <= (new.delay or 0) <= LONGEST_S and 0 <= (new.unique_for or 0) <= LONGEST_S):
+            raise RequestError("delay and unique_for are between 0 and ten years")
+        if not 0 <= (new.at or 0) < END_OF_TIME:
+            raise RequestError(f"{new.at} is not a time between 1970 and 9999")
         now = self._now()
         due = new.at if new.at is not None else now + new.delay if new.delay else 0
         data = {

@@ -59,12 +59,10 @@ def returned(result: Any) -> Ending:
 
 def raised(error: BaseException, run: Run, settings: QueueSettings, now: float) -> Ending:
     """The handler raised; `now` is epoch seconds."""
-    if run.cancel_reason is not None and isinstance(error, asyncio.CancelledError):
-        return cancelled(run, settings)
-    if isinstance(error, JobSignal | InvalidPayload):
-        return _signalled(error, run, settings, now)
-    detail = describe(error)
-    return _unknown(detail) if run.begun else failed_attempt(run, settings, detail)
+    try:
+        return _of_error(error, run, settings, now)
+    except Exception as broken:  # a signal whose values are none, such as Retry(after="soon")
+        return failed_attempt(run, settings, describe(broken))
 
 
 def cancelled(run: Run, settings: QueueSettings) -> Ending:
@@ -106,6 +104,15 @@ def describe(error: BaseException) -> str:
     return text if len(text) <= MAX_ERROR_CHARS else "…" + text[-MAX_ERROR_CHARS:]
 
 
+def _of_error(error: BaseException, run: Run, settings: QueueSettings, now: float) -> Ending:
+    if run.cancel_reason is not None and isinstance(error, asyncio.CancelledError):
+        return cancelled(run, settings)
+    if isinstance(error, JobSignal | InvalidPayload):
+        return _signalled(error, run, settings, now)
+    detail = describe(error)
+    return _unknown(detail) if run.begun else failed_attempt(run, settings, detail)
+
+
 def _unknown(detail: str) -> Ending:
     return Ending(Kind.UNKNOWN, "unknown", error=f"outcome unknown: {detail}")
 
@@ -135,13 +142,13 @@ def _rate_limited(error: RateLimited, run: Run, settings: QueueSettings) -> Endi
     ending = Ending(Kind.RETURN, "rate_limited", error=str(error), counts=False)
     if error.scope == "queue":
         return replace(ending, slow_down=(after, "queue"))
-    if limit_keys(settings, run.data.get("kwargs")):
+    if limit_keys(settings, run.kwargs):
         return replace(ending, slow_down=(after, "key"))
     return replace(ending, kind=Kind.SNOOZE, delay=after)
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_WAIT_S)
+    return min(max(0.0, seconds), LONGEST_WAIT_S)  # in this order NaN is 0
 
 
 def _seconds_until(until: datetime | None, now: float) -> float:

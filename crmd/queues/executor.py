@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import logging
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from crmd.errors import IllegalTransition
 from crmd.job import JobContext, JobSpec
 from crmd.queues import ending
 from crmd.queues.ending import Ending
-from crmd.queues.run import Run
+from crmd.queues.run import Run, queued_at
 from crmd.queues.views import NewJob
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def execute(worker: CrmWorker, run: Run) -> Ending:
     try:
         spec = engine.catalog.find(settings.name, run.name)
         if spec is None:
-            waited = engine.now() - _queued_at(run)
+            waited = engine.now() - queued_at(run.data)
             return ending.not_known(run, settings, engine.catalog.names(settings.name), waited)
         result = await _call(worker, run, spec)
     except BaseException as error:  # SystemExit, KeyboardInterrupt, CancelledError and GeneratorExit included
@@ -41,7 +42,7 @@ async def execute(worker: CrmWorker, run: Run) -> Ending:
 
 
 async def _call(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
-    kwargs = run.data.get("kwargs") or {}
+    kwargs = run.kwargs
     if spec.plain:
         context = {**worker.context, "job": saq_job(worker, run), "queue": worker.queue}
         if spec.is_async:
@@ -54,9 +55,7 @@ async def _call(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
     return await _in_thread(worker, run, spec, context_object, {"payload": payload})
 
 
-async def _in_thread(
-    worker: CrmWorker, run: Run, spec: JobSpec, context: Any, kwargs: Mapping[str, Any]
-) -> Any:
+async def _in_thread(worker: CrmWorker, run: Run, spec: JobSpec, context: Any, kwargs: Mapping[str, Any]) -> Any:
     variables = contextvars.copy_context()
     positional = (kwargs["payload"],) if not spec.plain else ()
     named = kwargs if spec.plain else {}
@@ -86,7 +85,8 @@ def _contained(spec: JobSpec, context: Any, positional: tuple[Any, ...], named: 
 def saq_job(worker: CrmWorker, run: Run) -> Job:
     """The job as SAQ's own object, for plain SAQ functions."""
     data = {name: value for name, value in run.data.items() if name in _SAQ_FIELDS and name != "queue"}
-    return Job(**{**data, "status": "active"}, queue=worker.queue)
+    own = {"status": "active", "kwargs": dict(run.kwargs), "meta": copy.deepcopy(data.get("meta") or {})}
+    return Job(**{**data, **own}, queue=worker.queue)
 
 
 def _context(worker: CrmWorker, run: Run) -> JobContext:
@@ -98,18 +98,13 @@ def _context(worker: CrmWorker, run: Run) -> JobContext:
         attempt=run.attempt,
         attempts=run.attempts,
         delivery=run.delivery,
-        enqueued_at=_queued_at(run),
+        enqueued_at=queued_at(run.data),
         deadline=run.deadline,
         log=_JobLog(engine.log, {"queue": worker.settings.name, "job": run.name, "key": run.key}),
         _run=_RunningJob(worker, run),
         _resources=engine.resources,
         _loop=asyncio.get_running_loop(),
     )
-
-
-def _queued_at(run: Run) -> float:
-    queued = run.data.get("queued")
-    return queued / 1000 if isinstance(queued, int | float) else 0.0
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
@@ -130,9 +125,10 @@ class _RunningJob:
 
     async def progress(self, fraction: float, note: str | None) -> None:
         run, now = self._run, self._worker.engine.monotonic()
-        run.data["progress"] = min(max(float(fraction), 0.0), 1.0)
+        run.data["progress"] = min(max(0.0, float(fraction)), 1.0)  # in this order NaN is 0
         if note is not None:
-            run.data.setdefault("meta", {})["progress_note"] = str(note)[:500]
+            meta = run.data.get("meta")
+            run.data["meta"] = {**(meta if isinstance(meta, dict) else {}), "progress_note": str(note)[:500]}
         if now - run.progress_at >= PROGRESS_EVERY_S:
             run.progress_at = now
             await self._worker.mark([run])

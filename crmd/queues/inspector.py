@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from crmd.config.queue import QueueSettings
-from crmd.errors import JobNotFound, UnknownQueue
+from crmd.errors import JobNotFound, StoreError, StoreUnavailable, UnknownQueue
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.listing import Listing
 from crmd.queues.stats import counts_of, metrics_of, totals_of
@@ -17,6 +17,7 @@ from crmd.queues.view import view_of
 from crmd.queues.views import DaemonInfo, JobPage, JobView, QueueCounts, QueueMetrics, QueueTotals, State
 from crmd.store import keys
 from crmd.store.client import Store
+from crmd.store.replies import text
 from crmd.store.scripts import QueueScripts
 
 PERCENTILE_SAMPLE = 100
@@ -91,18 +92,24 @@ class Inspector:
         names = await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)
         if not names:
             return []
-        documents = await self.store.command("MGET", *(keys.daemon_info(name.decode()) for name in names))
+        documents = await self.store.command("MGET", *(keys.daemon_info(text(name)) for name in names))
         found = [DaemonInfo(**orjson.loads(document)) for document in documents if document]
         return sorted(found, key=lambda daemon: daemon.started_at)
 
     async def _metrics(self, name: str) -> QueueMetrics:
         scripts = self.scripts[name]
-        raw, ids = await asyncio.gather(
-            scripts.counts(),
-            self.store.command("ZREVRANGE", scripts.keys.completed, 0, PERCENTILE_SAMPLE - 1),
-        )
-        documents = await self.store.command("MGET", *ids) if ids else []
+        raw, documents = await asyncio.gather(scripts.counts(), self._sample(scripts))
         return metrics_of(raw, self.settings[name], [data for data in map(_readable, documents) if data])
+
+    async def _sample(self, scripts: QueueScripts) -> list[bytes | None]:
+        index = ("ZREVRANGE", scripts.keys.completed, 0, PERCENTILE_SAMPLE - 1)
+        try:
+            ids = await self.store.command(*index)
+            return await self.store.command("MGET", *ids) if ids else []
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return []  # its worker says that the queue's index is of the wrong type
 
 
 def _readable(document: bytes | None) -> dict[str, Any] | None:

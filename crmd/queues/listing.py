@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from crmd.config.queue import QueueSettings
 from crmd.queues.view import view_of
 from crmd.queues.views import JobPage, JobView, State
+from crmd.store.replies import text
 from crmd.store.scripts import QueueScripts
 
 MAX_PAGE = 1_000
@@ -60,7 +61,8 @@ class Listing:
             while ids := await self._ids(current, offset, SCAN_BATCH):
                 found = await self._scripts.inspect(ids)
                 for index, item in enumerate(found):
-                    yield f"{current}:{offset + index}", view_of(item, self._settings)
+                    ours = item.job_id.startswith(self._scripts.keys.job_prefix)
+                    yield f"{current}:{offset + index}", view_of(item, self._settings) if ours else None
                 offset += len(ids)
             offset = 0
 
@@ -76,21 +78,21 @@ class Listing:
         else:
             index = {State.COMPLETED: k.completed, State.FAILED: k.failed, State.CANCELLED: k.cancelled}[state]
             reply = await command("ZREVRANGE", index, offset, last)
-        return [job_id.decode() for job_id in reply]
+        return [text(job_id) for job_id in reply]
 
     async def _waiting(self, offset: int, count: int) -> list[str]:
         """The lanes one behind the other: suspects, priority, normal, then what is parked behind a limit."""
         k, command = self._scripts.keys, self._scripts.store.command
         lanes: list[tuple[str, str]] = [("L", k.suspects), ("Z", k.priority), ("L", k.queued)]
         names = await command("ZRANGE", k.parked, 0, PARKED_KEYS_MAX - 1)
-        lanes += [("L", k.parked_prefix + name.decode()) for name in names]
+        lanes += [("L", k.parked_prefix + text(name)) for name in names]
         ids: list[str] = []
         for kind, lane in lanes:
             size = await command("LLEN" if kind == "L" else "ZCARD", lane)
             if offset < size and len(ids) < count:
                 verb = "LRANGE" if kind == "L" else "ZRANGE"
                 reply = await command(verb, lane, offset, offset + count - len(ids) - 1)
-                ids += [job_id.decode() for job_id in reply]
+                ids += [text(job_id) for job_id in reply]
                 offset = 0
             else:
                 offset = max(0, offset - size)

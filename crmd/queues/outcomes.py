@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from crmd.queues.codec import encode
 from crmd.queues.ending import Ending
 from crmd.queues.run import Run
 from crmd.store.replies import Kind, Outcome
 
+LONGEST_TTL_S = 10 * 365 * 86_400
+"""The store refuses times to live that are far longer, and with them all outcomes of the trip."""
 MAX_DETAIL_CHARS = 2_000
 """Of an error in the timeline; the last one stands whole in the job."""
 
@@ -42,7 +42,7 @@ def entry(at: float, event: str, attempt: int, delivery: int, detail: str | None
     if detail and len(detail) > MAX_DETAIL_CHARS:
         detail = "…" + detail[-MAX_DETAIL_CHARS:]
     fields = {"at": round(at, 3), "event": event, "attempt": attempt, "delivery": delivery, "detail": detail}
-    return orjson.dumps(fields)
+    return encode(fields)
 
 
 def ended_document(data: dict[str, Any], status: str, error: str | None, now: float) -> bytes:
@@ -88,4 +88,4 @@ def _put_back(run: Run, ending: Ending, now_ms: int) -> None:
 
 def _ttl(data: dict[str, Any]) -> int:
     ttl = data.get("ttl")
-    return ttl if isinstance(ttl, int) and not isinstance(ttl, bool) and ttl >= -1 else 0
+    return min(ttl, LONGEST_TTL_S) if isinstance(ttl, int) and not isinstance(ttl, bool) and ttl >= -1 else 0

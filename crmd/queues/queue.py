@@ -47,6 +47,8 @@ class CrmQueue(RedisQueue):
         fields = {name: value for name, value in data.items() if name in _FIELDS and name != "queue"}
         if not isinstance(fields.get("function"), str):
             return None
+        if str(fields.get("status")).upper() not in Status.__members__:
+            fields.pop("status", None)
         if status:
             fields["status"] = status
         return Job(**fields, queue=self)

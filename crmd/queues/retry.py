@@ -31,7 +31,7 @@ def retry_delay(
 ) -> float:
     """Seconds until the next attempt: as the error asked, else as the job says, else the queue's backoff."""
     if after is not None:
-        return min(max(after, 0.0), LONGEST_WAIT_S)
+        return min(max(0.0, after), LONGEST_WAIT_S)  # in this order NaN is 0
     if "retry_delay" not in data and "retry_backoff" not in data:
         return backoff_seconds(backoff, attempt, draw)
     base = _number(data.get("retry_delay"))
@@ -43,4 +43,4 @@ def retry_delay(
 
 
 def _number(value: Any) -> float:
-    return max(0.0, float(value)) if isinstance(value, int | float) and value == value else 0.0
+    return float(min(max(0, value), LONGEST_WAIT_S)) if isinstance(value, int | float) else 0.0

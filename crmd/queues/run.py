@@ -8,9 +8,16 @@ from enum import StrEnum
 from typing import Any
 
 from crmd.config.queue import QueueSettings
+from crmd.queues.views import END_OF_TIME
 
+LONGEST_TIMEOUT_S = 10 * 365 * 86_400.0
+"""Bounds what a foreign job may ask for: its numbers may be beyond what a float can hold."""
 CANCEL_GRACE_S = 1.0
 """A handler that is cancelled has so long to end; then its slot is freed and it is counted as leaked."""
+
+
+MAX_ATTEMPTS = 1_000_000
+"""Of what a foreign job says: more is no count but a mistake."""
 
 
 class CancelReason(StrEnum):
@@ -31,6 +38,8 @@ class Run:
     key: str
     token: str
     data: dict[str, Any]
+    """Its JSON, the arguments already encoded: what a handler does to its own is not to be stored."""
+    kwargs: dict[str, Any]
     name: str
     attempt: int
     attempts: int
@@ -72,15 +81,21 @@ class Run:
 def attempts_allowed(data: dict[str, Any], settings: QueueSettings) -> int:
     """Attempts in all: what the job's JSON says, else the queue's."""
     retries = data.get("retries")
-    return retries if isinstance(retries, int) and retries > 0 else settings.attempts
+    return min(retries, MAX_ATTEMPTS) if isinstance(retries, int) and retries > 0 else settings.attempts
 
 
 def timeout_of(data: dict[str, Any], settings: QueueSettings) -> float | None:
     """Seconds an attempt may take: the job's JSON (0: no limit), else the queue's."""
     timeout = data.get("timeout")
     if isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout >= 0:
-        return float(timeout) or None
+        return float(min(timeout, LONGEST_TIMEOUT_S)) or None
     return settings.timeout_seconds
+
+
+def queued_at(data: dict[str, Any]) -> float:
+    """When the job was added, in epoch seconds; 0 where its JSON does not say."""
+    queued = data.get("queued")
+    return min(queued, END_OF_TIME * 1000) / 1000 if isinstance(queued, int | float) and queued > 0 else 0.0
 
 
 def attempts_so_far(data: dict[str, Any]) -> int:
@@ -89,5 +104,5 @@ def attempts_so_far(data: dict[str, Any]) -> int:
     A job whose stored status is active lost its daemon in an attempt that was noted and does not count.
     """
     attempts = data.get("attempts")
-    counted = attempts if isinstance(attempts, int) and attempts > 0 else 0
+    counted = min(attempts, MAX_ATTEMPTS) if isinstance(attempts, int) and attempts > 0 else 0
     return max(0, counted - 1) if data.get("status") == "active" else counted

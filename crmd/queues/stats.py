@@ -7,7 +7,7 @@ from typing import Any
 
 from crmd.config.queue import QueueSettings
 from crmd.queues.codec import Unreadable, decode
-from crmd.queues.views import Pause, QueueCounts, QueueMetrics, QueueTotals
+from crmd.queues.views import END_OF_TIME, Pause, QueueCounts, QueueMetrics, QueueTotals
 from crmd.store.replies import RawCounts
 
 THROUGHPUT_MINUTES = 5
@@ -45,8 +45,9 @@ def totals_of(name: str, raw: RawCounts) -> QueueTotals:
 
 def metrics_of(raw: RawCounts, settings: QueueSettings, completed: Sequence[dict[str, Any]]) -> QueueMetrics:
     """How one queue does; times are of the completed jobs given."""
-    waits = [data["started"] - _ready_ms(data) for data in completed if data.get("started") and data.get("queued")]
-    runs = [data["completed"] - data["started"] for data in completed if data.get("started")]
+    started = [data for data in completed if _ms(data, "started")]
+    waits = [_ms(data, "started") - _ready_ms(data) for data in started if _ready_ms(data)]
+    runs = [_ms(data, "completed") - _ms(data, "started") for data in started]
     return QueueMetrics(
         counts_of(raw, settings),
         totals_of(settings.name, raw),
@@ -71,17 +72,25 @@ def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _ready_ms(data: dict[str, Any]) -> float:
-    """When the job could have started: when it was added, or when it was due."""
-    return max(data["queued"], float(data.get("scheduled") or 0) * 1000)
+    """When the job could have started: when it was added, or when it was due; 0 when nobody knows."""
+    queued = _ms(data, "queued")
+    return queued and max(queued, _ms(data, "scheduled") * 1000)
+
+
+def _ms(data: dict[str, Any], name: str) -> float:
+    value = data.get(name)
+    return float(value) if isinstance(value, int | float) and 0 < value < END_OF_TIME * 1000 else 0.0
 
 
 def _oldest(raw: RawCounts) -> float | None:
     ages = []
     for document in raw.oldest:
         try:
-            ages.append(raw.now_ms / 1000 - _ready_ms(decode(document)) / 1000)
-        except (Unreadable, KeyError, TypeError, ValueError):
-            continue  # an entry that cannot be read has no age; a claim sets it aside
+            ready = _ready_ms(decode(document))
+        except Unreadable:
+            continue  # it has no age; a claim sets it aside
+        if ready:
+            ages.append((raw.now_ms - ready) / 1000)
     return round(max(0.0, *ages), 3) if ages else None
 
 

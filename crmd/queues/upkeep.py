@@ -112,8 +112,7 @@ class Upkeep:
         """Writes the daemon's entry, and its place in the list."""
         engine = self._engine
         document = orjson.dumps(asdict(self._describe()))
-        await renew(engine.store, engine.epoch, round(LEASE_S * 1000))
-        await engine.store.command("SET", keys.daemon_info(engine.epoch), document, "EX", INFO_TTL_S)
+        await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S)
 
     async def _judge(self, expired: list[str], number: int) -> None:
         if not self._recovery.may_judge():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from crmd.config.queue import QueueSettings
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.run import attempts_allowed, attempts_so_far
-from crmd.queues.views import JobView, State, TimelineEntry
+from crmd.queues.views import END_OF_TIME, JobView, State, TimelineEntry
+from crmd.store import exactjson
 from crmd.store.replies import Inspected
 
 _BY_STATUS = {
@@ -37,8 +36,8 @@ def view_of(found: Inspected, settings: QueueSettings) -> JobView | None:
         state=state,
         payload=data.get("kwargs") or {},
         result=data.get("result"),
-        error=data.get("error"),
-        progress=float(data.get("progress") or 0.0),
+        error=_text(data.get("error")),
+        progress=_share(data.get("progress")),
         attempt=counted + 1 if state is State.ACTIVE else counted,
         attempts=attempts_allowed(data, settings),
         delivery=found.deaths + 1 if state is State.ACTIVE else found.deaths,
@@ -62,12 +61,21 @@ def state_of(found: Inspected, data: dict[str, Any]) -> State:
     return _BY_STATUS.get(str(data.get("status")), State.WAITING)
 
 
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _share(value: Any) -> float:
+    return float(min(max(0, value), 1)) if isinstance(value, int | float) else 0.0  # in this order NaN is 0
+
+
 def _seconds(milliseconds: Any) -> float | None:
-    return milliseconds / 1000 if isinstance(milliseconds, int | float) and milliseconds else None
+    known = isinstance(milliseconds, int | float) and 0 < milliseconds < END_OF_TIME * 1000
+    return milliseconds / 1000 if known else None
 
 
 def _entry(raw: bytes) -> TimelineEntry:
-    fields = orjson.loads(raw)
+    fields = exactjson.loads(raw)
     return TimelineEntry(
         at=fields["at"],
         event=fields["event"],

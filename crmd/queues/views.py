@@ -26,12 +26,15 @@ class State(StrEnum):
         return self in FINISHED
 
 
+END_OF_TIME = 253_402_300_800.0
+"""Epoch seconds of the year 10000. What foreign programs write may lie beyond it."""
+
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.UNKNOWN})
 
 
 def instant(seconds: float | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds, from epoch seconds; None and 0 are None."""
-    if not seconds:
+    """RFC 3339 in UTC with milliseconds, from epoch seconds; None for None, 0 and what no calendar has."""
+    if seconds is None or not 0 < seconds < END_OF_TIME:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

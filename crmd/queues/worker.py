@@ -14,7 +14,7 @@ import saq
 
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues import executor
-from crmd.queues.codec import Unreadable, decode, encode
+from crmd.queues.codec import Fragment, Unreadable, decode, encode
 from crmd.queues.ending import Ending, cancelled
 from crmd.queues.engine import Engine
 from crmd.queues.outcomes import outcome_of, quarantine_entry
@@ -295,11 +295,14 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self._chore(self._quarantine(token, job_id, document, str(error)))
             return None
         counted = attempts_so_far(data)
+        if kwargs:
+            data["kwargs"] = Fragment(encode(kwargs))
         run = Run(
             job_id=job_id,
             key=self.scripts.keys.key_of(job_id),
             token=token,
             data=data,
+            kwargs=kwargs or {},
             name=name,
             attempt=counted + 1,
             attempts=attempts_allowed(data, self.settings),
@@ -329,7 +332,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 await self.engine.control.pause(self.settings.name, reason=ending.pause, by="crmd")
             if ending.slow_down is not None:
                 after, scope = ending.slow_down
-                held = limit_keys(self.settings, run.data.get("kwargs")) if scope == "key" else ()
+                held = limit_keys(self.settings, run.kwargs) if scope == "key" else ()
                 await self.scripts.slow_down(after, held)
         except (StoreError, asyncio.CancelledError) as error:
             self._report(f"could not slow down or pause: {error}")
@@ -538,5 +541,6 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         task.add_done_callback(self._chores.discard)
 
     def _report(self, reason: str) -> None:
-        self.degraded = reason
-        self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)
+        if reason != self.degraded:
+            self.degraded = reason
+            self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)

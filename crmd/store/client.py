@@ -16,9 +16,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import DataError, NoScriptError, RedisError
 
-from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from crmd.errors import RequestError, StoreError, StoreUnavailable, StoreUnusable
 from crmd.store.library import Script, load_scripts
 from crmd.store.link import Link
 from crmd.store.translate import gives_up, store_error
@@ -132,13 +132,15 @@ class Store:
             return await self.command(*command)
 
     async def command(self, *command: str | bytes | int | float) -> Any:
-        """Runs one command on the link."""
+        """Runs one command on the link. Raises RequestError for a value that cannot be sent."""
         if self._link is None:
             raise self._away()
         try:
             return await self._link.submit(command)
         except NoScriptError:
             raise
+        except DataError as error:
+            raise RequestError(f"the store takes no such value: {error}") from error
         except (RedisError, OSError) as error:
             if gives_up(error):
                 self._link.give_up(error)

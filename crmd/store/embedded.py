@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from crmd.errors import ConfigError, CrmdError, Problem, StoreFull, StoreUnavailable
 from crmd.store import aof, launcher, server_log
+from crmd.store.aof_sync import AofSync
 from crmd.store.orphan import end_orphan
 from crmd.store.server_binary import find_server
 from crmd.store.server_config import PASSWORD_NAME, Fsync, Listen, StoreFiles, embedded_url, server_config
@@ -64,6 +65,7 @@ class EmbeddedStore:
         self._files = StoreFiles(state.path)
         self._binary = binary
         self._fsync = fsync
+        self._sync = AofSync(self._files.data)
         self._listen = Listen.parse(listen) if listen else None
         self._emit: Emit = emit or _ignore
         self._program: Path | None = None
@@ -97,6 +99,8 @@ class EmbeddedStore:
             return self.url
         await self.prepare()
         await self._launch()
+        if self._fsync == "everysec":
+            self._sync.start()
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
         return self.url
 
@@ -116,6 +120,7 @@ class EmbeddedStore:
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Ends the server with everything written and synced; by force when that takes longer than the timeout."""
+        self._sync.stop()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()

@@ -8,9 +8,11 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
 Command = tuple[Any, ...]
+Waiting = tuple[bytes, asyncio.Future[Any]]
+"""A command, packed, and who waits for its reply."""
 
 MAX_COMMANDS_PER_TRIP = 256
 """Bounds how long one trip holds the store and how much waits in a socket buffer."""
@@ -29,7 +31,7 @@ class Link:
         self._on_broken = on_broken
         connection.socket_timeout = None  # one time limit for a trip costs less than one for each reply
         self._reply_timeout = reply_timeout
-        self._pending: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._pending: list[Waiting] = []
         self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -47,16 +49,24 @@ class Link:
         self._break(ConnectionError("the connection was closed"))
 
     def give_up(self, error: Exception) -> None:
-        """Breaks the link for a reply that says that the store cannot serve, such as that of a read-only replica."""
+        """Breaks the link for a reply that says that the store cannot serve, as that of a read-only replica."""
         self._break(error)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
-        """Queues a command for the next trip; the future gives its reply, or a redis error."""
+        """Queues a command for the next trip; the future gives its reply, or a redis error.
+
+        DataError says that the command holds what cannot be sent, such as a lone surrogate.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.broken.done():
             future.set_exception(ConnectionError(str(self.broken.result())))
             return future
-        self._pending.append((command, future))
+        try:
+            packed = hiredis.pack_command(command)
+        except (UnicodeEncodeError, TypeError) as error:  # fails this command alone, not the whole trip
+            future.set_exception(DataError(str(error)))
+            return future
+        self._pending.append((packed, future))
         self._submitted.set()
         return future
 
@@ -80,10 +90,9 @@ class Link:
                 self._fail(batch, ConnectionError("the connection was closed"))
                 raise
 
-    async def _trip(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _trip(self, batch: list[Waiting]) -> None:
         connection = self._connection
-        packed = b"".join([hiredis.pack_command(command) for command, _ in batch])
-        await connection.send_packed_command(packed, check_health=False)
+        await connection.send_packed_command(b"".join([packed for packed, _ in batch]), check_health=False)
         for _, future in batch:
             try:
                 reply = await connection.read_response(disable_decoding=True)
@@ -101,7 +110,7 @@ class Link:
         pending, self._pending = self._pending, []
         self._fail(pending, error)
 
-    def _fail(self, batch: list[tuple[Command, asyncio.Future[Any]]], error: Exception) -> None:
+    def _fail(self, batch: list[Waiting], error: Exception) -> None:
         for _, future in batch:
             if not future.done():
                 future.set_exception(ConnectionError(str(error)))

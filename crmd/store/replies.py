@@ -124,3 +124,8 @@ class RawCounts:
     oldest: list[bytes]
     counters: dict[str, str]
     minutes: dict[int, int]
+
+
+def text(raw: bytes) -> str:
+    """What another program wrote and may be no UTF-8: then it is shown with escapes, and names nothing."""
+    return raw.decode("utf-8", "backslashreplace")

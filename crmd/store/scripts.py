@@ -10,7 +10,7 @@ from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limits import limits_json, rate_window
-from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick
+from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick, text
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
@@ -72,7 +72,7 @@ class QueueScripts:
             *(k.job_prefix, k.log_prefix),
         )
         reason, wait, due, suspects, flat, ghosts = await self.store.call("claim", names, args)
-        claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[_text(ghost) for ghost in ghosts])
+        claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[text(ghost) for ghost in ghosts])
         for i in range(0, len(flat), 3):
             try:
                 claimed.jobs.append((flat[i].decode(), flat[i + 1], int(flat[i + 2])))
@@ -135,18 +135,18 @@ class QueueScripts:
             *(len(k.job_prefix), k.log_prefix),
         )
         following, returned, flat = await self.store.call("recover", names, args)
-        fates = [(_text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
+        fates = [(text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
         return following.decode(), returned, fates
 
     async def leases(self) -> dict[str, str]:
         """All leases of the queue: id to token. As many as jobs run on all daemons."""
         flat = await self.store.command("HGETALL", self.keys.leases)
-        return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
     async def begun(self, job_ids: Sequence[str]) -> dict[str, str | None]:
         """For each job the token of the lease under which its effect began, or None."""
         tokens = await self.store.command("HMGET", self.keys.begun, *job_ids)
-        return {job_id: token and _text(token) for job_id, token in zip(job_ids, tokens, strict=True)}
+        return {job_id: token and text(token) for job_id, token in zip(job_ids, tokens, strict=True)}
 
     async def cancel(self, job_id: str, waiting: bytes, running: bytes, entry: bytes) -> str:
         """Cancels: `waiting` (done), `active` (asked for) or `gone`."""
@@ -244,9 +244,9 @@ class QueueScripts:
         )
 
 
-async def renew(store: Store, epoch: str, lease_ms: int) -> int:
+async def renew(store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0) -> int:
     """Renews a daemon's leases; returns the store's time in ms."""
-    return int(await store.call("renew", (keys.DAEMONS,), (epoch, lease_ms)))
+    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s)))
 
 
 async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:
@@ -278,16 +278,11 @@ async def sweep_step(
     names = [name for q in queues for name in (q.keys.incomplete, q.keys.leases, *q.keys.indexes)]
     args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
     following, lost = await store.call("janitor", names, args)
-    return following.decode(), [_text(job_id) for job_id in lost]
-
-
-def _text(raw: bytes) -> str:
-    """What another program wrote and may be no UTF-8: then it is shown with escapes, and names nothing."""
-    return raw.decode("utf-8", "backslashreplace")
+    return following.decode(), [text(job_id) for job_id in lost]
 
 
 def _hash(flat: Sequence[bytes]) -> dict[str, str]:
-    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
 def _inspected(job_id: str, answer: list[Any]) -> Inspected:

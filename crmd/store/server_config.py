@@ -102,7 +102,7 @@ def server_config(files: StoreFiles, *, fsync: Fsync, listen: Listen | None, pas
         ("protected-mode", "yes"),
         ("port", str(listen.port if listen else 0)),
         ("appendonly", "yes"),
-        ("appendfsync", fsync),
+        ("appendfsync", "always" if fsync == "always" else "no"),  # once a second: by crmd.store.aof_sync
         # A torn end is mended by crmd.store.aof, which tells it from damage in the middle; this setting does not:
         # a broken length in the middle makes the server cut off all that follows.
         ("aof-load-truncated", "no"),

@@ -10,7 +10,6 @@ _REFUSED = (
     redis_errors.AuthenticationError,
     redis_errors.AuthorizationError,
     redis_errors.AuthenticationWrongNumberOfArgsError,
-    redis_errors.NoPermissionError,
 )
 _AWAY = (
     redis_errors.ConnectionError,
@@ -32,6 +31,8 @@ def store_error(error: Exception, what: str) -> StoreError:
     # On unix sockets redis-py wraps a refusal into a plain ConnectionError.
     if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):
         return StoreUnusable(f"{what}: the store refuses the user or password; check the store's URL")
+    if isinstance(error, redis_errors.NoPermissionError):
+        return StoreUnusable(f"{what}: the store's user may not do all that is needed: {_in_short(text)}")
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull(f"{what}: the store is at its memory limit; raise maxmemory or delete what is not needed")
     if "MISCONF " in text:

@@ -109,6 +109,12 @@ def test_the_changelog_has_the_version() -> None:
     assert f"## [{crmd.__version__}]" in page("CHANGELOG.md").text
 
 
+def test_the_handler_of_the_readme_is_that_of_the_examples() -> None:
+    example = (PROJECT / "examples/myapp/jobs.py").read_text(encoding="utf-8").splitlines()
+    [source] = page("README.md").blocks("python")
+    assert set(source.splitlines()) <= set(example)
+
+
 def test_the_guide_has_the_queues_and_their_jobs() -> None:
     rows = table(page("docs/guide.md").section("Architecture"))
     catalog = shipped_catalog()

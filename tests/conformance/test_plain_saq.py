@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
-import json
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ from saq.job import Job
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.config.units import Rate
 from crmd.queues.views import State
+from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, rig
 from tests.support.programs import PROGRAMS, run_program, running_program
 from tests.support.store import StoreServer
@@ -165,10 +165,9 @@ async def test_saq_options_are_honoured(store_url: str) -> None:
 
 async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(store_url: str) -> None:
     async with working(store_url) as r:
-        await _raw(
-            r, "email", "null", {"function": "sleep", "kwargs": {"seconds": 30}, "timeout": None, "retries": 2}
-        )
-        await _raw(r, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
+        slow = {"function": "sleep", "kwargs": {"seconds": 30}, "retries": 2}
+        await put_job(r.store, "email", "null", {**slow, "timeout": None})
+        await put_job(r.store, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
         null, zero = await r.finished("email", "null"), await r.finished("email", "zero")
         assert (null.state, null.error) == (State.FAILED, "timed out after 300ms")
         assert (zero.state, zero.result) == (State.COMPLETED, "slept")
@@ -177,12 +176,12 @@ async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(store_url: str) 
 async def test_unknown_fields_stay_in_the_job(store_url: str) -> None:
     async with working(store_url) as r:
         extra = {"tenant": "one", "trace": {"id": [1, 2, {"deep": []}]}, "big": 2**70}
-        await _raw(r, "email", "k", {"function": "double", "kwargs": {"n": 2}, **extra})
-        await _raw(r, "email", "f", {"function": "fail", "kwargs": {}, "retries": 2, **extra})
+        await put_job(r.store, "email", "k", {"function": "double", "kwargs": {"n": 2}, **extra})
+        await put_job(r.store, "email", "f", {"function": "fail", "kwargs": {}, "retries": 2, **extra})
         await r.finished("email", "k")
         await r.finished("email", "f")
         for key in ("k", "f"):
-            stored = await _stored(r, "email", key)
+            stored = await stored_job(r.store, "email", key)
             assert {name: stored[name] for name in extra} == extra
             assert set(stored) <= extra.keys() | _SAQ_FIELDS
 
@@ -226,20 +225,6 @@ _SAQ_FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 async def _completed(r: Rig, queue: str, count: int) -> bool:
     return (await r.inspector.counts(queue)).completed == count
-
-
-async def _raw(r: Rig, queue: str, key: str, fields: dict[str, Any]) -> None:
-    """Enqueues as SAQ's script does, whatever the fields."""
-    document = {"queue": queue, "key": key, "status": "queued", "queued": int(time.time() * 1000), **fields}
-    job_id = f"saq:job:{queue}:{key}"
-    await r.store.redis.set(job_id, json.dumps(document))
-    await r.store.redis.zadd(f"saq:{queue}:incomplete", {job_id: 0})
-    await r.store.redis.rpush(f"saq:{queue}:queued", job_id)
-
-
-async def _stored(r: Rig, queue: str, key: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(await r.store.command("GET", f"saq:job:{queue}:{key}"))
-    return found
 
 
 async def _keys(r: Rig, pattern: str) -> list[bytes]:

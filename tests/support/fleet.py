@@ -57,6 +57,12 @@ class Rig:
 
     async def fleet(self, identity: str | None = None, **parts: Any) -> Fleet:
         """Starts a fleet; each without a given identity is a daemon of its own."""
+        fleet = self.new_fleet(identity, **parts)
+        await fleet.start()
+        return fleet
+
+    def new_fleet(self, identity: str | None = None, **parts: Any) -> Fleet:
+        """A fleet that is not started yet."""
         control = Control(self.store, self.queues, self.inspector)
         fleet = Fleet(
             FleetParts(
@@ -71,7 +77,6 @@ class Rig:
             )
         )
         self._fleets.append(fleet)
-        await fleet.start()
         return fleet
 
     async def add(self, queue: str, name: str, /, **payload: Any) -> str:

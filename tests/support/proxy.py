@@ -76,7 +76,7 @@ class Proxy:
             writer.close()
 
     def lose_reply(self, needle: str) -> None:
-        """The next request that holds `needle` reaches the server; its reply is lost, and the connection is cut."""
+        """Loses the reply to the next request that holds `needle`, and cuts that connection."""
         self.lost.clear()
         self._lose = needle.encode()
 

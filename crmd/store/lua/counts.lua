@@ -9,25 +9,36 @@
 --@include _time
 --@include _claim_rate
 local now = now_ms()
-local leased = redis.call('HLEN', KEYS[3])
-local waiting = math.max(0, redis.call('ZCOUNT', KEYS[2], 0, 0) - leased)
-local override = redis.call('HGETALL', KEYS[10])
-local chosen = redis.call('HMGET', KEYS[10], 'count', 'period_ms')
+
+-- A structure of the wrong type counts as empty: whoever asks wants to see the others.
+local function ask(nothing, ...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then return nothing end
+  return reply
+end
+
+local leased = ask(0, 'HLEN', KEYS[3])
+local waiting = math.max(0, ask(0, 'ZCOUNT', KEYS[2], 0, 0) - leased)
+local override = ask({}, 'HGETALL', KEYS[10])
+local chosen = ask({}, 'HMGET', KEYS[10], 'count', 'period_ms')
 local count, period = tonumber(chosen[1] or ARGV[1]), tonumber(chosen[2] or ARGV[2])
 local left = -1
-if count > 0 then left = rate_allowance(KEYS[12], KEYS[13], count, period, now, count) end
+if count > 0 then
+  local whole, allowance = pcall(rate_allowance, KEYS[12], KEYS[13], count, period, now, count)
+  left = whole and allowance or 0
+end
 
-local heads = { redis.call('LINDEX', KEYS[1], 0) or nil }
-heads[#heads + 1] = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
-for _, name in ipairs(redis.call('ZRANGE', KEYS[16], 0, 9)) do
-  heads[#heads + 1] = redis.call('LINDEX', ARGV[3] .. name, 0) or nil
+local heads = { ask(false, 'LINDEX', KEYS[1], 0) or nil }
+heads[#heads + 1] = ask({}, 'ZRANGE', KEYS[4], 0, 0)[1]
+for _, name in ipairs(ask({}, 'ZRANGE', KEYS[16], 0, 9)) do
+  heads[#heads + 1] = ask(false, 'LINDEX', ARGV[3] .. name, 0) or nil
 end
 local oldest = {}
 for _, id in ipairs(heads) do
-  oldest[#oldest + 1] = redis.call('ZSCORE', KEYS[2], id) and redis.call('MGET', id)[1] or nil
+  oldest[#oldest + 1] = ask(false, 'ZSCORE', KEYS[2], id) and redis.call('MGET', id)[1] or nil
 end
 
-return { now, waiting, redis.call('ZCOUNT', KEYS[2], '(0', '+inf'), leased,
-  redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), redis.call('ZCARD', KEYS[7]), redis.call('SCARD', KEYS[8]),
-  redis.call('HGETALL', KEYS[9]), override, math.max(0, redis.call('PTTL', KEYS[11])) > 0 and
-  tonumber(redis.call('GET', KEYS[11])) or 0, left, oldest, redis.call('HGETALL', KEYS[14]), redis.call('HGETALL', KEYS[15]) }
+return { now, waiting, ask(0, 'ZCOUNT', KEYS[2], '(0', '+inf'), leased,
+  ask(0, 'ZCARD', KEYS[5]), ask(0, 'ZCARD', KEYS[6]), ask(0, 'ZCARD', KEYS[7]), ask(0, 'SCARD', KEYS[8]),
+  ask({}, 'HGETALL', KEYS[9]), override, math.max(0, redis.call('PTTL', KEYS[11])) > 0 and
+  tonumber(ask(0, 'GET', KEYS[11])) or 0, left, oldest, ask({}, 'HGETALL', KEYS[14]), ask({}, 'HGETALL', KEYS[15]) }

@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 import time
-from typing import Any
 
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
@@ -49,7 +48,7 @@ async def main(url: str, held: str, open_: str) -> None:
     await client.aclose()
 
 
-async def listen(client: "Redis[Any]", published: dict[str, list[str]]) -> None:
+async def listen(client: Redis, published: dict[str, list[str]]) -> None:
     async with client.pubsub() as pubsub:
         await pubsub.psubscribe("saq:job:*")
         async for message in pubsub.listen():

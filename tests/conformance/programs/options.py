@@ -30,15 +30,17 @@ async def main(url: str, name: str) -> None:
         fields = dict(options)
         if "scheduled" in fields:
             fields["scheduled"] = int(began) + fields["scheduled"]
-        jobs[key] = await queue.enqueue(fields.pop("function"), key=key, **fields)
-    deleted = await queue.enqueue("double", key="deleted", n=4, ttl=-1)
-    answer = {}
+        job = await queue.enqueue(fields.pop("function"), key=key, **fields)
+        assert job is not None
+        jobs[key] = job
+    await queue.enqueue("double", key="deleted", n=4, ttl=-1)
+    answer: dict[str, Any] = {}
     for key, job in jobs.items():
         await job.refresh(until_complete=10)
         stored = json.loads(await client.get(job.id))
         answer[key] = {**stored, "lives": await client.ttl(job.id)}
     answer["began"] = began
-    answer["deleted"] = await queue.job(deleted.key)
+    answer["deleted"] = await queue.job("deleted")
     sys.stdout.write(json.dumps(answer))
     await queue.disconnect()
     await client.aclose()

@@ -13,7 +13,8 @@ from saq import Queue
 
 async def main(url: str, name: str, function: str, count: int) -> None:
     queue = Queue.from_url(url, name=name)
-    jobs = await asyncio.gather(*(queue.enqueue(function, n=n) for n in range(count)))
+    added = await asyncio.gather(*(queue.enqueue(function, n=n) for n in range(count)))
+    jobs = [job for job in added if job is not None]
     await asyncio.gather(*(job.refresh(until_complete=20) for job in jobs))
     statuses = collections.Counter(job.status.value for job in jobs)
     right = sum(job.result == n for n, job in enumerate(jobs))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from typing import Any
 
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
@@ -33,7 +32,7 @@ async def main(url: str, name: str) -> None:
         "long": published["long"],
         "short": [published[f"short{n}"] for n in range(20)],
         "active": active,
-        "info": {name: info[name] for name in ("name", "queued", "active", "scheduled")},  # type: ignore[literal-required]
+        "info": {name: info[name] for name in ("name", "queued", "active", "scheduled")},
         "listed": listed,
         "attempts": long.attempts,
         "active_after": await queue.count("active"),
@@ -46,7 +45,7 @@ async def main(url: str, name: str) -> None:
     await client.aclose()
 
 
-async def listen(client: "Redis[Any]", name: str, published: dict[str, list[str]]) -> None:
+async def listen(client: Redis, name: str, published: dict[str, list[str]]) -> None:
     async with client.pubsub() as pubsub:
         await pubsub.psubscribe(f"saq:job:{name}:*")
         async for message in pubsub.listen():

@@ -1,0 +1,348 @@
+"""Jobs that stock SAQ runs twice, or whose end it overwrites: `saq_defects.py` says which test is for which."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+from saq.job import Status
+
+from crmd.config.queue import Backoff, QueueSettings
+from crmd.errors import IllegalTransition, RequestError, Retry
+from crmd.queues.lease import LEASE_S
+from crmd.queues.views import NewJob, State
+from crmd.store import keys
+from crmd.store.replies import Kind, Outcome
+from tests.support.documents import put_job, stored_job
+from tests.support.fleet import Rig, kill, rig
+from tests.support.store import StoreServer
+from tests.support.wait import wait_until
+
+
+class Runs:
+    """A handler that notes when each of its runs begins and ends."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.began: list[str] = []
+        self.now: list[str] = []
+        self.at_once: dict[str, int] = {}
+
+    async def __call__(self, ctx: dict[str, Any]) -> str:
+        key = ctx["job"].key
+        self.began.append(key)
+        self.now.append(key)
+        self.at_once[key] = max(self.at_once.get(key, 0), self.now.count(key))
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.now.remove(key)
+        return "done"
+
+
+def runs(r: Rig, seconds: float = 0.0, name: str = "work") -> Runs:
+    """Makes a counting handler known."""
+    handler = Runs(seconds)
+    r.handle("q", name, handler.__call__)
+    return handler
+
+
+@pytest.mark.parametrize("document", [{}, {"retry_delay": 0.0}, {"scheduled": 1}, {"retry_backoff": True}])
+async def test_a_retry_at_once_runs_once_for_each_attempt(store_url: str, document: dict[str, Any]) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=3, backoff=Backoff(0.0, 0.0))) as r:
+        attempts: list[int] = []
+
+        async def fail(ctx: dict[str, Any]) -> None:
+            attempts.append(ctx["job"].attempts)
+            raise ValueError("no luck")
+
+        r.handle("q", "fail", fail)
+        fleet = await r.fleet()
+        await put_job(r.store, "q", "k", {"function": "fail", "retries": 2, **document})
+        view = await r.finished("q", "k", 5)
+        for _ in range(2):
+            await fleet.upkeep.run_once()
+            fleet.workers["q"].look()
+        await _settled(r)
+        assert (view.state, view.attempt, len(attempts)) == (State.FAILED, 2, 2)
+
+
+async def test_a_job_mentioned_many_times_runs_once(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+        work = runs(r, 0.1)
+        added = [await r.add("q", "work") for _ in range(20)]
+        mentions = [f"saq:job:q:{key}" for key in added * 5]
+        random.shuffle(mentions)
+        await r.store.command("RPUSH", "saq:q:queued", *mentions)
+        await r.fleet()
+        await r.fleet()
+        for key in added:
+            assert (await r.finished("q", key)).state is State.COMPLETED
+        await _settled(r)
+        assert sorted(work.began) == sorted(added)
+        assert (await r.inspector.totals())["q"].completed == 20
+
+
+async def test_a_recovery_takes_no_job_of_a_living_daemon(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=50)) as r:
+        work = runs(r, 0.02)
+        one, two = await r.fleet(), await r.fleet()
+        r.store.connected_since -= LEASE_S
+        added = []
+        for _ in range(10):
+            added += [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(50)])]
+            await asyncio.gather(*(fleet.recovery.run_once(judge=True) for fleet in (one, two)))
+        for key in added:
+            await r.finished("q", key)
+        assert len(work.began) == 500
+        assert (await r.inspector.totals())["q"].lost == 0
+
+
+async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = runs(r, 0.3)
+        first = await r.fleet("one")
+        key = await r.add("q", "work")
+        await wait_until(lambda: first.active == 1)
+        job_id = f"saq:job:q:{key}"
+        [run] = first.workers["q"]._runs.values()
+        # Another daemon took the job over while this one was cut off, and completes it.
+        await r.store.command("HSET", "crmd:q:q:leases", job_id, "another:0")
+        end = {**await stored_job(r.store, "q", key), "status": "complete", "result": "theirs"}
+        await first.workers["q"].scripts.settle(
+            [Outcome(job_id, "another:0", Kind.COMPLETE, json.dumps(end).encode(), 0, b"", run.marked)]
+        )
+        await wait_until(lambda: first.active == 0)
+        await _settled(r)
+        view = await r.inspector.job("q", key)
+        assert (view.state, view.result, len(work.began)) == (State.COMPLETED, "theirs", 1)
+        assert (await r.inspector.totals())["q"].completed == 1
+
+
+async def test_a_late_outcome_of_a_dead_daemon_changes_nothing(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = runs(r, 0.2)
+        fleet = await r.fleet("one")
+        key = await r.add("q", "work")
+        await wait_until(lambda: fleet.active == 1)
+        [run] = fleet.workers["q"]._runs.values()
+        late = Outcome(run.job_id, run.token, Kind.ABORTED, b'{"late": true}', 0, b"{}", True)
+        await kill(fleet)
+        await r.fleet("one")
+        stale, _ = await fleet.workers["q"].scripts.settle([late])
+        assert stale == [run.job_id]
+        view = await r.finished("q", key)
+        assert (view.state, view.result, len(work.began)) == (State.COMPLETED, "done", 2)
+
+
+async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = runs(r, 0.3)
+        fleet = await r.fleet()
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.now)
+        job = await fleet.queues["q"].job(key)
+        assert job is not None
+        for _ in range(2):
+            with pytest.raises(IllegalTransition):
+                await fleet.queues["q"].retry(job, "again")
+            with pytest.raises(IllegalTransition):
+                await r.control.retry("q", key)
+        await r.finished("q", key)
+        with pytest.raises(IllegalTransition):  # nor a completed one
+            await r.control.retry("q", key)
+        await _settled(r)
+        assert (work.began, work.at_once) == ([key], {key: 1})
+
+
+async def test_a_failed_job_that_is_retried_twice_at_once_is_queued_once(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+        work = runs(r, 0.1)
+        await put_job(r.store, "q", "k", {"function": "fails"})
+
+        async def fail(_: Any) -> None:
+            raise ValueError
+
+        r.handle("q", "fails", fail)
+        fleet = await r.fleet()
+        await r.finished("q", "k")
+        r.handle("q", "fails", work.__call__)
+        answers = await asyncio.gather(*(r.control.retry("q", "k") for _ in range(5)), return_exceptions=True)
+        assert sum(not isinstance(answer, Exception) for answer in answers) >= 1
+        await r.finished("q", "k")
+        await _settled(r)
+        assert (work.began, work.at_once, fleet.active) == (["k"], {"k": 1}, 0)
+
+
+async def test_jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_once(
+    own_store: StoreServer,
+) -> None:
+    async with rig(own_store.url, QueueSettings("q", concurrency=30)) as r:
+        work = runs(r, 0.4)
+        fleet = await r.fleet()
+        added = [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(30)])]
+        await wait_until(lambda: fleet.active == 30)
+        own_store.kill()
+        await wait_until(lambda: not work.now, 5)
+        assert len(work.began) == 30
+        own_store.start()
+        loop = asyncio.get_running_loop()
+        back = loop.time()
+        await wait_until(lambda: r.store.connected)
+        for key in added:
+            assert (await r.finished("q", key)).state is State.COMPLETED
+        assert loop.time() - back < 2.5
+        await _settled(r)
+        assert len(work.began) == 30
+        assert (await r.inspector.totals())["q"].completed == 30
+
+
+async def test_an_update_of_a_finished_job_is_refused_and_changes_nothing(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = runs(r, 0.2)
+        fleet = await r.fleet()
+        await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
+        await wait_until(lambda: work.now)
+        queue = fleet.queues["q"]
+        job = await queue.job("k")
+        assert job is not None
+        await r.finished("q", "k")
+        before = await stored_job(r.store, "q", "k")
+        with pytest.raises(IllegalTransition):
+            await job.update(status=Status.ACTIVE, progress=0.5)
+        with pytest.raises(IllegalTransition):
+            await job.update()
+        assert await stored_job(r.store, "q", "k") == before
+        assert 0 < await r.store.command("TTL", "saq:job:q:k") <= 60
+
+
+async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=20)) as r:
+
+        async def updating(ctx: dict[str, Any]) -> str:
+            async def heartbeat() -> None:
+                while True:
+                    await ctx["job"].update(progress=0.5)
+
+            beat = asyncio.create_task(heartbeat())
+            await asyncio.sleep(random.uniform(0.06, 0.1))
+            ctx["beats"].append(beat)
+            return "done"
+
+        beats: list[asyncio.Task[None]] = []
+        r.handle("q", "updating", updating)
+        fleet = await r.fleet()
+        fleet.workers["q"].context["beats"] = beats
+        added = [await r.add("q", "updating") for _ in range(20)]
+        for key in added:
+            assert (await r.finished("q", key)).state is State.COMPLETED
+        # each goes on until the queue refuses it
+        done, pending = await asyncio.wait(beats, timeout=2)
+        assert not pending
+        assert {type(beat.exception()) for beat in done} == {IllegalTransition}
+        for key in added:
+            assert (await stored_job(r.store, "q", key))["status"] == "complete"
+        assert await r.store.command("LLEN", "saq:q:active") == 0
+
+
+async def test_what_a_saq_clients_update_made_of_a_finished_job_is_put_right(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        runs(r)
+        fleet = await r.fleet(janitor_grace=0.1)
+        key = await r.add("q", "work")
+        await r.finished("q", key)
+        ended = await stored_job(r.store, "q", key)
+        # SAQ's own update() reads the status before the end and writes it after, without a TTL.
+        await r.store.command("SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "active"}))
+        await wait_until(lambda: _healed(r, fleet, key), 5)
+        view = await r.inspector.job("q", key)
+        assert (view.state, view.result) == (State.COMPLETED, "done")
+
+
+async def test_a_job_given_back_by_deploys_spends_neither_attempts_nor_deliveries(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+        work = runs(r, 60.0)
+        key = await r.add("q", "work")
+        for deploy in range(1, 5):
+            fleet = await r.fleet("one")
+            await wait_until(lambda: len(work.began) == deploy)  # noqa: B023
+            await fleet.stop(0.0)
+        view = await r.inspector.job("q", key)
+        assert (view.state, view.attempt, view.delivery) == (State.WAITING, 0, 0)
+        assert [entry.event for entry in view.timeline] == ["given_back"] * 4
+        work.seconds = 0.0
+        await r.fleet("one")
+        assert (await r.finished("q", key)).state is State.COMPLETED
+
+
+async def test_an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        queue = r.new_fleet().queues["q"]
+        first = await queue.enqueue("work", key="k", n=1)
+        again = await queue.enqueue("work", key="k", n=2)
+        assert first is not None
+        assert again is not None
+        assert (again.key, again.kwargs) == ("k", {"n": 1})
+        [added] = await r.control.enqueue("q", [NewJob("work", {"n": 3}, key="k")])
+        assert (added.created, added.key) == (False, "k")
+        assert (await r.inspector.counts("q")).waiting == 1
+
+
+async def test_calls_that_lose_jobs_in_saq_are_refused(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        queue = r.new_fleet().queues["q"]
+        job = await queue.enqueue("work", key="k")
+        assert job is not None
+        with pytest.raises(RequestError):
+            await queue.dequeue()
+        with pytest.raises(IllegalTransition):
+            await job.finish(Status.COMPLETE)
+        assert await queue.sweep() == []
+        assert await queue.schedule() == []
+        assert (await r.inspector.counts("q")).waiting == 1
+
+
+async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=2)) as r:
+        times: list[float] = []
+
+        async def fail(_: Any) -> str:
+            times.append(asyncio.get_running_loop().time())
+            if len(times) == 1:
+                raise Retry("later", after=0.3)
+            return "done"
+
+        r.handle("q", "fail", fail)
+        await r.fleet()
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "fail"))
+        await _settled(r)
+        assert (view.state, view.attempt, len(times)) == (State.COMPLETED, 2, 2)
+        assert 0.3 <= times[1] - times[0] < 0.6
+
+
+async def test_two_daemons_share_a_queue_and_run_each_job_once(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=10, keep_completed=1000)) as r:
+        work = runs(r)
+        fleets = [await r.fleet() for _ in range(3)]
+        await r.control.enqueue("q", [NewJob("work") for _ in range(1000)])
+        await wait_until(lambda: len(work.began) >= 1000, 10)
+        await _settled(r)
+        assert len(work.began) == len(set(work.began)) == 1000
+        assert len(fleets) == await r.store.command("ZCARD", keys.DAEMONS)
+
+
+async def _settled(r: Rig) -> None:
+    async def empty() -> bool:
+        counts = await r.inspector.counts("q")
+        return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
+
+    await wait_until(empty, 5)
+
+
+async def _healed(r: Rig, fleet: Any, key: str) -> bool:
+    await fleet.janitor.run_once()
+    return bool((await stored_job(r.store, "q", key))["status"] == "complete")

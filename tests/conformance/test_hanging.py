@@ -1,0 +1,429 @@
+"""What makes stock SAQ spin, hang or drain badly: `saq_defects.py` says which test is for which defect."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
+from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
+from crmd.queues.views import NewJob, State
+from crmd.queues.worker import CrmWorker
+from crmd.store.keys import QueueKeys
+from tests.support.documents import put_job
+from tests.support.fleet import Rig, rig
+from tests.support.proxy import proxy
+from tests.support.store import StoreServer
+from tests.support.strain import Strain, strain
+from tests.support.wait import wait_until
+
+TEN = tuple(QueueSettings(name) for name in SHIPPED_QUEUES)
+
+
+async def nothing(_: Any) -> None:
+    """A handler."""
+
+
+def calm(found: Strain) -> None:
+    """What a steady fault may cost."""
+    assert found.cpu < 0.10
+    assert found.pulse >= 0.95
+    assert found.lines_per_second <= 2, found.lines
+
+
+# The store is away, or refuses
+
+
+async def test_a_dead_store_costs_nearly_nothing(own_store: StoreServer) -> None:
+    async with rig(own_store.url, *TEN) as r:
+        await r.fleet()
+        await asyncio.sleep(0.3)
+        own_store.kill()
+        async with strain(r.store.events) as found:
+            await asyncio.sleep(2.0)
+        calm(found)
+        own_store.start()
+        r.handle("email", "nothing", nothing)
+        back = time.monotonic()
+        await wait_until(lambda: r.store.connected, 3)
+        await r.finished("email", await r.add("email", "nothing"))
+        assert time.monotonic() - back < 2
+
+
+async def test_a_store_that_dies_while_queues_start_costs_nearly_nothing(own_store: StoreServer) -> None:
+    async with rig(own_store.url, *TEN) as r:
+        starting = asyncio.create_task(r.fleet())
+        await asyncio.sleep(0.01)
+        own_store.kill()
+        async with strain(r.store.events) as found:
+            await asyncio.sleep(1.0)
+        calm(found)
+        await asyncio.wait([starting])
+        if starting.exception():
+            assert isinstance(starting.exception(), StoreUnavailable)
+
+
+async def test_a_frozen_store_is_noticed_and_every_call_answers(own_store: StoreServer) -> None:
+    async with rig(own_store.url, *TEN) as r:
+        await r.fleet()
+        own_store.pause()
+        began = time.monotonic()
+        try:
+            async with strain(r.store.events) as found:
+                calls = (
+                    r.inspector.all_counts(),
+                    r.inspector.jobs("email"),
+                    r.add("email", "x"),
+                    r.inspector.daemons(),
+                )
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+                assert time.monotonic() - began < 5
+                assert {type(answer) for answer in answers} == {StoreUnavailable}
+                assert not r.store.connected
+                again = time.monotonic()
+                with pytest.raises(StoreUnavailable):
+                    await r.inspector.counts("email")
+                assert time.monotonic() - again < 0.1
+            calm(found)
+        finally:
+            own_store.resume()
+        await asyncio.wait_for(r.store.wait_connected(), 3)
+        assert (await r.inspector.counts("email")).waiting <= 1
+
+
+async def test_an_acl_that_denies_what_queues_need_is_said_and_costs_little(
+    own_store: StoreServer,
+) -> None:
+    async with rig(own_store.url, *TEN) as r:
+        fleet = await r.fleet()
+        r.handle("email", "nothing", nothing)
+        await fleet.wake.ready.wait()
+        with own_store.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "-evalsha", "-blmove", "-eval", "-hgetall")
+            async with strain(r.store.events) as found:
+                for name in SHIPPED_QUEUES:
+                    await r.store.command("RPUSH", f"saq:{name}:queued", "x")
+                await asyncio.sleep(2.0)
+            assert found.cpu < 0.10
+            assert found.pulse >= 0.95
+            assert len(found.lines) <= 12, found.lines  # one for each queue
+            assert any("evalsha" in reason for reason in fleet.degraded.values())
+            admin.execute_command("ACL", "SETUSER", "default", "+@all")
+        assert (await r.finished("email", await r.add("email", "nothing"), 5)).state is State.COMPLETED
+        await wait_until(lambda: not fleet.degraded)
+
+
+async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_store: StoreServer) -> None:
+    parts = [name for name, value in vars(QueueKeys("x")).items() if value in _structures("x")]
+    assert len(parts) >= 22
+    broken = {f"bad-{part}": part for part in parts}
+    settings = [QueueSettings(name, backoff=Backoff(0.01, 0.01)) for name in (*broken, "good")]
+    async with rig(own_store.url, *settings) as r:
+        for name in (*broken, "good"):
+            r.handle(name, "nothing", nothing)
+        keys = {name: await r.add(name, "nothing") for name in broken}
+        for name, part in broken.items():
+            at = getattr(QueueKeys(name), part)
+            if await r.store.command("EXISTS", at):
+                await r.store.command("RENAME", at, f"kept:{at}")
+            wrong = ("LPUSH", at, "x") if await _is_string(part) else ("SET", at, "wrong")
+            await r.store.command(*wrong)
+        fleet = await r.fleet()
+        async with strain(r.store.events) as found:
+            began = time.monotonic()
+            await r.control.enqueue("good", [NewJob("nothing") for _ in range(1000)])
+            await put_job(r.store, "good", "due", {"function": "nothing"}, due=time.time() + 1)
+            await wait_until(lambda: _completed(r, "good", 1001), 4)
+            assert time.monotonic() - began < 2.5
+            counts = await r.inspector.all_counts()
+            assert set(counts) == {*broken, "good"}
+            assert counts["good"].waiting == 0
+            await r.inspector.metrics()
+            await r.inspector.totals()
+            await asyncio.sleep(1.0)
+        assert found.pulse >= 0.9
+        assert found.cpu < 0.6  # most of it is the thousand jobs
+        assert "good" not in fleet.degraded
+        assert {"bad-queued", "bad-incomplete", "bad-leases"} <= set(fleet.degraded)
+        assert not await _problems(fleet)
+        for name, part in broken.items():
+            at = getattr(QueueKeys(name), part)
+            await r.store.command("DEL", at)
+            if await r.store.command("EXISTS", f"kept:{at}"):
+                await r.store.command("RENAME", f"kept:{at}", at)
+        for name, key in keys.items():
+            assert (await r.finished(name, key, 5)).state is State.COMPLETED
+        await wait_until(lambda: not fleet.degraded, 3)
+
+
+async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q", attempts=2, backoff=Backoff(0.05, 0.05))) as r:
+
+        async def work(ctx: dict[str, Any], n: int) -> None:
+            if n % 100 == 0 and ctx["job"].attempts < 2:
+                raise ValueError("once more")
+            if n % 100 == 1:
+                await asyncio.sleep(0.1)
+
+        r.handle("q", "work", work)
+        await r.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(500)])
+        with own_store.client() as admin:
+            admin.config_set("maxmemory", 1)
+            fleet = await r.fleet()
+            await wait_until(lambda: _ended(r, "q", 500), 10)
+            await fleet.upkeep.run_once()
+            with pytest.raises(StoreFull):
+                await r.add("q", "work", n=2)
+            async with strain(r.store.events) as found:
+                await asyncio.sleep(2.0)
+            calm(found)
+            counts = await r.inspector.counts("q")
+            assert (counts.waiting, counts.active, counts.failed) == (0, 0, 0)
+            admin.config_set("maxmemory", 0)
+        await fleet.upkeep.run_once()
+        await r.store.probe()
+        assert (await r.finished("q", await r.add("q", "work", n=2))).state is State.COMPLETED
+
+
+async def test_new_jobs_are_refused_before_the_memory_limit_is_reached(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q")) as r:
+        with own_store.client() as admin:
+            used = int(admin.info("memory")["used_memory"])
+            admin.config_set("maxmemory", int(used * 1.1))
+            await r.store.probe()
+            with pytest.raises(StoreFull, match="full"):
+                await r.add("q", "work")
+            admin.config_set("maxmemory", used * 10)
+            await r.store.probe()
+        await r.add("q", "work")
+
+
+# Stops
+
+
+def test_workers_take_no_signals() -> None:
+    assert CrmWorker.SIGNALS == []
+
+
+async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(store_url: str) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    async with rig(store_url, *TEN) as r:
+        fleet = await r.fleet()
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+        await asyncio.sleep(0.3)  # all peeks block now
+        began = time.monotonic()
+        await fleet.stop(30.0)
+        assert time.monotonic() - began < 1
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+async def test_no_job_starts_during_a_drain(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+        started: list[float] = []
+
+        async def work(_: Any) -> None:
+            started.append(time.monotonic())
+            await asyncio.sleep(0.2)
+
+        r.handle("q", "work", work)
+        fleet = await r.fleet()
+        await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
+        await wait_until(lambda: len(started) == 5)
+        stopping = asyncio.create_task(fleet.stop(5.0))
+        await r.control.enqueue("q", [NewJob("work") for _ in range(5)])
+        report = await stopping
+        assert (len(started), report.finished, report.given_back) == (5, 5, 0)
+        counts = await r.inspector.counts("q")
+        assert (counts.waiting, counts.active, counts.completed) == (20, 0, 5)
+
+
+class Stubborn:
+    """A handler that ignores being cancelled until it is released."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.started = asyncio.Event()
+
+    async def __call__(self, _: Any) -> None:
+        self.started.set()
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                continue
+
+
+async def test_a_handler_that_ignores_cancellation_does_not_hold_up_a_stop(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", timeout_seconds=None)) as r:
+        stubborn = Stubborn()
+        r.handle("q", "stubborn", stubborn.__call__)
+        fleet = await r.fleet()
+        key = await r.add("q", "stubborn")
+        await stubborn.started.wait()
+        began = time.monotonic()
+        report = await fleet.stop(0.5)
+        assert time.monotonic() - began < 1.5
+        assert report.leaked == 1
+        assert (await r.inspector.job("q", key)).state is State.WAITING
+        stubborn.released.set()
+        await wait_until(lambda: fleet.engine.leaked == 0)
+
+
+async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_cancel(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=2, attempts=1)) as r:
+        stubborn = Stubborn()
+        long = asyncio.Event()
+
+        async def wait(_: Any) -> None:
+            long.set()
+            await asyncio.sleep(60)
+
+        r.handle("q", "stubborn", stubborn.__call__)
+        r.handle("q", "wait", wait)
+        r.handle("q", "nothing", nothing)
+        fleet = await r.fleet()
+        await fleet.wake.ready.wait()
+        await put_job(r.store, "q", "stubborn", {"function": "stubborn", "timeout": 0.3})
+        waiting = await r.add("q", "wait")
+        await asyncio.gather(stubborn.started.wait(), long.wait())
+        began = time.monotonic()
+        await r.control.cancel("q", waiting)
+        assert (await r.finished("q", waiting)).state is State.CANCELLED
+        assert time.monotonic() - began < 0.5
+        assert (await r.finished("q", "stubborn")).state is State.FAILED
+        assert time.monotonic() - began < 1.8
+        both = [await r.add("q", "nothing") for _ in range(2)]
+        for key in both:
+            await r.finished("q", key, 1)
+        stubborn.released.set()
+        await wait_until(lambda: fleet.engine.leaked == 0)
+
+
+async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the_stop(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=4, attempts=1, timeout_seconds=0.3)) as r:
+        released, started = threading.Event(), list[int]()
+
+        def block(_: Any) -> None:
+            started.append(1)
+            released.wait(20)
+
+        def quick(_: Any) -> str:
+            return "done"
+
+        r.handle("q", "block", block)
+        r.handle("q", "quick", quick)
+        fleet = await r.fleet()
+        try:
+            blocked = [await r.add("q", "block") for _ in range(4)]
+            async with strain(r.store.events) as found:
+                for key in blocked:
+                    assert (await r.finished("q", key)).state is State.FAILED
+                view = await r.finished("q", await r.add("q", "quick"), 2)
+                assert view.result == "done"
+                assert len(started) == 4
+                began = time.monotonic()
+                report = await fleet.stop(0.5)
+                assert time.monotonic() - began < 1.5
+                assert report.leaked == 4
+            assert found.lag < 0.1
+            assert found.pulse >= 0.95
+        finally:
+            released.set()
+        await wait_until(lambda: fleet.engine.threads.leaked == 0)
+
+
+# Sizes and rates
+
+
+async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        for n in range(25):
+            await r.control.enqueue("q", [NewJob("work", key=f"{n:02}")])
+        queue = r.new_fleet().queues["q"]
+        pages = [await queue.info(jobs=True, offset=offset, limit=10) for offset in (0, 10, 20, 30)]
+        assert [len(page["jobs"]) for page in pages] == [10, 10, 5, 0]
+        assert [job["key"] for page in pages for job in page["jobs"]] == [f"{n:02}" for n in range(25)]
+
+
+async def test_ten_idle_queues_need_few_connections_and_few_trips(own_store: StoreServer) -> None:
+    async with proxy(own_store.socket) as between, rig(between.url, *TEN) as r:
+        fleet = await r.fleet()
+        await fleet.wake.ready.wait()
+        await asyncio.sleep(1.2)
+        before = between.requests
+        async with strain(r.store.events) as found:
+            await asyncio.sleep(3.0)
+        assert between.connections <= 15
+        assert (between.requests - before) / found.seconds <= 5
+        assert found.cpu < 0.05
+
+
+async def test_large_jobs_are_refused(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        with pytest.raises(JobTooLarge):
+            await r.add("q", "work", text="x" * 256 * 1024)
+        queue = r.new_fleet().queues["q"]
+        with pytest.raises(JobTooLarge):
+            await queue.enqueue("work", text="x" * 256 * 1024)
+        await r.add("q", "work", text="x" * 250 * 1024)
+
+
+async def test_a_short_job_is_written_once_after_its_enqueue(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q")) as r:
+        r.handle("q", "nothing", nothing)
+        await r.control.enqueue("q", [NewJob("nothing") for _ in range(200)])
+        with own_store.client() as admin:
+            admin.config_resetstat()
+            await r.fleet()
+            await wait_until(lambda: _ended(r, "q", 200))
+            calls = {name: stat["calls"] for name, stat in admin.info("commandstats").items()}
+        assert 200 <= calls["cmdstat_set"] <= 205
+        assert calls["cmdstat_publish"] <= 205
+        assert calls["cmdstat_evalsha"] < 100
+
+
+async def test_due_jobs_are_promoted_in_batches(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q", concurrency=50, keep_completed=100)) as r:
+        r.handle("q", "nothing", nothing)
+        documents = [NewJob("nothing", at=time.time() + 0.5) for _ in range(5_000)]
+        await r.control.enqueue("q", documents)
+        with own_store.client() as admin:
+            admin.config_set("slowlog-log-slower-than", 20_000)
+            admin.slowlog_reset()
+            await r.fleet()
+            await wait_until(lambda: _ended(r, "q", 5_000), 10)
+            assert admin.slowlog_get() == []
+
+
+def _structures(queue: str) -> set[str]:
+    return {
+        value
+        for name, value in vars(QueueKeys(queue)).items()
+        if isinstance(value, str) and not name.endswith("prefix") and name not in ("name", "stats")
+    }
+
+
+async def _is_string(part: str) -> bool:
+    return part == "blocked"
+
+
+async def _completed(r: Rig, queue: str, count: int) -> bool:
+    return (await r.inspector.totals())[queue].completed == count
+
+
+async def _ended(r: Rig, queue: str, count: int) -> bool:
+    try:
+        return (await r.inspector.totals())[queue].completed == count
+    except StoreError:
+        return False
+
+
+async def _problems(fleet: Any) -> list[str]:
+    """Parts of the daemon that ended though they should run for ever."""
+    tasks = [fleet.upkeep._task, fleet.wake._task, *(worker._pump for worker in fleet.workers.values())]
+    return [repr(task) for task in tasks if task.done()]

@@ -1,0 +1,572 @@
+"""Jobs that stock SAQ loses or leaves stuck: `saq_defects.py` says which test is for which defect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crmd.config.load import load
+from crmd.config.queue import Backoff, QueueSettings
+from crmd.errors import ConfigError, IllegalTransition
+from crmd.queues.lease import LEASE_S
+from crmd.queues.views import NewJob, State
+from crmd.store import keys
+from tests.support.documents import put_job, stored_job
+from tests.support.fleet import Rig, kill, rig
+from tests.support.proxy import proxy
+from tests.support.store import StoreServer
+from tests.support.wait import wait_until
+
+FAST = Backoff(base_seconds=0.02, max_seconds=0.05)
+
+
+class Held:
+    """A handler whose jobs run until they are let go."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, _: Any) -> str:
+        self.starts += 1
+        await self.go.wait()
+        return "done"
+
+
+def held(r: Rig, queue: str = "q") -> Held:
+    """Makes a held handler known under the name `work`."""
+    handler = Held()
+    r.handle(queue, "work", handler.__call__)
+    return handler
+
+
+# Killed daemons
+
+
+async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.starts == 1)
+        await kill(fleet)
+        work.go.set()
+        await r.fleet("one")
+        view = await r.finished("q", key, 5)
+        assert (view.state, view.attempt, work.starts) == (State.COMPLETED, 1, 2)
+
+
+@pytest.mark.parametrize("document", [{"timeout": 0}, {"timeout": 0, "heartbeat": 0, "retries": 1}, {}])
+async def test_a_job_without_a_time_limit_runs_again_when_its_daemon_is_killed(
+    store_url: str, document: dict[str, Any]
+) -> None:
+    async with rig(store_url, QueueSettings("q", timeout_seconds=None)) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        await put_job(r.store, "q", "k", {"function": "work", **document})
+        await wait_until(lambda: work.starts == 1)
+        await wait_until(lambda: _status(r, "k", "active"))
+        await kill(fleet)
+        work.go.set()
+        await r.fleet("one")
+        assert (await r.finished("q", "k", 5)).state is State.COMPLETED
+        assert await r.store.command("LLEN", "saq:q:active") == 0
+
+
+async def test_a_thousand_jobs_of_a_killed_daemon_run_again_within_two_seconds(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=1000, keep_completed=1000)) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        await r.control.enqueue("q", [NewJob("work") for _ in range(1000)])
+        await wait_until(lambda: work.starts == 1000, 10)
+        await kill(fleet)
+        began = time.monotonic()
+        await r.fleet("one")
+        await wait_until(lambda: work.starts == 2000, 10)
+        assert time.monotonic() - began < 2
+        work.go.set()
+        await wait_until(lambda: _completed(r, 1000), 10)
+
+
+async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_over(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=20)) as r:
+        work = held(r)
+        dead = await r.fleet()
+        await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
+        await wait_until(lambda: work.starts == 20)
+        await r.fleet()
+        await kill(dead)
+        r.store.connected_since -= LEASE_S
+        await r.store.command("ZADD", keys.DAEMONS, 1, dead.engine.epoch)
+        work.go.set()
+        await wait_until(lambda: work.starts == 40, 5)
+        await wait_until(lambda: _completed(r, 20), 5)
+        assert (await r.inspector.totals())["q"].lost == 20
+
+
+async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        holder = await r.fleet()
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.starts == 1)
+        other = await r.fleet()
+        r.store.connected_since = time.monotonic()  # as after a reconnect
+        await holder.upkeep.stop()
+        await r.store.command("ZADD", keys.DAEMONS, 1, holder.engine.epoch)
+        for _ in range(3):
+            await other.upkeep.run_once()
+        assert (await r.inspector.totals())["q"].lost == 0
+        work.go.set()
+        view = await r.finished("q", key)
+        assert (view.state, work.starts) == (State.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 6, 9, 14])
+async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str, turns: int) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=30)) as r:
+        starts: list[str] = []
+        go = asyncio.Event()
+
+        async def work(ctx: dict[str, Any]) -> None:
+            starts.append(ctx["job"].key)
+            await go.wait()
+
+        r.handle("q", "work", work)
+        fleet = await r.fleet("one")
+        await r.control.enqueue("q", [NewJob("work") for _ in range(30)])
+        await wait_until(lambda: len(starts) == 30)
+        begun, poison, *others = fleet.workers["q"]._runs.values()
+        await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+        await r.store.command("HSET", "crmd:q:q:crashes", poison.job_id, 2)
+        await kill(fleet)
+        go.set()
+        successor = r.new_fleet("one")
+        starting = asyncio.create_task(successor.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await kill(successor)
+        await r.fleet("one")
+        for run in others:
+            assert (await r.finished("q", run.key, 5)).state is State.COMPLETED
+        assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
+        assert "poison" in ((await r.finished("q", poison.key, 5)).error or "")
+        assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
+
+
+# What is stored
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"not json",
+        b"",
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"function": "work"',
+        b"{}",
+        b'{"function": 5}',
+        b'{"function": "work", "kwargs": [1]}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: str, document: bytes) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        await put_job(r.store, "q", "bad", document)
+        key = await r.add("q", "work")
+        before = await r.inspector.jobs("q")
+        json.dumps([view.to_json() for view in before.jobs])
+        fleet = await r.fleet()
+        assert (await r.finished("q", key)).state is State.COMPLETED
+        await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
+        await fleet.upkeep.run_once()
+        assert await r.store.command("LLEN", "crmd:q:q:quarantine") == 1
+        assert await r.store.command("EXISTS", "saq:job:q:bad") == 0
+        counts = await r.inspector.counts("q")
+        assert (counts.waiting, counts.active) == (0, 0)
+
+
+async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_of_others(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        first, second, third = [await r.add("q", "work") for _ in range(3)]
+        await wait_until(lambda: work.starts == 3)
+        await wait_until(lambda: _status(r, third, "active"))
+        await kill(fleet)
+        await r.store.command("SET", f"saq:job:q:{first}", b"not json")
+        await r.store.command("DEL", f"saq:job:q:{second}")
+        work.go.set()
+        await r.fleet("one")
+        assert (await r.finished("q", third)).state is State.COMPLETED
+        await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
+        await wait_until(lambda: _idle(r))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"queue": None},
+        {"queue": "other"},
+        {"tenant": "one", "status": "queued"},
+        {"status": "no such status"},
+        {"attempts": "many", "queued": "yesterday", "scheduled": None, "progress": "half", "meta": None},
+        {"retries": -5, "retry_delay": "x", "retry_backoff": "y", "timeout": "z", "ttl": "w"},
+        {"queued": 1e300, "scheduled": 1e300, "started": float("nan"), "completed": -1},
+        {"ttl": 10**15},
+        {"ttl": 10**30, "timeout": 1e300, "attempts": 10**30},
+        {"ttl": True, "retries": True, "timeout": False, "priority": "high"},
+        {"kwargs": None, "error": {"not": "text"}, "result": [1], "worker_id": 7},
+    ],
+)
+async def test_a_job_with_odd_fields_runs_and_is_shown(store_url: str, fields: dict[str, Any]) -> None:
+    async with rig(store_url, QueueSettings("q", backoff=FAST)) as r:
+        work = held(r)
+        await put_job(r.store, "q", "odd", {"function": "work", **fields})
+        await put_job(r.store, "q", "odd fails", {"function": "fail", **fields})
+
+        async def fail(_: Any) -> None:
+            raise ValueError("no luck")
+
+        r.handle("q", "fail", fail)
+        await _show(r)
+        await r.fleet()
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.starts == 2)
+        await wait_until(lambda: _status(r, "odd", "active"))
+        await _show(r)
+        work.go.set()
+        assert (await r.finished("q", "odd", 5)).state is State.COMPLETED
+        assert (await r.finished("q", "odd fails", 5)).state is State.FAILED
+        assert (await r.finished("q", key, 5)).state is State.COMPLETED
+        await _show(r)
+
+
+# Schedules
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * *", "every day"])
+def test_an_impossible_cron_is_refused_with_its_reason(cron: str, tmp_path: Any) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[schedules.never]\nqueue = "analytics"\njob = "snapshot"\ncron = "{cron}"\n')
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        load(path=path, environ={}, cwd=tmp_path)
+    [problem] = caught.value.problems
+    assert problem.key == "schedules.never.cron"
+    assert cron in problem.reason
+
+
+async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        # What SAQ's worker leaves: a cron job in its slot, one long past, and one of a function that is gone.
+        await put_job(r.store, "q", "cron:work", {"function": "work"}, due=time.time() + 0.3)
+        await put_job(r.store, "q", "cron:past", {"function": "work"}, due=time.time() - 3600)
+        await put_job(r.store, "q", "cron:yearly", {"function": "work"}, due=time.time() + 300_000)
+        await put_job(r.store, "q", "cron:gone", {"function": "gone"}, due=time.time() - 1)
+        await r.fleet()
+        [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.5)])
+        for key in ("cron:work", "cron:past", delayed.key):
+            assert (await r.finished("q", key, 4)).state is State.COMPLETED
+        await r.control.delete("q", "cron:yearly")
+        view = await r.inspector.job("q", "cron:gone")
+        assert (view.state, view.error) == (State.DELAYED, "no job 'gone' in queue q; known: work")
+
+
+# Handlers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        MemoryError(),
+        RecursionError(),
+        StopAsyncIteration(),
+        BaseExceptionGroup("several", [SystemExit(), ValueError()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
+    store_url: str, error: BaseException, sync: bool
+) -> None:
+    async with rig(
+        store_url, QueueSettings("q", concurrency=1, attempts=2, backoff=FAST, timeout_seconds=None)
+    ) as r:
+        runs: list[int] = []
+
+        def fail(_: Any) -> None:
+            runs.append(1)
+            raise error
+
+        async def fail_async(_: Any) -> None:
+            fail(_)
+
+        r.handle("q", "fail", fail if sync else fail_async)
+        work = held(r)
+        work.go.set()
+        fleet = await r.fleet()
+        failing, following = await r.add("q", "fail"), await r.add("q", "work")
+        view = await r.finished("q", failing, 5)
+        assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
+        assert type(error).__name__ in (view.error or "")
+        assert (await r.finished("q", following, 5)).state is State.COMPLETED
+        assert (fleet.active, fleet.engine.leaked) == (0, 0)
+
+
+async def test_sys_exit_deep_in_a_task_of_the_handler_fails_its_job_only(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+
+        def leave(_: Any) -> None:
+            sys.exit("bye")
+
+        r.handle("q", "leave", leave)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "leave"), 5)
+        assert view.state is State.FAILED
+        assert "SystemExit: bye" in (view.error or "")
+
+
+def _recursive() -> Any:
+    loop: list[Any] = []
+    loop.append(loop)
+    return loop
+
+
+def _deep() -> Any:
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (lambda: {1, 2}, "not JSON"),
+        (lambda: float("nan"), "not JSON"),
+        (lambda: [float("inf")], "not JSON"),
+        (object, "not JSON"),
+        (lambda: "x" * 10_000_000, "bytes"),
+        (_recursive, "not JSON"),
+        (_deep, "not JSON"),
+        (lambda: b"bytes", "not JSON"),
+        (lambda: {("a", "b"): 1}, "not JSON"),
+    ],
+)
+async def test_a_result_that_is_no_json_fails_its_job_once(
+    store_url: str, result: Callable[[], Any], reason: str
+) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+        runs: list[int] = []
+
+        async def odd(_: Any) -> Any:
+            runs.append(1)
+            return result()
+
+        r.handle("q", "odd", odd)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "odd"), 5)
+        assert (view.state, view.result, len(runs)) == (State.FAILED, None, 1)
+        assert reason in (view.error or "")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(store_url: str, fails: bool) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=2, backoff=FAST)) as r:
+
+        async def spoil(ctx: dict[str, Any], items: list[Any]) -> int:
+            items.append({1, 2})
+            ctx["job"].kwargs["other"] = object()
+            await asyncio.sleep(0.1)  # long enough to be marked as active
+            if fails:
+                raise ValueError("no luck")
+            return len(items)
+
+        r.handle("q", "spoil", spoil)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "spoil", items=[1]), 5)
+        assert view.payload == {"items": [1]}
+        if fails:
+            assert (view.state, view.attempt) == (State.FAILED, 2)
+        else:
+            assert (view.state, view.result) == (State.COMPLETED, 2)
+
+
+async def test_a_result_beyond_64_bits_is_kept_as_it_is(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+
+        async def big(_: Any, n: int) -> list[int]:
+            return [n, 2**70]
+
+        r.handle("q", "big", big)
+        await r.fleet()
+        assert (await r.finished("q", await r.add("q", "big", n=2**65), 5)).result == [2**65, 2**70]
+
+
+# Answers under way, and cancels
+
+
+async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(own_store: StoreServer) -> None:
+    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        fleet = await r.fleet("one")
+        await fleet.wake.ready.wait()
+        between.reply_delay = 0.15
+        key = await r.add("q", "work")
+        began = time.monotonic()
+        await fleet.stop(0.0)
+        assert time.monotonic() - began < 1.0
+        between.reply_delay = 0.0
+        await wait_until(lambda: r.store.connected)
+        await r.fleet("one")
+        view = await r.finished("q", key, 5)
+        assert (view.state, view.attempt, view.delivery) == (State.COMPLETED, 1, 0)
+
+
+async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        fleet = await r.fleet()
+        await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
+        await r.finished("q", "k")
+        before = await stored_job(r.store, "q", "k")
+        job = await fleet.queues["q"].job("k")
+        assert job is not None
+        with pytest.raises(IllegalTransition):
+            await fleet.queues["q"].abort(job, "too late")
+        with pytest.raises(IllegalTransition):
+            await r.control.cancel("q", "k")
+        assert await stored_job(r.store, "q", "k") == before
+        assert 0 < await r.store.command("TTL", "saq:job:q:k") <= 60
+
+
+async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        key = await r.add("q", "work")
+        fleet = await r.fleet(janitor_grace=0.1)
+        await r.finished("q", key)
+        ended = await stored_job(r.store, "q", key)
+        # abort() of SAQ's own queue on a finished job
+        await r.store.command(
+            "SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "aborting", "error": "late"})
+        )
+        await _janitor(fleet, lambda: _status(r, key, "complete"))
+        assert (await r.inspector.job("q", key)).state is State.COMPLETED
+
+
+async def test_an_abort_of_a_job_whose_daemon_is_dead_ends_it(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.starts == 1)
+        await kill(fleet)
+        await r.control.cancel("q", key, "not wanted")
+        await r.fleet("one")
+        view = await r.finished("q", key, 5)
+        assert (view.state, view.error, work.starts) == (State.CANCELLED, "not wanted", 1)
+
+
+async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("qa"), QueueSettings("qb")) as r:
+        work = held(r, "qb")
+        await r.control.enqueue("qa", [NewJob("work", key="same")])
+        await r.control.cancel("qa", "same")
+        [added] = await r.control.enqueue("qb", [NewJob("work", key="same")])
+        assert added.created
+        work.go.set()
+        await r.fleet()
+        assert (await r.finished("qb", "same")).state is State.COMPLETED
+        assert (await r.inspector.job("qa", "same")).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("name", ["job", "abort", "Upper", "with space", "a:b", "", "x" * 65])
+def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path: Any) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[queues."{name}"]\nattempts = 2\n')
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        load(path=path, environ={}, cwd=tmp_path)
+    assert "queues" in caught.value.problems[0].key
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0])
+async def test_a_step_of_the_clock_takes_no_running_job(
+    store_url: str, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=50)) as r:
+        work = held(r)
+        fleet = await r.fleet()
+        keys_ = [await r.add("q", "work") for _ in range(50)]
+        await put_job(r.store, "q", "k", {"function": "work", "timeout": 600})
+        await wait_until(lambda: work.starts == 50)
+        wall = time.time
+        monkeypatch.setattr(time, "time", lambda: wall() + step)
+        fleet.engine.now = r.control._now = lambda: wall() + step
+        r.store.connected_since -= LEASE_S
+        [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
+        for _ in range(2):
+            await fleet.upkeep.run_once()
+        assert fleet.active == 50
+        assert all(run.cancel_reason is None for run in fleet.workers["q"]._runs.values())
+        work.go.set()
+        for key in (*keys_, "k", delayed.key):
+            assert (await r.finished("q", key, 3)).state is State.COMPLETED
+        assert work.starts == 52
+        assert (await r.inspector.totals())["q"].lost == 0
+
+
+async def _status(r: Rig, key: str, status: str) -> bool:
+    return bool((await stored_job(r.store, "q", key))["status"] == status)
+
+
+async def _completed(r: Rig, count: int) -> bool:
+    return (await r.inspector.counts("q")).completed == count
+
+
+async def _idle(r: Rig) -> bool:
+    counts = await r.inspector.counts("q")
+    return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
+
+
+async def _show(r: Rig) -> None:
+    """Everything that shows jobs, as JSON."""
+    page = await r.inspector.jobs("q")
+    json.dumps([view.to_json() for view in page.jobs], allow_nan=False)
+    await r.inspector.counts("q")
+    await r.inspector.metrics()
+
+
+async def _janitor(fleet: Any, done: Callable[[], Any]) -> None:
+    async def once() -> bool:
+        await fleet.janitor.run_once()
+        return bool(await done())
+
+    await wait_until(once, 5)

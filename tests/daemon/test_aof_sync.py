@@ -1,0 +1,64 @@
+"""What the embedded server acknowledged survives its kill, and is made durable once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from crmd.store.aof_sync import AofSync
+from tests.support.embedded import Stores
+from tests.support.wait import wait_until
+
+WRITTEN_SECONDS = 1.6
+"""Over the second after which the server's own `everysec` would begin to sync, and to put its writes off."""
+CHUNK = bytes(1 << 19)
+
+
+async def test_what_was_acknowledged_while_a_sync_ran_survives_a_kill(stores: Stores) -> None:
+    store = stores.make()
+    acked = 0
+    async with Redis.from_url(await store.start()) as client:
+        ends_at = time.monotonic() + WRITTEN_SECONDS
+        while time.monotonic() < ends_at:
+            await client.set("chunk", CHUNK)
+            await client.set("acked", acked := acked + 1)
+    assert store.pid
+    os.kill(store.pid, signal.SIGKILL)
+    await wait_until(lambda: store.restarts == 1, 10)
+    async with Redis.from_url(store.url) as client:
+        assert int(await client.get("acked") or 0) == acked
+
+
+async def test_only_what_changed_is_synced(stores: Stores) -> None:
+    store = stores.make()
+    async with Redis.from_url(await store.start()) as client:
+        sync = AofSync(stores.files.data)
+        await client.set("a", "x")
+        assert sync.run_once() == 1
+        assert sync.run_once() == 0
+        await client.set("b", "x")
+        assert sync.run_once() == 1
+
+
+async def test_the_files_are_synced_while_the_store_runs(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(file: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store = stores.make()
+    async with Redis.from_url(await store.start()) as client:
+        await client.set("a", "x")
+        await wait_until(lambda: any(name.endswith(".incr.aof") for name in synced), 3)
+    await store.stop()
+    count = len(synced)
+    await asyncio.sleep(0)
+    assert len(synced) == count

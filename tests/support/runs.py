@@ -1,0 +1,26 @@
+"""Runs of jobs without a worker, for tests of what decides about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crmd.queues.run import Run
+
+
+def make_run(**fields: Any) -> Run:
+    """A first attempt of three, on a job with an empty payload."""
+    given: dict[str, Any] = {
+        "job_id": "saq:job:q:k",
+        "key": "k",
+        "token": "d:1",
+        "data": {"function": "work"},
+        "kwargs": {},
+        "name": "work",
+        "attempt": 1,
+        "attempts": 3,
+        "deaths": 0,
+        "timeout": 60.0,
+        "started_ms": 1_800_000_000_000,
+        "started_at": 0.0,
+    }
+    return Run(**(given | fields))

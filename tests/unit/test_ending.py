@@ -1,0 +1,267 @@
+"""The one place that decides what becomes of a job: every way an attempt can end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
+from crmd.config.units import Rate
+from crmd.errors import (
+    InvalidPayload,
+    JobSignal,
+    OutcomeUnknown,
+    PauseQueue,
+    Permanent,
+    RateLimited,
+    Retry,
+    Snooze,
+)
+from crmd.queues import ending
+from crmd.queues.ending import MAX_ERROR_CHARS, Ending
+from crmd.queues.outcomes import outcome_of
+from crmd.queues.retry import LONGEST_WAIT_S
+from crmd.queues.run import CancelReason, Run
+from crmd.store.replies import Kind
+from tests.support.runs import make_run
+
+NOW = 1_800_000_000.0
+Q = QueueSettings("q", attempts=3, backoff=Backoff(4.0, 4.0), unknown_job_grace_seconds=300.0)
+LIMITED = replace(Q, limits=(KeyedLimit("to", Rate(1, 6), 45),))
+
+
+def raised(error: BaseException, run: Run | None = None, settings: QueueSettings = Q) -> Ending:
+    """How an attempt ends whose handler raised."""
+    return ending.raised(error, run or make_run(), settings, NOW)
+
+
+class Odd(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+FAILURES = [
+    ValueError("x"),
+    SystemExit(1),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    MemoryError(),
+    RecursionError(),
+    StopIteration(),
+    StopAsyncIteration(),
+    asyncio.CancelledError(),
+    TimeoutError(),
+    ExceptionGroup("many", [ValueError("one")]),
+    BaseExceptionGroup("many", [KeyboardInterrupt()]),
+    Odd(),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_whatever_is_raised_is_the_failure_of_one_attempt(error: BaseException) -> None:
+    end = raised(error)
+    assert (end.kind, end.event, end.counts) == (Kind.RETRY, "retried", True)
+    assert type(error).__name__ in (end.error or "")
+    assert 2.0 <= end.delay <= 4.0
+    assert raised(error, make_run(attempt=3)).kind is Kind.FAILED
+    assert raised(error, make_run(begun=True)).kind is Kind.UNKNOWN
+
+
+SIGNALS: list[tuple[JobSignal | InvalidPayload, Ending]] = [
+    (Permanent("gone"), Ending(Kind.FAILED, "failed", error="gone")),
+    (Permanent("gone", code="131026"), Ending(Kind.FAILED, "failed", error="[131026] gone")),
+    (Permanent("(131026) gone", code="131026"), Ending(Kind.FAILED, "failed", error="(131026) gone")),
+    (InvalidPayload("to: missing"), Ending(Kind.FAILED, "failed", error="to: missing")),
+    (Retry("busy", after=7), Ending(Kind.RETRY, "retried", error="busy", delay=7)),
+    (Retry("busy", after=1e12), Ending(Kind.RETRY, "retried", error="busy", delay=LONGEST_WAIT_S)),
+    (Retry("busy", after=float("nan")), Ending(Kind.RETRY, "retried", error="busy")),
+    (Retry("busy", after=7, max_attempts=1), Ending(Kind.FAILED, "failed", error="busy")),
+    (Retry("busy", after=7, max_attempts=9), Ending(Kind.RETRY, "retried", error="busy", delay=7)),
+    (Snooze("not yet", after=5), Ending(Kind.SNOOZE, "snoozed", error="not yet", delay=5, counts=False)),
+    (Snooze("not yet", after=-5), Ending(Kind.SNOOZE, "snoozed", error="not yet", counts=False)),
+    (
+        Snooze("not yet", after=float("inf")),
+        Ending(Kind.SNOOZE, "snoozed", error="not yet", delay=LONGEST_WAIT_S, counts=False),
+    ),
+    (Snooze("not yet", after=float("nan")), Ending(Kind.SNOOZE, "snoozed", error="not yet", counts=False)),
+    (
+        Snooze(until=datetime.fromtimestamp(NOW + 90, UTC)),
+        Ending(Kind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+    ),
+    (
+        Snooze(until=datetime.fromtimestamp(NOW + 90, UTC).replace(tzinfo=None)),
+        Ending(Kind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+    ),
+    (
+        Snooze(until=datetime.fromtimestamp(NOW - 90, UTC)),
+        Ending(Kind.SNOOZE, "snoozed", error="snoozed", counts=False),
+    ),
+    (
+        RateLimited("slow", after=9),
+        Ending(Kind.RETURN, "rate_limited", error="slow", counts=False, slow_down=(9, "queue")),
+    ),
+    (
+        RateLimited("slow", after=9, scope="key"),
+        Ending(Kind.SNOOZE, "rate_limited", error="slow", counts=False, delay=9),
+    ),
+    (
+        PauseQueue("token expired"),
+        Ending(Kind.RETURN, "given_back", "token expired", counts=False, pause="token expired"),
+    ),
+    (OutcomeUnknown("no reply"), Ending(Kind.UNKNOWN, "unknown", error="outcome unknown: no reply")),
+]
+
+
+@pytest.mark.parametrize(("signal", "expected"), SIGNALS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_says_how_it_ended(signal: JobSignal, expected: Ending, begun: bool) -> None:
+    """Also after an effect has begun: who raises a signal knows what became of it."""
+    assert raised(signal, make_run(begun=begun)) == expected
+
+
+@pytest.mark.parametrize("signal", [Retry("busy"), Retry("busy", after=1)])
+def test_a_retry_ends_with_the_last_attempt(signal: Retry) -> None:
+    assert raised(signal, make_run(attempt=2)).kind is Kind.RETRY
+    assert raised(signal, make_run(attempt=3)).kind is Kind.FAILED
+    assert raised(signal, make_run(attempt=7)).kind is Kind.FAILED
+
+
+@pytest.mark.parametrize("signal", [Snooze(after=1), RateLimited("slow", after=1), PauseQueue("stop")])
+def test_what_spends_no_attempt_does_not_end_with_the_last_one(signal: JobSignal) -> None:
+    assert not raised(signal, make_run(attempt=3)).counts
+    assert not raised(signal, make_run(attempt=3)).kind.final
+
+
+def test_a_key_is_slowed_down_where_the_job_has_one() -> None:
+    signal = RateLimited("slow", after=9, scope="key")
+    assert raised(signal, make_run(kwargs={"to": "ann"}), LIMITED).slow_down == (9, "key")
+    assert raised(signal, make_run(kwargs={"to": 7}), LIMITED).slow_down == (9, "key")
+    for kwargs in ({}, {"to": None}, {"other": "ann"}):
+        end = raised(signal, make_run(kwargs=kwargs), LIMITED)
+        assert (end.kind, end.slow_down, end.delay) == (Kind.SNOOZE, None, 9)
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        Retry("x", after="soon"),  # type: ignore[arg-type]
+        Retry("x", max_attempts="two"),  # type: ignore[arg-type]
+        Snooze(after="soon"),  # type: ignore[arg-type]
+        Snooze(until="soon"),  # type: ignore[arg-type]
+        RateLimited("x", after=None),  # type: ignore[arg-type]
+    ],
+)
+def test_a_signal_whose_values_are_none_is_a_failure(signal: JobSignal) -> None:
+    end = raised(signal)
+    assert (end.kind, end.counts) == (Kind.RETRY, True)
+    assert "Error" in (end.error or "")
+
+
+@pytest.mark.parametrize(
+    ("reason", "begun", "attempt", "kind", "counts"),
+    [
+        (CancelReason.TIMEOUT, False, 1, Kind.RETRY, True),
+        (CancelReason.TIMEOUT, False, 3, Kind.FAILED, True),
+        (CancelReason.TIMEOUT, True, 1, Kind.UNKNOWN, True),
+        (CancelReason.ABORT, False, 1, Kind.ABORTED, True),
+        (CancelReason.ABORT, True, 1, Kind.UNKNOWN, True),
+        (CancelReason.DRAIN, False, 3, Kind.RETURN, False),
+        (CancelReason.DRAIN, True, 3, Kind.UNKNOWN, True),
+        (CancelReason.LOST, False, 1, Kind.RETURN, False),
+    ],
+)
+def test_what_we_cancelled(reason: CancelReason, begun: bool, attempt: int, kind: Kind, counts: bool) -> None:
+    run = make_run(begun=begun, attempt=attempt, cancel_reason=reason)
+    for end in (raised(asyncio.CancelledError(), run), ending.cancelled(run, Q)):
+        assert (end.kind, end.counts) == (kind, counts)
+
+
+def test_a_timeout_says_after_how_long_and_a_cancel_says_why() -> None:
+    run = make_run(attempt=3, timeout=90.0, cancel_reason=CancelReason.TIMEOUT)
+    assert ending.cancelled(run, Q).error == "timed out after 90s"
+    run = make_run(cancel_reason=CancelReason.ABORT, cancel_detail="by hand")
+    assert ending.cancelled(run, Q).error == "by hand"
+
+
+def test_a_handler_that_answers_a_cancel_with_its_own_error_has_failed() -> None:
+    run = make_run(cancel_reason=CancelReason.TIMEOUT)
+    assert raised(ValueError("x"), run).kind is Kind.RETRY
+
+
+class Result(BaseModel):
+    """What a handler may return."""
+
+    n: int
+
+
+@pytest.mark.parametrize(
+    ("result", "raw"),
+    [
+        (None, b"null"),
+        ({"a": [1, None]}, b'{"a":[1,null]}'),
+        (Result(n=1), b'{"n":1}'),
+        (2**70, b"1180591620717411303424"),
+    ],
+)
+def test_a_result_is_kept_as_json(result: Any, raw: bytes) -> None:
+    end = ending.returned(result)
+    assert (end.kind, end.event, end.error) == (Kind.COMPLETE, "completed", None)
+    assert end.result is not None
+    assert end.result.raw == raw
+
+
+def nested(levels: int) -> list[Any]:
+    """A list in a list in a list."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def recursive() -> list[Any]:
+    """A list that holds itself."""
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{1, 2}, float("nan"), [None, float("inf")], object(), "x" * 300_000, recursive(), nested(5_000), nested(600)],
+    ids=["set", "nan", "inf", "object", "large", "recursive", "deep", "less deep"],
+)
+def test_a_result_that_is_no_json_fails_once_with_the_reason(result: Any) -> None:
+    end = ending.returned(result)
+    assert (end.kind, end.result) == (Kind.FAILED, None)
+    assert (end.error or "").startswith("the result is")
+
+
+@pytest.mark.parametrize(
+    ("waited", "kind", "delay"),
+    [(0.0, Kind.SNOOZE, 15.0), (290.0, Kind.SNOOZE, 10.1), (300.0, Kind.FAILED, 0.0), (1e12, Kind.FAILED, 0.0)],
+)
+def test_an_unknown_job_waits_for_a_deploy_and_then_fails(waited: float, kind: Kind, delay: float) -> None:
+    end = ending.not_known(make_run(), Q, ["other", "work2"], waited)
+    assert (end.kind, end.delay, end.counts) == (kind, pytest.approx(delay), kind is Kind.FAILED)
+    assert end.error == "no job 'work' in queue q; known: other, work2"
+
+
+def test_of_a_long_error_the_end_is_kept() -> None:
+    text = ending.describe(ValueError("a" * 50_000 + "the end"))
+    assert len(text) == MAX_ERROR_CHARS + 1
+    assert text.endswith("the end")
+
+
+@pytest.mark.parametrize("error", ["plain", "lone \ud800 surrogate", "\x00", "\U0001f600"])
+def test_any_error_text_can_be_stored(error: str) -> None:
+    run = make_run(marked=True)
+    outcome = outcome_of(run, Ending(Kind.FAILED, "failed", error=error), NOW)
+    assert outcome.document
+    assert outcome.entry
