@@ -84,10 +84,12 @@ class Catalog:
     def add_reference(self, queue: str, reference: str) -> None:
         """Adds the handlers that `"package.module"` or `"package.module:function"` names.
 
-        Raises ValueError that says what is wrong with the reference.
+        Of a module each queue takes the jobs that are marked for it; a function is taken as it is named. Raises
+        ValueError that says what is wrong with the reference.
         """
         for spec in load_specs(reference):
-            self.add(queue, spec)
+            if ":" in reference or spec.queue == queue:
+                self.add(queue, spec)
 
     def find(self, queue: str, name: str) -> JobSpec | None:
         """The job of that name in that queue, if known."""

@@ -68,7 +68,7 @@ def set_(options: Globals) -> None:
     except ValueError as error:
         raise RequestError(f"the password {error}") from None
     kept = keep_password(loaded, value)
-    complain(f"the password is kept in {kept.source}; a running daemon takes it on SIGHUP or its next start")
+    complain(f"the password is kept in {kept.source}; a running daemon takes it at its next start")
 
 
 @click.group(cls=Group)

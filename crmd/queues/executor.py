@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import logging
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
-
-from saq.job import Job
 
 from crmd.errors import IllegalTransition
 from crmd.job import JobContext, JobSpec
 from crmd.queues import ending
 from crmd.queues.ending import Ending
+from crmd.queues.plain import saq_job
 from crmd.queues.run import Run, queued_at
 from crmd.queues.views import NewJob
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY_S = 0.2
 """Progress is stored at most so often: each time rewrites the job."""
 
-_SAQ_FIELDS = frozenset(Job.__dataclass_fields__)
 
 
 async def execute(worker: CrmWorker, run: Run) -> Ending:
@@ -44,7 +41,7 @@ async def execute(worker: CrmWorker, run: Run) -> Ending:
 async def _call(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
     kwargs = run.kwargs
     if spec.plain:
-        context = {**worker.context, "job": saq_job(worker, run), "queue": worker.queue}
+        context = {**worker.context, "job": saq_job(worker.queue, run, worker.engine.epoch), "queue": worker.queue}
         if spec.is_async:
             return await spec.function(context, **kwargs)
         return await _in_thread(worker, run, spec, context, kwargs)
@@ -80,13 +77,6 @@ def _contained(spec: JobSpec, context: Any, positional: tuple[Any, ...], named: 
         return spec.function(context, *positional, **named)
     except BaseException as error:  # handed over to execute(), which decides
         return _Raised(error)
-
-
-def saq_job(worker: CrmWorker, run: Run) -> Job:
-    """The job as SAQ's own object, for plain SAQ functions."""
-    data = {name: value for name, value in run.data.items() if name in _SAQ_FIELDS and name != "queue"}
-    own = {"status": "active", "kwargs": dict(run.kwargs), "meta": copy.deepcopy(data.get("meta") or {})}
-    return Job(**{**data, **own}, queue=worker.queue)
 
 
 def _context(worker: CrmWorker, run: Run) -> JobContext:

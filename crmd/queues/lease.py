@@ -73,7 +73,8 @@ class LeaseKeeper:
                 if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
                     continue
                 try:
-                    client.eval(script.text, 1, keys.DAEMONS, self.epoch, str(round(LEASE_S * 1000)))
+                    names = (keys.DAEMONS, keys.daemon_info(self.epoch))
+                    client.eval(script.text, 2, *names, self.epoch, str(round(LEASE_S * 1000)), "", "0")
                 except RedisError as error:
                     if self._errors.allow("renew") is not None:
                         _log.warning("cannot renew the leases: %s", error)

@@ -8,16 +8,15 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from saq.job import TERMINAL_STATUSES, Job, Status
+from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
 
 from crmd.config.queue import QueueSettings
 from crmd.errors import IllegalTransition, RequestError
 from crmd.queues.codec import Unreadable, decode, encode_payload
 from crmd.queues.control import Control
+from crmd.queues.plain import FIELDS, Updates, with_changes
 from crmd.store.replies import NewDocument
-
-_FIELDS = frozenset(Job.__dataclass_fields__)
 
 
 class CrmQueue(RedisQueue):
@@ -32,6 +31,8 @@ class CrmQueue(RedisQueue):
         self.control = control
         self.inspector = control.inspector
         self.scripts = control.inspector.queue(settings.name)
+        self.running: Updates | None = None
+        """The worker of this process, where there is one."""
 
     async def disconnect(self) -> None:
         """Does nothing: the connection is the daemon's."""
@@ -44,13 +45,16 @@ class CrmQueue(RedisQueue):
             data = dict(payload) if isinstance(payload, dict) else decode(payload)
         except Unreadable:
             return None
-        fields = {name: value for name, value in data.items() if name in _FIELDS and name != "queue"}
+        fields = {name: value for name, value in data.items() if name in FIELDS and name != "queue"}
         if not isinstance(fields.get("function"), str):
             return None
         if str(fields.get("status")).upper() not in Status.__members__:
             fields.pop("status", None)
         if status:
             fields["status"] = status
+        if str(fields.get("status")).upper() not in Status.__members__:
+            fields["status"] = Status.QUEUED
+        fields.setdefault("function", "")
         return Job(**fields, queue=self)
 
     async def enqueue(self, job_or_func: str | Job, **kwargs: Any) -> Job | None:
@@ -96,14 +100,13 @@ class CrmQueue(RedisQueue):
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """Stores a live job's own changes; a finished or lost one is left as it is."""
-        stored = await self.job(job.key)
-        if stored is None or stored.status in TERMINAL_STATUSES:
-            raise IllegalTransition(f"job {job.key} is over; it takes no update")
+        if self.running is not None and await self.running.store_update(job):
+            return
         [found] = await self.scripts.inspect([self.job_id(job.key)])
-        if found.lease is None:
+        if found.lease is None or found.document is None:
             raise IllegalTransition(f"job {job.key} does not run; it takes no update")
-        job.status = status or stored.status
-        document = encode_payload({**job.to_dict(), "queue": self.name})
+        job.status = status or Status.ACTIVE
+        document = encode_payload(with_changes(decode(found.document), job))
         await self.scripts.mark([(found.job_id, found.lease, document, False)])
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:

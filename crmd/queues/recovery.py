@@ -29,14 +29,20 @@ class Recovery:
     def __init__(self, engine: Engine, queues: Iterable[QueueScripts]) -> None:
         self._engine = engine
         self._queues = list(queues)
+        self._not_renewed_at = 0.0
 
     def may_judge(self) -> bool:
         """Whether expired leases may be believed: the store was here, unbroken, for one whole lease.
 
-        A store that was away kept everyone from renewing; that is no daemon's death.
+        A store that was away, or took no writes, kept everyone from renewing; that is no daemon's death.
         """
         store = self._engine.store
-        return store.connected and time.monotonic() - store.connected_since >= LEASE_S
+        since = max(store.connected_since, self._not_renewed_at)
+        return store.connected and time.monotonic() - since >= LEASE_S
+
+    def renewal_failed(self) -> None:
+        """Our own lease could not be renewed: nobody's may have been."""
+        self._not_renewed_at = time.monotonic()
 
     async def run_once(self, *, judge: bool) -> int:
         """Recovers our predecessor's jobs and, with `judge`, those of expired leases; returns how many."""

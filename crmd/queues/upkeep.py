@@ -112,7 +112,11 @@ class Upkeep:
         """Writes the daemon's entry, and its place in the list."""
         engine = self._engine
         document = orjson.dumps(asdict(self._describe()))
-        await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S)
+        try:
+            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S)
+        except StoreError:
+            self._recovery.renewal_failed()
+            raise
 
     async def _judge(self, expired: list[str], number: int) -> None:
         if not self._recovery.may_judge():

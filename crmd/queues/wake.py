@@ -22,6 +22,8 @@ INVALIDATIONS = "__redis__:invalidate"
 ABORT_PAUSE_S = 0.2
 """A plain client that aborts a waiting job finishes it itself, in a second step: it goes first."""
 RECONNECT_S = 1.0
+PING_EVERY_S = 10.0
+"""A connection that answers no ping for as long again is dead, though nobody closed it."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,17 +71,28 @@ class WakeListener:
     async def _listen(self, connection: AbstractConnection) -> None:
         await self._track_aborts(connection)
         await connection.send_command("SUBSCRIBE", keys.WAKE_CHANNEL, INVALIDATIONS, check_health=False)
+        silent = False
         while True:
-            kind, channel, data = await connection.read_response(disable_decoding=True)
-            if kind == b"subscribe":
-                self.ready.set()
-                for worker in self._workers.values():
-                    worker.look()
-            elif kind == b"message" and channel == INVALIDATIONS.encode():
-                for key in data or ():
-                    self._chore(self._foreign_abort(key.decode("utf-8", "replace")))
-            elif kind == b"message":
-                self._woken(data.decode("utf-8", "replace"))
+            message = await connection.read_response(disable_decoding=True, timeout=PING_EVERY_S)
+            if message is not None:
+                silent = False
+                self._heard(*message)
+            elif silent:
+                raise ConnectionError("no answer to a ping")
+            else:
+                silent = True
+                await connection.send_command("PING", check_health=False)
+
+    def _heard(self, kind: bytes, channel: bytes, data: Any = None) -> None:
+        if kind == b"subscribe":
+            self.ready.set()
+            for worker in self._workers.values():
+                worker.look()
+        elif kind == b"message" and channel == INVALIDATIONS.encode():
+            for key in data or ():
+                self._chore(self._foreign_abort(key.decode("utf-8", "replace")))
+        elif kind == b"message":
+            self._woken(data.decode("utf-8", "replace"))
 
     async def _track_aborts(self, connection: AbstractConnection) -> None:
         """SAQ clients abort by writing `saq:abort:KEY`: the store is asked to tell of each such write."""

@@ -19,6 +19,7 @@ from crmd.queues.ending import Ending, cancelled
 from crmd.queues.engine import Engine
 from crmd.queues.outcomes import outcome_of, quarantine_entry
 from crmd.queues.peek import Peek
+from crmd.queues.plain import take_update
 from crmd.queues.queue import CrmQueue
 from crmd.queues.recovery import outcome_of_fate
 from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
@@ -73,6 +74,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._chores: set[asyncio.Task[None]] = set()
         self._peek = Peek(engine.store, self.scripts.keys.queued, self.look)
         engine.gate.add(self)
+        queue.running = self
 
     # Life
 
@@ -175,6 +177,15 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         finished = list(self._finished)
         self._finished.clear()
         return finished
+
+    async def store_update(self, job: saq.Job) -> bool:
+        """Stores what a handler changed in its job; False where the job does not run here."""
+        run = self._runs.get(self.scripts.keys.job_id(job.key))
+        if run is None:
+            return False
+        take_update(run, job)
+        await self.mark([run])
+        return True
 
     async def check_running(self) -> None:
         """Cancels what was aborted, or taken from us, while it runs."""
@@ -445,9 +456,9 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._sent.clear()
 
     def reconcile_soon(self) -> None:
-        """Reconcile before the next trip."""
+        """Reconcile before the next trip, and claim: a wake-up may have been lost."""
         self._connection = 0.0
-        self._wake.set()
+        self.look()
 
     async def reconcile(self) -> None:
         """Gives back what is leased to us and not held; stops what is held and no longer leased to us."""

@@ -1,7 +1,8 @@
 """Makes what the embedded server wrote durable, once a second.
 
-The server's own `appendfsync everysec` puts its writes off while such a sync runs: killed in that moment it loses what
-it had acknowledged. With the sync done here it writes before each answer, and only the machine's death costs anything.
+The server's own `appendfsync everysec` puts its writes off while such a sync runs: killed in that moment it loses
+what it had acknowledged. With the sync done here it writes before each answer, and only the machine's death costs
+anything.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError, NoScriptError, RedisError
 
+from crmd.config.urls import mask_url
 from crmd.errors import RequestError, StoreError, StoreUnavailable, StoreUnusable
 from crmd.store.library import Script, load_scripts
 from crmd.store.link import Link
@@ -35,8 +36,6 @@ POOL_SIZE = 6
 MIN_REDIS = (7, 0)
 MIN_VALKEY = (7, 2)
 
-_CREDENTIALS = re.compile(r"(?<=://)[^@/]*@")
-
 
 @dataclass(frozen=True, slots=True)
 class StoreTarget:
@@ -48,7 +47,7 @@ class StoreTarget:
     @property
     def masked(self) -> str:
         """The URL without its credentials, to show."""
-        return _CREDENTIALS.sub("***@", self.url.partition("?")[0])
+        return mask_url(self.url)
 
 
 class Store:

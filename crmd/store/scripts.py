@@ -245,7 +245,8 @@ class QueueScripts:
 
 
 async def renew(store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0) -> int:
-    """Renews a daemon's leases; returns the store's time in ms."""
+    """Renews a daemon's leases, and with `info` its entry; returns the store's time in ms."""
+    names = (keys.DAEMONS, keys.daemon_info(epoch))
     return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s)))
 
 

@@ -29,9 +29,10 @@ def store_error(error: Exception, what: str) -> StoreError:
     """
     text = str(error) or type(error).__name__
     # On unix sockets redis-py wraps a refusal into a plain ConnectionError.
-    if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):
+    causes = (error, error.__cause__)
+    if any(isinstance(cause, _REFUSED) for cause in causes):
         return StoreUnusable(f"{what}: the store refuses the user or password; check the store's URL")
-    if isinstance(error, redis_errors.NoPermissionError):
+    if any(isinstance(cause, redis_errors.NoPermissionError) for cause in causes):
         return StoreUnusable(f"{what}: the store's user may not do all that is needed: {_in_short(text)}")
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull(f"{what}: the store is at its memory limit; raise maxmemory or delete what is not needed")

@@ -19,7 +19,9 @@ HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 
 STATES = ("waiting", "active", "delayed", "completed", "failed", "cancelled", "unknown")
 
-_ENDINGS = frozenset({"completed", "failed", "cancelled", "unknown", "retried", "snoozed", "given_back", "lost"})
+_ENDINGS = frozenset(
+    {"completed", "failed", "cancelled", "unknown", "retried", "snoozed", "given_back", "rate_limited", "lost"}
+)
 
 
 class Metrics:
@@ -41,6 +43,7 @@ class Metrics:
         self._run_seconds = Histogram(
             "crmd_attempt_seconds", "Run time of attempts here.", ["queue"], buckets=RUN_BUCKETS, registry=registry
         )
+        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._events = Counter(
             "crmd_events", "What happened here beside attempts, by event.", ["event"], registry=registry
         )
@@ -57,12 +60,20 @@ class Metrics:
         """A subscriber for `Events`: counts what it hears."""
         kind, _, ending = name.partition(".")
         if kind == "job" and ending in _ENDINGS:
-            queue = str(fields.get("queue", ""))
-            self._endings.labels(queue, ending).inc()
+            ended, run_seconds = self._of(str(fields.get("queue", "")), ending)
+            ended.inc(fields.get("count", 1))
             if fields.get("seconds") is not None:
-                self._run_seconds.labels(queue).observe(float(fields["seconds"]))
+                run_seconds.observe(float(fields["seconds"]))
         else:
             self._events.labels(name).inc()
+
+    def _of(self, queue: str, ending: str) -> tuple[Counter, Histogram]:
+        """The counters of a queue and an ending; looking them up by their labels costs more than counting."""
+        known = self._children.get((queue, ending))
+        if known is None:
+            known = (self._endings.labels(queue, ending), self._run_seconds.labels(queue))
+            self._children[queue, ending] = known
+        return known
 
     def request_done(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one HTTP answer; `route` is the path's pattern, so that labels stay few."""

@@ -54,7 +54,11 @@ class JobApi:
                 answers=_ADDED,
                 errors=(404, 408, 413, 415, 422, 503, 507),
             ),
-            Route("GET", _ONE, self.get, Access.READ, "One job", errors=(404, 503)),
+            Route(
+                *("GET", _ONE, self.get, Access.READ, "One job, or with wait its outcome"),
+                query=schema.WaitQuery,
+                errors=(404, 422, 503),
+            ),
             Route(
                 "POST", f"{_ONE}/retry", self.retry, Access.OPERATE, "Queues a finished job again", errors=moved
             ),
@@ -100,9 +104,11 @@ class JobApi:
         return await self._answer_one(queue, added[0], wait)
 
     async def get(self, request: web.Request) -> web.Response:
-        """One job."""
+        """One job; with `wait` once it is over, or as it stands when the wait runs out."""
         queue, key = self._named(request)
-        return _job(await bounded(self._deps.inspector.job(queue, key), READ_SECONDS))
+        wait = schema.query(request, schema.WaitQuery).wait
+        self._check_wait(wait, many=False)
+        return _job(await self._outcome(queue, key, wait))
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queues a failed, cancelled or unknown job again."""

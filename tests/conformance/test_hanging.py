@@ -12,6 +12,8 @@ import pytest
 
 from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
 from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
+from crmd.queues import wake
+from crmd.queues.upkeep import RECONCILE_EVERY_TICKS
 from crmd.queues.views import NewJob, State
 from crmd.queues.worker import CrmWorker
 from crmd.store.keys import QueueKeys
@@ -156,6 +158,7 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
             await r.store.command("DEL", at)
             if await r.store.command("EXISTS", f"kept:{at}"):
                 await r.store.command("RENAME", f"kept:{at}", at)
+        await r.control.resume("bad-paused")
         for name, key in keys.items():
             assert (await r.finished(name, key, 5)).state is State.COMPLETED
         await wait_until(lambda: not fleet.degraded, 3)
@@ -201,6 +204,35 @@ async def test_new_jobs_are_refused_before_the_memory_limit_is_reached(own_store
             admin.config_set("maxmemory", used * 10)
             await r.store.probe()
         await r.add("q", "work")
+
+
+async def test_a_wake_connection_that_died_silently_is_noticed(
+    own_store: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "PING_EVERY_S", 0.2)
+    monkeypatch.setattr(wake, "RECONNECT_S", 0.1)
+    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+        r.handle("q", "nothing", nothing)
+        fleet = await r.fleet()
+        await fleet.wake.ready.wait()
+        await asyncio.sleep(0.5)  # pings are answered
+        assert fleet.wake.ready.is_set()
+        assert between.mute("SUBSCRIBE") == 1
+        [added] = await r.control.enqueue("q", [NewJob("nothing", priority=1)])
+        await wait_until(lambda: _completed(r, "q", 1), 3)
+        assert (await r.inspector.job("q", added.key)).state is State.COMPLETED
+
+
+async def test_a_wake_up_that_was_lost_is_made_up_for(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        r.handle("q", "nothing", nothing)
+        fleet = await r.fleet()
+        await fleet.wake.stop()
+        await asyncio.sleep(0.1)
+        await r.control.enqueue("q", [NewJob("nothing", priority=1)])
+        fleet.upkeep._ticks = RECONCILE_EVERY_TICKS - 1
+        await fleet.upkeep.run_once()
+        await wait_until(lambda: _completed(r, "q", 1), 1)
 
 
 # Stops

@@ -13,7 +13,7 @@ import pytest
 
 from crmd.config.load import load
 from crmd.config.queue import Backoff, QueueSettings
-from crmd.errors import ConfigError, IllegalTransition
+from crmd.errors import ConfigError, IllegalTransition, StoreError
 from crmd.queues.lease import LEASE_S
 from crmd.queues.views import NewJob, State
 from crmd.store import keys
@@ -128,6 +128,29 @@ async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(sto
         assert (view.state, work.starts) == (State.COMPLETED, 1)
 
 
+async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q")) as r:
+        work = held(r)
+        holder = await r.fleet()
+        key = await r.add("q", "work")
+        await wait_until(lambda: work.starts == 1)
+        other = await r.fleet()
+        r.store.connected_since -= LEASE_S
+        await holder.upkeep.stop()
+        with own_store.client() as admin:  # as on a full disk
+            admin.execute_command("ACL", "SETUSER", "default", "-zadd")
+            with pytest.raises(StoreError):
+                await other.upkeep.announce()
+            admin.execute_command("ACL", "SETUSER", "default", "+@all")
+        await r.store.command("ZADD", keys.DAEMONS, 1, holder.engine.epoch)
+        for _ in range(3):
+            await other.upkeep.run_once()
+        assert (await r.inspector.totals())["q"].lost == 0
+        work.go.set()
+        view = await r.finished("q", key)
+        assert (view.state, work.starts) == (State.COMPLETED, 1)
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 6, 9, 14])
 async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str, turns: int) -> None:
     async with rig(store_url, QueueSettings("q", concurrency=30)) as r:
@@ -190,6 +213,7 @@ async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: st
         before = await r.inspector.jobs("q")
         json.dumps([view.to_json() for view in before.jobs])
         fleet = await r.fleet()
+        assert isinstance(await fleet.queues["q"].info(jobs=True), dict)
         assert (await r.finished("q", key)).state is State.COMPLETED
         await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
         await fleet.upkeep.run_once()
@@ -558,8 +582,10 @@ async def _idle(r: Rig) -> bool:
 
 async def _show(r: Rig) -> None:
     """Everything that shows jobs, as JSON."""
-    page = await r.inspector.jobs("q")
-    json.dumps([view.to_json() for view in page.jobs], allow_nan=False)
+    shown = (await r.inspector.jobs("q")).jobs
+    json.dumps([view.to_json() for view in shown], allow_nan=False)
+    page = await r.new_fleet().queues["q"].info(jobs=True, limit=100)
+    assert {job["key"] for job in page["jobs"]} <= {view.key for view in shown}
     await r.inspector.counts("q")
     await r.inspector.metrics()
 

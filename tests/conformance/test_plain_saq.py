@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from saq.job import Job
+from saq.job import Job, Status
 
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.config.units import Rate
+from crmd.errors import InvalidPayload
 from crmd.queues.views import State
 from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, rig
@@ -184,6 +185,61 @@ async def test_unknown_fields_stay_in_the_job(store_url: str) -> None:
             stored = await stored_job(r.store, "email", key)
             assert {name: stored[name] for name in extra} == extra
             assert set(stored) <= extra.keys() | _SAQ_FIELDS
+
+
+async def test_a_saq_function_sees_its_job_as_in_a_saq_worker(store_url: str) -> None:
+    async with working(store_url) as r:
+        seen: list[tuple[int, int, bool, float]] = []
+
+        async def count(ctx: dict[str, Any]) -> None:
+            job = ctx["job"]
+            seen.append((job.attempts, job.retries, job.retryable, job.timeout))
+            assert (job.status, job.queue.name) == (Status.ACTIVE, "email")
+            assert job.started
+            raise ValueError("once more")
+
+        r.handle("email", "count", count)
+        await put_job(r.store, "email", "own", {"function": "count", "retries": 2, "timeout": 7})
+        await r.finished("email", "own")
+        await put_job(r.store, "email", "queues", {"function": "count"})
+        await r.finished("email", "queues")
+        assert seen == [
+            *((1, 2, True, 7), (2, 2, False, 7)),
+            *((n, 5, n < 5, 0.3) for n in range(1, 6)),
+        ]
+        assert "retries" not in await stored_job(r.store, "email", "queues")
+
+
+async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(store_url: str) -> None:
+    async with working(store_url) as r:
+        updated, go = asyncio.Event(), asyncio.Event()
+
+        async def update(ctx: dict[str, Any]) -> str:
+            ctx["job"].meta["seen"] = [1]
+            await ctx["job"].update(progress=0.5, status="complete", function="other")
+            with pytest.raises(InvalidPayload):
+                await ctx["job"].update(meta={"no": object()})
+            updated.set()
+            await go.wait()
+            return "done"
+
+        r.handle("webhook", "update", update)
+        await put_job(r.store, "webhook", "k", {"function": "update", "tenant": "one", "meta": {"own": 1}})
+        await asyncio.wait_for(updated.wait(), 3)
+        stored = await stored_job(r.store, "webhook", "k")
+        assert (stored["progress"], stored["status"], stored["tenant"]) == (0.5, "active", "one")
+        assert stored["meta"] == {"own": 1, "seen": [1]}
+        # from another process: only what SAQ's object says is written
+        queue = r.new_fleet().queues["webhook"]
+        other = await queue.job("k")
+        assert other is not None
+        await other.update(meta={"other": 2})
+        stored = await stored_job(r.store, "webhook", "k")
+        assert (stored["meta"], stored["tenant"], stored["function"]) == ({"other": 2}, "one", "update")
+        go.set()
+        view = await r.finished("webhook", "k")
+        assert (view.state, view.result, view.job) == (State.COMPLETED, "done", "update")
+        assert (await stored_job(r.store, "webhook", "k"))["tenant"] == "one"
 
 
 async def test_long_jobs_show_as_active_and_short_ones_never(store_url: str) -> None:

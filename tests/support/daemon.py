@@ -258,10 +258,10 @@ class DaemonProcess:
         """Standard output so far."""
         return self.out_file.read_text()
 
-    def get(self, path: str, timeout: float = 5.0) -> Answer:
+    def get(self, path: str, timeout: float = 5.0, headers: Mapping[str, str] | None = None) -> Answer:
         """One GET; status 0 where nothing answers."""
         began = time.monotonic()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=dict(headers or {}))
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
                 status, body = response.status, response.read()

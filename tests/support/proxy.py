@@ -15,6 +15,15 @@ from typing import Any
 CHUNK = 1 << 16
 
 
+class _Line:
+    """One client's connection."""
+
+    def __init__(self) -> None:
+        self.losing = False
+        self.muted = False
+        self.said = b""
+
+
 class Proxy:
     """Passes bytes between clients and a server, and spoils them when told to."""
 
@@ -24,6 +33,7 @@ class Proxy:
         self._folder = Path(tempfile.mkdtemp(prefix="crmd-proxy-"))
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lines: set[_Line] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -80,6 +90,13 @@ class Proxy:
         self.lost.clear()
         self._lose = needle.encode()
 
+    def mute(self, needle: str) -> int:
+        """Swallows all further replies on connections that have sent `needle`; returns how many these are."""
+        muted = [line for line in self._lines if needle.encode() in line.said]
+        for line in muted:
+            line.muted = True
+        return len(muted)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -97,10 +114,11 @@ class Proxy:
         except OSError:
             return
         self._writers |= {writer, upstream}
-        losing = asyncio.Event()
+        line = _Line()
+        self._lines.add(line)
         ways = [
-            asyncio.create_task(self._pass_requests(reader, upstream, losing)),
-            asyncio.create_task(self._pass_replies(upstream_reader, writer, losing)),
+            asyncio.create_task(self._pass_requests(reader, upstream, line)),
+            asyncio.create_task(self._pass_replies(upstream_reader, writer, line)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -108,10 +126,11 @@ class Proxy:
             for way in ways:
                 way.cancel()
             self._writers -= {writer, upstream}
+            self._lines.discard(line)
             await _close(upstream)
 
     async def _pass_requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
@@ -119,17 +138,18 @@ class Proxy:
                 await self._flowing.wait()
                 if self._lose and self._lose in data:
                     self._lose = None
-                    losing.set()
+                    line.losing = True
+                line.said = (line.said + data)[-CHUNK:]
                 writer.write(data)
                 await writer.drain()
 
-    async def _pass_replies(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event
-    ) -> None:
+    async def _pass_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self._flowing.wait()
-                if losing.is_set():
+                if line.muted:
+                    continue
+                if line.losing:
                     self.lost.set()
                     return
                 if self.reply_delay:
