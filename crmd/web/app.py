@@ -195,7 +195,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def _protocol_logger() -> logging.Logger:
-    """For what aiohttp logs of connections. What is no HTTP is answered with 400: no traceback in the log for each."""
+    """For what aiohttp logs of connections. What is no HTTP gets its 400 without a traceback in the log."""
     logger = logging.Logger(f"{__name__}.protocol")
     logger.parent = _log
     logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))

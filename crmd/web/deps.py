@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -49,3 +49,5 @@ class WebDeps:
     """Where each configured value was found, by dotted key."""
     held: Mapping[str, str] = field(default_factory=dict)
     """Queues whose jobs this daemon does not run, and why: their service is not configured, or others run them."""
+    degraded: Callable[[], Mapping[str, str]] = dict
+    """Gives the queues whose jobs this daemon cannot run now, and why."""

@@ -11,7 +11,7 @@ from aiohttp import web
 from crmd.errors import StoreError
 from crmd.queues.views import QueueCounts, QueueMetrics, QueueTotals, instant
 from crmd.web.deps import WebDeps
-from crmd.web.look import Look, Lookout, QueueStatus
+from crmd.web.look import Look, Lookout
 from crmd.web.routes import Access, Route
 
 _SUMMED = ("waiting", "active", "delayed", "completed", "failed")
@@ -110,10 +110,7 @@ class Health:
         body: dict[str, Any] = {
             "status": look.status,
             "redis": {"connected": look.connected, "latency_ms": self._deps.store.latency_ms},
-            "queues": {
-                **{name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
-                **{name: _broken(why) for name, why in look.seen.broken.items()},
-            },
+            "queues": {name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
             "totals": _sums(look),
         }
         if look.error:
@@ -176,11 +173,9 @@ def metrics_json(metrics: QueueMetrics) -> dict[str, Any]:
 
 def _health_of(look: Look, counts: QueueCounts) -> dict[str, Any]:
     numbers = {name: getattr(counts, name) for name in _SUMMED}
-    return {"status": look.status_of(counts.name), **numbers, "paused": counts.paused}
-
-
-def _broken(why: str) -> dict[str, Any]:
-    return {"status": QueueStatus.DEGRADED, **dict.fromkeys(_SUMMED), "paused": None, "reason": why}
+    found = {"status": look.status_of(counts.name), **numbers, "paused": counts.paused}
+    reason = look.stalls.get(counts.name) or look.degraded.get(counts.name)
+    return {**found, "reason": reason} if reason else found
 
 
 def _sums(look: Look) -> dict[str, int]:

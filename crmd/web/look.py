@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -34,8 +35,6 @@ class Snapshot:
 
     counts: dict[str, QueueCounts] = field(default_factory=dict)
     totals: dict[str, QueueTotals] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    """Queues whose keys cannot be read, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class Look:
     seen: Snapshot = Snapshot()
     stalls: dict[str, str] = field(default_factory=dict)
     """Queues whose work waits and does not start, and since when."""
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    """Queues whose jobs this daemon cannot run now, and why."""
     error: str | None = None
 
     @property
@@ -56,13 +57,13 @@ class Look:
         """How one queue does."""
         if queue in self.stalls:
             return QueueStatus.UNHEALTHY
-        degraded = queue in self.seen.broken or self.seen.counts[queue].paused
+        degraded = queue in self.degraded or self.seen.counts[queue].paused
         return QueueStatus.DEGRADED if degraded else QueueStatus.HEALTHY
 
     @property
     def status(self) -> QueueStatus:
         """How the queues do together: as the worst of them."""
-        found = {self.status_of(queue) for queue in (*self.seen.counts, *self.seen.broken)}
+        found = {self.status_of(queue) for queue in self.seen.counts}
         if self.error or QueueStatus.UNHEALTHY in found:
             return QueueStatus.UNHEALTHY
         return QueueStatus.DEGRADED if QueueStatus.DEGRADED in found else QueueStatus.HEALTHY
@@ -94,7 +95,7 @@ class Lookout:
             stalls = {name: why for name, counts in seen.counts.items() if (why := await self._stall(counts))}
         except StoreError as error:
             return Look(error=str(error))
-        return Look(seen, stalls)
+        return Look(seen, stalls, self._deps.degraded())
 
     async def snapshot(self) -> Snapshot:
         """Counts and all-time totals of every queue, at most a second old. Raises StoreUnavailable."""
@@ -141,16 +142,9 @@ class Lookout:
     async def _read_snapshot(self) -> Snapshot:
         seen, queues = Snapshot(), self._deps.queues
         reads = (self._deps.inspector.queue(name).counts() for name in queues)
-        for name, raw in zip(queues, await asyncio.gather(*reads, return_exceptions=True), strict=True):
-            if isinstance(raw, StoreUnavailable):
-                raise raw
-            if isinstance(raw, StoreError):
-                seen.broken[name] = str(raw)
-            elif isinstance(raw, BaseException):
-                raise raw
-            else:
-                seen.counts[name] = counts_of(raw, queues[name])
-                seen.totals[name] = totals_of(name, raw)
+        for name, raw in zip(queues, await asyncio.gather(*reads), strict=True):
+            seen.counts[name] = counts_of(raw, queues[name])
+            seen.totals[name] = totals_of(name, raw)
         return seen
 
     async def _read_metrics(self) -> dict[str, QueueMetrics]:

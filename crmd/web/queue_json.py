@@ -24,6 +24,7 @@ def queue_json(deps: WebDeps, name: str, counts: QueueCounts) -> dict[str, Any]:
         "paused": counts.paused,
         "pause": counts.pause.to_json() if counts.pause else None,
         "held": deps.held.get(name),
+        "degraded": deps.degraded().get(name),
         "counts": counts_json(counts),
         "limit": limit_json(counts),
         "settings": {

@@ -116,7 +116,7 @@ class JobBody(Body):
 class ManyBody(Body):
     """Many jobs to add."""
 
-    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_JOBS)
+    jobs: list[Any] = Field(min_length=1, max_length=MAX_JOBS)
 
 
 class PauseBody(Body):
@@ -173,8 +173,7 @@ class WaitQuery(Body):
 
 def query(request: web.Request, model: type[M]) -> M:
     """The request's query; raises Problem 422 that names each mistake."""
-    names = list(request.query)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in request.query if len(request.query.getall(name)) > 1})
     if twice:
         raise Problem(422, f"given more than once: {', '.join(twice)}")
     return checked(dict(request.query), model, "query")

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from crmd.errors import StoreError
 from crmd.queues.views import DaemonInfo, JobView, QueueCounts, QueueTotals
 from crmd.telemetry.redact import redact, redact_fields
 from crmd.web import schema
@@ -70,15 +69,13 @@ class QueuePages:
         name = known_queue(self._deps, request)
         asked = schema.query(request, schema.JobsQuery)
         seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
-        if name in seen.broken:
-            raise StoreError(seen.broken[name])
         listing = self._deps.inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
         try:
             page = await bounded(listing, READ_SECONDS)
         except ValueError as error:
             raise Problem(422, str(error)) from None
         queue = _queue(seen.counts[name], seen.totals[name], daemons)
-        held = self._deps.held.get(name)
+        held = self._deps.held.get(name) or self._deps.degraded().get(name)
         return web.json_response(
             {"queue": {**queue, "held": held, "jobs": [_job(view) for view in page.jobs], "cursor": page.cursor}}
         )

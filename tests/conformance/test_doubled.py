@@ -158,7 +158,7 @@ async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None
         assert (work.began, work.at_once) == ([key], {key: 1})
 
 
-async def test_a_failed_job_that_is_retried_twice_at_once_is_queued_once(store_url: str) -> None:
+async def test_a_failed_job_that_is_retried_many_times_at_once_is_queued_once(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q", attempts=1)) as r:
         work = runs(r, 0.1)
         await put_job(r.store, "q", "k", {"function": "fails"})
@@ -324,7 +324,7 @@ async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(store_url
         assert 0.3 <= times[1] - times[0] < 0.6
 
 
-async def test_two_daemons_share_a_queue_and_run_each_job_once(store_url: str) -> None:
+async def test_several_daemons_share_a_queue_and_run_each_job_once(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q", concurrency=10, keep_completed=1000)) as r:
         work = runs(r)
         fleets = [await r.fleet() for _ in range(3)]

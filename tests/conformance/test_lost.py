@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,6 +186,30 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str
         assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
 
 
+async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        fleet = await r.fleet("one")
+        added = [await r.add("q", "work") for _ in range(3)]
+        await wait_until(lambda: work.starts == 3)
+        begun, aborted, other = (fleet.workers["q"]._runs[f"saq:job:q:{key}"] for key in added)
+        await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+        await r.control.cancel("q", aborted.key, "not wanted")
+        await kill(fleet)
+        work.go.set()
+        # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
+        successor = r.new_fleet("one")
+        await successor.workers["q"].scripts.recover(
+            successor.engine.epoch, successor.engine.identity_prefix, successor.engine.next_token(), judge=False
+        )
+        await successor.start()
+        assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
+        view = await r.finished("q", aborted.key, 5)
+        assert (view.state, view.error) == (State.CANCELLED, "not wanted")
+        assert (await r.finished("q", other.key, 5)).state is State.COMPLETED
+        assert work.starts == 4
+
+
 # What is stored
 
 
@@ -283,7 +308,7 @@ async def test_a_job_with_odd_fields_runs_and_is_shown(store_url: str, fields: d
 
 
 @pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * *", "every day"])
-def test_an_impossible_cron_is_refused_with_its_reason(cron: str, tmp_path: Any) -> None:
+def test_an_impossible_cron_is_refused_with_its_reason(cron: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(f'[schedules.never]\nqueue = "analytics"\njob = "snapshot"\ncron = "{cron}"\n')
     path.chmod(0o600)
@@ -292,6 +317,15 @@ def test_an_impossible_cron_is_refused_with_its_reason(cron: str, tmp_path: Any)
     [problem] = caught.value.problems
     assert problem.key == "schedules.never.cron"
     assert cron in problem.reason
+
+
+def test_two_schedules_of_one_job_are_two(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    job = 'queue = "analytics"\njob = "snapshot"\n'
+    path.write_text(f'[schedules.a]\n{job}cron = "@daily"\n[schedules.b]\n{job}cron = "@hourly"\n')
+    path.chmod(0o600)
+    schedules = load(path=path, environ={}, cwd=tmp_path).settings.schedules
+    assert {name: schedule.cron for name, schedule in schedules.items()} == {"a": "@daily", "b": "@hourly"}
 
 
 async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: str) -> None:
@@ -357,7 +391,7 @@ async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
         assert (fleet.active, fleet.engine.leaked) == (0, 0)
 
 
-async def test_sys_exit_deep_in_a_task_of_the_handler_fails_its_job_only(store_url: str) -> None:
+async def test_sys_exit_in_a_thread_fails_its_job_only(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q", attempts=1)) as r:
 
         def leave(_: Any) -> None:
@@ -529,7 +563,7 @@ async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(store_
 
 
 @pytest.mark.parametrize("name", ["job", "abort", "Upper", "with space", "a:b", "", "x" * 65])
-def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path: Any) -> None:
+def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(f'[queues."{name}"]\nattempts = 2\n')
     path.chmod(0o600)

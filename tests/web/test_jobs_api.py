@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote
 
@@ -166,7 +167,7 @@ async def test_what_is_too_large_is_413(web: Site, ok: dict[str, Any]) -> None:
     status, body, _ = await web.call("POST", JOBS, json={"jobs": [ok, large]})
     assert (status, [one["index"] for one in body["errors"]]) == (413, [1])
     assert (await web.call("POST", JOBS, json={"jobs": [{"job": "nope"}, large]}))[0] == 422
-    status, body, _ = await web.call("POST", JOBS, data=b" " * (8 * 1024 * 1024 + 1), headers=_JSON)
+    status, body, _ = await web.call("POST", JOBS, data=BytesIO(b" " * (8 * 1024 * 1024 + 1)), headers=_JSON)
     assert (status, "over 8,388,608 bytes" in body["detail"]) == (413, True)
     fits = {"job": "greet", "payload": {"name": "x" * 250 * 1024}}
     assert (await web.call("POST", JOBS, json=fits))[0] == 201
