@@ -104,6 +104,7 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
         metrics=metrics,
         sources=loaded.sources,
         held=held,
+        degraded=lambda: fleet.degraded,
     )
     web = None
     if settings.http.port is not None:

@@ -16,7 +16,13 @@ async def status_line(daemon: Daemon) -> str:
         return f"the store is away: {error}"
     paused = sum(one.paused for one in counts)
     text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
-    return text + (f", {paused} queues paused" if paused else "")
+    if paused:
+        text += f", {paused} queues paused"
+    degraded = daemon.fleet.degraded
+    for reason in sorted(set(degraded.values())):
+        names = [name for name, why in degraded.items() if why == reason]
+        text += f"; {', '.join(names)}: {reason}"
+    return text
 
 
 def start_line(daemon: Daemon) -> tuple[str, str | None]:

@@ -99,6 +99,8 @@ class Upkeep:
         for worker, due_ms, untrimmed in zip(workers, seen.due_ms, seen.untrimmed, strict=True):
             if due_ms >= 0:
                 worker.look_in(due_ms / 1000)
+            if due_ms == 0:
+                await self._apart(worker.promote_due())
             if untrimmed:
                 await self._apart(worker.scripts.trim())
         await self._apart(self._judge(seen.expired, number))

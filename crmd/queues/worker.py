@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -37,6 +38,8 @@ RESEND_WINDOW_S = 2.0
 """Outcomes are kept so long after their acknowledgement: a store that restarts may have lost its last second."""
 RESEND_MAX = 10_000
 BUG_LOGGED_EVERY_S = 30.0
+PROMOTE_ROUNDS = 20
+"""Of 200 jobs each, once a second."""
 FOREVER = float("inf")
 
 _log = logging.getLogger(__name__)
@@ -160,6 +163,14 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         if at < self._next_look:
             self._next_look = at
             self._wake.set()
+
+    async def promote_due(self) -> None:
+        """Queues what is due where all slots are busy: what comes later has to stand behind it."""
+        for _ in range(PROMOTE_ROUNDS):
+            if self._free_slots() or not self._accepting:
+                return  # the next claim does it
+            if (await self.scripts.claim(self.engine.next_token(), 0)).due_ms != 0:
+                return
 
     def runs(self, job_id: str) -> bool:
         """Whether the job runs here."""
@@ -334,8 +345,19 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             return
         if ending.pause is not None or ending.slow_down is not None:
             await self._act_on_queue(run, ending)
+        if ending.kind is Kind.ABORTED:
+            ending = replace(ending, error=await self._why_aborted(run) or ending.error)
         if not run.ended:
             self._conclude(run, ending)
+
+    async def _why_aborted(self, run: Run) -> str | None:
+        """The reason that whoever aborted the job wrote into it."""
+        try:
+            data = decode(await self.engine.store.command("GET", run.job_id) or b"null")
+        except (StoreError, Unreadable, asyncio.CancelledError):
+            return None
+        error = data.get("error") if data.get("status") in ("aborting", "aborted") else None
+        return error if isinstance(error, str) else None
 
     async def _act_on_queue(self, run: Run, ending: Ending) -> None:
         try:

@@ -75,7 +75,7 @@ class HttpServer:
             routes=self._table,
             peers=self._peers,
             metrics=deps.metrics,
-            loopback_only=is_loopback(http.host),
+            loopback_only=is_loopback(self._listening_host),
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -85,8 +85,8 @@ class HttpServer:
         """Host and port it listens on, the port that was found free where 0 was asked for."""
         if self._server is None or not self._server.sockets:
             return self._http.host, self._http.port or 0
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        name = self._server.sockets[0].getsockname()
+        return (name, 0) if isinstance(name, str) else (name[0], name[1])
 
     @property
     def url(self) -> str:
@@ -131,6 +131,14 @@ class HttpServer:
         await self._lookout.stop()
         self._server = None
 
+    @property
+    def _listening_host(self) -> str:
+        """A socket that was handed over says itself where it listens; the configuration may say otherwise."""
+        if self._socket is None:
+            return self._http.host
+        name = self._socket.getsockname()
+        return name if isinstance(name, str) else str(name[0])
+
     async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         server = runner.server
@@ -148,7 +156,7 @@ class HttpServer:
             raise
 
     def _app(self) -> web.Application:
-        hosts = HostCheck(self._http.host, self._http.allowed_hosts)
+        hosts = HostCheck(self._listening_host, self._http.allowed_hosts)
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
             middlewares=[self._outermost, problems(), guard(self._table, hosts, self._peers), self._gate],

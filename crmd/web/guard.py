@@ -23,12 +23,11 @@ class HostCheck:
     """Which Host headers are ours.
 
     Always: localhost, and the listening address; where that is "any" (0.0.0.0, ::) every bare IP address and this
-    machine's own name, since a rebound name is neither. Besides: `allowed_hosts`, where `*` stands for all.
+    machine's own name, since a rebound name is neither. Besides: `allowed_hosts`.
     """
 
     def __init__(self, listening: str, allowed_hosts: Iterable[str] = ()) -> None:
         self._names = {"localhost", _bare(listening), *(_bare(host) for host in allowed_hosts)}
-        self._any_name = "*" in self._names
         address = parse_address(listening)
         self._any_address = address is not None and address.is_unspecified
         self._loopback = is_loopback(listening)
@@ -38,7 +37,7 @@ class HostCheck:
     def allows(self, host: str) -> bool:
         """Whether a Host header, with or without port, is ours."""
         bare = _bare(host)
-        if self._any_name or bare in self._names:
+        if bare in self._names:
             return True
         address = parse_address(bare)
         if address is None:

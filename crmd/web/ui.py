@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from crmd.queues.views import DaemonInfo, JobView, QueueCounts, QueueTotals
+from crmd.queues.views import DaemonInfo, JobView, QueueCounts, QueueTotals, State
 from crmd.telemetry.redact import redact, redact_fields
 from crmd.web import schema
 from crmd.web.api_queues import known_queue
@@ -141,7 +141,8 @@ def _job(view: JobView) -> dict[str, Any]:
         "queued": _ms(view.enqueued_at),
         "started": _ms(view.started_at),
         "completed": _ms(view.finished_at),
-        "progress": view.progress,
+        # SAQ's script does not draw 0, and then the bar looks as if it moved.
+        "progress": 1.0 if view.state is State.COMPLETED else view.progress or 1e-9,
         "attempts": view.attempt,
         "result": None if view.result is None else _shown(view.result),
         "error": None if view.error is None else redact(view.error)[:MAX_SHOWN_CHARS],

@@ -131,6 +131,10 @@ def test_health_says_when_work_waits_and_none_starts(daemons: Daemons) -> None:
         assert (health["status"], health["queues"]) == ("error", "unhealthy")
         assert health["redis"] == {"connected": True}
         assert health["reason"].startswith("3 jobs of work wait and none has started for ")
+        queue = daemon.get("/api/v1/queues/health").json["queues"][QUEUE]
+        assert (queue["status"], queue["waiting"]) == ("unhealthy", 3)
+        [degraded] = [record for record in daemon.logged("queue.degraded") if record["queue"] == QUEUE]
+        assert "WRONGTYPE" in degraded["reason"]
         assert daemon.get("/readyz").status == 200
         store.delete(QueueKeys(QUEUE).suspects)
     daemon.wait_effects("done", 3)

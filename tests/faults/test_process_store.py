@@ -108,7 +108,7 @@ def test_a_store_frozen_for_twenty_seconds(daemons: Daemons, own_store: StoreSer
     own_store.pause()
 
     def look() -> None:
-        for path in ("/api/v1/queues/health", f"/api/v1/queues/{QUEUE}/jobs", "/admin/queues/api/queues"):
+        for path in (f"/api/v1/queues/{QUEUE}/jobs", "/admin/queues/api/queues", "/api/v1/queues/health"):
             answer = daemon.get(path, timeout=15, headers=login)
             pages.append((answer.status, answer.seconds))
 
@@ -136,12 +136,11 @@ def test_a_store_at_two_hundred_milliseconds(daemons: Daemons, own_store: StoreS
     slots, delay, count = 20, 0.2, 1000
     with proxy_in_thread(own_store.socket) as (middle, _):
         daemon = external(daemons, middle.url, queue=f"concurrency = {slots}")
-        keys = daemon.add(count, url=own_store.url)
-        daemon.wait_effects("done", slots)
         middle.reply_delay = delay
-        began, before = time.monotonic(), len(daemon.effects("done"))
+        keys = daemon.add(count, url=own_store.url)
         daemon.wait_effects("done", count, 60)
-        rate, bound = (count - before) / (time.monotonic() - began), slots / delay
+        times = sorted(one.at for one in daemon.effects("done"))
+        rate, bound = (count - slots) / (times[-1] - times[0]), slots / delay
         report(f"{rate:.0f} jobs a second of {bound:.0f} that latency and slots allow")
         assert rate >= 0.8 * bound
         assert daemon.count("done") == dict.fromkeys(keys, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ async def cancel(lab: Lab, key: str = "a") -> str:
     return await lab.scripts.cancel(lab.keys.job_id(key), waiting, running, ENTRY)
 
 
-async def requeue(lab: Lab, key: str = "a", **options: int) -> int:
+async def requeue(lab: Lab, key: str = "a", **options: Any) -> int:
     """Queues again as `Control` does."""
     return await lab.scripts.requeue(lab.keys.job_id(key), document("q", key, {"again": 1}), ENTRY, **options)
 
@@ -135,6 +136,14 @@ async def test_promote(lab: Lab, state: str) -> None:
         assert await lab.claimed() == ["a"]
     if state == "limbo":
         await lab.scripts.delete(lab.keys.job_id("a"))
+
+
+async def test_a_key_that_an_aborted_run_still_holds_is_not_promoted(lab: Lab) -> None:
+    await put(lab, "active, aborted")
+    await lab.redis("DEL", "saq:abort:a")
+    await lab.stock_enqueue("a", due_s=4_000_000_000)
+    assert not await lab.scripts.promote(lab.keys.job_id("a"))
+    assert await lab.lane() == []
 
 
 async def test_a_promoted_job_keeps_its_rank_and_starts_once(lab: Lab, clock: StoreClock) -> None:

@@ -113,8 +113,8 @@ class Model:
     def claim(self, now: int) -> set[str]:
         """What a claim with slots for all starts."""
         started = set()
-        for to, waiting in self.parked.items():
-            while waiting and self.debts[to].may_start(now):
+        for name, waiting in self.parked.items():
+            while waiting and self.debts[name].may_start(now):
                 started.add(self._start(waiting.popleft(), now))
         while self.lane:
             key = self.lane.popleft()

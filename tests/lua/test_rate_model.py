@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +140,23 @@ def test_a_large_limit_stays_on_the_safe_side_by_a_hundredth(workbench: Bench, c
         if len(claimed.jobs) < step.want:
             assert claimed.reason == "limited"
             assert 1 <= claimed.wait_ms <= period_ms + grain + 1
+
+
+@pytest.mark.parametrize(("count", "in_a_bucket"), [(1_000, 1), (1_001, 101)])
+async def test_a_window_is_over_a_moment_after_its_last_ms(
+    store: Store, clock: StoreClock, count: int, in_a_bucket: int
+) -> None:
+    """Small limits to the ms, large ones to the end of a bucket: here the starts come in a bucket's last ms."""
+    lab = Lab(store, QueueSettings("q", rate_limit=Rate(count, 10)))
+    _, period_ms = rate_window(lab.scripts.settings.rate_limit)
+    await clock.set(clock.ms - clock.ms % in_a_bucket + in_a_bucket - 1)
+    await lab.add(*(f"k{n}" for n in range(count + 1)))
+    assert sum([len(await lab.claimed(500)) for _ in range(4)]) == count
+    await clock.forward(period_ms)
+    claimed = await lab.claim(1)
+    assert (claimed.jobs, claimed.wait_ms) == ([], 1)
+    await clock.forward(1)
+    assert len(await lab.claimed(1)) == 1
 
 
 @dataclass(frozen=True)

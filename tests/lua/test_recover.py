@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -29,7 +31,7 @@ async def recover(lab: Lab, token: str = f"{ME}:9", *, judge: bool = False, batc
             return returned, fates
 
 
-async def leased(lab: Lab, epoch: str, *names: str, **options: int) -> str:
+async def leased(lab: Lab, epoch: str, *names: str, **options: Any) -> str:
     """Jobs that a daemon took; their token."""
     token = lab.token(epoch)
     await lab.add(*names, **options)

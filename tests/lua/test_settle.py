@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from crmd.errors import StoreError
@@ -18,7 +20,7 @@ FINAL = {
 """Kind -> place, status in the JSON, counter."""
 
 
-async def running(lab: Lab, *keys: str, **options: int) -> str:
+async def running(lab: Lab, *keys: str, **options: Any) -> str:
     """Adds jobs and claims them; their lease token."""
     token = lab.token()
     await lab.add(*keys, **options)

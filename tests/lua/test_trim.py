@@ -110,19 +110,21 @@ async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
 async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock: StoreClock) -> None:
     """A plain client enqueues a finished key again: its new JSON stands at the same id."""
     lab = Lab(store, PATIENT)
-    for key in ("waiting", "active", "c1", "c2", "c3"):
+    live = ("waiting", "active", "active, aborted")
+    for key in (*live, "c1", "c2", "c3"):
         await finish(lab, key)
         await clock.forward(1)
-    await lab.stock_enqueue("waiting")
-    await lab.stock_enqueue("active")
+    index = await lab.redis("DUMP", lab.keys.completed)
+    for key in live:
+        await lab.stock_enqueue(key)
     await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("waiting"))
-    index = [lab.keys.completed, clock.ms - 4, lab.keys.job_id("active")]
-    await lab.claim(1)
-    await lab.redis("ZADD", *index)
+    assert len(await lab.claimed()) == 2
+    await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("active, aborted"))
+    await lab.redis("RESTORE", lab.keys.completed, 0, index, "REPLACE")
     await clock.forward(60_000)
-    assert await lab.scripts.trim() == 2
+    assert await lab.scripts.trim() == 3
     assert await lab.redis("ZCARD", lab.keys.completed) == 3
-    for key in ("waiting", "active"):
+    for key in live:
         assert await lab.place(key) == key
         assert await lab.redis("GET", lab.keys.job_id(key)) == document("q", key)
 

@@ -142,8 +142,8 @@ async def test_a_cluster_is_refused(store_binary: Path) -> None:
 
 
 def test_a_url_is_shown_without_its_credentials() -> None:
-    assert StoreTarget("redis://user:secret@host:6379/0").masked == "redis://***@host:6379/0"
-    assert StoreTarget("unix:///run/s?password=secret").masked == "unix:///run/s"
+    assert StoreTarget("redis://user:secret@host:6379/0").masked == "redis://user:***@host:6379/0"
+    assert StoreTarget("unix:///run/s?password=secret").masked == "unix:///run/s?password=***"
 
 
 # How it breaks and comes back

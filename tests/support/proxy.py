@@ -22,6 +22,8 @@ class _Line:
         self.losing = False
         self.muted = False
         self.said = b""
+        self.due_at = 0.0
+        """When the last reply that is held back goes on, on the loop's clock."""
 
 
 class Proxy:
@@ -144,6 +146,7 @@ class Proxy:
                 await writer.drain()
 
     async def _pass_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self._flowing.wait()
@@ -152,10 +155,14 @@ class Proxy:
                 if line.losing:
                     self.lost.set()
                     return
-                if self.reply_delay:
-                    await asyncio.sleep(self.reply_delay)
-                writer.write(data)
-                await writer.drain()
+                # Each on its own, as on a long way: what follows is not held up any longer.
+                line.due_at = max(loop.time() + self.reply_delay, line.due_at)
+                loop.call_at(line.due_at, _write, writer, data)
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(data)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

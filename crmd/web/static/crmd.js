@@ -1,4 +1,4 @@
-// What crmd adds to SAQ's page, which draws itself into #app and asks for its data every two seconds: a header with
+// What crmd adds to SAQ's page, which draws itself in place of #app and asks for its data every two seconds: a header with
 // each queue's state, pause and resume, and on a queue's page the jobs' states, a search and further pages.
 // SAQ's script reads the global `root_path`.
 window.root_path = document.currentScript.dataset.root
@@ -27,6 +27,7 @@ window.root_path = document.currentScript.dataset.root
   async function hear(path, options, response) {
     const data = await response.json()
     if (!response.ok) return options ? say(data.detail) : show(path, "", [])
+    header.classList.toggle("below", Boolean(data.queues))
     if (data.queues) show(path, JSON.stringify(data.queues), [overview(data.queues)])
     else if (data.queue) showQueue(path, data.queue)
     else if (data.job) show(path, "", [])
@@ -82,7 +83,7 @@ window.root_path = document.currentScript.dataset.root
       if (state === chosen) link.setAttribute("aria-current", "page")
       return link
     })
-    return element("nav", { className: "row" }, ...links)
+    return element("div", { className: "row" }, ...links)
   }
 
   function tools(queue) {

@@ -1,0 +1,117 @@
+"""An external store whose disk is full, under two daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crmd.config.queue import QueueSettings
+from crmd.errors import StoreError, StoreFull
+from crmd.queues import lease, recovery, upkeep
+from crmd.queues.views import State
+from tests.support.fleet import Rig, rig
+from tests.support.store import StoreServer
+from tests.support.strain import strain
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.faults
+
+DISK_BYTES = 24 * 1024 * 1024
+SHORT_LEASE_S = 2.0
+
+
+@pytest.fixture
+def small_disk_store(store_binary: Path) -> Iterator[StoreServer]:
+    """A persistent server whose folder is a small disk of its own."""
+    server = StoreServer(store_binary, persistent=True)
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        server.close()
+        pytest.skip("mounting a small disk needs root")
+    options = f"size={DISK_BYTES},mode=0700"
+    if subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", server.folder], check=False).returncode:
+        server.close()
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        server.start()
+        yield server
+        server.kill()
+    finally:
+        subprocess.run(["umount", "-l", server.folder], check=True)
+        server.close()
+
+
+async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
+    small_disk_store: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lease, recovery, upkeep):
+        monkeypatch.setattr(module, "LEASE_S", SHORT_LEASE_S)
+    monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.5)
+    monkeypatch.setattr(upkeep, "INFO_EVERY_TICKS", 1)
+    async with rig(small_disk_store.url, QueueSettings("q", timeout_seconds=None)) as r:
+        starts, go = list[str](), asyncio.Event()
+
+        async def work(ctx: dict[str, Any], text: str = "") -> str:
+            starts.append(ctx["job"].key)
+            await go.wait()
+            return "done"
+
+        r.handle("q", "work", work)
+        fleets = [await r.fleet(), await r.fleet()]
+        added = [await r.add("q", "work") for _ in range(20)]
+        await wait_until(lambda: len(starts) == 20)
+        await asyncio.sleep(SHORT_LEASE_S)  # from now on either may judge the other
+        assert all(fleet.recovery.may_judge() for fleet in fleets)
+
+        filler = small_disk_store.folder / "filler"
+        _fill(filler)
+        await wait_until(lambda: _refuses(r), 20)
+        async with strain(r.store.events) as found:
+            await asyncio.sleep(SHORT_LEASE_S * 2)
+        assert found.cpu < 0.10
+        assert found.pulse >= 0.95
+        assert found.lines_per_second <= 2, found.lines
+        assert "disk" in " ".join(fleet.degraded.get("q", "") for fleet in fleets) or not any(
+            fleet.degraded for fleet in fleets
+        )
+        counts = await r.inspector.counts("q")
+        assert counts.active == 20
+
+        go.set()  # outcomes wait for the space
+        await asyncio.sleep(0.3)
+        assert any("disk" in fleet.degraded.get("q", "") for fleet in fleets)
+        filler.unlink()
+        for key in added:
+            assert (await r.finished("q", key, 5)).state is State.COMPLETED
+        await asyncio.sleep(SHORT_LEASE_S)
+        assert sorted(starts[:20]) == sorted(added)
+        totals = (await r.inspector.totals())["q"]
+        assert (totals.lost, len(set(starts[:20]))) == (0, 20)
+        await wait_until(lambda: not any(fleet.degraded for fleet in fleets))
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError:
+            return
+
+
+async def _refuses(r: Rig) -> bool:
+    """Adds until the disk is full: jobs of 50 kB that nobody has time for."""
+    try:
+        await r.add("q", "work", text="x" * 50_000)
+    except StoreFull:
+        return True
+    except StoreError:
+        return False
+    return False
