@@ -16,7 +16,7 @@ import uvloop
 from saq.queue.redis import RedisQueue
 
 from crmd.config.queue import QueueSettings
-from crmd.job import Catalog, JobSpec
+from crmd.jobs import Catalog, JobSpec
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Snooze,
         StoreUnavailable,
     )
-    from crmd.job import JobContext, job
+    from crmd.jobs import JobContext, job
     from crmd.queues.views import NewJob
     from crmd.store.cache import Cache
 
@@ -47,9 +47,9 @@ _HOMES = {
     "AsyncClient": "crmd.client",
     "Client": "crmd.client",
     "Cache": "crmd.store.cache",
-    "JobContext": "crmd.job",
+    "JobContext": "crmd.jobs",
     "NewJob": "crmd.queues.views",
-    "job": "crmd.job",
+    "job": "crmd.jobs",
 }
 
 

@@ -17,7 +17,7 @@ from crmd.errors import ExitCode
 from crmd.queues.views import Added, JobView, NewJob, State
 
 if TYPE_CHECKING:
-    from crmd.job import Catalog
+    from crmd.jobs import Catalog
 
 
 @click.command(cls=Command, options_metavar="[OPTIONS]")

@@ -18,7 +18,7 @@ from crmd.errors import ExitCode, InvalidPayload, RequestError
 from crmd.queues.views import NewJob
 
 if TYPE_CHECKING:
-    from crmd.job import Catalog
+    from crmd.jobs import Catalog
 
 BATCH_JOBS = 1_000
 BATCH_BYTES = 4 * 1024 * 1024

@@ -20,7 +20,7 @@ from crmd.daemon.credentials import ensure_password
 from crmd.daemon.systemd import Systemd
 from crmd.errors import ConfigError, Problem
 from crmd.handlers.shipped import shipped_catalog
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector

@@ -9,7 +9,7 @@ from crmd.clients.whatsapp_pace import SERVICE
 from crmd.errors import RateLimited, Snooze
 from crmd.handlers.message_payload import SendMessage
 from crmd.handlers.whatsapp_policy import ending
-from crmd.job import JobContext, job
+from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
 # Left of the job's own timeout for writing down what became of the request.

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypedDict
 from pydantic import Field
 
 from crmd.handlers.payload import NotBlank, Payload
-from crmd.job import JobContext, job
+from crmd.jobs import JobContext, job
 
 Level = Literal["info", "warning", "error"]
 Channel = Literal["log"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crmd.handlers.message import send_message
 from crmd.handlers.notification import notify
 from crmd.handlers.webhook import deliver_webhook
-from crmd.job import Catalog, spec_of
+from crmd.jobs import Catalog, spec_of
 
 _SHIPPED = (send_message, deliver_webhook, notify)
 

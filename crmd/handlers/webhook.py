@@ -14,7 +14,7 @@ from crmd.clients.http import Answer, NotSent
 from crmd.clients.webhooks import WebhookClient, parse_target
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.handlers.payload import Payload, invalid
-from crmd.job import JobContext, job
+from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
 MAX_HEADERS = 20

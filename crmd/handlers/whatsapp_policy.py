@@ -10,7 +10,7 @@ from crmd.clients.whatsapp_errors import MINUTE_WAIT, SUBJECT_WAIT, ErrorClass, 
 from crmd.clients.whatsapp_pace import Pace
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from crmd.handlers.message_payload import SendMessage
-from crmd.job import JobContext
+from crmd.jobs import JobContext
 
 # HTTP statuses that speak of the one request, where something else than WhatsApp gives them.
 _REQUEST_REFUSED = frozenset({400, 413, 422})

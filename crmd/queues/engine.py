@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 from crmd.queues.control import Control
 from crmd.queues.lease import identity_prefix
 from crmd.queues.solo import SoloGate

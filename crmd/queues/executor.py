@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from crmd.errors import IllegalTransition
-from crmd.job import JobContext, JobSpec
+from crmd.jobs import JobContext, JobSpec
 from crmd.queues import ending
 from crmd.queues.ending import Ending
 from crmd.queues.plain import saq_job
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S = 0.2
 """Progress is stored at most so often: each time rewrites the job."""
-
 
 
 async def execute(worker: CrmWorker, run: Run) -> Ending:

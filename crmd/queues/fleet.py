@@ -14,7 +14,7 @@ from typing import Any
 from crmd import __version__
 from crmd.config.queue import QueueSettings
 from crmd.errors import CrmdError, StoreError
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 from crmd.queues import spool
 from crmd.queues.control import Control
 from crmd.queues.engine import Engine

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from crmd.errors import InvalidPayload, JobTooLarge, UnknownJob
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 from crmd.queues.codec import encode_payload
 from crmd.queues.views import NewJob
 from crmd.web import bull, schema

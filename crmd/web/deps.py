@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from crmd.config.queue import QueueSettings
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 
 if TYPE_CHECKING:
     from crmd.queues.control import Control

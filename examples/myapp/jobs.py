@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from crmd.job import JobContext, job
+from crmd import JobContext, job
 
 
 class Greeting(BaseModel):

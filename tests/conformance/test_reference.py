@@ -17,7 +17,7 @@ from crmd.config.model import Settings
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.daemon import credentials
 from crmd.errors import CrmdError, ExitCode, JobSignal
-from crmd.job import Catalog
+from crmd.jobs import Catalog
 from crmd.queues import spool
 from crmd.queues.control import Control
 from crmd.queues.inspector import Inspector

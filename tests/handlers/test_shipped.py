@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from saq.job import Job
 
 from crmd.handlers.shipped import shipped_catalog
-from crmd.job import JobSpec
+from crmd.jobs import JobSpec
 
 SHIPPED = [("message", "send_message"), ("notification", "notify"), ("webhook", "deliver_webhook")]
 

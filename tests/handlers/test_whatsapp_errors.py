@@ -13,7 +13,7 @@ from crmd.clients.whatsapp_errors import ROWS, find_row
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from crmd.handlers.message import send_message
 from crmd.handlers.message_payload import SendMessage
-from crmd.job import JobContext
+from crmd.jobs import JobContext
 from tests.support.context import make_context
 from tests.support.whatsapp_server import TOKEN, WhatsAppServer
 

@@ -12,7 +12,7 @@ import pytest
 from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
 from crmd.config.units import Rate
 from crmd.errors import RateLimited, Retry
-from crmd.job import JobContext, JobSpec
+from crmd.jobs import JobContext, JobSpec
 from crmd.queues.views import State
 from crmd.store import exactjson
 from tests.support.documents import put_job, stored_job

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crmd.job import JobContext
+from crmd.jobs import JobContext
 
 
 @dataclass

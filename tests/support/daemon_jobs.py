@@ -13,7 +13,7 @@ import time
 
 from pydantic import BaseModel
 
-from crmd.job import JobContext, job
+from crmd import JobContext, job
 
 QUEUE = "work"
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from crmd.config.queue import QueueSettings
-from crmd.job import Catalog, JobSpec
+from crmd.jobs import Catalog, JobSpec
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.config.units import Rate
-from crmd.job import JobContext, JobSpec
+from crmd.jobs import JobContext, JobSpec
 from crmd.telemetry.metrics import Metrics
 from crmd.web.app import HttpServer
 from crmd.web.deps import Life, WebDeps

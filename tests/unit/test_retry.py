@@ -64,7 +64,7 @@ def test_an_error_may_say_when(after: float, expected: float) -> None:
     ],
 )
 def test_a_job_may_say_how_long(fields: dict[str, Any], attempt: int, low: float, high: float) -> None:
-    waits = [retry_delay(fields, Backoff(), attempt, None, lambda draw=draw: draw) for draw in (0.0, 1.0)]
+    waits = [retry_delay(fields, Backoff(), attempt, None, draw) for draw in (lambda: 0.0, lambda: 1.0)]
     assert waits == [low, high]
 
 
