@@ -161,16 +161,17 @@ def _in(seconds: float) -> str:
     [
         ("30", 30, 33),
         (" 30 ", 30, 33),
-        (_in(600), 530, 660),
+        (600.0, 590, 660),
         ("999999", 3600, 3960),
         ("9" * 400, 3600, 3960),
-        (_in(10**7), 3600, 3960),
+        (1e7, 3600, 3960),
     ],
     ids=["seconds", "spaces", "date", "too long", "endless", "far date"],
 )
 async def test_retry_after_is_honoured_up_to_an_hour(
-    receiver: Receiver, webhooks: WebhookClient, status: int, header: str, low: float, high: float
+    receiver: Receiver, webhooks: WebhookClient, status: int, header: str | float, low: float, high: float
 ) -> None:
+    header = header if isinstance(header, str) else _in(header)  # a date counts from the request on
     receiver.then(status, headers={"Retry-After": header})
     signal = await signal_of(webhooks, receiver.url)
     assert isinstance(signal, Retry)
