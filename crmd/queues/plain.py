@@ -43,7 +43,8 @@ def take_update(run: Run, job: Job) -> None:
     changed = {name: getattr(job, name) for name in WRITABLE if getattr(job, name) != known[name]}
     encode_payload(changed)
     run.data |= copy.deepcopy(changed)
-    run.attempts = changed.get("retries", run.attempts)
+    retries = changed.get("retries")
+    run.attempts = retries if isinstance(retries, int) and retries > 0 else run.attempts
 
 
 def with_changes(stored: dict[str, Any], job: Job) -> dict[str, Any]:

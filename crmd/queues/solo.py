@@ -7,17 +7,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 WAIT_FOR_IDLE_S = 30.0
-"""How long the other jobs are held back for it; then they go on, and it waits as long again."""
+"""How long the other jobs are held back for it."""
+BUSY_PAUSE_S = 10 * WAIT_FOR_IDLE_S
+"""Where one of them runs for longer, the others go on for so long before the next try."""
 PAUSE_S = 5.0
-"""Until the next try where the queue is paused or limited."""
+"""Until the next try where the queue was paused or limited meanwhile."""
 
 
 class Soloist(Protocol):
     """A worker that can run one suspect alone."""
 
     @property
-    def active(self) -> int:
-        """Jobs that run now."""
+    def idle(self) -> bool:
+        """Whether nothing runs, and no claim is under way that may bring something to run."""
 
     def look(self) -> None:
         """Claim again now."""
@@ -59,19 +61,20 @@ class SoloGate:
             worker = self._waiting.pop(0)
             self.closed = True
             try:
-                ran = await self._alone(worker)
+                pause = await self._alone(worker)
             finally:
                 self.closed = False
                 for other in self._workers:
                     other.look()
-            if not ran:
-                await asyncio.sleep(PAUSE_S)
+            if pause:
+                await asyncio.sleep(pause)
                 worker.look()
 
-    async def _alone(self, worker: Soloist) -> bool:
-        if not await _until(lambda: all(other.active == 0 for other in self._workers), WAIT_FOR_IDLE_S):
-            return False
-        return await worker.run_alone()
+    async def _alone(self, worker: Soloist) -> float:
+        """Runs one suspect; seconds until it is worth another try."""
+        if not await _until(lambda: all(other.idle for other in self._workers), WAIT_FOR_IDLE_S):
+            return BUSY_PAUSE_S
+        return 0.0 if await worker.run_alone() else PAUSE_S
 
 
 async def _until(condition: Callable[[], bool], timeout: float) -> bool:

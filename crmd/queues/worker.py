@@ -32,6 +32,7 @@ from crmd.telemetry.throttle import Throttle
 ACTIVE_AFTER_S = 0.05
 """A job that ends sooner never shows as active: that saves it a write."""
 WATCH_EVERY_S = 0.025
+STOPPING_PAUSE_S = 0.05
 ERROR_PAUSE_S = 1.0
 """After the store refused something, such as a key of the wrong type, the queue tries again so often."""
 RESEND_WINDOW_S = 2.0
@@ -40,6 +41,8 @@ RESEND_MAX = 10_000
 BUG_LOGGED_EVERY_S = 30.0
 PROMOTE_ROUNDS = 20
 """Of 200 jobs each, once a second."""
+PUMPS = 2
+"""Trips to the store under way at once: one fetches while what the other brought runs."""
 FOREVER = float("inf")
 
 _log = logging.getLogger(__name__)
@@ -48,8 +51,9 @@ _log = logging.getLogger(__name__)
 class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     """A SAQ worker that takes, finishes, retries and stops jobs in crmd's way. One for each queue.
 
-    Its pump makes one trip to the store at a time: all outcomes of the moment in one settle, all free slots in
-    one claim. `start`, `drain` and `stop` are its life; `process` is one turn.
+    A trip to the store carries all outcomes of the moment in one settle and asks for free slots in one claim. Two
+    pumps take turns, so that jobs run while the store works. `start`, `drain` and `stop` are its life; `process`
+    is one turn.
     """
 
     SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
@@ -68,10 +72,18 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._finished: deque[tuple[str, str]] = deque(maxlen=RESEND_MAX)
         self._accepting = False
         self._wake = asyncio.Event()
-        self._next_look = 0.0
+        self._stopping = asyncio.Event()
+        self._looks = 0
+        self._look_now = True
+        self._look_at = FOREVER
+        self._busy = False
+        self._sending: set[str] = set()
+        self._reserved: list[int] = []
+        self._claim_returned = asyncio.Event()
+        self._reconciling = asyncio.Lock()
         self._connection = 0.0
         self._run_id = ""
-        self._pump: asyncio.Task[None] | None = None
+        self._pumps: list[asyncio.Task[None]] = []
         self._watching: asyncio.TimerHandle | None = None
         self._bugs = Throttle(BUG_LOGGED_EVERY_S)
         self._chores: set[asyncio.Task[None]] = set()
@@ -83,14 +95,16 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
 
     async def start(self) -> None:
         """Begins to take jobs; returns at once."""
-        if self._pump is None:
+        if not self._pumps:
             self._accepting = True
             self._peek.start()
-            self._pump = asyncio.create_task(self._run_pump(), name=f"queue {self.settings.name}")
+            name = f"queue {self.settings.name}"
+            self._pumps = [asyncio.create_task(self._run_pump(), name=name) for _ in range(PUMPS)]
 
     def stop_taking(self) -> None:
         """Takes no new job from now on."""
         self._accepting = False
+        self._stopping.set()
         self._peek.stop()
         self._wake.set()
 
@@ -117,13 +131,13 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self._abandon(run)
 
     async def stop(self) -> None:
-        """Ends the pump once everything is written, or at once where the store is away. Fine twice."""
+        """Ends the pumps once everything is written, or at once where the store is away. Fine twice."""
         self.stop_taking()
-        if self._pump and not self.engine.store.connected:
-            self._pump.cancel()
-        if self._pump:
-            await asyncio.wait([self._pump])
-            self._pump = None
+        if not self.engine.store.connected:
+            self.cut()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+            self._pumps = []
         if self._watching:
             self._watching.cancel()
             self._watching = None
@@ -132,9 +146,9 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         await self._peek.closed()
 
     def cut(self) -> None:
-        """Ends the pump now; what is not written stays in `unsettled`."""
-        if self._pump:
-            self._pump.cancel()
+        """Ends the pumps now; what is not written stays in `unsettled`."""
+        for pump in self._pumps:
+            pump.cancel()
 
     def unsettled(self) -> list[Outcome]:
         """Outcomes that are not written yet."""
@@ -148,20 +162,26 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         return len(self._runs)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing runs, and no claim is under way that may bring something to run."""
+        return not self._runs and not self._reserved
+
+    @property
     def accepting(self) -> bool:
         """Whether it takes jobs."""
         return self._accepting
 
     def look(self) -> None:
         """Claim again now."""
-        self._next_look = 0.0
+        self._looks += 1
+        self._look_now = True
         self._wake.set()
 
     def look_in(self, seconds: float) -> None:
         """Claim again at the latest in so many seconds."""
         at = self.engine.monotonic() + seconds
-        if at < self._next_look:
-            self._next_look = at
+        if at < self._look_at:
+            self._look_at = at
             self._wake.set()
 
     async def promote_due(self) -> None:
@@ -211,8 +231,12 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     async def process(self) -> bool:
         """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
         await self._reconcile_after_reconnect()
-        outcomes = list(self._outcomes.values())[:MAX_JOBS_PER_CALL]
-        slots = self._free_slots() if self._may_claim() else 0
+        # No await from here until both are noted: the other pump has to see them.
+        outcomes = [one for one in self._outcomes.values() if one.job_id not in self._sending][:MAX_JOBS_PER_CALL]
+        slots = self._slots_to_claim()
+        self._sending |= {outcome.job_id for outcome in outcomes}
+        if slots:
+            self._reserved.append(slots)
         if outcomes and slots:
             await asyncio.gather(self._settle(outcomes), self._claim(slots))
         elif outcomes:
@@ -224,7 +248,11 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     async def run_alone(self) -> bool:
         """Claims one suspect and runs it to its end; False when none could start."""
         token = self.engine.next_token()
-        claimed = await self.scripts.claim(token, 1, alone=True)
+        self._reserved.append(1)
+        try:
+            claimed = await self.scripts.claim(token, 1, alone=True)
+        finally:
+            self._release(1)
         runs = [run for run in (self._begin(token, *job) for job in claimed.jobs) if run]
         while any(run.job_id in self._runs for run in runs):
             await self._until_fewer()
@@ -234,9 +262,10 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         while self._accepting or self._runs or self._outcomes:
             try:
                 self._wake.clear()
-                if not await self.process():
+                if await self.process():
+                    self.degraded = None
+                else:
                     await self._rest()
-                self.degraded = None
             except StoreUnavailable as error:
                 self.degraded = str(error)
                 await self._wait_for_store()
@@ -248,12 +277,20 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 await self._pause_for(f"{type(error).__name__}: {error}")
 
     async def _pause_for(self, reason: str) -> None:
+        """Waits a while after an error. Nothing cuts that short but the stop: the other pump's errors wake us too."""
         self._report(reason)
-        await self._sleep(ERROR_PAUSE_S)
-        self._next_look = 0.0
+        if self._stopping.is_set():
+            await asyncio.sleep(STOPPING_PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ERROR_PAUSE_S):
+                await self._stopping.wait()
+        self._look_now = True
 
     async def _settle(self, outcomes: list[Outcome]) -> None:
-        stale, taken = await self.scripts.settle(outcomes)
+        try:
+            stale, taken = await self.scripts.settle(outcomes)
+        finally:
+            self._sending -= {outcome.job_id for outcome in outcomes}
         now = self.engine.monotonic()
         for outcome in outcomes:
             if self._outcomes.get(outcome.job_id) is outcome:
@@ -277,13 +314,15 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self._sent.popleft()
 
     async def _claim(self, slots: int) -> None:
-        token = self.engine.next_token()
-        self._next_look = FOREVER  # a wake-up during the trip sets it to 0 again
+        token, looks = self.engine.next_token(), self._looks
+        self._look_at = FOREVER if self._look_at <= self.engine.monotonic() else self._look_at
         try:
             claimed = await self.scripts.claim(token, slots)
         except BaseException:
-            self._next_look = 0.0
+            self._look_now = True
             raise
+        finally:
+            self._release(slots)
         if self._accepting:
             for job in claimed.jobs:
                 self._begin(token, *job)
@@ -292,16 +331,22 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 self._outcomes[job_id] = Outcome(job_id, token, Kind.RETURN)
         for raw_id, document in claimed.nameless:
             self._chore(self._quarantine(token, raw_id, document, "its id is no UTF-8"))
-        self._plan(claimed)
+        self._plan(claimed, looks)
         if claimed.ghosts:
             self._chore(self._finalise(claimed.ghosts))
         if claimed.suspects and self._accepting:
             self.engine.gate.request(self)
 
-    def _plan(self, claimed: Claimed) -> None:
+    def _release(self, slots: int) -> None:
+        self._reserved.remove(slots)
+        self._claim_returned.set()
+        self._wake.set()
+
+    def _plan(self, claimed: Claimed, looks: int) -> None:
+        """When to claim next. `looks` tells whether somebody asked for that while the claim was under way."""
+        self._busy = claimed.reason == "ok"
+        self._look_now = self._busy or self._looks != looks
         waits = [ms / 1000 for ms in (claimed.wait_ms, claimed.due_ms) if ms >= 0]
-        if claimed.reason == "ok":
-            waits.append(0.0)
         if waits:
             self.look_in(min(waits))
         self._peek.want(claimed.reason == "empty")
@@ -465,6 +510,15 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         store = self.engine.store
         if not store.connected or self._connection == store.connected_since:
             return
+        async with self._reconciling:
+            while self._reserved:  # what a claim brings is leased to us and not held yet
+                self._claim_returned.clear()
+                await self._claim_returned.wait()
+            if self._connection != store.connected_since:
+                await self._reconcile_now()
+
+    async def _reconcile_now(self) -> None:
+        store = self.engine.store
         if self._run_id and self._run_id != store.run_id:
             self._resend()
         await self.reconcile()
@@ -520,22 +574,27 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self.engine.store.wait_connected()
-        self._next_look = 0.0
+        self._look_now = True
 
     # Small parts
 
     def _free_slots(self) -> int:
-        return max(0, self.settings.concurrency - len(self._runs))
+        return max(0, self.settings.concurrency - len(self._runs) - sum(self._reserved))
 
-    def _may_claim(self) -> bool:
-        return self._accepting and not self.engine.gate.closed and self.engine.monotonic() >= self._next_look
+    def _slots_to_claim(self) -> int:
+        """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes."""
+        if not self._accepting or self.engine.gate.closed or (self._reserved and not self._busy):
+            return 0
+        if not self._look_now and self.engine.monotonic() < self._look_at:
+            return 0
+        return min(self._free_slots(), max(1, -(-self.settings.concurrency // PUMPS)))
 
     async def _rest(self) -> None:
         if self._wake.is_set():
             return
         timer: asyncio.TimerHandle | None = None
-        if self._accepting and self._free_slots() and self._next_look != FOREVER and not self.engine.gate.closed:
-            delay = max(0.0, self._next_look - self.engine.monotonic())
+        if self._accepting and self._free_slots() and self._look_at != FOREVER and not self.engine.gate.closed:
+            delay = max(0.0, self._look_at - self.engine.monotonic())
             timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
         try:
             await self._wake.wait()

@@ -58,6 +58,7 @@ class Claimed:
     due_ms: int
     """Until the next delayed job is due; -1 none."""
     suspects: int
+    """How many jobs wait to run alone and could start now."""
     jobs: list[tuple[str, bytes, int]] = field(default_factory=list)
     """id, JSON, deaths."""
     ghosts: list[str] = field(default_factory=list)

@@ -64,12 +64,12 @@ class QueueScripts:
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.starts, k.buckets),
-            *(k.override, k.blocked, k.paused, k.parked, k.crashes, k.suspects, *k.indexes, k.unknown),
+            *(k.override, k.blocked, k.paused, k.parked, k.crashes, k.suspects, *k.indexes, k.unknown, k.active),
         )
         slots = min(slots, MAX_JOBS_PER_CALL)
         args = (
             *(token, slots, int(alone), *self.rate_args, self._limits, k.limit_prefix, k.parked_prefix),
-            *(k.job_prefix, k.log_prefix),
+            *(k.job_prefix, k.log_prefix, ALONE_AFTER_DEATHS),
         )
         reason, wait, due, suspects, flat, ghosts = await self.store.call("claim", names, args)
         claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[text(ghost) for ghost in ghosts])

@@ -481,5 +481,5 @@ async def _ended(r: Rig, queue: str, count: int) -> bool:
 
 async def _problems(fleet: Any) -> list[str]:
     """Parts of the daemon that ended though they should run for ever."""
-    tasks = [fleet.upkeep._task, fleet.wake._task, *(worker._pump for worker in fleet.workers.values())]
+    tasks = [fleet.upkeep._task, fleet.wake._task, *(pump for worker in fleet.workers.values() for pump in worker._pumps)]
     return [repr(task) for task in tasks if task.done()]

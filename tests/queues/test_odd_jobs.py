@@ -154,7 +154,8 @@ async def test_ids_of_another_queue_are_dropped_and_its_jobs_left_alone(store_ur
 async def test_a_page_of_jobs_with_ids_that_are_no_text_is_still_a_page(store_url: str, untidy: None) -> None:
     async with rig(store_url, Q) as r:
         key = await r.add("q", "note")
-        await r.store.command("RPUSH", "saq:q:queued", b"\xff", b"saq:job:q:\xff")
+        await r.store.command("RPUSH", "saq:q:queued", b"\xff", b"saq:job:q:\xff", "foreign")
+        await r.store.command("SET", "foreign", "{}")
         await r.store.command("ZADD", "saq:q:incomplete", 4e9, b"saq:job:q:\xfe")
         await r.store.command("ZADD", "crmd:q:q:failed", 1, b"saq:job:q:\xfd")
         await r.store.command("HSET", "crmd:q:q:leases", b"saq:job:q:\xfc", b"\xff")
@@ -181,6 +182,25 @@ async def test_what_a_handler_does_to_its_arguments_is_not_stored(store_url: str
         assert (view.state, view.attempt) == (State.FAILED, 2)
         assert seen == [b'[[1],{"x":null}]'] * 2
         assert view.payload == {"items": [1], "deep": {"x": None}}
+
+
+async def test_a_function_may_write_nonsense_into_its_job(store_url: str) -> None:
+    async with rig(store_url, Q) as r:
+
+        async def meddle(context: Any) -> None:
+            context["job"].retries = "many"
+            context["job"].timeout = "long"
+            context["job"].ttl = {}
+            context["job"].progress = "far"
+            await context["job"].update()
+            raise ValueError("no")
+
+        handlers(r)
+        r.handle("q", "meddle", meddle)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "meddle"), 5)
+        assert (view.state, view.attempt) == (State.FAILED, 2)
+        await others_run(r)
 
 
 async def test_numbers_that_only_python_writes_survive_a_retry(store_url: str) -> None:

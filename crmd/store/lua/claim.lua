@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Promotes what is due, then leases as many waiting jobs as may start now.
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, starts, buckets, override, blocked,
---       paused, parked, crashes, suspects, completed, failed, cancelled, unknown
+--       paused, parked, crashes, suspects, completed, failed, cancelled, unknown, active
 -- ARGV  lease token, slots (0: promote only), alone (1: one suspect and nothing else), rate count (0: no limit),
---       rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix, id prefix, log prefix
+--       rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix, id prefix, log prefix,
+--       deaths after which a job runs alone
 -- Returns {reason, wait (ms until a start may be possible; -1: none known), due (ms until the next delayed job;
---       -1: none), suspects waiting, jobs {id, JSON, crashes, …}, ghosts {id, …} taken out of incomplete by an abort}
+--       -1: none), suspects that could start, jobs {id, JSON, crashes, …}, ghosts {id, …} taken out of incomplete by an abort}
 --       reason: ok (all slots filled), empty, paused, limited, blocked
 --@include _time
 --@include _lane
@@ -17,7 +18,9 @@ local token, slots, alone = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local rate_count, rate_period = tonumber(ARGV[4]), tonumber(ARGV[5])
 local limits = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
 local limit_prefix, parked_prefix, id_prefix, log_prefix = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local alone_after = tonumber(ARGV[11])
 local PROMOTE_BATCH, ROUNDS, NORMAL_SHARE = 200, 64, 10
+local STRAYS, RUNNING_MAX = 200, 2000
 local now = now_ms()
 
 -- Into a lane first, then to 0: where a lane is of the wrong type, the job stays due.
@@ -52,6 +55,9 @@ end
 
 promote()
 if slots == 0 then return answer('empty', -1) end
+-- While nothing may start no suspect is told of: its daemon would hold all its queues back for it.
+local could_start = suspected
+suspected = 0
 if redis.call('EXISTS', KEYS[11]) == 1 then return answer('paused', redis.call('PTTL', KEYS[11])) end
 local blocked_ms = redis.call('PTTL', KEYS[10])
 if blocked_ms > 0 then return answer('blocked', blocked_ms) end
@@ -59,11 +65,15 @@ if blocked_ms > 0 then return answer('blocked', blocked_ms) end
 local override = redis.call('HMGET', KEYS[9], 'count', 'period_ms')
 if override[1] then rate_count, rate_period = tonumber(override[1]), tonumber(override[2]) end
 local allowed = slots
+-- Of a limit one start is left for a suspect, which would else never get one while others wait.
+local reserved = could_start > 0 and not alone and 1 or 0
 if rate_count > 0 then
-  local free_at
-  allowed, free_at = rate_allowance(starts, buckets, rate_count, rate_period, now, slots)
-  if allowed == 0 then return answer('limited', math.max(1, free_at - now)) end
+  local allowance, free_at = rate_allowance(starts, buckets, rate_count, rate_period, now, slots + reserved)
+  if allowance > 0 then suspected = could_start end
+  allowed = math.min(slots, allowance - reserved)
+  if allowed <= 0 then return answer('limited', math.max(1, free_at - now)) end
 end
+suspected = could_start
 if alone then allowed = 1 end
 
 -- Where a candidate comes from, so that exactly those looked at are taken away.
@@ -188,7 +198,12 @@ local function unpark()
     local list, limit = parked_prefix .. name, limit_of(name)
     local id = redis.call('LINDEX', list, 0)
     if id and not (limit and limit_free_at(limit_prefix .. name, limit, now) > now) then
-      take({ id }, name)
+      if crashed and tonumber(redis.call('HGET', KEYS[13], id) or 0) >= alone_after then
+        redis.call('RPUSH', suspects, id) -- it was parked when it should have run alone
+        suspected = suspected + 1
+      else
+        take({ id }, name)
+      end
       redis.call('LPOP', list)
     end
     requeue_key(name, limit)
@@ -212,6 +227,24 @@ for _ = 1, ROUNDS do
   drained = unparked == 0 and looked == 0
 end
 
+-- Puts jobs that wait and stand in no lane, because somebody deleted or overwrote it, into one again. They show
+-- only when nothing else waits; what a SAQ worker shows as its own is left to it.
+local function return_strays()
+  local leased = redis.call('HLEN', leases)
+  if could_start > 0 or redis.call('ZCARD', parked) > 0 or redis.call('ZCOUNT', incomplete, 0, 0) <= leased then return end
+  local ids = redis.call('ZRANGEBYSCORE', incomplete, 0, 0, 'LIMIT', 0, STRAYS + math.min(leased, RUNNING_MAX))
+  local held, foreign = redis.call('HMGET', leases, unpack(ids)), {}
+  for _, id in ipairs(redis.call('LRANGE', KEYS[19], 0, STRAYS)) do foreign[id] = true end
+  for i, id in ipairs(ids) do
+    if not held[i] and not foreign[id] then
+      to_lane(id, queued, priority, priorities, counters, false)
+      drained = false
+    end
+  end
+end
+
+if drained and started == 0 and not alone then return_strays() end
+
 if started > 0 then
   if rate_count > 0 then rate_spend(starts, buckets, rate_count, rate_period, now, started) end
   redis.call('HINCRBY', counters, 'started', started)
@@ -223,7 +256,7 @@ local first = redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')
 if #first > 0 then wait = math.max(1, tonumber(first[2]) - now) end
 if started < allowed then return answer(drained and 'empty' or 'ok', drained and wait or 0) end
 if allowed < slots and not alone then
-  local _, again = rate_allowance(starts, buckets, rate_count, rate_period, now, 1)
+  local _, again = rate_allowance(starts, buckets, rate_count, rate_period, now, 1 + reserved)
   return answer('limited', math.max(1, again - now))
 end
 return answer('ok', wait)

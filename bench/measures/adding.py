@@ -1,0 +1,42 @@
+"""How fast jobs are added."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench.lab import Lab
+from bench.measures.rates import COSTS, RATE, per_job
+from bench.model import Column, Figures, Measure, Scale
+from bench.peers import Peer, Peers
+
+ADDED = 10_000
+ADDED_IN_BULK = 30_000
+WARM = 500
+
+
+def one_by_one(peers: Peers, scale: Scale) -> Measure:
+    """One producer, ten tasks at a time."""
+    run = partial(_add, jobs=scale.count(ADDED))
+    subjects = {name: partial(run, peer=peer) for name, peer in peers.found.items()}
+    title = "Adding one by one, awaited: one producer, 10 tasks at a time"
+    return Measure("add", title, (RATE, *COSTS), subjects, core=True)
+
+
+def in_bulk(peers: Peers, scale: Scale) -> Measure:
+    """A thousand jobs a call."""
+    run = partial(_bulk, jobs=scale.count(ADDED_IN_BULK))
+    subjects = {name: partial(run, peer=peer) for name, peer in peers.found.items() if name != "saq"}
+    columns = (RATE, *COSTS, Column("memory", "stored bytes/job"), Column("script_ms", "longest script ms", 1))
+    return Measure("bulk", "Adding in bulk: 1,000 jobs a call", columns, subjects, core=True)
+
+
+def _add(lab: Lab, peer: Peer, jobs: int) -> Figures:
+    lab.clean()
+    outcome = lab.run(peer, "add", jobs=jobs, warm=WARM)
+    return per_job(outcome.phases["add"], jobs)
+
+
+def _bulk(lab: Lab, peer: Peer, jobs: int) -> Figures:
+    lab.clean()
+    phase = lab.run(peer, "bulk", jobs=jobs, warm=WARM).phases["bulk"]
+    return per_job(phase, jobs) | {"memory": phase.memory / jobs, "script_ms": lab.longest_script_ms()}

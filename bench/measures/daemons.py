@@ -1,0 +1,140 @@
+"""Real daemons: what one costs when idle and when jobs wait, and what several reach together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from bench.daemon import daemon
+from bench.lab import Lab
+from bench.model import Column, Figures, Measure, Scale, Subject
+from bench.peers import Peer, Peers
+from bench.reading import read, resident_bytes
+
+SETTLE_S = 1.5
+"""After a start, before an idle process is measured."""
+WINDOW_S = 10.0
+MIB = 1024 * 1024
+WAITING = 100_000
+SCALED = 40_000
+QUEUE = '[queues.bench]\nconcurrency = 100\nhandlers = ["bench.trials.handlers"]\n'
+
+
+def idle(peers: Peers, scale: Scale) -> Measure:
+    """Ten queues and nothing to do."""
+    window_s = WINDOW_S * min(1.0, scale.size)
+    subjects: dict[str, Subject] = {"crmd": partial(_idle_daemon, window_s=window_s)}
+    for name in ("saq", "bull"):
+        if name in peers.found:
+            subjects[name] = partial(_idle_peer, peer=peers.found[name], window_s=window_s)
+    columns = (
+        Column("trips", "trips/s", 1),
+        Column("commands", "commands/s", 1),
+        Column("connections", "connections"),
+        Column("cpu_percent", "CPU %", 2),
+        Column("store_cpu_percent", "store CPU %", 2),
+        Column("resident_mib", "resident MiB", 1),
+    )
+    return Measure("idle", f"Idle with ten queues, over {window_s:g} s", columns, subjects, core=True)
+
+
+def loaded(peers: Peers, scale: Scale) -> Measure:
+    """Start to ready, and memory with waiting jobs."""
+    count = scale.count(WAITING)
+    columns = (
+        Column("ready_s", "start to ready s", 2),
+        Column("idle_mib", "idle MiB", 1),
+        Column("loaded_mib", f"MiB, {count:,} waiting", 1),
+        Column("store_idle_mib", "store idle MiB", 1),
+        Column("store_loaded_mib", f"store MiB, {count:,} waiting", 1),
+    )
+    run = partial(_loaded, crmd=peers.found["crmd"], count=count)
+    subjects: dict[str, Subject] = {"crmd": run, "crmd, embedded store": _embedded_start}
+    return Measure("memory", "One daemon: start to ready, and memory", columns, subjects)
+
+
+def scaling(peers: Peers, scale: Scale) -> Measure:
+    """One, two and four daemons on one store."""
+    run = partial(_scaled, crmd=peers.found["crmd"], jobs=scale.count(SCALED))
+    subjects = {f"{count} daemon{'s'[: count > 1]}": partial(run, daemons=count) for count in (1, 2, 4)}
+    columns = (Column("rate", "jobs/s"), Column("store_us", "store us/job", 1))
+    title = "Daemons on one store, one queue, concurrency 100 each (all share this machine's processors)"
+    return Measure("scaling", title, columns, subjects)
+
+
+def _idle_daemon(lab: Lab, window_s: float) -> Figures:
+    lab.clean()
+    with _connections(lab) as connections, daemon(lab.url()) as made:
+        return _watch(lab, made.pid, window_s) | {"connections": next(connections)}
+
+
+def _idle_peer(lab: Lab, peer: Peer, window_s: float) -> Figures:
+    lab.clean()
+    with _connections(lab) as connections, lab.trial(peer, "idle", queues=10) as trial:
+        trial.expect("ready")
+        return _watch(lab, trial.pid, window_s) | {"connections": next(connections)}
+
+
+def _watch(lab: Lab, pid: int, window_s: float) -> Figures:
+    time.sleep(SETTLE_S)
+    begin = read(lab.store, pid)
+    time.sleep(window_s)
+    phase = begin.until(read(lab.store, pid))
+    return {
+        "trips": (phase.trips - 1) / phase.seconds,  # one is our own look
+        "commands": (phase.commands - 1) / phase.seconds,
+        "cpu_percent": phase.cpu_s / phase.seconds * 100,
+        "store_cpu_percent": phase.store_cpu_s / phase.seconds * 100,
+        "resident_mib": resident_bytes(pid) / MIB,
+    }
+
+
+@contextmanager
+def _connections(lab: Lab) -> Iterator[Iterator[int]]:
+    """Each value is how many connections the store has now beyond those at the entry."""
+    before: int = lab.store.info("clients")["connected_clients"]
+
+    def more() -> Iterator[int]:
+        while True:
+            yield lab.store.info("clients")["connected_clients"] - before
+
+    yield more()
+
+
+def _loaded(lab: Lab, crmd: Peer, count: int) -> Figures:
+    lab.clean()
+    with daemon(lab.url(), QUEUE) as made:
+        time.sleep(SETTLE_S)
+        idle_bytes, store_idle = resident_bytes(made.pid), _used(lab)
+        lab.run(crmd, "stock", jobs=count, paused=True)
+        time.sleep(SETTLE_S)
+        return {
+            "ready_s": made.ready_s,
+            "idle_mib": idle_bytes / MIB,
+            "loaded_mib": resident_bytes(made.pid) / MIB,
+            "store_idle_mib": store_idle / MIB,
+            "store_loaded_mib": _used(lab) / MIB,
+        }
+
+
+def _embedded_start(lab: Lab) -> Figures:
+    with daemon("") as made:
+        time.sleep(SETTLE_S)
+        return {"ready_s": made.ready_s, "idle_mib": resident_bytes(made.pid) / MIB}
+
+
+def _used(lab: Lab) -> int:
+    used: int = lab.store.info("memory")["used_memory"]
+    return used
+
+
+def _scaled(lab: Lab, crmd: Peer, jobs: int, daemons: int) -> Figures:
+    lab.clean()
+    with ExitStack() as stack:
+        for _ in range(daemons):
+            stack.enter_context(daemon(lab.url(), QUEUE))
+        lab.run(crmd, "stock", jobs=jobs, paused=True)
+        phase = lab.run(crmd, "drain", jobs=jobs).phases["drain"]
+    return {"rate": jobs / phase.seconds, "store_us": phase.store_cpu_s / jobs * 1e6}

@@ -1,0 +1,45 @@
+"""Whether much that waits makes the rest slower."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench.lab import Lab
+from bench.measures.rates import RATE, STORE_US, process
+from bench.model import Column, Measure, Scale, Subject
+from bench.peers import Peers
+
+JOBS = 20_000
+FEW = 10_000
+"""Waiting jobs of what the others are compared with, when the measured ones are done."""
+MANY = 1_000_000
+DELAYED = 100_000
+DUE_IN_S = 4.0
+FULL_DATABASE = 1
+"""Filled once for all rounds; database 0 is emptied before each trial."""
+
+
+def growth(peers: Peers, scale: Scale) -> Measure:
+    """Concurrency 100, on stores that hold more and more."""
+    crmd, many = peers.found["crmd"], scale.count(MANY)
+    run = partial(process, peer=crmd, concurrency=100)
+    few = partial(run, jobs=scale.count(JOBS), waiting=FEW)
+    delayed = scale.count(DELAYED)
+    due = round(delayed / 1.1)
+    subjects: dict[str, Subject] = {
+        f"{FEW:,} waiting": few,
+        f"{many:,} waiting": partial(run, jobs=scale.count(JOBS), filled=True, database=FULL_DATABASE),
+        f"{delayed:,} delayed": partial(few, delayed=delayed),
+        f"{delayed:,} due at once": partial(run, jobs=due, due_in=DUE_IN_S),
+    }
+
+    def fill(lab: Lab) -> None:
+        lab.clean()
+        lab.run(crmd, "stock", database=FULL_DATABASE, jobs=many)
+
+    def empty(lab: Lab) -> None:
+        lab.store.flushall()
+
+    columns = (RATE, STORE_US, Column("script_ms", "longest script ms", 1))
+    title = "Growth: crmd at concurrency 100, by what else is in the store"
+    return Measure("growth", title, columns, subjects, prepare=fill, tidy=empty)
