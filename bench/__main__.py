@@ -1,79 +1,72 @@
-"""`make bench`: throughput at concurrency 10 and 100 beside stock SAQ, medians of interleaved rounds."""
+"""`make bench`: crmd beside its peers, on one server in one run, peers in turn in each round."""
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
+import argparse
 import sys
 import time
-from collections import defaultdict
-from pathlib import Path
 
-from redis import Redis
-
+from bench import report
+from bench.lab import Lab
+from bench.measures import all_measures
+from bench.model import Measure, Rounds, Scale
+from bench.peers import find_peers
 from bench.server import bench_server
 
-ROUNDS = 3
-JOBS = {"crmd": 20_000, "saq": 3_000}
-"""Enough for some seconds each; rates do not depend on it."""
-CONCURRENCIES = (10, 100)
-BAR = 5.0
-"""Times stock SAQ, at each concurrency."""
-RESULTS = Path(__file__).parent / "results"
-
-Figures = dict[tuple[str, int], list[dict[str, float]]]
+QUICK = Scale(rounds=1, size=0.4)
 
 
 def main() -> int:
-    """Runs all rounds and prints the table; 1 when the bar is missed."""
-    figures: Figures = defaultdict(list)
+    """Measures, prints, keeps a file; 1 when a bar is missed."""
+    arguments = _arguments()
+    began = time.monotonic()
+    peers = find_peers()
+    for name, reason in peers.skipped.items():
+        print(f"{name} is skipped: {reason}")
+    scale = QUICK if arguments.quick else Scale(arguments.rounds)
+    chosen = _chosen(all_measures(peers, scale), arguments.only, arguments.quick)
+    rounds: dict[str, Rounds] = {}
     with bench_server() as url:
-        for turn in range(ROUNDS):
-            for concurrency in CONCURRENCIES:
-                for peer in JOBS:
-                    figures[peer, concurrency].append(measure(peer, url, concurrency))
-            print(f"round {turn + 1} of {ROUNDS} done", file=sys.stderr)
-    return report(figures)
+        lab = Lab(url)
+        for measure in chosen:
+            rounds[measure.name] = run(measure, lab, scale.rounds)
+            report.print_measure(measure, rounds[measure.name])
+        lab.close()
+    all_met = report.print_bars(rounds)
+    print(f"\n{time.monotonic() - began:.0f} s; all rounds are in {report.save(rounds, peers)}")
+    return 0 if all_met else 1
 
 
-def measure(peer: str, url: str, concurrency: int) -> dict[str, float]:
-    """One run of one peer on an empty store, in a process of its own."""
-    with Redis.from_url(url) as client:
-        client.flushall()
-        client.config_resetstat()
-        command = [sys.executable, "-m", "bench.peers", peer, url, str(concurrency), str(JOBS[peer])]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-        figures: dict[str, float] = json.loads(answer.stdout)
-        stats = client.info("commandstats")
-    figures["store_us"] = sum(entry["usec"] for entry in stats.values()) / JOBS[peer]
-    return figures
+def run(measure: Measure, lab: Lab, count: int) -> Rounds:
+    """All rounds of one measure."""
+    rounds: Rounds = {subject: [] for subject in measure.subjects}
+    measure.prepare(lab)
+    for number in range(count):
+        for subject, run_once in measure.subjects.items():
+            print(f"  {measure.name}: round {number + 1} of {count}, {subject}", file=sys.stderr, flush=True)
+            rounds[subject].append(run_once(lab))
+    measure.tidy(lab)
+    return rounds
 
 
-def report(figures: Figures) -> int:
-    """Prints medians with their spread, the ratios, and keeps a JSON file."""
-    columns = ("enqueue", "process", "cpu_us", "store_us")
-    print(f"{'peer':6} {'at a time':>9} {'enqueue/s':>10} {'process/s':>10} {'(spread)':>15}  CPU us store us")
-    medians = {}
-    for (peer, concurrency), runs in figures.items():
-        middle = {name: statistics.median(run[name] for run in runs) for name in columns}
-        medians[peer, concurrency] = middle
-        rates = [run["process"] for run in runs]
-        spread = f"{min(rates):,.0f}-{max(rates):,.0f}"
-        print(
-            f"{peer:6} {concurrency:>9} {middle['enqueue']:>10,.0f} {middle['process']:>10,.0f} {spread:>15} "
-            f"{middle['cpu_us']:>7.0f} {middle['store_us']:>8.0f}"
-        )
-    missed = 0
-    for concurrency in CONCURRENCIES:
-        ratio = medians["crmd", concurrency]["process"] / medians["saq", concurrency]["process"]
-        missed += ratio < BAR
-        print(f"concurrency {concurrency}: {ratio:.1f} x stock SAQ (bar: {BAR:g} x)")
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    runs_by_name = {f"{peer}@{concurrency}": runs for (peer, concurrency), runs in figures.items()}
-    file.write_text(json.dumps(runs_by_name, indent=1), encoding="utf-8")
-    return 1 if missed else 0
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round of the core measures")
+    parser.add_argument("--rounds", type=int, default=Scale().rounds, help="rounds of each measure (%(default)s)")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="only this measure; may be given several times"
+    )
+    return parser.parse_args()
+
+
+def _chosen(measures: list[Measure], names: list[str] | None, quick: bool) -> list[Measure]:
+    if not names:
+        return [measure for measure in measures if measure.core or not quick]
+    known = {measure.name: measure for measure in measures}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit(f"there is no measure {', '.join(unknown)}; there are: {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
 from bench.peers import Peer
+from bench.reading import store_info
 from bench.trial import Outcome, Trial
 from crmd.store.library import load_scripts
 
@@ -43,9 +44,9 @@ class Lab:
     def clean(self) -> None:
         """Empties database 0, the slow log and, if need be, the append-only file."""
         self.store.flushdb()
-        info = self.store.info("persistence")
+        info = store_info(self.store, "persistence")
         if info["aof_current_size"] - info["aof_base_size"] > REWRITE_ABOVE_BYTES:
-            self.store.bgrewriteaof()
+            cast(Any, self.store).bgrewriteaof()
             self._wait_rewritten()
         self.store.slowlog_reset()
 
@@ -64,7 +65,7 @@ class Lab:
     def longest_script_ms(self) -> float:
         """The longest script since `clean`; 0 for none above a millisecond."""
         longest, name = 0.0, ""
-        for entry in self.store.slowlog_get(4096):
+        for entry in cast(list[dict[str, Any]], self.store.slowlog_get(4096)):
             verb, _, rest = entry["command"].partition(b" ")
             if verb.upper() == b"EVALSHA" and entry["duration"] / 1000 > longest:
                 longest, name = entry["duration"] / 1000, rest.partition(b" ")[0].decode()
@@ -74,7 +75,7 @@ class Lab:
 
     def _wait_rewritten(self) -> None:
         while True:
-            info = self.store.info("persistence")
+            info = store_info(self.store, "persistence")
             if not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]):
                 return
             time.sleep(0.05)

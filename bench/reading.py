@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
@@ -61,7 +61,7 @@ class Reading:
 def read(store: Redis, pid: int) -> Reading:
     """The present state of a process and of the store."""
     at = time.monotonic()
-    info: dict[str, Any] = store.info("cpu", "stats", "memory")
+    info = store_info(store, "cpu", "stats", "memory")
     thread = "_main_thread" if "used_cpu_user_main_thread" in info else ""
     return Reading(
         at=at,
@@ -72,6 +72,11 @@ def read(store: Redis, pid: int) -> Reading:
         traffic=info["total_net_input_bytes"] + info["total_net_output_bytes"],
         memory=info["used_memory"],
     )
+
+
+def store_info(store: Redis, *sections: str) -> dict[str, Any]:
+    """Sections of what the store says of itself."""
+    return cast(dict[str, Any], store.info(*sections))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,7 +1,7 @@
 """A process that measures one thing. It says when its phases begin and end, and is held while we read the meters.
 
-The protocol is the same for all languages: a line `begin NAME`, `end NAME` or another word on standard output waits
-for a line on standard input; a line of JSON is the result.
+The protocol is the same for all languages: a line `begin NAME`, `end NAME` or another word on standard output
+waits for a line on standard input; a line of JSON is the result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Trial:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], store: Redis) -> None:
         self._command = command
         self._store = store
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the context
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

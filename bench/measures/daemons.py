@@ -11,7 +11,7 @@ from bench.daemon import daemon
 from bench.lab import Lab
 from bench.model import Column, Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
-from bench.reading import read, resident_bytes
+from bench.reading import read, resident_bytes, store_info
 
 SETTLE_S = 1.5
 """After a start, before an idle process is measured."""
@@ -94,11 +94,11 @@ def _watch(lab: Lab, pid: int, window_s: float) -> Figures:
 @contextmanager
 def _connections(lab: Lab) -> Iterator[Iterator[int]]:
     """Each value is how many connections the store has now beyond those at the entry."""
-    before: int = lab.store.info("clients")["connected_clients"]
+    before: int = store_info(lab.store, "clients")["connected_clients"]
 
     def more() -> Iterator[int]:
         while True:
-            yield lab.store.info("clients")["connected_clients"] - before
+            yield store_info(lab.store, "clients")["connected_clients"] - before
 
     yield more()
 
@@ -126,7 +126,7 @@ def _embedded_start(lab: Lab) -> Figures:
 
 
 def _used(lab: Lab) -> int:
-    used: int = lab.store.info("memory")["used_memory"]
+    used: int = store_info(lab.store, "memory")["used_memory"]
     return used
 
 

@@ -40,9 +40,7 @@ def _pairs(peers: Peers, run: partial[Figures]) -> dict[str, Subject]:
     return dict(sorted(subjects.items()))
 
 
-def _late(
-    lab: Lab, worker: Peer, producer: Peer, jobs: int, every: float = 0.0, spread: float = 0.0
-) -> Figures:
+def _late(lab: Lab, worker: Peer, producer: Peer, jobs: int, every: float = 0.0, spread: float = 0.0) -> Figures:
     lab.clean()
     with lab.trial(worker, "listen", jobs=jobs) as listening:
         listening.expect("ready")

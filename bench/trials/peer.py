@@ -33,6 +33,8 @@ class Options:
     """Seconds between two jobs."""
     spread: float = 0.0
     """Delayed jobs are due within so many seconds, from half a second on."""
+    waiting: int = 0
+    """Jobs behind the measured ones."""
     delayed: int = 0
     """Jobs beside the measured ones that are not due for an hour."""
     due_in: float = 0.0

@@ -54,7 +54,7 @@ async def process(peer: Peer, options: Options) -> Result:
     if options.delayed:
         await fill(peer, options, options.delayed, time.time() + FAR_S)
     if not options.filled:
-        await _fill_for_work(peer, options, total)
+        await _fill_for_work(peer, options, total + options.waiting)
     count, reached = 0, asyncio.Event()
 
     def handled(_: Payload) -> None:
@@ -144,11 +144,10 @@ async def fill(peer: Peer, options: Options, count: int, at: float | None = None
 
 
 async def _fill_for_work(peer: Peer, options: Options, count: int) -> None:
-    if not options.due_in:
-        return await fill(peer, options, count)
-    due = time.time() + options.due_in
+    due = time.time() + options.due_in if options.due_in else None
     await fill(peer, options, count, due)
-    await asyncio.sleep(max(0.0, due - time.time()))
+    if due:
+        await asyncio.sleep(max(0.0, due - time.time()))
 
 
 def _payload(number: int, options: Options) -> Payload:

@@ -30,9 +30,9 @@ MAX_ERROR_CHARS = 8_000
 """Of an error the end is kept: there stands what was raised."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
-    """How one attempt ended."""
+    """How one attempt ended. Not frozen: that would cost a microsecond a job."""
 
     kind: Kind
     event: str

@@ -9,25 +9,26 @@ from enum import StrEnum
 class Kind(StrEnum):
     """How settle ends or puts back a job."""
 
-    COMPLETE = "complete"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    ABORTED = "aborted"
-    RETRY = "retry"
-    SNOOZE = "snooze"
-    RETURN = "return"
+    COMPLETE = "complete", "complete", True
+    FAILED = "failed", "failed", True
+    UNKNOWN = "unknown", "failed", True
+    ABORTED = "aborted", "aborted", True
+    RETRY = "retry", "queued", False
+    SNOOZE = "snooze", "queued", False
+    RETURN = "return", "queued", False
 
-    @property
-    def final(self) -> bool:
-        """Whether the job is over."""
-        return self in (Kind.COMPLETE, Kind.FAILED, Kind.UNKNOWN, Kind.ABORTED)
+    status: str
+    """SAQ's status of a job that ended so."""
+    final: bool
+    """Whether the job is over."""
 
-    @property
-    def status(self) -> str:
-        """SAQ's status of a job that ended so."""
-        if self.final:
-            return "failed" if self is Kind.UNKNOWN else self.value
-        return "queued"
+    def __new__(cls, value: str, status: str, final: bool) -> Kind:
+        """A member whose properties are plain attributes: they are read several times a job."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.status = status
+        member.final = final
+        return member
 
 
 @dataclass(slots=True)
