@@ -31,6 +31,13 @@ class Phase:
     """Bytes both ways."""
     memory: int
     """Bytes by which the store's data grew."""
+    busy_s: float
+    """Processor time of the whole machine, of all its processors together."""
+
+    @property
+    def others(self) -> float:
+        """Processors that neither the measured process nor the store's main thread used: who disturbed."""
+        return max(0.0, self.busy_s - self.cpu_s - self.store_cpu_s) / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Reading:
     trips: int
     traffic: int
     memory: int
+    busy_s: float
 
     def until(self, end: Reading) -> Phase:
         """What lies between this moment and a later one."""
@@ -55,6 +63,7 @@ class Reading:
             trips=end.trips - self.trips,
             traffic=end.traffic - self.traffic,
             memory=end.memory - self.memory,
+            busy_s=end.busy_s - self.busy_s,
         )
 
 
@@ -71,6 +80,7 @@ def read(store: Redis, pid: int) -> Reading:
         trips=info["total_reads_processed"],
         traffic=info["total_net_input_bytes"] + info["total_net_output_bytes"],
         memory=info["used_memory"],
+        busy_s=_machine_busy_seconds(),
     )
 
 
@@ -88,3 +98,9 @@ def cpu_seconds(pid: int) -> float:
 def resident_bytes(pid: int) -> int:
     """Memory of a process that is in use."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * _PAGE
+
+
+def _machine_busy_seconds() -> float:
+    fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS

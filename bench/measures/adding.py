@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from bench.lab import Lab
-from bench.measures.rates import COSTS, RATE, per_job
+from bench.measures.rates import COSTS, OTHERS, RATE, SCRIPT, per_job
 from bench.model import Column, Figures, Measure, Scale
 from bench.peers import Peer, Peers
 
@@ -19,14 +19,14 @@ def one_by_one(peers: Peers, scale: Scale) -> Measure:
     run = partial(_add, jobs=scale.count(ADDED))
     subjects = {name: partial(run, peer=peer) for name, peer in peers.found.items()}
     title = "Adding one by one, awaited: one producer, 10 tasks at a time"
-    return Measure("add", title, (RATE, *COSTS), subjects, core=True)
+    return Measure("add", title, (RATE, *COSTS, OTHERS), subjects, core=True)
 
 
 def in_bulk(peers: Peers, scale: Scale) -> Measure:
     """A thousand jobs a call."""
     run = partial(_bulk, jobs=scale.count(ADDED_IN_BULK))
     subjects = {name: partial(run, peer=peer) for name, peer in peers.found.items() if name != "saq"}
-    columns = (RATE, *COSTS, Column("memory", "stored bytes/job"), Column("script_ms", "longest script ms", 1))
+    columns = (RATE, *COSTS, Column("memory", "stored bytes/job"), SCRIPT, OTHERS)
     return Measure("bulk", "Adding in bulk: 1,000 jobs a call", columns, subjects, core=True)
 
 

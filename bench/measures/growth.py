@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from bench.lab import Lab
-from bench.measures.rates import RATE, STORE_US, process
-from bench.model import Column, Measure, Scale, Subject
+from bench.measures.rates import OTHERS, RATE, SCRIPT, STORE_US, process
+from bench.model import Measure, Scale, Subject
 from bench.peers import Peers
 
 JOBS = 20_000
@@ -28,7 +28,7 @@ def growth(peers: Peers, scale: Scale) -> Measure:
     due = round(delayed / 1.1)
     subjects: dict[str, Subject] = {
         f"{FEW:,} waiting": few,
-        f"{many:,} waiting": partial(run, jobs=scale.count(JOBS), filled=True, database=FULL_DATABASE),
+        f"{many:,} waiting": partial(run, jobs=scale.count(JOBS), database=FULL_DATABASE),
         f"{delayed:,} delayed": partial(few, delayed=delayed),
         f"{delayed:,} due at once": partial(run, jobs=due, due_in=DUE_IN_S),
     }
@@ -40,6 +40,6 @@ def growth(peers: Peers, scale: Scale) -> Measure:
     def empty(lab: Lab) -> None:
         lab.store.flushall()
 
-    columns = (RATE, STORE_US, Column("script_ms", "longest script ms", 1))
+    columns = (RATE, STORE_US, SCRIPT, OTHERS)
     title = "Growth: crmd at concurrency 100, by what else is in the store"
     return Measure("growth", title, columns, subjects, prepare=fill, tidy=empty)

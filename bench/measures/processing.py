@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from bench.measures.rates import COSTS, RATE, process
-from bench.model import Column, Measure, Scale
+from bench.measures.rates import COSTS, OTHERS, RATE, SCRIPT, process
+from bench.model import Measure, Scale
 from bench.peers import Peers
 
 JOBS = {"crmd": 30_000, "saq": 3_000, "bull": 15_000, "bullmq": 10_000}
 """Some two seconds each."""
-COLUMNS = (RATE, *COSTS, Column("script_ms", "longest script ms", 1))
+COLUMNS = (RATE, *COSTS, SCRIPT, OTHERS)
 LIMIT = "1000000/s"
 KEYED_LIMIT = {"by": "to", "rate": "1000/s", "burst": 100_000}
 RECIPIENTS = 1_000

@@ -16,6 +16,9 @@ COSTS = (
     Column("trips", "trips/job", 2),
     Column("bytes", "bytes/job"),
 )
+SCRIPT = Column("script_ms", "longest script ms", 1)
+OTHERS = Column("others", "other CPUs", 2)
+"""Processors that others used meanwhile; much of it says that a round was disturbed."""
 
 
 def per_job(phase: Phase, jobs: int) -> Figures:
@@ -27,6 +30,7 @@ def per_job(phase: Phase, jobs: int) -> Figures:
         "commands": phase.commands / jobs,
         "trips": phase.trips / jobs,
         "bytes": phase.traffic / jobs,
+        "others": phase.others,
     }
 
 

@@ -39,8 +39,6 @@ class Options:
     """Jobs beside the measured ones that are not due for an hour."""
     due_in: float = 0.0
     """All jobs are due at once after so many seconds."""
-    filled: bool = False
-    """The jobs are there already."""
     plain: bool = False
     """crmd: a plain SAQ function instead of a handler of its own."""
     paused: bool = False

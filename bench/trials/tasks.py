@@ -15,6 +15,7 @@ from bench.trials.peer import PAYLOAD, Options, Payload, Peer
 
 PRODUCERS = 10
 DONE_POLL_S = 0.002
+DRAINED_POLL_S = 0.02
 FIRST_NUMBER = 15_100_000_000
 FAR_S = 3600.0
 
@@ -53,8 +54,7 @@ async def process(peer: Peer, options: Options) -> Result:
     total = options.warm + options.jobs
     if options.delayed:
         await fill(peer, options, options.delayed, time.time() + FAR_S)
-    if not options.filled:
-        await _fill_for_work(peer, options, total + options.waiting)
+    await _fill_for_work(peer, options, total + options.waiting)
     count, reached = 0, asyncio.Event()
 
     def handled(_: Payload) -> None:
@@ -129,7 +129,7 @@ async def drain(peer: Peer, options: Options) -> Result:
     mark("begin drain")
     await peer.control.resume("bench")
     while await peer.done() - before < options.jobs:
-        await asyncio.sleep(DONE_POLL_S)
+        await asyncio.sleep(DRAINED_POLL_S)
     mark("end drain")
     return None
 

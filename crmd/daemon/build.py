@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from crmd import __version__
-from crmd.clients.http import HttpClient
-from crmd.clients.webhooks import WebhookClient
-from crmd.clients.whatsapp import WhatsAppClient
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.daemon.credentials import ensure_password
+from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
 from crmd.errors import ConfigError, Problem
 from crmd.handlers.shipped import shipped_catalog
@@ -39,13 +36,17 @@ class Daemon:
     """The parts of one daemon, built and not started."""
 
     settings: Settings
-    state: StateDir
-    events: Events
+    """Those of the start: a reload changes what can change in the parts."""
+    drain_timeout: float
+    """Seconds."""
     embedded: EmbeddedStore | None
     store: Store
     control: Control
     fleet: Fleet
-    clients: list[HttpClient | WebhookClient]
+    resources: Resources
+    deps: WebDeps
+    only: Sequence[str] | None
+    """Queues that this daemon runs; None for all."""
     life: Life
     watch: LoopWatch
     web: HttpServer | None
@@ -70,14 +71,7 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
     inspector = Inspector(store, queues)
     control = Control(store, queues, inspector)
     catalog = build_catalog(loaded)
-    http = HttpClient()
-    webhooks = WebhookClient(
-        secret=settings.webhook.secret,
-        allow_private=settings.webhook.allow_private,
-        timeout_seconds=settings.webhook.timeout,
-        snippet_bytes=settings.webhook.snippet_bytes,
-    )
-    resources = _resources(settings, http, webhooks)
+    resources = Resources()
     fleet = Fleet(
         FleetParts(
             store=store,
@@ -87,13 +81,12 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
             identity=state.identity,
             files=state,
             events=events,
-            resources=resources,
+            resources=resources.make(loaded),
             only=only,
         )
     )
     life = Life(version=__version__)
     watch = LoopWatch(metrics.loop_lag)
-    held = {} if only is None else {name: "other daemons run it" for name in queues if name not in only}
     deps = WebDeps(
         store=store,
         inspector=inspector,
@@ -103,14 +96,32 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
         life=life,
         metrics=metrics,
         sources=loaded.sources,
-        held=held,
+        held=held(queues, only),
         degraded=lambda: fleet.degraded,
     )
     web = None
     if settings.http.port is not None:
         taken = systemd.sockets[0] if systemd.sockets else None
         web = HttpServer(settings.http, settings.auth, password.value, deps, listen_socket=taken)
-    return Daemon(settings, state, events, embedded, store, control, fleet, [http, webhooks], life, watch, web)
+    return Daemon(
+        settings=settings,
+        drain_timeout=settings.daemon.drain_timeout,
+        embedded=embedded,
+        store=store,
+        control=control,
+        fleet=fleet,
+        resources=resources,
+        deps=deps,
+        only=only,
+        life=life,
+        watch=watch,
+        web=web,
+    )
+
+
+def held(queues: Iterable[str], only: Sequence[str] | None) -> dict[str, str]:
+    """The queues whose jobs this daemon does not run, and why."""
+    return {} if only is None else {name: "other daemons run it" for name in queues if name not in only}
 
 
 def build_catalog(loaded: Loaded) -> Catalog:
@@ -143,15 +154,3 @@ def _embedded(settings: Settings, state: StateDir, events: Events) -> EmbeddedSt
         listen=redis.listen or None,
         emit=events.emit,
     )
-
-
-def _resources(settings: Settings, http: HttpClient, webhooks: WebhookClient) -> dict[type, Any]:
-    whatsapp = settings.whatsapp
-    client = WhatsAppClient(
-        http,
-        base_url=whatsapp.base_url,
-        api_version=whatsapp.api_version,
-        phone_number_id=whatsapp.phone_number_id,
-        token=whatsapp.token,
-    )
-    return {WhatsAppClient: client, WebhookClient: webhooks}

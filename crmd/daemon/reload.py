@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again."""
+"""SIGHUP: the configuration is read again, and what can change in a running daemon changes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import logging
 from collections.abc import Callable
 
 from crmd.config.load import Loaded
-from crmd.daemon.build import build_catalog
+from crmd.config.model import Settings
+from crmd.daemon.build import Daemon, build_catalog, held
+from crmd.daemon.credentials import ensure_password
 from crmd.daemon.systemd import Notifier
 from crmd.errors import ConfigError, CrmdError
+from crmd.telemetry import logs
+
+NEXT_START = (("daemon", "state_dir"), ("redis", None), ("http", None))
+"""What a running daemon cannot change: tables and keys; None is every key of the table."""
 
 _log = logging.getLogger("crmd")
 
@@ -25,10 +31,10 @@ class Reloader:
         self.refused: str | None = None
         """Why the configuration as it now stands is not in force; None where it is."""
 
-    def start(self) -> None:
+    def start(self, daemon: Daemon) -> None:
         """Begins to wait for requests; one that came before is met now."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="reload")
+            self._task = asyncio.create_task(self._run(daemon), name="reload")
 
     async def stop(self) -> None:
         """Ends it. Fine twice, or before start."""
@@ -41,27 +47,64 @@ class Reloader:
         """Asks for a reload; one that comes during another makes one more."""
         self._asked.set()
 
-    async def run_once(self) -> None:
+    async def run_once(self, daemon: Daemon) -> None:
         """One reload: says that it begins, and how it ended."""
         self._notifier.reloading("reading the configuration again")
         try:
-            self.refused, status = None, await self._check()
-        except (CrmdError, OSError) as error:
-            problems: list[object] = list(error.problems) if isinstance(error, ConfigError) else [error]
-            for problem in problems:
-                _log.error("configuration refused, the old one stays: %s", problem)
-            self.refused = status = f"configuration refused, the old one stays: {problems[0]}"
+            loaded = await asyncio.to_thread(self._read)
+            await apply(daemon, loaded)
+        except Exception as error:
+            self.refused = status = _refusal(error)
+        else:
+            self.refused, status = None, "the configuration is in force"
+            if later := for_next_start(daemon, loaded.settings):
+                status += f"; at the next start: {', '.join(later)}"
+            _log.log(logging.WARNING if later else logging.INFO, "%s", status)
         self._notifier.ready(status)
 
-    async def _check(self) -> str:
-        """Whether the configuration is valid; it is applied at the next start."""
-        loaded = await asyncio.to_thread(self._read)
-        build_catalog(loaded)
-        _log.info("the configuration is valid; changes apply at the next start")
-        return "the configuration is valid; changes apply at the next start"
-
-    async def _run(self) -> None:
+    async def _run(self, daemon: Daemon) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self.run_once()
+            await self.run_once(daemon)
+
+
+def _refusal(error: Exception) -> str:
+    """Logs why a reload failed, and returns it in one line."""
+    if not isinstance(error, CrmdError | OSError):
+        _log.error("the reload failed", exc_info=error)
+    problems: list[object] = list(error.problems) if isinstance(error, ConfigError) else [error]
+    for problem in problems:
+        _log.error("configuration refused, the old one stays: %s", problem)
+    return f"configuration refused, the old one stays: {problems[0]}"
+
+
+async def apply(daemon: Daemon, loaded: Loaded) -> None:
+    """Takes into force what a running daemon can change. Raises ConfigError, and has changed nothing then."""
+    settings = loaded.settings
+    catalog, password = build_catalog(loaded), ensure_password(loaded)
+    resources = daemon.resources.make(loaded)
+    queues = {**daemon.deps.queues, **settings.queue_settings()}
+    for name in queues.keys() - settings.queue_settings().keys():
+        # A queue that is gone goes on as it was until the next start.
+        for job in daemon.deps.catalog.names(name):
+            catalog.add(name, daemon.deps.catalog.get(name, job))
+    await daemon.resources.start()
+    await daemon.fleet.configure(queues, catalog, resources)
+    daemon.deps.queues, daemon.deps.catalog = queues, catalog
+    daemon.deps.sources, daemon.deps.held = loaded.sources, held(queues, daemon.only)
+    if daemon.web:
+        daemon.web.configure(settings.auth, password.value)
+    logs.setup(settings.daemon.log_level, settings.daemon.log_format)
+    daemon.drain_timeout = settings.daemon.drain_timeout
+
+
+def for_next_start(daemon: Daemon, settings: Settings) -> list[str]:
+    """What of a configuration waits for the next start."""
+    found = []
+    for table, key in NEXT_START:
+        before, after = getattr(daemon.settings, table), getattr(settings, table)
+        keys = type(before).model_fields if key is None else [key]
+        found += [f"{table}.{name}" for name in keys if getattr(before, name) != getattr(after, name)]
+    known = settings.queue_settings()
+    return found + [f"the end of queue {name}" for name in daemon.deps.queues if name not in known]

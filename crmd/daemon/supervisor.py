@@ -98,8 +98,7 @@ class Supervisor:
         if daemon.embedded:
             await daemon.embedded.start()
         await daemon.store.start(wait=True)
-        for client in daemon.clients:
-            await client.start()
+        await daemon.resources.start()
         await self._start_fleet(daemon)
 
     async def _start_fleet(self, daemon: Daemon) -> None:
@@ -128,13 +127,13 @@ class Supervisor:
         daemon.life.state, daemon.life.reason = "running", None
         self._greet(daemon)
         self._systemd.notifier.ready()
-        self._reloader.start()
+        self._reloader.start(daemon)
         while await self._unless_stopped(self._tell_status(daemon)):
             await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S))
 
     async def _stop(self, daemon: Daemon) -> None:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""
-        drain_timeout = daemon.settings.daemon.drain_timeout
+        drain_timeout = daemon.drain_timeout
         daemon.life.state, daemon.life.reason = "draining", None
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.fleet.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.fleet.active, drain_timeout)
@@ -145,7 +144,7 @@ class Supervisor:
             _log.info("drained: %d finished, %d given back", report.finished, report.given_back)
         for parts in (
             [daemon.fleet.finish(report), *([daemon.web.stop()] if daemon.web else [])],
-            [*(client.stop() for client in daemon.clients), daemon.control.stop(), daemon.watch.stop()],
+            [daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],
             [daemon.store.stop()],
             [daemon.embedded.stop()] if daemon.embedded else [],
         ):

@@ -139,6 +139,33 @@ class Fleet:
         self.upkeep.start()
         self._started = True
 
+    async def configure(
+        self, queues: Mapping[str, QueueSettings], catalog: Catalog, resources: Mapping[type, Any]
+    ) -> None:
+        """Takes other settings into force, and works on queues that are new. Jobs that run are not disturbed."""
+        self.engine.catalog, self.engine.resources = catalog, resources
+        added = []
+        for name, settings in queues.items():
+            self._parts.control.inspector.add_queue(settings)
+            if name not in self.queues:
+                self.queues[name] = CrmQueue(settings, self._parts.control)
+                if self._parts.only is None:
+                    added.append(self._add_worker(name))
+            self.queues[name].settings = settings
+            if name in self.workers:
+                self.workers[name].configure(settings)
+        self.engine.threads.resize(sum(worker.settings.concurrency for worker in self.workers.values()))
+        if self._started and not self.draining:
+            for worker in added:
+                await worker.start()
+
+    def _add_worker(self, name: str) -> CrmWorker:
+        worker = self.workers[name] = CrmWorker(self.queues[name], self.engine)
+        self.recovery.add(worker.scripts)
+        self.janitor.add(worker.scripts)
+        self.upkeep.add(worker.scripts.keys)
+        return worker
+
     async def stop(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
         """Drains and ends, within `drain_timeout` and one second more. Fine twice, or before start."""
         report = await self.drain(drain_timeout, hurry)

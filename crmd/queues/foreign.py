@@ -24,10 +24,15 @@ class ForeignWorkers:
         self._now = now
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
+    def add(self, queue: QueueKeys) -> None:
+        """Looks at one more queue."""
+        self._queues.append(queue)
+
     async def run_once(self) -> int:
         """One look at all queues, in one trip; returns how many new workers it found."""
-        found = await asyncio.gather(*map(self._workers, self._queues))
-        live = [(queue.name, worker) for queue, names in zip(self._queues, found, strict=True) for worker in names]
+        queues = list(self._queues)
+        found = await asyncio.gather(*map(self._workers, queues))
+        live = [(queue.name, worker) for queue, names in zip(queues, found, strict=True) for worker in names]
         return sum(self._report(queue, worker) for queue, worker in live)
 
     async def _workers(self, queue: QueueKeys) -> list[str]:

@@ -34,9 +34,12 @@ class Inspector:
         self.scripts = {name: QueueScripts(store, settings) for name, settings in queues.items()}
 
     def add_queue(self, settings: QueueSettings) -> None:
-        """Makes one more queue known."""
+        """Makes a queue known, or gives one that is known other settings."""
         self.settings[settings.name] = settings
-        self.scripts[settings.name] = QueueScripts(self.store, settings)
+        if settings.name in self.scripts:
+            self.scripts[settings.name].configure(settings)
+        else:
+            self.scripts[settings.name] = QueueScripts(self.store, settings)
 
     def queue(self, name: str) -> QueueScripts:
         """The scripts of one queue; raises UnknownQueue that lists the names."""

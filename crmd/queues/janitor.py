@@ -46,6 +46,10 @@ class Janitor:
         self._cursor = "0"
         self._seen: OrderedDict[str, float] = OrderedDict()
 
+    def add(self, queue: QueueScripts) -> None:
+        """Looks after one more queue."""
+        self._queues.append(queue)
+
     async def run_once(self) -> int:
         """One step; returns how many jobs it ended."""
         self._cursor, lost = await sweep_step(self._store, self._queues, self._cursor, STEP)

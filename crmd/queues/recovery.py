@@ -31,6 +31,10 @@ class Recovery:
         self._queues = list(queues)
         self._not_renewed_at = 0.0
 
+    def add(self, queue: QueueScripts) -> None:
+        """Looks after one more queue."""
+        self._queues.append(queue)
+
     def may_judge(self) -> bool:
         """Whether expired leases may be believed: the store was here, unbroken, for one whole lease.
 

@@ -52,7 +52,7 @@ def _pack(outcome: Outcome) -> dict[str, Any]:
     return {
         "id": outcome.job_id,
         "token": outcome.token,
-        "kind": outcome.kind.value,
+        "kind": outcome.kind.name,
         "document": base64.b64encode(outcome.document).decode(),
         "number": outcome.number,
         "entry": base64.b64encode(outcome.entry).decode(),
@@ -64,7 +64,7 @@ def _unpack(fields: dict[str, Any]) -> Outcome:
     return Outcome(
         fields["id"],
         fields["token"],
-        Kind(fields["kind"]),
+        Kind[fields["kind"]],
         base64.b64decode(fields["document"]),
         fields["number"],
         base64.b64decode(fields["entry"]),

@@ -18,7 +18,7 @@ class HandlerThreads:
     """A pool that leaked threads do not shrink: once they hold half of it, another takes its place."""
 
     def __init__(self, count: int) -> None:
-        self._count = max(2, min(MAX_THREADS, count))
+        self._count = _bounded(count)
         self._lock = threading.Lock()
         self._leaked = 0
         self._leaked_here = 0
@@ -28,6 +28,13 @@ class HandlerThreads:
     def leaked(self) -> int:
         """Calls that run although who awaited them was cancelled."""
         return self._leaked
+
+    def resize(self, count: int) -> None:
+        """Makes room for so many calls at a time; those that run go on."""
+        count = _bounded(count)
+        if count != self._count:
+            self._count = count
+            self._renew_pool()
 
     async def call(self, function: Callable[[], T], on_leak: Callable[[], None]) -> T:
         """Runs the function in a thread; where the wait is cancelled and the thread runs on, calls `on_leak`."""
@@ -50,13 +57,20 @@ class HandlerThreads:
         future.add_done_callback(self._came_back)
         self._leaked_here += 1
         if self._leaked_here * 2 >= self._count:
-            self._leaked_here = 0
-            self._pool.shutdown(wait=False)
-            self._pool = self._new_pool()
+            self._renew_pool()
 
     def _came_back(self, _: Future[T]) -> None:
         with self._lock:
             self._leaked -= 1
 
+    def _renew_pool(self) -> None:
+        self._leaked_here = 0
+        self._pool.shutdown(wait=False)  # what was given to it still runs
+        self._pool = self._new_pool()
+
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._count, thread_name_prefix="handler")
+
+
+def _bounded(count: int) -> int:
+    return max(2, min(MAX_THREADS, count))

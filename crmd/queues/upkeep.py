@@ -20,6 +20,7 @@ from crmd.queues.recovery import Recovery
 from crmd.queues.views import DaemonInfo
 from crmd.queues.worker import CrmWorker
 from crmd.store import keys
+from crmd.store.keys import QueueKeys
 from crmd.store.replies import Tick
 from crmd.store.scripts import echo, renew, tick
 from crmd.telemetry.throttle import Throttle
@@ -59,6 +60,10 @@ class Upkeep:
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
         self._errors = Throttle(30.0)
+
+    def add(self, queue: QueueKeys) -> None:
+        """Looks for SAQ workers on one more queue; all else it sees by the workers."""
+        self._foreign.add(queue)
 
     def start(self) -> None:
         """Begins to tick."""

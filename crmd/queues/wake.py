@@ -117,7 +117,7 @@ class WakeListener:
     async def _foreign_abort(self, key: str) -> None:
         job_key = key.removeprefix(keys.ABORT_PREFIX)
         await asyncio.sleep(ABORT_PAUSE_S)
-        for name, worker in self._workers.items():
+        for name, worker in list(self._workers.items()):
             job_id = worker.scripts.keys.job_id(job_key)
             with contextlib.suppress(StoreError):  # the janitor finds it later
                 if worker.runs(job_id):

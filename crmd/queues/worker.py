@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import saq
 
+from crmd.config.queue import QueueSettings
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues import executor
 from crmd.queues.codec import Fragment, Unreadable, decode, encode
@@ -92,6 +93,11 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         queue.running = self
 
     # Life
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Takes other settings into force; attempts that run keep the time limit that they began with."""
+        self.settings = settings
+        self.look()
 
     async def start(self) -> None:
         """Begins to take jobs; returns at once."""

@@ -54,7 +54,7 @@ class QueueKeys:
         self.starts = self._own("starts")
         """list: times of the last starts in ms, for rolling limits of up to 1,000."""
         self.buckets = self._own("buckets")
-        """hash: bucket number -> starts, for rolling limits above 1,000."""
+        """hash: last ms of a bucket -> starts in it, for rolling limits above 1,000."""
         self.override = self._own("override")
         """hash with optional TTL: count, period_ms, text and until of a limit set by hand."""
         self.blocked = self._own("blocked")

@@ -30,6 +30,10 @@ class QueueScripts:
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
         self.keys = QueueKeys(settings.name)
+        self.configure(settings)
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Takes other settings of the same queue into force."""
         self.settings = settings
         self._limits = limits_json(settings)
 

@@ -15,6 +15,8 @@ from tests.support.wait import wait_until
 
 COUNT, PERIOD_S, JOBS = 20, 2.0, 60
 """The contract's 20 a minute, thirty times as fast."""
+JITTER_S = 0.1
+"""A start counts when it is claimed; the way to its handler varies on a busy machine."""
 LIMITED = QueueSettings("q", concurrency=30, rate_limit=Rate(COUNT, PERIOD_S))
 
 
@@ -43,7 +45,9 @@ async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(store_u
             await r.fleet()
         await r.control.enqueue("q", [NewJob("note") for _ in range(JOBS)])
         await wait_until(lambda: len(starts) == JOBS, 10)
-        assert most_in_a_window(starts, PERIOD_S) <= COUNT
+        counted = await r.store.command("LRANGE", r.inspector.queue("q").keys.starts, 0, -1)
+        assert most_in_a_window([int(at) / 1000 for at in counted], PERIOD_S) <= COUNT
+        assert most_in_a_window(starts, PERIOD_S - JITTER_S) <= COUNT
         assert sum(at - starts[0] <= PERIOD_S * 61 / 60 + 0.1 for at in starts) >= 39
         assert starts[-1] - starts[0] <= 2 * PERIOD_S * 1.02 + 0.2
 
