@@ -72,6 +72,9 @@ def capture(
         signal.signal(signal.SIGUSR1, lambda _number, _frame: _log_stacks(loop))
         yield
     finally:
+        if last:
+            # Python complains of a signal that it noted and finds ignored: none may come while that changes.
+            signal.pthread_sigmask(signal.SIG_BLOCK, before)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if last else signal.SIG_DFL if handler is None else handler)
 

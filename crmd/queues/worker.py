@@ -283,7 +283,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 await self._pause_for(f"{type(error).__name__}: {error}")
 
     async def _pause_for(self, reason: str) -> None:
-        """Waits a while after an error. Nothing cuts that short but the stop: the other pump's errors wake us too."""
+        """Waits a while after an error. Only the stop cuts that short: the other pump's errors wake us too."""
         self._report(reason)
         if self._stopping.is_set():
             await asyncio.sleep(STOPPING_PAUSE_S)

@@ -19,7 +19,7 @@ class Link(asyncio.Protocol):
     """Sends what was submitted in a turn of the loop as one write; answers come in order.
 
     It takes over an opened connection of redis-py, whose streams cost more for each trip than the trip itself.
-    Many writes may be under way. A link that breaks fails all that waits and stays broken; its owner makes another.
+    Many writes may be under way. A link that breaks fails all that waits, for good; its owner makes another.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import logging
 import re
@@ -174,10 +175,10 @@ def _emitted() -> Iterator[str]:
 
 
 def _without_effects(command: click.Command) -> click.Command:
-    """The command line with nothing behind it: what can be typed is read, and no more."""
+    """A copy of the command line with nothing behind it: what can be typed is read, and no more."""
+    command = copy.copy(command)
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            _without_effects(inner)
+        command.commands = {name: _without_effects(inner) for name, inner in command.commands.items()}
     else:
         command.callback = lambda **_: 0
     return command

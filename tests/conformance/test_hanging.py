@@ -121,6 +121,26 @@ async def test_an_acl_that_denies_what_queues_need_is_said_and_costs_little(
         await wait_until(lambda: not fleet.degraded)
 
 
+async def test_a_connected_store_that_takes_no_writes_is_said_and_costs_little(own_store: StoreServer) -> None:
+    async with rig(own_store.url, *TEN) as r:
+        fleet = await r.fleet()
+        r.handle("email", "nothing", nothing)
+        await fleet.wake.ready.wait()
+        with own_store.client() as admin:
+            admin.config_set("min-replicas-to-write", 1)
+            for name in SHIPPED_QUEUES:
+                fleet.workers[name].look()
+            async with strain(r.store.events) as found:
+                await asyncio.sleep(2.0)
+            assert found.cpu < 0.10
+            assert found.pulse >= 0.95
+            assert len(found.lines) <= 12, found.lines
+            assert "replicas" in fleet.degraded["email"]
+            admin.config_set("min-replicas-to-write", 0)
+        assert (await r.finished("email", await r.add("email", "nothing"), 5)).state is State.COMPLETED
+        await wait_until(lambda: not fleet.degraded)
+
+
 async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_store: StoreServer) -> None:
     parts = [name for name, value in vars(QueueKeys("x")).items() if value in _structures("x")]
     assert len(parts) >= 22
@@ -481,5 +501,9 @@ async def _ended(r: Rig, queue: str, count: int) -> bool:
 
 async def _problems(fleet: Any) -> list[str]:
     """Parts of the daemon that ended though they should run for ever."""
-    tasks = [fleet.upkeep._task, fleet.wake._task, *(pump for worker in fleet.workers.values() for pump in worker._pumps)]
+    tasks = [
+        fleet.upkeep._task,
+        fleet.wake._task,
+        *(pump for worker in fleet.workers.values() for pump in worker._pumps),
+    ]
     return [repr(task) for task in tasks if task.done()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -208,6 +209,43 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
         assert (view.state, view.error) == (State.CANCELLED, "not wanted")
         assert (await r.finished("q", other.key, 5)).state is State.COMPLETED
         assert work.starts == 4
+
+
+async def test_a_suspect_stays_one_when_it_is_given_back(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        work = held(r)
+        key = await _suspect(r)
+        fleet = await r.fleet("one")
+        await wait_until(lambda: work.starts == 1)
+        await fleet.stop(0.0)
+        # Its next run is alone again: jobs beside it would be blamed for its third death.
+        assert await r.store.command("LRANGE", "crmd:q:q:suspects", 0, -1) == [f"saq:job:q:{key}".encode()]
+        work.go.set()
+        await r.fleet("one")
+        view = await r.finished("q", key)
+        assert (view.state, work.starts) == (State.COMPLETED, 2)
+
+
+async def test_a_suspect_whose_claim_is_lost_is_tried_again(
+    own_store: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+        work = held(r)
+        work.go.set()
+        key = await _suspect(r)
+        await r.control.pause("q")
+        fleet = await r.fleet("one")
+        await fleet.wake.ready.wait()
+        await r.control.resume("q")
+        await wait_until(lambda: fleet.engine.gate.closed)
+        between.lose_reply(r.store.scripts["claim"].sha)
+        await wait_until(between.lost.is_set, 5)
+        await wait_until(lambda: work.starts == 1, 15)
+        await wait_until(lambda: r.store.connected)
+        assert (await r.finished("q", key)).state is State.COMPLETED
+        gc.collect()
+        print(caplog.text, r.events)
+        assert 0
 
 
 # What is stored
@@ -599,6 +637,16 @@ async def test_a_step_of_the_clock_takes_no_running_job(
             assert (await r.finished("q", key, 3)).state is State.COMPLETED
         assert work.starts == 52
         assert (await r.inspector.totals())["q"].lost == 0
+
+
+async def _suspect(r: Rig) -> str:
+    """A waiting job whose daemon died twice with it."""
+    key = await r.add("q", "work")
+    job_id = f"saq:job:q:{key}"
+    await r.store.command("LREM", "saq:q:queued", 0, job_id)
+    await r.store.command("HSET", "crmd:q:q:crashes", job_id, 2)
+    await r.store.command("RPUSH", "crmd:q:q:suspects", job_id)
+    return key
 
 
 async def _status(r: Rig, key: str, status: str) -> bool:

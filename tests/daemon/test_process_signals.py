@@ -9,33 +9,9 @@ from itertools import pairwise
 from redis import Redis
 
 from crmd.store.keys import QueueKeys
-from tests.support.daemon import QUEUE, DaemonProcess, Daemons, NotifyListener, open_files
+from tests.support.daemon import QUEUE, Daemons, open_files
+from tests.support.reload import listener, reload
 from tests.support.wait import wait_until_sync
-
-
-def listener(daemon: DaemonProcess) -> NotifyListener:
-    assert daemon.notify
-    return daemon.notify
-
-
-def reload(daemon: DaemonProcess) -> str:
-    """SIGHUP; what the status says once the reload is over."""
-    said, began = listener(daemon), time.monotonic()
-    daemon.signal(signal.SIGHUP)
-    wait_until_sync(lambda: said.has("READY=1", began), 5, "the reload ends")
-    assert time.monotonic() - began < 1.0
-    reloading, ready = said.has("RELOADING=1", began), said.has("READY=1", began)
-    assert reloading is not None
-    assert ready is not None
-    assert reloading <= ready
-    [microseconds] = said.values("MONOTONIC_USEC", began)
-    assert 0 <= time.monotonic() - int(microseconds) / 1e6 < 5
-    return next(
-        line.removeprefix("STATUS=")
-        for one in said.said
-        for line in one.lines
-        if one.at >= ready and line.startswith("STATUS=")
-    )
 
 
 def test_a_refused_configuration_changes_nothing_and_a_valid_one_is_taken(daemons: Daemons) -> None:

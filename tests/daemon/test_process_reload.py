@@ -1,0 +1,79 @@
+"""What a changed configuration changes in a running daemon, without dropping a job."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+
+from tests.support.daemon import HANDLERS, QUEUE, DaemonProcess, Daemons
+from tests.support.reload import listener, reload
+from tests.support.wait import wait_until_sync
+
+IN_FORCE = "the configuration is in force"
+
+
+def status(daemon: DaemonProcess, password: str) -> int:
+    login = b64encode(f"admin:{password}".encode()).decode()
+    return daemon.get(f"/api/v1/queues/{QUEUE}", headers={"Authorization": f"Basic {login}"}).status
+
+
+def test_a_queues_settings_change_under_its_running_jobs(daemons: Daemons) -> None:
+    daemon = daemons.start(queue='concurrency = 1\nrate_limit = "1/h"', notify=True)
+    [first] = daemon.add(1, seconds=1.0)
+    daemon.wait_effects("started", 1)
+    rest = daemon.add(8, seconds=0.5)
+    daemon.configure(queue="concurrency = 8")
+    assert reload(daemon) == IN_FORCE
+    asked = time.time()
+    daemon.wait_effects("done", 9, 5)
+    starts = [one.at for one in daemon.effects("started") if one.job in rest]
+    assert max(starts) - asked < 1.5  # the limit is gone and there is room for all; one after the other takes 4 s
+    assert daemon.count("done") == dict.fromkeys([first, *rest], 1)
+    daemon.configure(queue='rate_limit = "2/h"')
+    reload(daemon)
+    daemon.add(5)
+    wait_until_sync(lambda: listener(daemon).values("STATUS")[-1].endswith("waiting"), 10)
+    with daemon.client() as client:
+        wait_until_sync(lambda: client.job(QUEUE, daemon.add(1)[0]).state == "waiting", 5)
+    assert len(daemon.effects("done")) < 14
+    daemon.stop()
+
+
+def test_a_queue_and_handlers_are_added_and_a_queue_that_goes_lasts_until_the_next_start(daemons: Daemons) -> None:
+    daemon = daemons.start(notify=True)
+    table = f'[queues.more]\nhandlers = ["{HANDLERS}:work"]\n[queues.email]\nhandlers = ["{HANDLERS}:work"]'
+    daemon.configure(config=table)
+    assert reload(daemon) == IN_FORCE
+    with daemon.client() as client:
+        for queue in ("more", "email"):
+            added = client.enqueue(queue, "work", {})
+            assert client.wait(queue, added.key, 5).state == "completed"
+        assert "more" in daemon.get("/api/v1/queues/health").json["queues"]
+        daemon.configure(config="")
+        assert reload(daemon) == f"{IN_FORCE}; at the next start: the end of queue more"
+        added = client.enqueue("more", "work", {})
+        assert client.wait("more", added.key, 5).state == "completed"
+    daemon.stop()
+    daemon.start()
+    assert "more" not in daemon.get("/api/v1/queues/health").json["queues"]
+    daemon.stop()
+
+
+def test_password_drain_and_log_level_change_and_the_port_waits(daemons: Daemons) -> None:
+    daemon = daemons.start(
+        config='[auth]\npassword = "the first one"', daemon='drain_timeout = "60s"', notify=True
+    )
+    assert (status(daemon, "the first one"), status(daemon, "the second one")) == (200, 401)
+    port, daemon.port = daemon.port, 1
+    daemon.configure(
+        config='[auth]\npassword = "the second one"', daemon='drain_timeout = "0s"\nlog_level = "debug"'
+    )
+    daemon.port = port
+    assert reload(daemon) == f"{IN_FORCE}; at the next start: http.port"
+    assert (status(daemon, "the first one"), status(daemon, "the second one")) == (401, 200)
+    assert any(record["level"] == "debug" for record in daemon.records())
+    daemon.configure()
+    assert reload(daemon) == IN_FORCE
+    daemon.add(1, seconds=60)
+    daemon.wait_effects("started", 1)
+    assert daemon.stop() < 1.0

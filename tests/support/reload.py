@@ -1,0 +1,34 @@
+"""Reloads a daemon by SIGHUP, and hears what it says of that to systemd."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.support.daemon import DaemonProcess, NotifyListener
+from tests.support.wait import wait_until_sync
+
+
+def listener(daemon: DaemonProcess) -> NotifyListener:
+    assert daemon.notify
+    return daemon.notify
+
+
+def reload(daemon: DaemonProcess) -> str:
+    """SIGHUP; what the status says once the reload is over."""
+    said, began = listener(daemon), time.monotonic()
+    daemon.signal(signal.SIGHUP)
+    wait_until_sync(lambda: said.has("READY=1", began), 5, "the reload ends")
+    assert time.monotonic() - began < 1.0
+    reloading, ready = said.has("RELOADING=1", began), said.has("READY=1", began)
+    assert reloading is not None
+    assert ready is not None
+    assert reloading <= ready
+    [microseconds] = said.values("MONOTONIC_USEC", began)
+    assert 0 <= time.monotonic() - int(microseconds) / 1e6 < 5
+    return next(
+        line.removeprefix("STATUS=")
+        for one in said.said
+        for line in one.lines
+        if one.at >= ready and line.startswith("STATUS=")
+    )
