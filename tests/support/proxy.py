@@ -106,6 +106,8 @@ class Proxy:
         try:
             if not self.refusing:
                 await self._connect(reader, writer)
+        except asyncio.CancelledError:
+            pass  # by close(); asyncio's streams complain of cancelled handlers
         finally:
             await _close(writer)
             self._tasks.discard(task)
