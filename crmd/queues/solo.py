@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from crmd.errors import StoreError
+
 WAIT_FOR_IDLE_S = 30.0
 """How long the other jobs are held back for it."""
 BUSY_PAUSE_S = 10 * WAIT_FOR_IDLE_S
@@ -62,6 +64,8 @@ class SoloGate:
             self.closed = True
             try:
                 pause = await self._alone(worker)
+            except StoreError:
+                pause = PAUSE_S  # its worker says why; what it had leased comes back by reconciling
             finally:
                 self.closed = False
                 for other in self._workers:

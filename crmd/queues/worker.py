@@ -273,8 +273,11 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 else:
                     await self._rest()
             except StoreUnavailable as error:
-                self.degraded = str(error)
-                await self._wait_for_store()
+                if self.engine.store.connected:  # it answers, only not to us, as while its replicas are away
+                    await self._pause_for(str(error))
+                else:
+                    self.degraded = str(error)
+                    await self._wait_for_store()
             except StoreError as error:
                 await self._pause_for(str(error))
             except Exception as error:  # a bug: it must not end the queue's work for good

@@ -89,9 +89,9 @@ class QueueScripts:
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
-            *(k.active, k.crashes, k.begun, k.minutes),
+            *(k.active, k.crashes, k.begun, k.minutes, k.suspects),
         )
-        args: list[str | bytes | int] = [len(k.job_prefix), k.log_prefix, *self._retention()]
+        args: list[str | bytes | int] = [len(k.job_prefix), k.log_prefix, *self._retention(), ALONE_AFTER_DEATHS]
         for o in outcomes:
             args += (o.job_id, o.token, o.kind.value, o.document, o.number, o.entry, int(o.marked))
         stale, taken = await self.store.call("settle", names, args)

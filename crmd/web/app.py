@@ -96,8 +96,9 @@ class HttpServer:
         return f"http://{shown}:{port}{self._http.base_path}"
 
     def configure(self, auth: AuthTable, password: str) -> None:
-        """Takes other credentials into force."""
+        """Takes other credentials into force, and looks anew at the queues, which may be others too."""
         self._gate.configure(auth, password)
+        self._lookout.forget()
 
     async def start(self) -> None:
         """Listens. Raises PortTaken."""

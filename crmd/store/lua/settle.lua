@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Writes the outcomes of many jobs of one queue. What the lease does not cover changes nothing.
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown,
---       active, crashes, begun, minutes
+--       active, crashes, begun, minutes, suspects
 -- ARGV  id prefix length, log prefix, keep completed, keep failed, keep_min (ms), hard cap, keep_age (ms; 0: none),
---       then for each outcome: id, lease token, kind, JSON (empty: as stored), number, timeline entry (or empty),
+--       deaths after which a job runs alone, then for each outcome: id, lease token, kind, JSON (empty: as stored), number, timeline entry (or empty),
 --       marked active (0 or 1)
 --       kind: complete, failed, unknown, aborted: number is a TTL in seconds (0: none, -1: delete at once);
---             retry, snooze: number is the delay in ms; return: back to the head of its lane
+--             retry, snooze: number is the delay in ms; return: back to the head of its lane, or of the suspects
 -- Returns {stale ids, whose lease is another's or gone; ids that an abort took while they ran and that still
 --          hold their lease: settle them as aborted}
 --@include _time
@@ -14,8 +14,8 @@
 --@include _trim
 local queued, incomplete, leases, priority, priorities, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local unknown, active = KEYS[10], KEYS[11]
-local prefix_length, log_prefix = tonumber(ARGV[1]), ARGV[2]
-local FIRST, WIDTH, LOG_ENTRIES, MINUTES_KEPT = 8, 7, 50, 20
+local prefix_length, log_prefix, alone_after = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[8])
+local FIRST, WIDTH, LOG_ENTRIES, MINUTES_KEPT = 9, 7, 50, 20
 local STATUS = { complete = 'complete', failed = 'failed', unknown = 'failed', aborted = 'aborted' }
 local INDEX = { complete = KEYS[7], failed = KEYS[8], unknown = KEYS[8], aborted = KEYS[9] }
 local COUNTER = { complete = 'completed', failed = 'failed', unknown = 'failed', aborted = 'cancelled', retry = 'retried' }
@@ -54,6 +54,8 @@ local function put_back(id, kind, json, delay)
   if COUNTER[kind] then count(COUNTER[kind]) end
   if delay > 0 then
     redis.call('ZADD', incomplete, string.format('%.3f', (now + delay) / 1000), id)
+  elseif kind == 'return' and tonumber(redis.call('HGET', KEYS[12], id) or 0) >= alone_after then
+    redis.call('LPUSH', KEYS[15], id)
   else
     to_lane(id, queued, priority, priorities, counters, kind == 'return')
   end
