@@ -120,7 +120,7 @@ class _RunningJob:
             run.data["meta"] = {**(meta if isinstance(meta, dict) else {}), "progress_note": str(note)[:500]}
         if now - run.progress_at >= PROGRESS_EVERY_S:
             run.progress_at = now
-            await self._worker.mark([run])
+            await self._worker.watch.mark([run])
 
     async def effect_begun(self) -> None:
         run = self._run

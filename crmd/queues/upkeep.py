@@ -87,10 +87,10 @@ class Upkeep:
         """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
         engine, workers = self._engine, list(self._workers.values())
         number, self._ticks = self._ticks, self._ticks + 1
-        calls: list[Awaitable[Any]] = [worker.check_running() for worker in workers if worker.active]
+        calls: list[Awaitable[Any]] = [worker.watch.check() for worker in workers if worker.active]
         for worker in workers:
-            worker.forget_sent()
-        finished = [pair for worker in workers for pair in worker.recently_finished()]
+            worker.outbox.forget_sent()
+        finished = [pair for worker in workers for pair in worker.outbox.recently_finished()]
         if finished:
             calls.append(echo(engine.store, finished[-2000:]))
         if number % INFO_EVERY_TICKS == 0:

@@ -121,7 +121,7 @@ class WakeListener:
             job_id = worker.scripts.keys.job_id(job_key)
             with contextlib.suppress(StoreError):  # the janitor finds it later
                 if worker.runs(job_id):
-                    await worker.check_running()
+                    await worker.watch.check()
                 else:
                     await self._control.finalise_abort(name, job_id)
         # It has done its work; while it stands SAQ clients are refused the key, in every queue.

@@ -5,40 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-import orjson
 import saq
 
 from crmd.config.queue import QueueSettings
 from crmd.errors import StoreError, StoreUnavailable
-from crmd.queues import executor
+from crmd.queues import aftermath, executor
 from crmd.queues.codec import Fragment, Unreadable, decode, encode
 from crmd.queues.ending import Ending, cancelled
 from crmd.queues.engine import Engine
-from crmd.queues.outcomes import outcome_of, quarantine_entry
+from crmd.queues.outbox import Outbox
+from crmd.queues.outcomes import outcome_of
 from crmd.queues.peek import Peek
 from crmd.queues.plain import take_update
 from crmd.queues.queue import CrmQueue
-from crmd.queues.recovery import outcome_of_fate
+from crmd.queues.reconcile import Reconciler
 from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
-from crmd.store.limits import limit_keys
+from crmd.queues.watch import RunWatch
 from crmd.store.replies import Claimed, Kind, Outcome
-from crmd.store.scripts import MAX_JOBS_PER_CALL
 from crmd.telemetry.throttle import Throttle
 
-ACTIVE_AFTER_S = 0.05
-"""A job that ends sooner never shows as active: that saves it a write."""
-WATCH_EVERY_S = 0.025
 STOPPING_PAUSE_S = 0.05
 ERROR_PAUSE_S = 1.0
 """After the store refused something, such as a key of the wrong type, the queue tries again so often."""
-RESEND_WINDOW_S = 2.0
-"""Outcomes are kept so long after their acknowledgement: a store that restarts may have lost its last second."""
-RESEND_MAX = 10_000
 BUG_LOGGED_EVERY_S = 30.0
 PROMOTE_ROUNDS = 20
 """Of 200 jobs each, once a second."""
@@ -67,10 +59,9 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self.degraded: str | None = None
         """Why the queue does not work now, if so."""
         self._runs: dict[str, Run] = {}
-        self._outcomes: dict[str, Outcome] = {}
-        self._sent: deque[tuple[float, Outcome]] = deque(maxlen=RESEND_MAX)
-        self._resent: set[str] = set()
-        self._finished: deque[tuple[str, str]] = deque(maxlen=RESEND_MAX)
+        self.outbox = Outbox(engine.monotonic)
+        self.watch = RunWatch(engine, self.scripts, self._runs, self._abandon, self._chore)
+        self._reconciler = Reconciler(engine, self.scripts, self._runs, self.outbox)
         self._accepting = False
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -78,14 +69,10 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._look_now = True
         self._look_at = FOREVER
         self._busy = False
-        self._sending: set[str] = set()
         self._reserved: list[int] = []
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
-        self._connection = 0.0
-        self._run_id = ""
         self._pumps: list[asyncio.Task[None]] = []
-        self._watching: asyncio.TimerHandle | None = None
         self._bugs = Throttle(BUG_LOGGED_EVERY_S)
         self._chores: set[asyncio.Task[None]] = set()
         self._peek = Peek(engine.store, self.scripts.keys.queued, self.look)
@@ -144,9 +131,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         if self._pumps:
             await asyncio.wait(self._pumps)
             self._pumps = []
-        if self._watching:
-            self._watching.cancel()
-            self._watching = None
+        self.watch.stop()
         for chore in list(self._chores):
             chore.cancel()
         await self._peek.closed()
@@ -158,7 +143,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
 
     def unsettled(self) -> list[Outcome]:
         """Outcomes that are not written yet."""
-        return list(self._outcomes.values())
+        return list(self.outbox.pending.values())
 
     # What others tell it
 
@@ -209,38 +194,23 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             run.cancel(CancelReason.ABORT, self.engine.monotonic(), detail)
         return run is not None
 
-    def recently_finished(self) -> list[tuple[str, str]]:
-        """Takes the (id, status) of jobs that ended since the last call."""
-        finished = list(self._finished)
-        self._finished.clear()
-        return finished
-
     async def store_update(self, job: saq.Job) -> bool:
         """Stores what a handler changed in its job; False where the job does not run here."""
         run = self._runs.get(self.scripts.keys.job_id(job.key))
         if run is None:
             return False
         take_update(run, job)
-        await self.mark([run])
+        await self.watch.mark([run])
         return True
-
-    async def check_running(self) -> None:
-        """Cancels what was aborted, or taken from us, while it runs."""
-        runs = [run for run in self._runs.values() if run.cancel_reason is None]
-        for start in range(0, len(runs), MAX_JOBS_PER_CALL):
-            batch = runs[start : start + MAX_JOBS_PER_CALL]
-            verdicts = await self.scripts.running((run.job_id, run.token) for run in batch)
-            self._apply_verdicts(batch, verdicts)
 
     # One turn of the pump
 
     async def process(self) -> bool:
         """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
-        await self._reconcile_after_reconnect()
+        if self._reconciler.needed:
+            await self._reconcile()
         # No await from here until both are noted: the other pump has to see them.
-        outcomes = [one for one in self._outcomes.values() if one.job_id not in self._sending][:MAX_JOBS_PER_CALL]
-        slots = self._slots_to_claim()
-        self._sending |= {outcome.job_id for outcome in outcomes}
+        outcomes, slots = self.outbox.take(), self._slots_to_claim()
         if slots:
             self._reserved.append(slots)
         if outcomes and slots:
@@ -265,7 +235,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         return bool(claimed.jobs)
 
     async def _run_pump(self) -> None:
-        while self._accepting or self._runs or self._outcomes:
+        while self._accepting or self._runs or self.outbox.pending:
             try:
                 self._wake.clear()
                 if await self.process():
@@ -287,7 +257,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
 
     async def _pause_for(self, reason: str) -> None:
         """Waits a while after an error. Only the stop cuts that short: the other pump's errors wake us too."""
-        self._report(reason)
+        self.report(reason)
         if self._stopping.is_set():
             await asyncio.sleep(STOPPING_PAUSE_S)
         with contextlib.suppress(TimeoutError):
@@ -298,29 +268,16 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     async def _settle(self, outcomes: list[Outcome]) -> None:
         try:
             stale, taken = await self.scripts.settle(outcomes)
-        finally:
-            self._sending -= {outcome.job_id for outcome in outcomes}
-        now = self.engine.monotonic()
-        for outcome in outcomes:
-            if self._outcomes.get(outcome.job_id) is outcome:
-                del self._outcomes[outcome.job_id]
-            self._sent.append((now, outcome))
-            if outcome.kind.final:
-                self._finished.append((outcome.job_id, outcome.kind.status))
-            elif outcome.number >= 0:
-                self.look_in(outcome.number / 1000)
-        for job_id in taken:
-            self._end_taken(next(outcome for outcome in outcomes if outcome.job_id == job_id))
-        for job_id in set(stale) - self._resent:
+        except BaseException:
+            self.outbox.failed(outcomes)
+            raise
+        for job_id in self.outbox.written(outcomes, stale):
             self.engine.events.emit("job.stale", queue=self.settings.name, key=self.scripts.keys.key_of(job_id))
-        self._resent -= {outcome.job_id for outcome in outcomes}
-        self.forget_sent()
-
-    def forget_sent(self) -> None:
-        """Drops outcomes that were acknowledged so long ago that a restarting store cannot have lost them."""
-        now = self.engine.monotonic()
-        while self._sent and now - self._sent[0][0] > RESEND_WINDOW_S:
-            self._sent.popleft()
+        for outcome in outcomes:
+            if not outcome.kind.final:
+                self.look_in(outcome.number / 1000)
+            if outcome.job_id in taken:
+                self._end_taken(outcome)
 
     async def _claim(self, slots: int) -> None:
         token, looks = self.engine.next_token(), self._looks
@@ -337,12 +294,12 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 self._begin(token, *job)
         else:  # the stop came during the trip: nothing starts after it
             for job_id, _, _ in claimed.jobs:
-                self._outcomes[job_id] = Outcome(job_id, token, Kind.RETURN)
+                self.outbox.add(Outcome(job_id, token, Kind.RETURN))
         for raw_id, document in claimed.nameless:
-            self._chore(self._quarantine(token, raw_id, document, "its id is no UTF-8"))
+            self._chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
         self._plan(claimed, looks)
         if claimed.ghosts:
-            self._chore(self._finalise(claimed.ghosts))
+            self._chore(aftermath.finalise(self, claimed.ghosts))
         if claimed.suspects and self._accepting:
             self.engine.gate.request(self)
 
@@ -368,7 +325,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             if not isinstance(name, str) or not isinstance(kwargs, dict | None):
                 raise Unreadable("has no function name, or arguments that are no object")
         except Unreadable as error:
-            self._chore(self._quarantine(token, job_id, document, str(error)))
+            self._chore(aftermath.quarantine(self, token, job_id, document, str(error)))
             return None
         counted = attempts_so_far(data)
         if kwargs:
@@ -389,7 +346,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         )
         self._runs[job_id] = run
         run.task = asyncio.create_task(self._execute(run), name=run.key)
-        self._watch_soon()
+        self.watch.wake()
         return run
 
     async def _execute(self, run: Run) -> None:
@@ -398,37 +355,17 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self.engine.leaked -= 1
             return
         if ending.pause is not None or ending.slow_down is not None:
-            await self._act_on_queue(run, ending)
+            await aftermath.act_on_queue(self, run, ending)
         if ending.kind is Kind.ABORTED:
-            ending = replace(ending, error=await self._why_aborted(run) or ending.error)
+            ending = replace(ending, error=await aftermath.why_aborted(self, run) or ending.error)
         if not run.ended:
             self._conclude(run, ending)
-
-    async def _why_aborted(self, run: Run) -> str | None:
-        """The reason that whoever aborted the job wrote into it."""
-        try:
-            data = decode(await self.engine.store.command("GET", run.job_id) or b"null")
-        except (StoreError, Unreadable, asyncio.CancelledError):
-            return None
-        error = data.get("error") if data.get("status") in ("aborting", "aborted") else None
-        return error if isinstance(error, str) else None
-
-    async def _act_on_queue(self, run: Run, ending: Ending) -> None:
-        try:
-            if ending.pause is not None:
-                await self.engine.control.pause(self.settings.name, reason=ending.pause, by="crmd")
-            if ending.slow_down is not None:
-                after, scope = ending.slow_down
-                held = limit_keys(self.settings, run.kwargs) if scope == "key" else ()
-                await self.scripts.slow_down(after, held)
-        except (StoreError, asyncio.CancelledError) as error:
-            self._report(f"could not slow down or pause: {error}")
 
     def _conclude(self, run: Run, ending: Ending) -> None:
         run.ended = True
         self._runs.pop(run.job_id, None)
         if run.cancel_reason is not CancelReason.LOST:
-            self._outcomes[run.job_id] = outcome_of(run, ending, self.engine.now())
+            self.outbox.add(outcome_of(run, ending, self.engine.now()))
             self.engine.events.emit(
                 f"job.{ending.event}",
                 queue=self.settings.name,
@@ -439,61 +376,6 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 error=ending.error,
             )
         self._wake.set()
-
-    # Running jobs
-
-    def _watch_soon(self) -> None:
-        if self._watching is None:
-            self._watching = asyncio.get_running_loop().call_later(WATCH_EVERY_S, self._watch)
-
-    def _watch(self) -> None:
-        """Marks what has run for a while, times out, and frees the slots of what ignores being cancelled."""
-        self._watching = None
-        now, unmarked = self.engine.monotonic(), []
-        for run in list(self._runs.values()):
-            if not run.marked and now - run.started_at >= ACTIVE_AFTER_S:
-                unmarked.append(run)
-            deadline = run.deadline
-            if deadline is not None and now >= deadline:
-                run.cancel(CancelReason.TIMEOUT, now)
-            if run.cancel_reason is not None and now >= run.abandon_at:
-                self._abandon(run)
-        if unmarked:
-            self._chore(self.mark(unmarked))
-        if self._runs:
-            self._watch_soon()
-
-    async def mark(self, runs: Iterable[Run]) -> None:
-        """Writes the state of running jobs to the store."""
-        batch = [run for run in runs if not run.ended][:MAX_JOBS_PER_CALL]
-        if not batch:
-            return
-        documents = []
-        for run in batch:
-            run.data |= {
-                "status": "active",
-                "attempts": run.attempt,
-                "started": run.started_ms,
-                "touched": int(self.engine.now() * 1000),
-                "worker_id": self.engine.epoch,
-            }
-            documents.append((run.job_id, run.token, encode(run.data), not run.marked))
-            run.marked = True
-        try:
-            verdicts = await self.scripts.mark(documents)
-        except StoreError:
-            return  # the outcome will say more than the mark would have
-        self._apply_verdicts(batch, verdicts)
-
-    def _apply_verdicts(self, runs: list[Run], verdicts: list[int]) -> None:
-        now = self.engine.monotonic()
-        for run, verdict in zip(runs, verdicts, strict=True):
-            if run.ended or verdict == 1:
-                continue
-            if verdict == 0:
-                run.cancel(CancelReason.LOST, now)
-            else:
-                run.cancel(CancelReason.ABORT, now)
 
     def _abandon(self, run: Run) -> None:
         if not run.ended:
@@ -510,70 +392,27 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         document = outcome.document
         if document:
             document = encode({**decode(document), "status": "aborted", "error": "cancelled"})
-        self._outcomes[outcome.job_id] = Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document)
+        self.outbox.add(Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document))
         self._wake.set()
 
     # The store comes and goes
 
-    async def _reconcile_after_reconnect(self) -> None:
-        store = self.engine.store
-        if not store.connected or self._connection == store.connected_since:
-            return
+    async def _reconcile(self) -> None:
         async with self._reconciling:
             while self._reserved:  # what a claim brings is leased to us and not held yet
                 self._claim_returned.clear()
                 await self._claim_returned.wait()
-            if self._connection != store.connected_since:
-                await self._reconcile_now()
+            if self._reconciler.needed:
+                await self._reconciler.run_once()
 
-    async def _reconcile_now(self) -> None:
-        store = self.engine.store
-        if self._run_id and self._run_id != store.run_id:
-            self._resend()
-        await self.reconcile()
-        self._connection, self._run_id = store.connected_since, store.run_id
-
-    def _resend(self) -> None:
-        for _, outcome in self._sent:
-            if outcome.job_id not in self._runs and outcome.job_id not in self._outcomes:
-                self._outcomes[outcome.job_id] = outcome
-                self._resent.add(outcome.job_id)  # the store most likely has it, and will call it stale
-        self._sent.clear()
+    async def reconcile(self) -> None:
+        """Gives back what is leased to us and not held, when nothing is claimed any more."""
+        await self._reconciler.compare()
 
     def reconcile_soon(self) -> None:
         """Reconcile before the next trip, and claim: a wake-up may have been lost."""
-        self._connection = 0.0
+        self._reconciler.ask()
         self.look()
-
-    async def reconcile(self) -> None:
-        """Gives back what is leased to us and not held; stops what is held and no longer leased to us."""
-        leases = await self.scripts.leases()
-        ours = f"{self.engine.epoch}:"
-        strays = [
-            (job_id, token)
-            for job_id, token in leases.items()
-            if token.startswith(ours) and job_id not in self._runs and job_id not in self._outcomes
-        ]
-        for start in range(0, len(strays), MAX_JOBS_PER_CALL):
-            await self._give_back_strays(strays[start : start + MAX_JOBS_PER_CALL])
-        now = self.engine.monotonic()
-        for run in list(self._runs.values()):
-            if leases.get(run.job_id) != run.token:
-                run.cancel(CancelReason.LOST, now)
-
-    async def _give_back_strays(self, strays: list[tuple[str, str]]) -> None:
-        """Queues what is leased to us and not held; ends what recovery took over and could not settle."""
-        begun = await self.scripts.begun([job_id for job_id, _ in strays])
-        returns = [Outcome(job_id, token, Kind.RETURN) for job_id, token in strays if begun[job_id] != token]
-        _, taken = await self.scripts.settle(returns) if returns else ([], [])
-        fates = {job_id: "unknown" for job_id, token in strays if begun[job_id] == token}
-        fates |= dict.fromkeys(taken, "aborted")
-        tokens = dict(strays)
-        for found in await self.scripts.inspect(list(fates)):
-            fate, token = fates[found.job_id], tokens[found.job_id]
-            self._outcomes[found.job_id] = outcome_of_fate(
-                found.job_id, token, found.document or b"", fate, self.engine.now()
-            )
 
     async def _wait_for_store(self) -> None:
         self._peek.want(False)
@@ -623,25 +462,13 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         else:
             await asyncio.sleep(0)
 
-    async def _finalise(self, ghosts: list[str]) -> None:
-        with contextlib.suppress(StoreError):  # the janitor meets them again
-            for job_id in ghosts:
-                await self.engine.control.finalise_abort(self.settings.name, job_id)
-
-    async def _quarantine(self, token: str, job_id: str | bytes, document: bytes, reason: str) -> None:
-        shown = job_id if isinstance(job_id, str) else job_id.decode("utf-8", "backslashreplace")
-        entry = quarantine_entry(shown, document, reason, self.engine.now())
-        with contextlib.suppress(StoreError):  # the lease stays, and is given back by reconciling
-            if await self.scripts.quarantine(job_id, token, orjson.dumps(entry)):
-                key = self.scripts.keys.key_of(shown)
-                self.engine.events.emit("job.quarantined", queue=self.settings.name, key=key, reason=reason)
-
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
 
-    def _report(self, reason: str) -> None:
+    def report(self, reason: str) -> None:
+        """Says, once, why the queue does not work."""
         if reason != self.degraded:
             self.degraded = reason
             self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)

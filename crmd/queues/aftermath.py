@@ -1,0 +1,59 @@
+"""What a worker does about a job besides running it: slow-downs, pauses, reasons, and entries that are no jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import orjson
+
+from crmd.errors import StoreError
+from crmd.queues.codec import Unreadable, decode
+from crmd.queues.ending import Ending
+from crmd.queues.outcomes import quarantine_entry
+from crmd.queues.run import Run
+from crmd.store.limits import limit_keys
+
+if TYPE_CHECKING:
+    from crmd.queues.worker import CrmWorker
+
+
+async def why_aborted(worker: CrmWorker, run: Run) -> str | None:
+    """The reason that whoever aborted the job wrote into it."""
+    try:
+        data = decode(await worker.engine.store.command("GET", run.job_id) or b"null")
+    except (StoreError, Unreadable, asyncio.CancelledError):
+        return None
+    error = data.get("error") if data.get("status") in ("aborting", "aborted") else None
+    return error if isinstance(error, str) else None
+
+
+async def act_on_queue(worker: CrmWorker, run: Run, ending: Ending) -> None:
+    """Pauses or slows the queue, or the job's limit keys, as the handler asked."""
+    try:
+        if ending.pause is not None:
+            await worker.engine.control.pause(worker.settings.name, reason=ending.pause, by="crmd")
+        if ending.slow_down is not None:
+            after, scope = ending.slow_down
+            held = limit_keys(worker.settings, run.kwargs) if scope == "key" else ()
+            await worker.scripts.slow_down(after, held)
+    except (StoreError, asyncio.CancelledError) as error:
+        worker.report(f"could not slow down or pause: {error}")
+
+
+async def finalise(worker: CrmWorker, ghosts: list[str]) -> None:
+    """Ends jobs that an abort took out of the queue's books."""
+    with contextlib.suppress(StoreError):  # the janitor meets them again
+        for job_id in ghosts:
+            await worker.engine.control.finalise_abort(worker.settings.name, job_id)
+
+
+async def quarantine(worker: CrmWorker, token: str, job_id: str | bytes, document: bytes, reason: str) -> None:
+    """Sets an entry aside that cannot be read."""
+    shown = job_id if isinstance(job_id, str) else job_id.decode("utf-8", "backslashreplace")
+    entry = quarantine_entry(shown, document, reason, worker.engine.now())
+    with contextlib.suppress(StoreError):  # the lease stays, and is given back by reconciling
+        if await worker.scripts.quarantine(job_id, token, orjson.dumps(entry)):
+            key = worker.scripts.keys.key_of(shown)
+            worker.engine.events.emit("job.quarantined", queue=worker.settings.name, key=key, reason=reason)

@@ -1,0 +1,101 @@
+"""Watches the jobs that run: shows them as active, ends their time, frees the slots of what does not end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from crmd.errors import StoreError
+from crmd.queues.codec import encode
+from crmd.queues.engine import Engine
+from crmd.queues.run import CancelReason, Run
+from crmd.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
+
+ACTIVE_AFTER_S = 0.05
+"""A job that ends sooner never shows as active: that saves it a write."""
+WATCH_EVERY_S = 0.025
+
+
+class RunWatch:
+    """One timer for all jobs of a worker, while any runs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scripts: QueueScripts,
+        runs: dict[str, Run],
+        abandon: Callable[[Run], None],
+        in_background: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._engine = engine
+        self._scripts = scripts
+        self._runs = runs
+        self._abandon = abandon
+        self._in_background = in_background
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """Something runs: watch it."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_EVERY_S, self.run_once)
+
+    def stop(self) -> None:
+        """Watches no more. Fine twice."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def run_once(self) -> None:
+        """Looks at every running job."""
+        self._timer = None
+        now, unmarked = self._engine.monotonic(), []
+        for run in list(self._runs.values()):
+            if not run.marked and now - run.started_at >= ACTIVE_AFTER_S:
+                unmarked.append(run)
+            deadline = run.deadline
+            if deadline is not None and now >= deadline:
+                run.cancel(CancelReason.TIMEOUT, now)
+            if run.cancel_reason is not None and now >= run.abandon_at:
+                self._abandon(run)
+        if unmarked:
+            self._in_background(self.mark(unmarked))
+        if self._runs:
+            self.wake()
+
+    async def mark(self, runs: Iterable[Run]) -> None:
+        """Writes the state of running jobs to the store."""
+        batch = [run for run in runs if not run.ended][:MAX_JOBS_PER_CALL]
+        if not batch:
+            return
+        documents = []
+        for run in batch:
+            run.data |= {
+                "status": "active",
+                "attempts": run.attempt,
+                "started": run.started_ms,
+                "touched": int(self._engine.now() * 1000),
+                "worker_id": self._engine.epoch,
+            }
+            documents.append((run.job_id, run.token, encode(run.data), not run.marked))
+            run.marked = True
+        try:
+            verdicts = await self._scripts.mark(documents)
+        except StoreError:
+            return  # the outcome will say more than the mark would have
+        self._apply(batch, verdicts)
+
+    async def check(self) -> None:
+        """Cancels what was aborted, or taken from us, while it runs."""
+        runs = [run for run in self._runs.values() if run.cancel_reason is None]
+        for start in range(0, len(runs), MAX_JOBS_PER_CALL):
+            batch = runs[start : start + MAX_JOBS_PER_CALL]
+            verdicts = await self._scripts.running((run.job_id, run.token) for run in batch)
+            self._apply(batch, verdicts)
+
+    def _apply(self, runs: list[Run], verdicts: list[int]) -> None:
+        now = self._engine.monotonic()
+        for run, verdict in zip(runs, verdicts, strict=True):
+            if run.ended or verdict == 1:
+                continue
+            run.cancel(CancelReason.LOST if verdict == 0 else CancelReason.ABORT, now)
