@@ -3,8 +3,8 @@
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown,
 --       active, crashes, begun, minutes, suspects
 -- ARGV  id prefix length, log prefix, keep completed, keep failed, keep_min (ms), hard cap, keep_age (ms; 0: none),
---       deaths after which a job runs alone, then for each outcome: id, lease token, kind, JSON (empty: as stored), number, timeline entry (or empty),
---       marked active (0 or 1)
+--       deaths after which a job runs alone, then for each outcome: id, lease token, kind, JSON (empty: as stored),
+--       number, timeline entry (or empty), marked active (0 or 1)
 --       kind: complete, failed, unknown, aborted: number is a TTL in seconds (0: none, -1: delete at once);
 --             retry, snooze: number is the delay in ms; return: back to the head of its lane, or of the suspects
 -- Returns {stale ids, whose lease is another's or gone; ids that an abort took while they ran and that still
