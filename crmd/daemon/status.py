@@ -30,4 +30,4 @@ def start_line(daemon: Daemon) -> tuple[str, str | None]:
     store, embedded = daemon.store, daemon.embedded
     trouble = (embedded.last_error if embedded else None) or store.last_error
     waits = f"waiting for the store at {store.target.masked}"
-    return (f"{waits}: {trouble}" if trouble else waits), trouble
+    return (f"waiting for the store: {trouble}" if trouble else waits), trouble

@@ -127,7 +127,8 @@ async def test_waiting_delayed_and_running_jobs_are_aborted(store_url: str) -> N
             assert found["incomplete"] is None
             assert found["error"] == "not wanted"
             assert found["published"][-1] == "aborted"
-            assert found["published"].count("aborted") == 1
+            # at once, and perhaps a second time for clients that subscribed too late
+            assert found["published"].count("aborted") in (1, 2)
             assert found["seconds"] < 2
         for queue, key in (("webhook", "waiting"), ("notification", "delayed"), ("notification", "running")):
             assert (await r.inspector.job(queue, key)).state is State.CANCELLED
