@@ -180,3 +180,13 @@ async def test_a_bug_in_one_turn_does_not_end_the_queues_work(
         assert view.result == "ran"
         assert "queue q failed, and goes on" in caplog.text
         assert ("queue.degraded", {"queue": "q", "reason": "KeyError: 'a bug'"}) in r.events
+
+
+async def test_more_threads_are_there_after_a_resize_and_what_runs_goes_on() -> None:
+    threads, all_run = HandlerThreads(2), threading.Barrier(5)
+    calls = [asyncio.create_task(threads.call(lambda: all_run.wait(5), lambda: None)) for _ in range(2)]
+    await asyncio.sleep(0)
+    threads.resize(3)
+    calls += [asyncio.create_task(threads.call(lambda: all_run.wait(5), lambda: None)) for _ in range(3)]
+    assert len(set(await asyncio.gather(*calls))) == 5  # each passed the barrier, so all ran at once
+    threads.shutdown()

@@ -1,0 +1,43 @@
+"""Clients are made anew only where their table changes, and a mistake changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crmd.clients.webhooks import WebhookClient
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.daemon.resources import Resources
+from crmd.errors import ConfigError
+from tests.support.config import ConfigBench
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ConfigBench:
+    return ConfigBench(tmp_path)
+
+
+def test_only_what_changed_is_made_anew(config: ConfigBench) -> None:
+    resources = Resources()
+    first = resources.make(config.load(""))
+    second = resources.make(config.load("[webhook]\ntimeout = '3s'"))
+    assert second[WhatsAppClient] is first[WhatsAppClient]
+    assert second[WebhookClient] is not first[WebhookClient]
+
+
+def test_what_cannot_be_made_changes_nothing(config: ConfigBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = Resources()
+    first = resources.make(config.load(""))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("no such thing")
+
+    both = config.load("[webhook]\ntimeout = '3s'\n[whatsapp]\nphone_number_id = '5'")
+    with monkeypatch.context() as patch:
+        patch.setattr("crmd.daemon.resources.WebhookClient", refuse)
+        with pytest.raises(ConfigError, match="webhook: no such thing"):
+            resources.make(both)
+    again = resources.make(config.load("[whatsapp]\nphone_number_id = '5'"))
+    assert again[WebhookClient] is first[WebhookClient]
+    assert again[WhatsAppClient] is not first[WhatsAppClient]
