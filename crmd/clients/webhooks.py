@@ -114,8 +114,9 @@ def parse_target(text: str) -> URL:
 def _signer(secret: str) -> Webhook | None:
     if not secret:
         return None
+    text = secret.removeprefix("whsec_").rstrip("=")
     try:
-        key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not key:
