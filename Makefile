@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## run the default test suite
 faults: $(VENV)/.dev ## run the fault tests: kills, stalls, full disks (minutes)
 	$(BIN)/python -m pytest -m faults --timeout 600 -p no:randomly $(ARGS)
 
-bench: $(VENV)/.dev ## measure throughput beside stock SAQ
+bench: $(VENV)/.dev ## measure crmd beside SAQ, bull and bullmq (minutes; ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, format, import directions, Lua

@@ -122,7 +122,8 @@ async def test_usr1_shows_tasks_and_threads(heard: Heard) -> None:
 
 async def test_usr1_works_while_the_loop_stands_still(heard: Heard) -> None:
     with capture(asyncio.get_running_loop(), StopRequest(), lambda: None, on_terminal=False):
-        os.kill(os.getpid(), signal.SIGUSR1)
+        # A moment later, so that the loop stands where it says when the stacks are taken.
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         assert heard.arrived.wait(5)  # this line holds the loop
     assert "this line holds the loop" in heard.text
 
