@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from crmd.errors import StoreError, StoreUnavailable
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 
@@ -37,7 +38,13 @@ class ForeignWorkers:
 
     async def _workers(self, queue: QueueKeys) -> list[str]:
         alive_ms = round(self._now() * 1000)
-        entries = await self._store.command("ZRANGEBYSCORE", queue.stats, alive_ms, "+inf", "LIMIT", 0, SHOWN)
+        look = ("ZRANGEBYSCORE", queue.stats, alive_ms, "+inf", "LIMIT", 0, SHOWN)
+        try:
+            entries = await self._store.command(*look)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return []  # of the wrong type: no worker keeps it
         return [entry.decode("utf-8", "replace").rpartition(":")[2] for entry in entries]
 
     def _report(self, queue: str, worker: str) -> bool:

@@ -256,6 +256,22 @@ async def test_a_wake_up_that_was_lost_is_made_up_for(store_url: str) -> None:
         await wait_until(lambda: _completed(r, "q", 1), 1)
 
 
+async def test_a_part_of_the_upkeep_that_is_refused_keeps_no_other_from_its_work(own_store: StoreServer) -> None:
+    async with rig(
+        own_store.url, QueueSettings("q", concurrency=1, timeout_seconds=None), QueueSettings("bad")
+    ) as r:
+        await r.store.command("SET", "saq:bad:stats", "wrong")
+        await r.store.command("ZADD", "saq:q:stats", time.time() * 1000 + 60_000, "saq:q:worker_info:theirs")
+        fleet = await r.fleet()
+        await fleet.upkeep.stop()
+        fleet.upkeep._ticks = 0
+        with own_store.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "-scan")  # the janitor's
+            await fleet.upkeep.run_once()
+        names = [(name, fields.get("worker")) for name, fields in r.events if name == "queue.foreign_worker"]
+        assert names == [("queue.foreign_worker", "theirs")]
+
+
 # Stops
 
 
@@ -446,8 +462,10 @@ async def test_due_jobs_are_promoted_in_batches(own_store: StoreServer) -> None:
         with own_store.client() as admin:
             admin.config_set("slowlog-log-slower-than", 20_000)
             admin.slowlog_reset()
+            admin.config_resetstat()
             await r.fleet()
             await wait_until(lambda: _ended(r, "q", 5_000), 10)
+            assert admin.info("commandstats")["cmdstat_rpush"]["calls"] >= 5_000 / 200
             slow = [entry["duration"] for entry in admin.slowlog_get(100)]
             assert len(slow) <= 2  # the machine's: the store shares its processors
 
