@@ -11,6 +11,7 @@ from crmd.config.model import RESERVED_TABLES, Settings
 from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.queue_tables import LimitTable, QueueTable, ScheduleTable, Table
 from crmd.config.render import toml_text
+from crmd.config.service_tables import ChannelTable, EndpointTable
 from crmd.config.tables import TokenTable
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,11 @@ _EXAMPLES: dict[type[Table], tuple[str, dict[str, object]]] = {
     TokenTable: (
         "auth.tokens.shop",
         {"sha256": "0" * 64, "scopes": ["enqueue", "read", "operate"], "queues": ["message"]},
+    ),
+    ChannelTable: ("notify.channels.team", {"url": "slack://T0/B0/secret", "level": "warning"}),
+    EndpointTable: (
+        "webhook.endpoints.shop",
+        {"url": "https://shop.example.com/hook", "secret": f"whsec_{'A' * 32}", "events": ["message.*"]},
     ),
     ScheduleTable: (
         "schedules.daily_snapshot",
@@ -53,7 +59,7 @@ if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Witho
 1. The command line.
 2. `CRMD_*` variables: `CRMD_` + table + `__` + key, such as `CRMD_HTTP__PORT` or
    `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML, lists also words with commas between.
-3. `REDIS_URL`.
+3. `REDIS_URL` and `DATABASE_URL`.
 4. systemd credentials: files in `$CREDENTIALS_DIRECTORY` named by the key with underscores, such as
    `auth_password`.
 5. The file.

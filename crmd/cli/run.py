@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import NoReturn
 
 import click
 
@@ -14,7 +15,7 @@ from crmd.errors import CrmdError
 @click.command(cls=Command, short_help="Run the daemon in the foreground.")
 @click.option("--queues", metavar="A,B", help="Only these queues; by default all.")
 @pass_globals
-def run(options: Globals, queues: str | None) -> int:
+def run(options: Globals, queues: str | None) -> NoReturn:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
     loaded = load_settings(options)
     # Loaded after the configuration is seen to be valid, as they take a while.
@@ -24,7 +25,7 @@ def run(options: Globals, queues: str | None) -> int:
     chosen = None if queues is None else _chosen(queues, list(loaded.settings.queue_settings()))
     logs.setup(loaded.settings.daemon.log_level, loaded.settings.daemon.log_format)
     try:
-        return run_daemon(loaded, queues=chosen, reload=lambda: load_settings(options))
+        run_daemon(loaded, queues=chosen, reload=lambda: load_settings(options))
     except CrmdError:
         raise
     except Exception:

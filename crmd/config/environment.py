@@ -1,4 +1,4 @@
-"""What the environment sets: `CRMD_*`, `REDIS_URL`, systemd credentials, and the names of the replaced system."""
+"""What the environment sets: `CRMD_*`, `REDIS_URL` and `DATABASE_URL`, systemd credentials, and the names of the replaced system."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def from_variables(environ: Mapping[str, str], folder: Path) -> Found:
 
 
 def from_platform(environ: Mapping[str, str], folder: Path) -> Found:
-    """What hosting platforms set: `REDIS_URL`; `DATABASE_URL` is not used yet, and said so."""
+    """What hosting platforms set: `REDIS_URL` and `DATABASE_URL`."""
     found = Found()
-    if url := environ.get("REDIS_URL"):
-        found.layer["redis", "url"] = Entry(url, source_name("REDIS_URL"), folder)
-    if environ.get("DATABASE_URL"):
-        found.warnings.append(f"{source_name('DATABASE_URL')}: this version has no database and does not use it")
+    for table in ("redis", "database"):
+        variable = f"{table.upper()}_URL"
+        if url := environ.get(variable):
+            found.layer[table, "url"] = Entry(url, source_name(variable), folder)
     return found
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
 from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
+from crmd.config.service_tables import AiTable, DatabaseTable, FilesTable, NotifyTable, SmtpTable
 from crmd.config.tables import (
     AuthTable,
     DaemonTable,
@@ -32,11 +33,11 @@ class Settings(Table):
     schedules: dict[Name, ScheduleTable] = Field({})
     whatsapp: WhatsAppTable = WhatsAppTable()
     webhook: WebhookTable = WebhookTable()
-    smtp: Reserved = Reserved()
-    ai: Reserved = Reserved()
-    notify: Reserved = Reserved()
-    database: Reserved = Reserved()
-    files: Reserved = Reserved()
+    smtp: SmtpTable = SmtpTable()
+    ai: AiTable = AiTable()
+    notify: NotifyTable = NotifyTable()
+    database: DatabaseTable = DatabaseTable()
+    files: FilesTable = FilesTable()
     metrics: Reserved = Reserved()
 
     def queue_settings(self) -> dict[str, QueueSettings]:

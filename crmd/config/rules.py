@@ -69,6 +69,21 @@ class Whole(Rule):
         return whole_from_text(text)
 
 
+class Share(Rule):
+    """A share of a whole, 0 to 1."""
+
+    def describe(self) -> str:
+        return "number, 0 to 1"
+
+    def read(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"must be a number from 0 to 1, not {show(value)}")
+        return float(value)
+
+    def from_text(self, text: str) -> object:
+        return float(text) if re.fullmatch(r"\s*\d{0,3}\.?\d{1,9}\s*", text, re.ASCII) else text
+
+
 class Flag(Rule):
     """true or false."""
 

@@ -11,6 +11,7 @@ from crmd.config.network import BasePath, Host, Listen, Network, NetworkRule, Po
 from crmd.config.queue_tables import Name, QueueName, Table, check_known
 from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, Text, Whole
 from crmd.config.secret import Password, Secret, WebhookSecret
+from crmd.config.service_tables import EndpointTable
 from crmd.config.urls import HttpUrl, StoreUrl
 
 Networks = Annotated[tuple[Annotated[Network, NetworkRule()], ...], ListOf('networks such as "10.0.0.0/8"')]
@@ -160,6 +161,12 @@ class WhatsAppTable(Table):
     verify_token: Annotated[SecretStr, Secret()] = Field(
         SecretStr(""), description="Text of your own that Meta repeats when you register the webhook."
     )
+    opt_out_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
+        ("stop", "unsubscribe"), description="A message that says just this takes its sender off all lists."
+    )
+    opt_in_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
+        ("start", "subscribe"), description="A message that says just this puts its sender back."
+    )
 
 
 class WebhookTable(Table):
@@ -176,3 +183,7 @@ class WebhookTable(Table):
     snippet_bytes: Annotated[int, Whole(0, 65_536)] = Field(
         1024, description="Bytes of an answer that are kept with the job."
     )
+    disable_after: Annotated[float | None, Duration("1m", "365d", none=True)] = Field(
+        3 * 86_400.0, description="An endpoint that failed for so long, without a success, gets no more events."
+    )
+    endpoints: dict[Name, EndpointTable] = Field({}, description="Endpoints that events fan out to, by name.")

@@ -22,6 +22,8 @@ STORE_OPTIONS = (
 )
 """What may stand behind the `?`; anything else would reach the connection unchecked."""
 
+DATABASE_SCHEMES = ("postgresql", "postgres", "sqlite")
+
 MASK = "***"
 
 
@@ -42,6 +44,22 @@ class StoreUrl(Secret):
             raise ValueError('has a "#"; write %23 where a password has one')
         _check_place(url)
         _check_options(url)
+
+    def write(self, value: object) -> str:
+        """The URL with its credentials masked."""
+        return mask_url(self.read(value).get_secret_value())
+
+
+class DatabaseUrl(Secret):
+    """The address of the records' database; its credentials are never shown."""
+
+    def describe(self) -> str:
+        return "URL: postgresql:// or sqlite://"
+
+    def check(self, text: str) -> None:
+        scheme = _split(text).scheme
+        if scheme not in DATABASE_SCHEMES:
+            raise ValueError(f'scheme "{scheme}" is not supported; write postgresql:// or sqlite:///')
 
     def write(self, value: object) -> str:
         """The URL with its credentials masked."""

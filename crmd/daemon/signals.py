@@ -55,7 +55,7 @@ def capture(
     """Installs the daemon's signal handlers, and on leaving puts back what was there.
 
     SIGTERM and SIGINT stop, SIGHUP calls `reload` (on a terminal it stops), SIGUSR1 logs all stacks. With `last`
-    the process ends afterwards: what still comes is ignored, so that it cannot spoil the exit code. Works in the
+    the process ends afterwards: what still comes does nothing, so that it cannot spoil the exit code. Works in the
     main thread only.
     """
     hangup_ignored = (
@@ -72,16 +72,18 @@ def capture(
         signal.signal(signal.SIGUSR1, lambda _number, _frame: _log_stacks(loop))
         yield
     finally:
-        if last:
-            # Python complains of a signal that it noted and finds ignored: none may come while that changes.
-            signal.pthread_sigmask(signal.SIG_BLOCK, before)
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if last else signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, _do_nothing if last else signal.SIG_DFL if handler is None else handler)
 
 
 def is_on_terminal(stdin: TextIO | None, stderr: TextIO | None) -> bool:
     """Whether a person runs the daemon by hand."""
     return any(stream is not None and not stream.closed and stream.isatty() for stream in (stdin, stderr))
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    # Not SIG_IGN: Python complains of a signal that another thread noted a moment before it was ignored.
+    return
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> _Handler:

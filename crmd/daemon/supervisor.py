@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
@@ -34,17 +35,22 @@ STOP_MARGIN_S = 10.0
 _log = logging.getLogger("crmd")
 
 
-def run(loaded: Loaded, *, queues: Sequence[str] | None, reload: Callable[[], Loaded]) -> int:
-    """Runs the daemon until it is told to stop; returns the exit code. Raises CrmdError where it cannot start."""
+def run(loaded: Loaded, *, queues: Sequence[str] | None, reload: Callable[[], Loaded]) -> NoReturn:
+    """Runs the daemon until it is told to stop, and ends the process. Raises CrmdError where it cannot start."""
     supervisor = Supervisor(loaded, queues, reload)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(supervisor.main())
         if supervisor.leaked:
             # Handlers that ignore being cancelled, or threads that cannot be, would hold the process for ever.
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(code)
-    return code
+            _end_process(code)
+    _end_process(code)
+
+
+def _end_process(code: int) -> NoReturn:
+    """Ends without Python's teardown, in which a signal that still comes would take the place of the code."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 class Supervisor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from typing import Any
 
@@ -61,19 +62,21 @@ async def test_health_answers_while_the_store_is_frozen(own_store: StoreServer) 
         own_store.pause()
         try:
             began = time.monotonic()
-            slowest = {"/livez": 0.0, "/health": 0.0}
+            took: dict[str, list[float]] = {"/livez": [], "/health": []}
             status = 200
             while status == 200:
                 assert time.monotonic() - began < 8
-                for path in slowest:
+                for path in took:
                     asked = time.monotonic()
                     code, _, _ = await web.call("GET", path, auth=False)
-                    slowest[path] = max(slowest[path], time.monotonic() - asked)
+                    took[path].append(time.monotonic() - asked)
                     status = code if path == "/health" else status
                 await asyncio.sleep(0.1)
             assert status == 503
-            assert slowest["/livez"] < 0.1
-            assert slowest["/health"] < 5
+            # Never in the way of the store, which is frozen for all of them; one may meet a busy machine.
+            assert statistics.median(took["/livez"]) < 0.1
+            assert max(took["/livez"]) < 1
+            assert max(took["/health"]) < 5
         finally:
             own_store.resume()
         await wait_until(lambda: _healthy(web), 5)

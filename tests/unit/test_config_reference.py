@@ -37,9 +37,13 @@ def test_with_every_key_uncommented_the_shipped_file_still_has_the_defaults() ->
 
     assert set(settings.schedules) == {"daily_snapshot"}
     assert set(settings.auth.tokens) == {"shop"}
+    assert set(settings.notify.channels) == {"team"}
+    assert set(settings.webhook.endpoints) == {"shop"}
     assert settings.queue_settings() == Settings().queue_settings()
     without_examples = settings.model_dump() | {"schedules": {}, "queues": {}}
     without_examples["auth"]["tokens"] = {}
+    without_examples["notify"]["channels"] = {}
+    without_examples["webhook"]["endpoints"] = {}
     assert without_examples == Settings().model_dump()
 
 

@@ -128,7 +128,7 @@ def test_a_mistake_in_a_variable_names_the_variable_and_the_key(config: ConfigBe
         ("CRMD_QUEUES__SMS__ATEMPTS", "unknown variable, ignored; did you mean CRMD_QUEUES__SMS__ATTEMPTS?"),
         ("CRMD_AUTH__PASWORD_FILE", "unknown variable, ignored; did you mean CRMD_AUTH__PASSWORD_FILE?"),
         ("CRMD_QQQQQ", "unknown variable, ignored"),
-        ("CRMD_SMTP__HOST", "this version has no settings in [smtp] yet; the variable is ignored"),
+        ("CRMD_METRICS__HOST", "this version has no settings in [metrics] yet; the variable is ignored"),
     ],
 )
 def test_an_unknown_variable_is_a_warning(config: ConfigBench, variable: str, warning: str) -> None:
@@ -160,10 +160,11 @@ def test_an_empty_variable_is_unset(config: ConfigBench) -> None:
     assert set(loaded.sources.values()) == {"default"}
 
 
-def test_a_database_url_is_said_to_be_unused(config: ConfigBench) -> None:
+def test_a_database_url_is_taken_from_the_platform(config: ConfigBench) -> None:
     loaded = config.load(environ={"DATABASE_URL": "postgres://u:p@h/d"})
 
-    assert loaded.warnings == ["environment DATABASE_URL: this version has no database and does not use it"]
+    assert loaded.settings.database.url.get_secret_value() == "postgres://u:p@h/d"
+    assert loaded.sources["database.url"] == "environment DATABASE_URL"
 
 
 @pytest.mark.parametrize(
