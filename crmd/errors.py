@@ -7,6 +7,7 @@ CrmdError
 │   ├── StoreUnavailable     the store is away, or did not answer in time (exit 69)
 │   ├── StoreFull            the store is at its memory limit, or its disk is full
 │   └── StoreUnusable        wrong credentials, wrong kind or version of store (exit 78)
+├── RecordsUnavailable       the records' database is away, or busy for too long (exit 69)
 ├── RequestError             what was asked for cannot be done
 │   ├── UnknownQueue
 │   ├── UnknownJob           no job of that name is handled by that queue
@@ -103,6 +104,12 @@ class StoreUnusable(StoreError):
     """The store answers, but cannot serve: wrong credentials, kind, version or settings."""
 
     exit_code = ExitCode.CONFIG
+
+
+class RecordsUnavailable(CrmdError):
+    """The records' database is away, or busy for too long."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class RequestError(CrmdError):

@@ -1,4 +1,4 @@
-"""What the environment sets: `CRMD_*`, `REDIS_URL` and `DATABASE_URL`, systemd credentials, and the names of the replaced system."""
+"""What the environment sets: `CRMD_*`, platforms' URLs, systemd credentials, names of the replaced system."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from crmd.clients.http import HttpClient
 from crmd.clients.webhooks import WebhookClient
@@ -11,6 +11,18 @@ from crmd.clients.whatsapp import WhatsAppClient
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.errors import ConfigError, Problem
+from crmd.records.database import Records
+
+
+@runtime_checkable
+class Opened(Protocol):
+    """A client with something to open and to close."""
+
+    async def start(self) -> None:
+        """Opens it; fine twice."""
+
+    async def stop(self) -> None:
+        """Closes it; fine twice, or before start."""
 
 
 class Resources:
@@ -18,13 +30,17 @@ class Resources:
 
     def __init__(self) -> None:
         self._http = HttpClient()
-        self._opened: list[HttpClient | WebhookClient] = [self._http]
+        self._opened: list[Opened] = [self._http]
         self._tables: dict[str, Any] = {}
         self._clients: dict[type, Any] = {}
 
     def make(self, loaded: Loaded) -> Mapping[type, Any]:
         """The clients by their class; those whose table did not change are the old ones. Raises ConfigError."""
-        makers: dict[str, Callable[[Settings], Any]] = {"whatsapp": self._whatsapp, "webhook": self._webhook}
+        makers: dict[str, Callable[[Settings], Any]] = {
+            "database": self._records,
+            "whatsapp": self._whatsapp,
+            "webhook": self._webhook,
+        }
         made, tables = dict(self._clients), dict(self._tables)
         for table, maker in makers.items():
             settings = getattr(loaded.settings, table)
@@ -42,7 +58,7 @@ class Resources:
     async def start(self) -> None:
         """Opens what is not open yet."""
         for client in self._clients.values():
-            if isinstance(client, WebhookClient) and client not in self._opened:
+            if isinstance(client, Opened) and client not in self._opened:
                 self._opened.append(client)
         for opened in self._opened:
             await opened.start()
@@ -51,6 +67,12 @@ class Resources:
         """Closes all. Fine twice, or before start."""
         for opened in reversed(self._opened):
             await opened.stop()
+
+    def _records(self, settings: Settings) -> Records:
+        table = settings.database
+        return Records(
+            table.url.get_secret_value(), folder=settings.daemon.state_dir, connections=table.connections
+        )
 
     def _whatsapp(self, settings: Settings) -> WhatsAppClient:
         table = settings.whatsapp

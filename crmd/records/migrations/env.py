@@ -1,0 +1,12 @@
+"""Alembic's entry: runs migrations on the connection that `migrate` hands over."""
+
+from alembic import context
+
+from crmd.records.tables import Base
+
+attributes = context.config.attributes
+context.configure(
+    connection=attributes["connection"], target_metadata=Base.metadata, render_item=attributes.get("render_item")
+)
+with context.begin_transaction():
+    context.run_migrations()
