@@ -7,7 +7,7 @@ import importlib
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -19,6 +19,12 @@ from crmd.errors import InvalidPayload, UnknownJob
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+ENQUEUE_MAX = 500
+"""Jobs that a handler may add in one trip."""
+
+NewPayload = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A job's payload, and its options."""
 
 _MARK = "__crmd_job__"
 
@@ -135,8 +141,8 @@ class JobRun(Protocol):
     async def effect_begun(self) -> None:
         """Stores that an effect that cannot be repeated begins."""
 
-    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Adds a job and returns its key."""
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        """Adds jobs, each a payload and its options, and returns their keys."""
 
 
 @dataclass(slots=True)
@@ -185,9 +191,23 @@ class JobContext:
         await self._run.effect_begun()
 
     async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
-        """Adds a job and returns its key. Options: `delay` (s), `at` (aware datetime), `priority`, `key`."""
-        data = payload.model_dump(mode="json") if isinstance(payload, BaseModel) else payload
-        return await self._run.enqueue(queue, name, data, options)
+        """Adds a job and returns its key; a taken key adds nothing.
+
+        Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, `unique_for` (s).
+        """
+        [key] = await self._run.enqueue(queue, name, [(_plain(payload), options)])
+        return key
+
+    async def enqueue_many(
+        self, queue: str, name: str, jobs: Sequence[tuple[Mapping[str, Any] | BaseModel, Mapping[str, Any]]]
+    ) -> list[str]:
+        """Adds many jobs of one kind in one trip, each a payload and options as for `enqueue`; returns their keys.
+
+        All are stored or, where one is refused, none. At most 500 a call: more raise ValueError.
+        """
+        if len(jobs) > ENQUEUE_MAX:
+            raise ValueError(f"{len(jobs)} jobs in one call; at most {ENQUEUE_MAX} are taken")
+        return await self._run.enqueue(queue, name, [(_plain(payload), options) for payload, options in jobs])
 
     @property
     def blocking(self) -> BlockingContext:
@@ -231,6 +251,10 @@ def in_thread(function: Callable[..., R], executor: Executor) -> Callable[..., A
 
 async def _as_coroutine(call: Awaitable[T]) -> T:
     return await call
+
+
+def _plain(payload: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:
+    return payload.model_dump(mode="json") if isinstance(payload, BaseModel) else payload
 
 
 def _fields(error: ValidationError) -> list[dict[str, object]]:

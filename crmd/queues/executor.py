@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from crmd.errors import IllegalTransition
-from crmd.jobs import JobContext, JobSpec
+from crmd.jobs import JobContext, JobSpec, NewPayload
 from crmd.queues import ending
 from crmd.queues.ending import Ending
 from crmd.queues.plain import saq_job
@@ -130,11 +131,11 @@ class _RunningJob:
             )
         run.begun = True
 
-    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        fields = dict(options)
-        if (at := fields.get("at")) is not None and hasattr(at, "timestamp"):
-            fields["at"] = at.timestamp()
-        [added] = await self._worker.engine.control.enqueue(
-            queue, [NewJob(job=name, payload=dict(payload), **fields)]
-        )
-        return added.key
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        new = [NewJob(job=name, payload=dict(payload), **_times(options)) for payload, options in jobs]
+        return [added.key for added in await self._worker.engine.control.enqueue(queue, new)]
+
+
+def _times(options: Mapping[str, Any]) -> dict[str, Any]:
+    at = options.get("at")
+    return {**options, "at": at.timestamp()} if isinstance(at, datetime) else dict(options)

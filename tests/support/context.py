@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from crmd.jobs import JobContext
+from crmd.jobs import JobContext, NewPayload
 
 
 @dataclass
@@ -27,10 +27,11 @@ class RecordedRun:
         """Counts the call."""
         self.effects_begun += 1
 
-    async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """Notes the job."""
-        self.enqueued.append((queue, name, dict(payload), dict(options)))
-        return f"job-{len(self.enqueued)}"
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        """Notes the jobs."""
+        before = len(self.enqueued)
+        self.enqueued += [(queue, name, dict(payload), dict(options)) for payload, options in jobs]
+        return [f"job-{number + 1}" for number in range(before, len(self.enqueued))]
 
 
 def make_context(
