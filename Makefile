@@ -38,7 +38,8 @@ lint: $(VENV)/.dev ## ruff, format, import directions, Lua
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	@if command -v luacheck >/dev/null; then luacheck -q crmd/store/lua; \
+	@$(BIN)/python -m tests.support.expanded_lua $(VENV)/lua
+	@if command -v luacheck >/dev/null; then luacheck -q --config .luacheckrc $(VENV)/lua; \
 	else echo "luacheck is missing: install it (Debian: lua-check)" >&2; exit 1; fi
 
 types: $(VENV)/.dev ## mypy in strict mode

@@ -135,6 +135,46 @@ def load_specs(reference: str) -> list[JobSpec]:
 class JobRun(Protocol):
     """What the engine gives a running job; `JobContext` passes it on."""
 
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+
+    @property
+    def key(self) -> str:
+        """The job's key."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+
+    @property
+    def attempt(self) -> int:
+        """This attempt, from 1."""
+
+    @property
+    def attempts(self) -> int:
+        """Attempts in all."""
+
+    @property
+    def delivery(self) -> int:
+        """1, or more where an earlier delivery was lost with its daemon."""
+
+    @property
+    def enqueued_at(self) -> float:
+        """When the job was added, in epoch seconds."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the attempt times out, on `time.monotonic()`; None for never."""
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the job in each line."""
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that runs the job."""
+
     async def progress(self, fraction: float, note: str | None) -> None:
         """Stores how far the job is."""
 
@@ -145,32 +185,65 @@ class JobRun(Protocol):
         """Adds jobs, each a payload and its options, and returns their keys."""
 
 
-@dataclass(slots=True)
 class JobContext:
     """What a handler sees of its job and of the world."""
 
-    queue: str
-    key: str
-    name: str
-    attempt: int
-    """This attempt, from 1."""
-    attempts: int
-    """Attempts in all."""
-    delivery: int
-    """1, or more where an earlier delivery was lost with its daemon: effects may have happened."""
-    enqueued_at: float
-    """When the job was added, in epoch seconds."""
-    deadline: float | None
-    """When the attempt times out, on `time.monotonic()`; None for never."""
-    log: logging.LoggerAdapter[logging.Logger]
-    _run: JobRun
-    _resources: Mapping[type, Any] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop | None = None
+    __slots__ = ("_resources", "_run")
+
+    def __init__(self, run: JobRun, resources: Mapping[type, Any]) -> None:
+        self._run = run
+        self._resources = resources
+
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+        return self._run.queue
+
+    @property
+    def key(self) -> str:
+        """The job's key."""
+        return self._run.key
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self._run.name
+
+    @property
+    def attempt(self) -> int:
+        """This attempt, from 1."""
+        return self._run.attempt
+
+    @property
+    def attempts(self) -> int:
+        """Attempts in all."""
+        return self._run.attempts
+
+    @property
+    def delivery(self) -> int:
+        """1, or more where an earlier delivery was lost with its daemon: effects may have happened."""
+        return self._run.delivery
+
+    @property
+    def enqueued_at(self) -> float:
+        """When the job was added, in epoch seconds."""
+        return self._run.enqueued_at
+
+    @property
+    def deadline(self) -> float | None:
+        """When the attempt times out, on `time.monotonic()`; None for never."""
+        return self._run.deadline
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the job in each line."""
+        return self._run.log
 
     @property
     def remaining_seconds(self) -> float | None:
         """Seconds until the attempt times out, not below 0; None for never."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def get(self, kind: type[T]) -> T:
         """A shared client by its class, such as `ctx.get(WhatsAppClient)`; raises LookupError."""
@@ -222,10 +295,10 @@ class BlockingContext:
         self._context = context
 
     def _wait(self, call: Awaitable[T]) -> T:
-        loop = self._context._loop
-        if loop is None:
+        task = self._context._run.task
+        if task is None:
             raise RuntimeError("ctx.blocking works only inside a running job")
-        return asyncio.run_coroutine_threadsafe(_as_coroutine(call), loop).result()
+        return asyncio.run_coroutine_threadsafe(_as_coroutine(call), task.get_loop()).result()
 
     def progress(self, fraction: float, note: str | None = None) -> None:
         """As `JobContext.progress`."""

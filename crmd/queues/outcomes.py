@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crmd.queues.codec import encode
+from crmd.queues.codec import completed_document, encode
 from crmd.queues.ending import Ending
 from crmd.queues.run import Run
 from crmd.store.replies import Kind, Outcome
@@ -17,8 +17,12 @@ MAX_DETAIL_CHARS = 2_000
 
 def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
     """What settle writes for an attempt that ended; `now` is epoch seconds."""
-    data, kind = run.data, ending.kind
-    now_ms = int(now * 1000)
+    kind, now_ms = ending.kind, int(now * 1000)
+    if kind is Kind.COMPLETE and not run.marked and ending.result is not None and run.untouched:
+        document = completed_document(run.document, run.seen, run.started_ms, now_ms, ending.result.raw)
+        if document is not None:
+            return Outcome(run.job_id, run.token, kind, document, _ttl(run.seen))
+    data = run.data
     if kind.final:
         _finish(run, ending, now_ms)
         number = _ttl(data)

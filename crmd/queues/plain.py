@@ -42,7 +42,7 @@ def take_update(run: Run, job: Job) -> None:
     known = _writable(run)
     changed = {name: getattr(job, name) for name in WRITABLE if getattr(job, name) != known[name]}
     encode_payload(changed)
-    run.data |= copy.deepcopy(changed)
+    run.data.update(copy.deepcopy(changed))
     retries = changed.get("retries")
     run.attempts = retries if isinstance(retries, int) and retries > 0 else run.attempts
 

@@ -46,7 +46,7 @@ class Reconciler:
         strays = [
             (job_id, token)
             for job_id, token in leases.items()
-            if token.startswith(ours) and job_id not in self._runs and job_id not in self._outbox.pending
+            if token.startswith(ours) and job_id not in self._runs and job_id not in self._outbox
         ]
         for start in range(0, len(strays), MAX_JOBS_PER_CALL):
             await self._give_back(strays[start : start + MAX_JOBS_PER_CALL])

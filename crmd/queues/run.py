@@ -1,23 +1,32 @@
-"""One job while it runs here."""
+"""One job while it runs here: what the engine knows of it, and what its handler can ask of the engine."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crmd.config.queue import QueueSettings
-from crmd.queues.views import END_OF_TIME
+from crmd.errors import IllegalTransition
+from crmd.jobs import NewPayload
+from crmd.queues.codec import decode
+from crmd.queues.views import END_OF_TIME, NewJob
+
+if TYPE_CHECKING:
+    from crmd.queues.worker import CrmWorker
 
 LONGEST_TIMEOUT_S = 10 * 365 * 86_400.0
 """Bounds what a foreign job may ask for: its numbers may be beyond what a float can hold."""
 CANCEL_GRACE_S = 1.0
 """A handler that is cancelled has so long to end; then its slot is freed and it is counted as leaked."""
-
-
 MAX_ATTEMPTS = 1_000_000
 """Of what a foreign job says: more is no count but a mistake."""
+PROGRESS_EVERY_S = 0.2
+"""Progress is stored at most so often: each time rewrites the job."""
 
 
 class CancelReason(StrEnum):
@@ -32,14 +41,16 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One delivery of one job: its JSON, its lease and its task."""
+    """One delivery of one job: its JSON, its lease and its task. It is the engine's side of a `JobContext`."""
 
+    worker: CrmWorker
     job_id: str
     key: str
     token: str
-    data: dict[str, Any]
-    """Its JSON, the arguments already encoded: what a handler does to its own is not to be stored."""
-    kwargs: dict[str, Any]
+    document: bytes
+    """Its JSON as it was claimed."""
+    seen: dict[str, Any]
+    """The JSON as its handler sees it, and may change it."""
     name: str
     attempt: int
     attempts: int
@@ -57,7 +68,30 @@ class Run:
     begun: bool = False
     """Whether an effect that cannot be repeated has begun."""
     ended: bool = False
-    progress_at: float = field(default=0.0)
+    progress_at: float = 0.0
+    _data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON as it is to be stored. Few jobs need it, so it is read then; no handler can reach it."""
+        if self._data is None:
+            self._data = decode(self.document)
+        return self._data
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of what is to be stored was changed while the job ran."""
+        return self._data is None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The payload."""
+        return self.seen.get("kwargs") or {}
+
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+        return self.worker.settings.name
 
     @property
     def delivery(self) -> int:
@@ -65,9 +99,19 @@ class Run:
         return self.deaths + 1
 
     @property
+    def enqueued_at(self) -> float:
+        """When the job was added, in epoch seconds; 0 where its JSON does not say."""
+        return queued_at(self.seen)
+
+    @property
     def deadline(self) -> float | None:
         """When the attempt times out, on the monotonic clock."""
         return None if self.timeout is None else self.started_at + self.timeout
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the job in each line."""
+        return _JobLog(self.worker.engine.log, {"queue": self.queue, "job": self.name, "key": self.key})
 
     def cancel(self, reason: CancelReason, now: float, detail: str | None = None) -> None:
         """Asks the handler to stop; the first reason stands."""
@@ -76,6 +120,39 @@ class Run:
             self.abandon_at = now + CANCEL_GRACE_S
             if self.task:
                 self.task.cancel()
+
+    async def progress(self, fraction: float, note: str | None) -> None:
+        """Notes how far the job is, and stores it where that was not done a moment ago."""
+        now = self.worker.engine.monotonic()
+        self.data["progress"] = min(max(0.0, float(fraction)), 1.0)  # in this order NaN is 0
+        if note is not None:
+            meta = self.data.get("meta")
+            self.data["meta"] = {**(meta if isinstance(meta, dict) else {}), "progress_note": str(note)[:500]}
+        if now - self.progress_at >= PROGRESS_EVERY_S:
+            self.progress_at = now
+            await self.worker.watch.mark([self])
+
+    async def effect_begun(self) -> None:
+        """Stores that an effect begins; raises IllegalTransition where the job is no longer ours."""
+        if not await self.worker.scripts.begin_effect(self.job_id, self.token):
+            raise IllegalTransition(
+                f"job {self.key} was cancelled, or is no longer this daemon's: its effect is not begun"
+            )
+        self.begun = True
+
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        """Adds jobs, each a payload and its options, and returns their keys."""
+        new = [NewJob(job=name, payload=dict(payload), **_times(options)) for payload, options in jobs]
+        return [added.key for added in await self.worker.engine.control.enqueue(queue, new)]
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Puts queue, job and key into each record's fields."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        extra = dict(kwargs.get("extra") or {})
+        extra["fields"] = {**(self.extra or {}), **extra.get("fields", {})}
+        return msg, {**kwargs, "extra": extra}
 
 
 def attempts_allowed(data: dict[str, Any], settings: QueueSettings) -> int:
@@ -106,3 +183,8 @@ def attempts_so_far(data: dict[str, Any]) -> int:
     attempts = data.get("attempts")
     counted = min(attempts, MAX_ATTEMPTS) if isinstance(attempts, int) and attempts > 0 else 0
     return max(0, counted - 1) if data.get("status") == "active" else counted
+
+
+def _times(options: Mapping[str, Any]) -> dict[str, Any]:
+    at = options.get("at")
+    return {**options, "at": at.timestamp()} if isinstance(at, datetime) else dict(options)

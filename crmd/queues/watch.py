@@ -70,13 +70,13 @@ class RunWatch:
             return
         documents = []
         for run in batch:
-            run.data |= {
-                "status": "active",
-                "attempts": run.attempt,
-                "started": run.started_ms,
-                "touched": int(self._engine.now() * 1000),
-                "worker_id": self._engine.epoch,
-            }
+            run.data.update(
+                status="active",
+                attempts=run.attempt,
+                started=run.started_ms,
+                touched=int(self._engine.now() * 1000),
+                worker_id=self._engine.epoch,
+            )
             documents.append((run.job_id, run.token, encode(run.data), not run.marked))
             run.marked = True
         try:

@@ -14,8 +14,8 @@ import saq
 from crmd.config.queue import QueueSettings
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues import aftermath, executor
-from crmd.queues.codec import Fragment, Unreadable, decode, encode
-from crmd.queues.ending import Ending, cancelled
+from crmd.queues.codec import Unreadable, decode, encode
+from crmd.queues.ending import Ending, cancelled, not_known, raised, returned
 from crmd.queues.engine import Engine
 from crmd.queues.outbox import Outbox
 from crmd.queues.outcomes import outcome_of
@@ -25,7 +25,7 @@ from crmd.queues.queue import CrmQueue
 from crmd.queues.reconcile import Reconciler
 from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
 from crmd.queues.watch import RunWatch
-from crmd.store.replies import Claimed, Kind, Outcome
+from crmd.store.replies import Claimed, Kind, Outcome, Turn
 from crmd.telemetry.throttle import Throttle
 
 STOPPING_PAUSE_S = 0.05
@@ -36,6 +36,7 @@ PROMOTE_ROUNDS = 20
 """Of 200 jobs each, once a second."""
 PUMPS = 2
 """Trips to the store under way at once: one fetches while what the other brought runs."""
+NO_CLAIM = -1
 FOREVER = float("inf")
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self.scripts = queue.scripts
         self.degraded: str | None = None
         """Why the queue does not work now, if so."""
+        self._prefix_length = len(self.scripts.keys.job_prefix)
         self._runs: dict[str, Run] = {}
         self.outbox = Outbox(engine.monotonic)
         self.watch = RunWatch(engine, self.scripts, self._runs, self._abandon, self._chore)
@@ -69,7 +71,8 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._look_now = True
         self._look_at = FOREVER
         self._busy = False
-        self._reserved: list[int] = []
+        self._reserved = 0
+        self._completed: list[tuple[str, str, int, float]] = []
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._pumps: list[asyncio.Task[None]] = []
@@ -143,7 +146,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
 
     def unsettled(self) -> list[Outcome]:
         """Outcomes that are not written yet."""
-        return list(self.outbox.pending.values())
+        return self.outbox.unwritten()
 
     # What others tell it
 
@@ -211,31 +214,45 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             await self._reconcile()
         # No await from here until both are noted: the other pump has to see them.
         outcomes, slots = self.outbox.take(), self._slots_to_claim()
+        if not outcomes and not slots:
+            return False
+        token, looks = self.engine.next_token(), self._looks
         if slots:
-            self._reserved.append(slots)
-        if outcomes and slots:
-            await asyncio.gather(self._settle(outcomes), self._claim(slots))
-        elif outcomes:
-            await self._settle(outcomes)
-        elif slots:
-            await self._claim(slots)
-        return bool(outcomes or slots)
+            self._reserved += slots
+            self._look_at = FOREVER if self._look_at <= self.engine.monotonic() else self._look_at
+        self._tell_completed()
+        try:
+            turn = await self.scripts.turn(outcomes, token, slots or NO_CLAIM)
+        except BaseException:
+            self.outbox.failed(outcomes)
+            self._look_now = self._look_now or slots > 0
+            raise
+        finally:
+            self._release(slots)
+        if outcomes:
+            self._note_written(outcomes, turn)
+        if turn.claimed:
+            self._take(turn.claimed, token, looks)
+        elif turn.claim_error:
+            self._look_now = True
+            raise turn.claim_error
+        return True
 
     async def run_alone(self) -> bool:
         """Claims one suspect and runs it to its end; False when none could start."""
         token = self.engine.next_token()
-        self._reserved.append(1)
+        self._reserved += 1
         try:
             claimed = await self.scripts.claim(token, 1, alone=True)
         finally:
             self._release(1)
-        runs = [run for run in (self._begin(token, *job) for job in claimed.jobs) if run]
+        runs = self._begin_all(token, claimed)
         while any(run.job_id in self._runs for run in runs):
             await self._until_fewer()
         return bool(claimed.jobs)
 
     async def _run_pump(self) -> None:
-        while self._accepting or self._runs or self.outbox.pending:
+        while self._accepting or self._runs or self.outbox:
             try:
                 self._wake.clear()
                 if await self.process():
@@ -265,33 +282,19 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
                 await self._stopping.wait()
         self._look_now = True
 
-    async def _settle(self, outcomes: list[Outcome]) -> None:
-        try:
-            stale, taken = await self.scripts.settle(outcomes)
-        except BaseException:
-            self.outbox.failed(outcomes)
-            raise
-        for job_id in self.outbox.written(outcomes, stale):
+    def _note_written(self, outcomes: list[Outcome], turn: Turn) -> None:
+        for job_id in self.outbox.written(outcomes, turn.stale):
             self.engine.events.emit("job.stale", queue=self.settings.name, key=self.scripts.keys.key_of(job_id))
         for outcome in outcomes:
             if not outcome.kind.final:
                 self.look_in(outcome.number / 1000)
-            if outcome.job_id in taken:
+            if turn.taken and outcome.job_id in turn.taken:
                 self._end_taken(outcome)
 
-    async def _claim(self, slots: int) -> None:
-        token, looks = self.engine.next_token(), self._looks
-        self._look_at = FOREVER if self._look_at <= self.engine.monotonic() else self._look_at
-        try:
-            claimed = await self.scripts.claim(token, slots)
-        except BaseException:
-            self._look_now = True
-            raise
-        finally:
-            self._release(slots)
+    def _take(self, claimed: Claimed, token: str, looks: int) -> None:
+        """Begins what a claim brought. `looks` tells whether somebody asked for one while it was under way."""
         if self._accepting:
-            for job in claimed.jobs:
-                self._begin(token, *job)
+            self._begin_all(token, claimed)
         else:  # the stop came during the trip: nothing starts after it
             for job_id, _, _ in claimed.jobs:
                 self.outbox.add(Outcome(job_id, token, Kind.RETURN))
@@ -304,7 +307,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self.engine.gate.request(self)
 
     def _release(self, slots: int) -> None:
-        self._reserved.remove(slots)
+        self._reserved -= slots
         self._claim_returned.set()
         self._wake.set()
 
@@ -317,40 +320,52 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             self.look_in(min(waits))
         self._peek.want(claimed.reason == "empty")
 
-    def _begin(self, token: str, job_id: str, document: bytes, deaths: int) -> Run | None:
+    def _begin_all(self, token: str, claimed: Claimed) -> list[Run]:
         engine = self.engine
+        now_ms, monotonic = int(engine.now() * 1000), engine.monotonic()
+        begun = [self._begin(token, *job, now_ms, monotonic) for job in claimed.jobs]
+        self.watch.wake()
+        return [run for run in begun if run]
+
+    def _begin(
+        self, token: str, job_id: str, document: bytes, deaths: int, now_ms: int, monotonic: float
+    ) -> Run | None:
         try:
             data = decode(document)
-            name, kwargs = data.get("function"), data.get("kwargs")
-            if not isinstance(name, str) or not isinstance(kwargs, dict | None):
+            name = data.get("function")
+            if not isinstance(name, str) or not isinstance(data.get("kwargs"), dict | None):
                 raise Unreadable("has no function name, or arguments that are no object")
         except Unreadable as error:
             self._chore(aftermath.quarantine(self, token, job_id, document, str(error)))
             return None
-        counted = attempts_so_far(data)
-        if kwargs:
-            data["kwargs"] = Fragment(encode(kwargs))
+        settings = self.settings
         run = Run(
-            job_id=job_id,
-            key=self.scripts.keys.key_of(job_id),
-            token=token,
-            data=data,
-            kwargs=kwargs or {},
-            name=name,
-            attempt=counted + 1,
-            attempts=attempts_allowed(data, self.settings),
-            deaths=deaths,
-            timeout=timeout_of(data, self.settings),
-            started_ms=int(engine.now() * 1000),
-            started_at=engine.monotonic(),
+            self,
+            job_id,
+            job_id[self._prefix_length :],
+            token,
+            document,
+            data,
+            name,
+            attempts_so_far(data) + 1,
+            attempts_allowed(data, settings),
+            deaths,
+            timeout_of(data, settings),
+            now_ms,
+            monotonic,
         )
         self._runs[job_id] = run
-        run.task = asyncio.create_task(self._execute(run), name=run.key)
-        self.watch.wake()
+        # Not by create_task, which names a task in a second, slower step.
+        run.task = asyncio.Task(self._execute(run), loop=asyncio.get_running_loop(), name=run.key)
         return run
 
     async def _execute(self, run: Run) -> None:
-        ending = await executor.execute(self, run)
+        """Runs a job to its end, whatever its handler does."""
+        try:
+            spec = self.engine.catalog.find(self.settings.name, run.name)
+            ending = self._not_known(run) if spec is None else returned(await executor.call(self, run, spec))
+        except BaseException as error:  # SystemExit, KeyboardInterrupt, CancelledError and GeneratorExit included
+            ending = raised(error, run, self.settings, self.engine.now())
         if run.ended:
             self.engine.leaked -= 1
             return
@@ -361,21 +376,37 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         if not run.ended:
             self._conclude(run, ending)
 
+    def _not_known(self, run: Run) -> Ending:
+        names = self.engine.catalog.names(self.settings.name)
+        return not_known(run, self.settings, names, self.engine.now() - run.enqueued_at)
+
     def _conclude(self, run: Run, ending: Ending) -> None:
         run.ended = True
         self._runs.pop(run.job_id, None)
-        if run.cancel_reason is not CancelReason.LOST:
-            self.outbox.add(outcome_of(run, ending, self.engine.now()))
-            self.engine.events.emit(
-                f"job.{ending.event}",
-                queue=self.settings.name,
-                job=run.name,
-                key=run.key,
-                attempt=run.attempt,
-                seconds=self.engine.monotonic() - run.started_at,
-                error=ending.error,
-            )
         self._wake.set()
+        if run.cancel_reason is CancelReason.LOST:
+            return
+        engine = self.engine
+        self.outbox.add(outcome_of(run, ending, engine.now()))
+        seconds = engine.monotonic() - run.started_at
+        if ending.kind is Kind.COMPLETE:
+            self._completed.append((run.key, run.name, run.attempt, seconds))
+            return
+        engine.events.emit(
+            f"job.{ending.event}",
+            queue=self.settings.name,
+            job=run.name,
+            key=run.key,
+            attempt=run.attempt,
+            seconds=seconds,
+            error=ending.error,
+        )
+
+    def _tell_completed(self) -> None:
+        """One event for the jobs of a trip: one for each would cost a good part of a short job."""
+        if self._completed:
+            completed, self._completed = self._completed, []
+            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=completed)
 
     def _abandon(self, run: Run) -> None:
         if not run.ended:
@@ -427,7 +458,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     # Small parts
 
     def _free_slots(self) -> int:
-        return max(0, self.settings.concurrency - len(self._runs) - sum(self._reserved))
+        return max(0, self.settings.concurrency - len(self._runs) - self._reserved)
 
     def _slots_to_claim(self) -> int:
         """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from crmd.errors import StoreError
+
 
 class Kind(StrEnum):
     """How settle ends or puts back a job."""
@@ -66,6 +68,19 @@ class Claimed:
     """Ids that an abort took out of the queue's books."""
     nameless: list[tuple[bytes, bytes]] = field(default_factory=list)
     """id and JSON of leased jobs whose id is no UTF-8."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one trip of a worker brought."""
+
+    stale: list[str]
+    """Ids of outcomes that were not written: their lease is another's or gone."""
+    taken: list[str]
+    """Ids that an abort took while they ran: they are to be settled as aborted."""
+    claimed: Claimed | None = None
+    claim_error: StoreError | None = None
+    """Why nothing was claimed; the outcomes are written all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from crmd.config.queue import QueueSettings
+from crmd.errors import StoreError
 from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limits import limits_json, rate_window
-from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick, text
+from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick, Turn, text
+from crmd.store.turns import outcome_args, read_claim
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
@@ -35,7 +37,17 @@ class QueueScripts:
     def configure(self, settings: QueueSettings) -> None:
         """Takes other settings of the same queue into force."""
         self.settings = settings
-        self._limits = limits_json(settings)
+        k = self.keys
+        self._turn_keys = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
+            *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
+            *(k.override, k.blocked, k.paused, k.parked),
+        )
+        self._turn_args: tuple[str | int, ...] = (
+            *(*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix, k.job_prefix, k.log_prefix),
+            ALONE_AFTER_DEATHS,
+        )
+        self._retention = _retention(settings)
 
     @property
     def rate_args(self) -> tuple[int, int]:
@@ -63,39 +75,34 @@ class QueueScripts:
             created += [flag == 1 for flag in await self.store.call("enqueue", names, args)]
         return created
 
+    async def turn(self, outcomes: Sequence[Outcome], token: str, slots: int, *, alone: bool = False) -> Turn:
+        """One trip: writes at most MAX_JOBS_PER_CALL outcomes, then leases up to `slots` waiting jobs to `token`.
+
+        With 0 slots it promotes only what is due, with -1 it claims nothing.
+        """
+        args: list[str | bytes | int] = [min(slots, MAX_JOBS_PER_CALL), token, int(alone), *self._turn_args]
+        if outcomes:
+            args += self._retention
+            args += outcome_args(outcomes)
+        stale, taken, *claimed = await self.store.call("turn", self._turn_keys, args)
+        turn = Turn([i.decode() for i in stale], [i.decode() for i in taken])
+        if claimed and isinstance(claimed[0], Exception):
+            turn.claim_error = self.store.translate(claimed[0])
+        elif claimed:
+            turn.claimed = read_claim(claimed[0])
+        return turn
+
     async def claim(self, token: str, slots: int, *, alone: bool = False) -> Claimed:
         """Leases up to `slots` waiting jobs to `token`; 0 only promotes what is due."""
-        k = self.keys
-        names = (
-            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.starts, k.buckets),
-            *(k.override, k.blocked, k.paused, k.parked, k.crashes, k.suspects, *k.indexes, k.unknown, k.active),
-        )
-        slots = min(slots, MAX_JOBS_PER_CALL)
-        args = (
-            *(token, slots, int(alone), *self.rate_args, self._limits, k.limit_prefix, k.parked_prefix),
-            *(k.job_prefix, k.log_prefix, ALONE_AFTER_DEATHS),
-        )
-        reason, wait, due, suspects, flat, ghosts = await self.store.call("claim", names, args)
-        claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[text(ghost) for ghost in ghosts])
-        for i in range(0, len(flat), 3):
-            try:
-                claimed.jobs.append((flat[i].decode(), flat[i + 1], int(flat[i + 2])))
-            except UnicodeDecodeError:
-                claimed.nameless.append((flat[i], flat[i + 1]))
-        return claimed
+        turn = await self.turn([], token, slots, alone=alone)
+        if turn.claimed is None:
+            raise turn.claim_error or StoreError("the store claimed nothing")
+        return turn.claimed
 
     async def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[str], list[str]]:
         """Writes at most MAX_JOBS_PER_CALL outcomes. Returns ids that were not ours, and ids an abort took."""
-        k = self.keys
-        names = (
-            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
-            *(k.active, k.crashes, k.begun, k.minutes, k.suspects),
-        )
-        args: list[str | bytes | int] = [len(k.job_prefix), k.log_prefix, *self._retention(), ALONE_AFTER_DEATHS]
-        for o in outcomes:
-            args += (o.job_id, o.token, o.kind.value, o.document, o.number, o.entry, int(o.marked))
-        stale, taken = await self.store.call("settle", names, args)
-        return [i.decode() for i in stale], [i.decode() for i in taken]
+        turn = await self.turn(outcomes, "", -1)
+        return turn.stale, turn.taken
 
     async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]]) -> list[int]:
         """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours, -1 aborted."""
@@ -119,7 +126,7 @@ class QueueScripts:
         """Deletes finished jobs over the counts, at most `batch` of each kind; returns how many."""
         k = self.keys
         names = (*k.indexes, k.unknown, k.incomplete, k.leases)
-        args = (len(k.job_prefix), k.log_prefix, *self._retention(), batch)
+        args = (len(k.job_prefix), k.log_prefix, *self._retention, batch)
         return int(await self.store.call("trim", names, args))
 
     async def recover(
@@ -237,16 +244,6 @@ class QueueScripts:
         answers = await self.store.call("inspect", names, args)
         return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
-    def _retention(self) -> tuple[int, int, int, int, int]:
-        s = self.settings
-        return (
-            s.keep_completed,
-            s.keep_failed,
-            round(s.keep_min_seconds * 1000),
-            HARD_CAP,
-            round((s.keep_age_seconds or 0) * 1000),
-        )
-
 
 async def renew(store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0) -> int:
     """Renews a daemon's leases, and with `info` its entry; returns the store's time in ms."""
@@ -259,7 +256,7 @@ async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:
     names, args = [keys.DAEMONS], list[int]()
     for queue in queues:
         names += (queue.keys.incomplete, *queue.keys.indexes)
-        completed, failed, keep_min, _, keep_age = queue._retention()
+        completed, failed, keep_min, _, keep_age = queue._retention
         args += (completed, failed, keep_min, keep_age)
     now, expired, due, untrimmed = await store.call("tick", names, args)
     return Tick(now, [epoch.decode() for epoch in expired], due, [flag == 1 for flag in untrimmed])
@@ -284,6 +281,16 @@ async def sweep_step(
     args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
     following, lost = await store.call("janitor", names, args)
     return following.decode(), [text(job_id) for job_id in lost]
+
+
+def _retention(settings: QueueSettings) -> tuple[int, int, int, int, int]:
+    return (
+        settings.keep_completed,
+        settings.keep_failed,
+        round(settings.keep_min_seconds * 1000),
+        HARD_CAP,
+        round((settings.keep_age_seconds or 0) * 1000),
+    )
 
 
 def _hash(flat: Sequence[bytes]) -> dict[str, str]:

@@ -54,6 +54,9 @@ LEVELS: Mapping[str, int] = {
     "queue.limited": logging.INFO,
     "queue.degraded": logging.ERROR,
     "queue.foreign_worker": logging.WARNING,
+    "schedule.skipped": logging.INFO,
+    "schedule.paused": logging.WARNING,
+    "schedule.resumed": logging.INFO,
     "store.connected": logging.INFO,
     "store.loading": logging.INFO,
     "store.lost": logging.ERROR,
@@ -71,13 +74,23 @@ BURST = 10
 
 
 def log_subscriber(logger: logging.Logger | None = None, *, throttle: Throttle | None = None) -> Subscriber:
-    """A subscriber that writes events as log lines, at most one a second for each cause."""
+    """A subscriber that writes events as log lines, at most one a second for each cause.
+
+    An event of many `jobs`, each its key, name, attempt and seconds, is a line for each of them.
+    """
     logger = logger or logging.getLogger("crmd.events")
     throttle = throttle or Throttle(1.0, burst=BURST)
 
     def write(name: str, fields: Mapping[str, Any]) -> None:
         level = LEVELS.get(name, logging.DEBUG)
         if not logger.isEnabledFor(level):
+            return
+        if "jobs" in fields:
+            for key, job, attempt, seconds in fields["jobs"]:
+                write(
+                    name,
+                    {"queue": fields["queue"], "job": job, "key": key, "attempt": attempt, "seconds": seconds},
+                )
             return
         suppressed = throttle.allow((name, fields.get("queue"), fields.get("job")))
         if suppressed is None:

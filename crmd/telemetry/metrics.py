@@ -13,8 +13,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-RUN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-"""Seconds; jobs take from milliseconds to an hour."""
+from crmd.telemetry.attempts import Attempts
+
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 STATES = ("waiting", "active", "delayed", "completed", "failed", "cancelled", "unknown")
@@ -22,6 +22,9 @@ STATES = ("waiting", "active", "delayed", "completed", "failed", "cancelled", "u
 _ENDINGS = frozenset(
     {"completed", "failed", "cancelled", "unknown", "retried", "snoozed", "given_back", "rate_limited", "lost"}
 )
+
+
+_SCHEDULE_ENDINGS = frozenset({"ran", "skipped"})
 
 
 class Metrics:
@@ -37,15 +40,16 @@ class Metrics:
         for standard in (ProcessCollector, PlatformCollector, GCCollector):
             standard(registry=registry)
         Gauge("crmd_info", "Version of this daemon.", ["version"], registry=registry).labels(version).set(1)
-        self._endings = Counter(
-            "crmd_attempts", "Attempts that ended here, by how.", ["queue", "ending"], registry=registry
-        )
-        self._run_seconds = Histogram(
-            "crmd_attempt_seconds", "Run time of attempts here.", ["queue"], buckets=RUN_BUCKETS, registry=registry
-        )
-        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._attempts = Attempts()
+        registry.register(self._attempts)
         self._events = Counter(
             "crmd_events", "What happened here beside attempts, by event.", ["event"], registry=registry
+        )
+        self._schedules = Counter(
+            "crmd_schedule_times",
+            "Due times of schedules that were dealt with here, by what was done.",
+            ["schedule", "what"],
+            registry=registry,
         )
         self._requests = Counter(
             "crmd_http_requests", "HTTP requests.", ["method", "route", "status"], registry=registry
@@ -60,20 +64,16 @@ class Metrics:
         """A subscriber for `Events`: counts what it hears."""
         kind, _, ending = name.partition(".")
         if kind == "job" and ending in _ENDINGS:
-            ended, run_seconds = self._of(str(fields.get("queue", "")), ending)
-            ended.inc(fields.get("count", 1))
-            if fields.get("seconds") is not None:
-                run_seconds.observe(float(fields["seconds"]))
+            jobs, seconds = fields.get("jobs"), fields.get("seconds")
+            if jobs is not None:
+                self._attempts.count(fields["queue"], ending, len(jobs), (job[3] for job in jobs))
+            else:
+                took = () if seconds is None else (float(seconds),)
+                self._attempts.count(str(fields.get("queue", "")), ending, fields.get("count", 1), took)
+        elif kind == "schedule" and ending in _SCHEDULE_ENDINGS:
+            self._schedules.labels(str(fields.get("schedule", "")), ending).inc()
         else:
             self._events.labels(name).inc()
-
-    def _of(self, queue: str, ending: str) -> tuple[Counter, Histogram]:
-        """The counters of a queue and an ending; looking them up by their labels costs more than counting."""
-        known = self._children.get((queue, ending))
-        if known is None:
-            known = (self._endings.labels(queue, ending), self._run_seconds.labels(queue))
-            self._children[queue, ending] = known
-        return known
 
     def request_done(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one HTTP answer; `route` is the path's pattern, so that labels stay few."""

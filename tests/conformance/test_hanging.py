@@ -449,7 +449,8 @@ async def test_a_short_job_is_written_once_after_its_enqueue(own_store: StoreSer
             await r.fleet()
             await wait_until(lambda: _ended(r, "q", 200))
             calls = {name: stat["calls"] for name, stat in admin.info("commandstats").items()}
-        assert 200 <= calls["cmdstat_set"] <= 205
+        assert calls.get("cmdstat_set", 0) <= 5  # no job was marked, or written one by one
+        assert 1 <= calls["cmdstat_mset"] <= calls["cmdstat_evalsha"]
         assert calls["cmdstat_publish"] <= 205
         assert calls["cmdstat_evalsha"] < 100
 

@@ -10,7 +10,7 @@ import pytest
 
 from crmd.config.queue import KeyedLimit, QueueSettings
 from crmd.config.units import Rate
-from crmd.store import scripts
+from crmd.store import schedules, scripts
 from crmd.store.client import Store, StoreTarget
 from crmd.store.library import load_scripts
 from crmd.store.replies import Kind, NewDocument, Outcome
@@ -90,8 +90,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     first, second = (QueueScripts(store, QueueSettings(name, limits=limits)) for name in ("q", "r"))
     job_id = first.keys.job_id("k")
     await first.enqueue([NewDocument(job_id, b"{}")])
-    await first.claim("d:1", 0)
-    await first.settle([Outcome(job_id, "d:1", Kind.COMPLETE)])
+    await first.turn([Outcome(job_id, "d:1", Kind.COMPLETE)], "d:1", 0)
     await first.mark([(job_id, "d:1", b"{}", True)])
     await first.begin_effect(job_id, "d:1")
     await first.running([(job_id, "d:1")])
@@ -111,6 +110,8 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await scripts.echo(store, [(job_id, "complete")])
     await scripts.replace(store, job_id, b"", b"{}", "queued")
     await scripts.sweep_step(store, [first, second], "0", 10)
+    await schedules.look(store, "schedule")
+    await schedules.claim(store, "schedule", first.keys, 0, 1, NewDocument(job_id, b"{}", unique_ms=1))
     await store.command("FLUSHALL")
     await store.stop()
 

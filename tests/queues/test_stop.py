@@ -169,13 +169,13 @@ async def test_a_bug_in_one_turn_does_not_end_the_queues_work(
 
         r.handle("q", "work", work)
         fleet = await r.fleet()
-        worker, claim = fleet.workers["q"], fleet.workers["q"].scripts.claim
+        worker, turn = fleet.workers["q"], fleet.workers["q"].scripts.turn
 
         async def broken(*_: Any, **__: Any) -> Any:
-            worker.scripts.claim = claim  # type: ignore[method-assign]
+            worker.scripts.turn = turn  # type: ignore[method-assign]
             raise KeyError("a bug")
 
-        worker.scripts.claim = broken  # type: ignore[method-assign]
+        worker.scripts.turn = broken  # type: ignore[method-assign]
         view = await r.finished("q", await r.add("q", "work"), 5)
         assert view.result == "ran"
         assert "queue q failed, and goes on" in caplog.text

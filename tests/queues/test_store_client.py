@@ -327,7 +327,7 @@ async def spoiled(own_store: StoreServer, **settings: Any) -> AsyncIterator[tupl
 async def test_a_claim_whose_reply_is_lost_costs_neither_the_job_nor_an_attempt(own_store: StoreServer) -> None:
     async with spoiled(own_store, attempts=1) as (r, between, handler):
         keys = [await r.add("q", "work") for _ in range(20)]
-        between.lose_reply(r.store.scripts["claim"].sha)
+        between.lose_reply(r.store.scripts["turn"].sha)
         await r.fleet()
         await between.lost.wait()
         views = [await _finished(r, key) for key in keys]
@@ -337,7 +337,7 @@ async def test_a_claim_whose_reply_is_lost_costs_neither_the_job_nor_an_attempt(
 
 async def test_a_settle_whose_reply_is_lost_is_sent_again_and_counts_once(own_store: StoreServer) -> None:
     async with spoiled(own_store) as (r, between, handler):
-        between.lose_reply(r.store.scripts["settle"].sha)
+        between.lose_reply('"status":"complete"')
         await r.fleet()
         key = await r.add("q", "work")
         await between.lost.wait()
@@ -357,7 +357,7 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
 
         r.handle("q", "fail", fail)
         [added] = await r.control.enqueue("q", [NewJob("fail")])
-        between.lose_reply(r.store.scripts["settle"].sha)
+        between.lose_reply("$5\r\nretry\r\n")
         await r.fleet()
         await between.lost.wait()
         view = await _finished(r, added.key)
@@ -388,7 +388,7 @@ async def test_a_give_back_whose_reply_is_lost_leaves_one_mention(own_store: Sto
         fleet = await r.fleet("one")
         await r.add("q", "long")
         await started.wait()
-        between.lose_reply(r.store.scripts["settle"].sha)
+        between.lose_reply("$6\r\nreturn\r\n")
         await fleet.stop(0.0)
         assert between.lost.is_set()
         await r.store.wait_connected()

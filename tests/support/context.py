@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import MutableMapping, Sequence
@@ -13,8 +14,20 @@ from crmd.jobs import JobContext, NewPayload
 
 @dataclass
 class RecordedRun:
-    """What a handler told the engine."""
+    """A job's own facts, and what its handler told the engine."""
 
+    queue: str = "message"
+    key: str = "job-1"
+    name: str = "send_message"
+    attempt: int = 1
+    attempts: int = 3
+    delivery: int = 1
+    enqueued_at: float = 1_700_000_000.0
+    deadline: float | None = None
+    log: logging.LoggerAdapter[logging.Logger] = field(
+        default_factory=lambda: _Log(logging.getLogger("crmd.tests.job"), {})
+    )
+    task: asyncio.Task[None] | None = None
     effects_begun: int = 0
     progress_notes: list[tuple[float, str | None]] = field(default_factory=list)
     enqueued: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
@@ -46,19 +59,11 @@ def make_context(
     run: RecordedRun | None = None,
 ) -> JobContext:
     """A context whose `get` finds the given clients by their class."""
-    return JobContext(
-        queue=queue,
-        key=key,
-        name=name,
-        attempt=attempt,
-        attempts=attempts,
-        delivery=1,
-        enqueued_at=enqueued_at,
-        deadline=None if timeout_seconds is None else time.monotonic() + timeout_seconds,
-        log=_Log(logging.getLogger("crmd.tests.job"), {}),
-        _run=run or RecordedRun(),
-        _resources={type(resource): resource for resource in resources},
-    )
+    given = run or RecordedRun()
+    given.queue, given.name, given.key = queue, name, key
+    given.attempt, given.attempts, given.enqueued_at = attempt, attempts, enqueued_at
+    given.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    return JobContext(given, {type(resource): resource for resource in resources})
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

@@ -120,7 +120,7 @@ async def kill(fleet: Fleet) -> None:
             if run.task:
                 run.task.cancel()
         worker._runs.clear()
-        worker.outbox.pending.clear()
+        worker.outbox.clear()
         await worker.stop()
     fleet._started = False
     await asyncio.sleep(0)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from crmd.queues.codec import encode
 from crmd.queues.run import Run
 
 
 def make_run(**fields: Any) -> Run:
     """A first attempt of three, on a job with an empty payload."""
+    kwargs = fields.pop("kwargs", {})
+    data = {"function": "work", "kwargs": kwargs, **fields.pop("data", {})}
     given: dict[str, Any] = {
+        "worker": None,
         "job_id": "saq:job:q:k",
         "key": "k",
         "token": "d:1",
-        "data": {"function": "work"},
-        "kwargs": {},
+        "document": encode(data),
+        "seen": data,
         "name": "work",
         "attempt": 1,
         "attempts": 3,

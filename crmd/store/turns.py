@@ -1,0 +1,43 @@
+"""One trip of a worker, as turn.lua takes and answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from crmd.store.replies import Claimed, Kind, Outcome, text
+
+
+def outcome_args(outcomes: Sequence[Outcome]) -> list[str | bytes | int]:
+    """Outcomes as arguments: completed jobs of one lease as a group, two arguments a job; then all others."""
+    groups: dict[str, list[str | bytes | int]] = {}
+    others: list[str | bytes | int] = []
+    for o in outcomes:
+        if o.kind is Kind.COMPLETE and not (o.marked or o.number or o.entry) and o.document:
+            try:
+                group = groups[o.token]
+            except KeyError:
+                group = groups[o.token] = []
+            group.append(o.job_id)
+            group.append(o.document)
+        else:
+            others += (o.job_id, o.token, o.kind.value, o.document, o.number, o.entry, int(o.marked))
+    args: list[str | bytes | int] = [len(groups)]
+    for token, group in groups.items():
+        args += (token, len(group) // 2)
+        args += group
+    return args + others
+
+
+def read_claim(reply: Sequence[Any]) -> Claimed:
+    """A claim's answer."""
+    reason, wait, due, suspects, flat, ghosts, crashed = reply
+    claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[text(ghost) for ghost in ghosts])
+    deaths = {crashed[i]: int(crashed[i + 1]) for i in range(0, len(crashed), 2)}
+    for i in range(0, len(flat), 2):
+        raw_id = flat[i]
+        try:
+            claimed.jobs.append((raw_id.decode(), flat[i + 1], deaths.get(raw_id, 0) if deaths else 0))
+        except UnicodeDecodeError:
+            claimed.nameless.append((raw_id, flat[i + 1]))
+    return claimed
