@@ -24,6 +24,11 @@ def daemon_info(epoch: str) -> str:
     return f"crmd:daemon:{epoch}"
 
 
+def schedule(name: str) -> str:
+    """hash with TTL: times, position, last run and pause of one schedule."""
+    return f"crmd:schedule:{name}"
+
+
 class QueueKeys:
     """The keys of one queue."""
 

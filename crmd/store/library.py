@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -30,6 +31,11 @@ def load_scripts() -> dict[str, Script]:
     scripts = {}
     for name, source in sources.items():
         if not name.startswith("_"):
-            text = _INCLUDE.sub(lambda match: sources[match[1]], source)
+            text = _expand(source, sources)
             scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
+
+
+def _expand(source: str, sources: Mapping[str, str]) -> str:
+    """A source with what it includes, and what that includes."""
+    return _INCLUDE.sub(lambda match: _expand(sources[match[1]], sources), source)

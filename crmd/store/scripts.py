@@ -188,6 +188,15 @@ class QueueScripts:
         args = (job_id, document, priority, log, entry, keys.WAKE_CHANNEL, k.name, int(completed))
         return int(await self.store.call("requeue", names, args))
 
+    async def settle_unknown(
+        self, job_id: str, read: bytes, document: bytes, entry: bytes, *, completed: bool
+    ) -> bool:
+        """Ends an unknown job as completed or failed; False when it is not unknown, or changed meanwhile."""
+        k = self.keys
+        names = (k.incomplete, k.leases, k.completed, k.failed, k.unknown)
+        args = (job_id, read, document, int(completed), k.log(k.key_of(job_id)), entry)
+        return await self.store.call("settle_unknown", names, args) == 1
+
     async def promote(self, job_id: str) -> bool:
         """Lets a delayed job wait for its turn now; False when it is not delayed."""
         k = self.keys

@@ -1,41 +1,107 @@
 -- Included: keyed limits. A burst is debt: n starts at once are followed by n periods of rest. Within the
 -- burst's window up to `burst` may start; once it is over the key rests until the debt is paid.
-local LIMIT_SLACK_MS = 60000
-
-local function limit_keys(json, limits)
-  local ok, doc = pcall(cjson.decode, json)
-  local kwargs = ok and type(doc) == 'table' and doc.kwargs
-  local keys = {}
-  if type(kwargs) ~= 'table' then return keys end
-  for i, limit in ipairs(limits) do
-    local value = kwargs[limit.by]
-    if type(value) == 'string' or type(value) == 'number' then
-      local text = type(value) == 'number' and string.format('%.17g', value) or value
-      if #text > 128 then text = redis.sha1hex(text) end
-      keys[#keys + 1] = { name = limit.id .. '=' .. text, limit = limits[i] }
-    end
-  end
-  return keys
-end
 
 -- When the key may start one more, in ms; now or earlier means free.
-local function limit_free_at(state_key, limit, now)
-  local state = redis.call('HMGET', state_key, 'start', 'count', 'blocked')
+local function limit_free_at(name, limit)
+  local state = redis.call('HMGET', k.limit_prefix .. name, 'start', 'count', 'blocked')
   local blocked = tonumber(state[3]) or 0
-  if blocked > now then return blocked end
+  if blocked > k.now then return blocked end
   local start, count = tonumber(state[1]), tonumber(state[2])
-  if not start then return now end
+  if not start then return k.now end
   local paid_at = start + count * limit.period
-  if now >= paid_at then return now end
-  if now >= start and now - start <= limit.window and count < limit.burst then return now end
+  if k.now >= paid_at then return k.now end
+  if k.now >= start and k.now - start <= limit.window and count < limit.burst then return k.now end
   return math.ceil(paid_at)
 end
 
-local function limit_spend(state_key, limit, now)
-  local state = redis.call('HMGET', state_key, 'start', 'count')
-  local start, count = tonumber(state[1]), tonumber(state[2])
-  if not start or now >= start + count * limit.period then start, count = now, 0 end
-  count = count + 1
-  redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count)
-  redis.call('PEXPIRE', state_key, math.ceil(start + count * limit.period - now) + LIMIT_SLACK_MS)
+-- Sets a parked key's time anew, or forgets it when nothing is parked behind it.
+local function requeue_key(name, limit)
+  if redis.call('EXISTS', k.parked_prefix .. name) == 0 then
+    redis.call('ZREM', k.parked, name)
+  else
+    local at = limit and limit_free_at(name, limit) or k.now
+    redis.call('ZADD', k.parked, string.format('%.0f', at), name)
+  end
+end
+
+-- The limits of the queue, on the jobs of one claim.
+local function keyed_limits(c, limits)
+  local LIMIT_SLACK_MS, LONGEST_TEXT = 60000, 128
+
+  local function keys_of(json)
+    local ok, doc = pcall(cjson.decode, json)
+    local kwargs = ok and type(doc) == 'table' and doc.kwargs
+    local keys = {}
+    if type(kwargs) ~= 'table' then return keys end
+    for _, limit in ipairs(limits) do
+      local value = kwargs[limit.by]
+      if type(value) == 'string' or type(value) == 'number' then
+        local text = type(value) == 'number' and string.format('%.17g', value) or value
+        if #text > LONGEST_TEXT then text = redis.sha1hex(text) end
+        keys[#keys + 1] = { name = limit.id .. '=' .. text, limit = limit }
+      end
+    end
+    return keys
+  end
+
+  local function spend(name, limit)
+    local state_key = k.limit_prefix .. name
+    local state = redis.call('HMGET', state_key, 'start', 'count')
+    local start, count = tonumber(state[1]), tonumber(state[2])
+    if not start or k.now >= start + count * limit.period then start, count = k.now, 0 end
+    count = count + 1
+    redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count)
+    redis.call('PEXPIRE', state_key, math.ceil(start + count * limit.period - k.now) + LIMIT_SLACK_MS)
+  end
+
+  -- Parks the job behind the first of its keys that is not free, or spends one start of each; says whether it parked.
+  local function hold(id, json, own)
+    local keys = keys_of(json)
+    for _, key in ipairs(keys) do
+      local list = k.parked_prefix .. key.name
+      local behind = redis.call('EXISTS', list) == 1
+      if key.name ~= own and (behind or limit_free_at(key.name, key.limit) > k.now) then
+        redis.call('RPUSH', list, id)
+        requeue_key(key.name, key.limit)
+        c.any_parked = true
+        return true
+      end
+    end
+    for _, key in ipairs(keys) do spend(key.name, key.limit) end
+    return false
+  end
+
+  local function limit_of(name)
+    for _, limit in ipairs(limits) do
+      if string.sub(name, 1, #limit.id + 1) == limit.id .. '=' then return limit end
+    end
+  end
+
+  return { hold = hold, limit_of = limit_of }
+end
+
+-- One job from the head of each key that has become free; returns how many keys were looked at.
+local function unpark(c)
+  local now_text = string.format('%.0f', k.now)
+  local names = redis.call('ZRANGEBYSCORE', k.parked, '-inf', now_text, 'LIMIT', 0, c.allowed - c.started)
+  for _, name in ipairs(names) do
+    local list, limit = k.parked_prefix .. name, c.limits and c.limits.limit_of(name)
+    local id = redis.call('LINDEX', list, 0)
+    if id and not (limit and limit_free_at(name, limit) > k.now) then
+      if c.any_crashed and tonumber(redis.call('HGET', k.crashes, id) or 0) >= k.alone_after then
+        redis.call('RPUSH', k.suspects, id) -- it was parked when it should have run alone
+        c.suspected = c.suspected + 1
+      else
+        take(c, { id }, name)
+      end
+      redis.call('LPOP', list)
+    end
+    requeue_key(name, limit)
+  end
+  return #names
+end
+
+local function parked_wait()
+  local first = redis.call('ZRANGE', k.parked, 0, 0, 'WITHSCORES')
+  return #first > 0 and math.max(1, tonumber(first[2]) - k.now) or -1
 end

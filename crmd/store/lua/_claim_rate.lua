@@ -1,60 +1,58 @@
 -- Included: the rolling limit of a queue. At most `count` starts in any `period` ms, in the store's time.
 -- Up to EXACT starts are remembered one by one; larger limits in buckets of a hundredth of the period, each
 -- named by its last ms and taken as if all its starts came then, so that none lets one too many through.
-local EXACT, BUCKETS = 1000, 100
+-- Gives `allowance(want)`: how many of `want` may start now, and when the next may, in ms; and `spend(spent)`.
+local function rolling_rate(starts, buckets, count, period, now)
+  local EXACT, BUCKETS = 1000, 100
 
--- How many starts the window still holds, and when the first of them leaves it.
-local function bucket_usage(buckets, period, now)
-  local used, first = 0, nil
-  local entries = redis.call('HGETALL', buckets)
-  for i = 1, #entries, 2 do
-    local last = tonumber(entries[i])
-    if now - last <= period then
-      used = used + tonumber(entries[i + 1])
-      first = math.min(first or last, last)
+  local function bucket_allowance(want)
+    local used, first = 0, nil
+    local entries = redis.call('HGETALL', buckets)
+    for i = 1, #entries, 2 do
+      local last = tonumber(entries[i])
+      if now - last <= period then
+        used = used + tonumber(entries[i + 1])
+        first = math.min(first or last, last)
+      end
+    end
+    return math.max(0, math.min(want, count - used)), first and first + period + 1 or now
+  end
+
+  local function bucket_spend(spent)
+    local width = period / BUCKETS
+    local last = math.max(now, math.ceil((math.floor(now / width) + 1) * width) - 1)
+    redis.call('HINCRBY', buckets, string.format('%.0f', last), spent)
+    if redis.call('PTTL', buckets) < period * 2 then redis.call('PEXPIRE', buckets, math.ceil(period * 2)) end
+    if redis.call('HLEN', buckets) <= 2 * BUCKETS then return end
+    for _, name in ipairs(redis.call('HKEYS', buckets)) do
+      if now - tonumber(name) > period then redis.call('HDEL', buckets, name) end
     end
   end
-  return used, first and first + period + 1 or now
-end
 
-local function bucket_spend(buckets, period, now, spent)
-  local width = period / BUCKETS
-  local last = math.max(now, math.ceil((math.floor(now / width) + 1) * width) - 1)
-  redis.call('HINCRBY', buckets, string.format('%.0f', last), spent)
-  if redis.call('PTTL', buckets) < period * 2 then redis.call('PEXPIRE', buckets, math.ceil(period * 2)) end
-  if redis.call('HLEN', buckets) <= 2 * BUCKETS then return end
-  for _, name in ipairs(redis.call('HKEYS', buckets)) do
-    if now - tonumber(name) > period then redis.call('HDEL', buckets, name) end
+  local function exact_allowance(want)
+    local size = redis.call('LLEN', starts)
+    if size < count and count - size >= want then return want, now end
+    -- The j-th start from now is allowed when the one `count` before it has left the window.
+    local first = size - count
+    local old = redis.call('LRANGE', starts, math.max(0, first), math.max(0, first) + want)
+    local allowed = math.max(0, -first)
+    for _, at in ipairs(old) do
+      if allowed >= want then break end
+      if now - tonumber(at) <= period then return allowed, tonumber(at) + period + 1 end
+      allowed = allowed + 1
+    end
+    return math.min(allowed, want), now
   end
-end
 
--- How many of `want` may start now, and when the next may, in ms.
-local function rate_allowance(starts, buckets, count, period, now, want)
-  if count > EXACT then
-    local used, free_at = bucket_usage(buckets, period, now)
-    local allowed = math.min(want, count - used)
-    return math.max(0, allowed), free_at
+  local function exact_spend(spent)
+    local at = {}
+    for i = 1, spent do at[i] = string.format('%.0f', now) end
+    redis.call('RPUSH', starts, unpack(at))
+    redis.call('LTRIM', starts, -EXACT, -1)
+    local ttl = math.ceil(period) + 60000
+    if redis.call('PTTL', starts) < ttl then redis.call('PEXPIRE', starts, ttl) end
   end
-  local size = redis.call('LLEN', starts)
-  if size < count and count - size >= want then return want, now end
-  -- The j-th start from now is allowed when the one `count` before it has left the window.
-  local first = size - count
-  local old = redis.call('LRANGE', starts, math.max(0, first), math.max(0, first) + want)
-  local allowed = math.max(0, -first)
-  for _, at in ipairs(old) do
-    if allowed >= want then break end
-    if now - tonumber(at) <= period then return allowed, tonumber(at) + period + 1 end
-    allowed = allowed + 1
-  end
-  return math.min(allowed, want), now
-end
 
-local function rate_spend(starts, buckets, count, period, now, spent)
-  if count > EXACT then return bucket_spend(buckets, period, now, spent) end
-  local at = {}
-  for i = 1, spent do at[i] = string.format('%.0f', now) end
-  redis.call('RPUSH', starts, unpack(at))
-  redis.call('LTRIM', starts, -EXACT, -1)
-  local ttl = math.ceil(period) + 60000
-  if redis.call('PTTL', starts) < ttl then redis.call('PEXPIRE', starts, ttl) end
+  if count > EXACT then return { allowance = bucket_allowance, spend = bucket_spend } end
+  return { allowance = exact_allowance, spend = exact_spend }
 end

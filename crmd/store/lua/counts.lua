@@ -24,7 +24,7 @@ local chosen = ask({}, 'HMGET', KEYS[10], 'count', 'period_ms')
 local count, period = tonumber(chosen[1] or ARGV[1]), tonumber(chosen[2] or ARGV[2])
 local left = -1
 if count > 0 then
-  local whole, allowance = pcall(rate_allowance, KEYS[12], KEYS[13], count, period, now, count)
+  local whole, allowance = pcall(rolling_rate(KEYS[12], KEYS[13], count, period, now).allowance, count)
   left = whole and allowance or 0
 end
 

@@ -10,22 +10,23 @@
 -- Returns {stale ids, whose lease is another's or gone; ids that an abort took while they ran and that still hold their
 --          lease: settle them as aborted; what claim answers, an error, or nothing where nothing was claimed}
 --@include _time
-local queued, incomplete, leases, priority, priorities, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local completed, failed, cancelled, unknown, active = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local crashes, begun, minutes, suspects = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
-local starts, buckets, override, blocked, paused, parked = KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21]
-local limit_prefix, parked_prefix, id_prefix, log_prefix = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local alone_after = tonumber(ARGV[11])
-local FIRST_OUTCOME = 12
-local now = now_ms()
-local now_text = string.format('%.0f', now)
 --@include _lane
 --@include _trim
+local FIRST_OUTCOME = 12
+-- One table instead of a local for each: a function that reads many locals of the script is made slowly, and all are
+-- made anew each time the script runs. For the same reason what is rarely needed stands inside of functions.
+local k = {
+  queued = KEYS[1], incomplete = KEYS[2], leases = KEYS[3], priority = KEYS[4], priorities = KEYS[5], counters = KEYS[6],
+  completed = KEYS[7], failed = KEYS[8], cancelled = KEYS[9], unknown = KEYS[10], active = KEYS[11], crashes = KEYS[12],
+  begun = KEYS[13], minutes = KEYS[14], suspects = KEYS[15], starts = KEYS[16], buckets = KEYS[17], override = KEYS[18],
+  blocked = KEYS[19], paused = KEYS[20], parked = KEYS[21],
+  limit_prefix = ARGV[7], parked_prefix = ARGV[8], id_prefix = ARGV[9], log_prefix = ARGV[10],
+  prefix_length = #ARGV[9], alone_after = tonumber(ARGV[11]), now = now_ms(),
+}
 --@include _settle
---@include _claim_rate
---@include _claim_limits
 --@include _claim
-if #ARGV >= FIRST_OUTCOME then settle(FIRST_OUTCOME) end
+local stale, taken = {}, {}
+if #ARGV >= FIRST_OUTCOME then settle(FIRST_OUTCOME, stale, taken) end
 local slots = tonumber(ARGV[1])
 if slots < 0 then return { stale, taken } end
 -- An error of the claim must not hide that the outcomes are written.
