@@ -10,6 +10,7 @@ from bench.trials.peer import RESULT, Handled, Options, Payload
 from crmd import AsyncClient, NewJob, __version__
 from crmd.config.queue import KeyedLimit, QueueSettings
 from crmd.config.units import Rate
+from crmd.daemon.memory import tune_collector
 from crmd.jobs import Catalog, JobSpec
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet, FleetParts
@@ -88,6 +89,7 @@ class CrmdPeer:
             FleetParts(store, control, self._queues, catalog, "bench", NoFiles(), events=store.events)
         )
         await self._fleet.start()
+        tune_collector()  # as the daemon does
 
     async def done(self) -> int:
         """Completed jobs, as the store counts them."""

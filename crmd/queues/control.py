@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -61,14 +61,19 @@ class Control:
         Raises InvalidPayload, JobTooLarge or RequestError before any is stored, StoreFull where memory is short.
         """
         scripts = self.inspector.queue(queue)
-        if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
-            raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
-        documents = [self._document(scripts, new) for new in jobs]
+        documents = self.documents(queue, jobs)
         created = await scripts.enqueue(documents)
         return [
             Added(scripts.keys.key_of(document.job_id), new)
             for document, new in zip(documents, created, strict=True)
         ]
+
+    def documents(self, queue: str, jobs: Sequence[NewJob]) -> list[NewDocument]:
+        """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""
+        scripts = self.inspector.queue(queue)
+        if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
+            raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
+        return self._documents(scripts, jobs)
 
     async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
         """The job once it is over; raises TimeoutError after `timeout` seconds, JobNotFound."""
@@ -219,40 +224,52 @@ class Control:
         except Unreadable as error:
             raise IllegalTransition(f"the stored job {key} {error}; delete it") from None
 
-    def _document(self, scripts: QueueScripts, new: NewJob) -> NewDocument:
-        key = uuid.uuid4().hex if new.key is None else new.key
-        if not KEY_PATTERN.fullmatch(key):
-            raise RequestError(f"{key!r} is not a job key: 1 to 200 letters, digits and . _ : @ + -")
-        if not 0 <= new.priority <= MAX_PRIORITY:
-            raise RequestError(
-                f"priority {new.priority} is not between 1 (first) and {MAX_PRIORITY}, or 0 for none"
-            )
-        if new.delay is not None and new.at is not None:
-            raise RequestError("a job takes delay or at, not both")
-        # Compared so that NaN is refused too.
-        if not (0 <= (new.delay or 0) <= LONGEST_S and 0 <= (new.unique_for or 0) <= LONGEST_S):
-            raise RequestError("delay and unique_for are between 0 and ten years")
-        if not 0 <= (new.at or 0) < END_OF_TIME:
-            raise RequestError(f"{new.at} is not a time between 1970 and 9999")
-        now = self._now()
-        due = new.at if new.at is not None else now + new.delay if new.delay else 0
-        data = {
-            "function": new.job,
-            "kwargs": new.payload,
-            "queue": scripts.keys.name,
-            "key": key,
-            "scheduled": round(due, 3),
-            "queued": int(now * 1000),
-            "status": "queued",
-        }
-        return NewDocument(
-            scripts.keys.job_id(key),
-            encode_payload(data),
-            delay_ms=round(new.delay * 1000) if new.delay else -1,
-            due_ms=round(new.at * 1000) if new.at is not None else -1,
-            priority=new.priority,
-            unique_ms=round((new.unique_for or 0) * 1000),
-        )
+    def _documents(self, scripts: QueueScripts, jobs: Sequence[NewJob]) -> list[NewDocument]:
+        """The jobs as the store takes them; raises for the first that it would not take."""
+        now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
+        now_ms = int(now * 1000)
+        documents = []
+        for new, fresh in zip(jobs, _fresh_keys(len(jobs)), strict=True):
+            key = fresh if new.key is None else _checked_key(new.key)
+            data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
+            document = NewDocument(prefix + key, b"")
+            if new.priority or new.delay is not None or new.at is not None or new.unique_for is not None:
+                _check_times(new)
+                due = new.at if new.at is not None else now + new.delay if new.delay else 0.0
+                data["scheduled"] = round(due, 3)
+                document.delay_ms = round(new.delay * 1000) if new.delay else -1
+                document.due_ms = round(new.at * 1000) if new.at is not None else -1
+                document.priority = new.priority
+                document.unique_ms = round((new.unique_for or 0) * 1000)
+            data["queued"] = now_ms
+            data["status"] = "queued"
+            document.document = encode_payload(data)
+            documents.append(document)
+        return documents
+
+
+def _fresh_keys(number: int) -> list[str]:
+    """Random keys of 128 bits, drawn at once: asking the system for each would take as long as all the rest."""
+    drawn = os.urandom(16 * number).hex()
+    return [drawn[at : at + 32] for at in range(0, len(drawn), 32)]
+
+
+def _checked_key(key: str) -> str:
+    if not KEY_PATTERN.fullmatch(key):
+        raise RequestError(f"{key!r} is not a job key: 1 to 200 letters, digits and . _ : @ + -")
+    return key
+
+
+def _check_times(new: NewJob) -> None:
+    if not 0 <= new.priority <= MAX_PRIORITY:
+        raise RequestError(f"priority {new.priority} is not between 1 (first) and {MAX_PRIORITY}, or 0 for none")
+    if new.delay is not None and new.at is not None:
+        raise RequestError("a job takes delay or at, not both")
+    # Compared so that NaN is refused too.
+    if not (0 <= (new.delay or 0) <= LONGEST_S and 0 <= (new.unique_for or 0) <= LONGEST_S):
+        raise RequestError("delay and unique_for are between 0 and ten years")
+    if not 0 <= (new.at or 0) < END_OF_TIME:
+        raise RequestError(f"{new.at} is not a time between 1970 and 9999")
 
 
 def _flat(fields: Mapping[str, str | float]) -> list[str | float]:

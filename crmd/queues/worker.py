@@ -36,6 +36,7 @@ PROMOTE_ROUNDS = 20
 """Of 200 jobs each, once a second."""
 PUMPS = 2
 """Trips to the store under way at once: one fetches while what the other brought runs."""
+FEW_SLOTS = 10
 NO_CLAIM = -1
 FOREVER = float("inf")
 
@@ -461,12 +462,15 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         return max(0, self.settings.concurrency - len(self._runs) - self._reserved)
 
     def _slots_to_claim(self) -> int:
-        """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes."""
+        """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes.
+
+        Few slots are asked for all at once: a trip costs as much as several jobs.
+        """
         if not self._accepting or self.engine.gate.closed or (self._reserved and not self._busy):
             return 0
         if not self._look_now and self.engine.monotonic() < self._look_at:
             return 0
-        return min(self._free_slots(), max(1, -(-self.settings.concurrency // PUMPS)))
+        return min(self._free_slots(), max(FEW_SLOTS, -(-self.settings.concurrency // PUMPS)))
 
     async def _rest(self) -> None:
         if self._wake.is_set():

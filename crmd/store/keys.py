@@ -24,6 +24,11 @@ def daemon_info(epoch: str) -> str:
     return f"crmd:daemon:{epoch}"
 
 
+def alert(kind: str, queue: str) -> str:
+    """string with TTL: since when an alert about a queue lasts, in ms of the store's clock."""
+    return f"crmd:alert:{kind}:{queue}"
+
+
 def schedule(name: str) -> str:
     """hash with TTL: times, position, last run and pause of one schedule."""
     return f"crmd:schedule:{name}"

@@ -83,7 +83,7 @@ class Turn:
     """Why nothing was claimed; the outcomes are written all the same."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewDocument:
     """One job to enqueue, encoded."""
 

@@ -12,7 +12,7 @@ from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limits import limits_json, rate_window
 from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick, Turn, text
-from crmd.store.turns import outcome_args, read_claim
+from crmd.store.turns import document_args, outcome_args, read_claim
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
@@ -57,21 +57,14 @@ class QueueScripts:
     async def enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         """Adds jobs, in as few trips as their number allows; says of each whether it is new."""
         k = self.keys
+        names = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
+            k.crashes,
+        )
+        head = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         created: list[bool] = []
         for start in range(0, len(documents), ENQUEUE_BATCH):
-            args: list[str | bytes | int] = [
-                keys.WAKE_CHANNEL,
-                k.name,
-                len(k.job_prefix),
-                k.log_prefix,
-                k.unique_prefix,
-            ]
-            for new in documents[start : start + ENQUEUE_BATCH]:
-                args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms)
-            names = (
-                *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
-                k.crashes,
-            )
+            args = [*head, *document_args(documents[start : start + ENQUEUE_BATCH])]
             created += [flag == 1 for flag in await self.store.call("enqueue", names, args)]
         return created
 

@@ -1,11 +1,27 @@
-"""One trip of a worker, as turn.lua takes and answers it."""
+"""What the two busiest scripts take and answer: jobs to add, and a worker's trip."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from crmd.store.replies import Claimed, Kind, Outcome, text
+from crmd.store.replies import Claimed, Kind, NewDocument, Outcome, text
+
+
+def document_args(documents: Sequence[NewDocument]) -> list[str | bytes | int]:
+    """Jobs to add as arguments: the width of an entry, and the entries; short ones where no job is special."""
+    args: list[str | bytes | int] = [2]
+    for new in documents:
+        if new.delay_ms >= 0 or new.due_ms >= 0 or new.priority or new.unique_ms:
+            break
+        args.append(new.job_id)
+        args.append(new.document)
+    else:
+        return args
+    args = [6]
+    for new in documents:
+        args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms)
+    return args
 
 
 def outcome_args(outcomes: Sequence[Outcome]) -> list[str | bytes | int]:

@@ -190,3 +190,29 @@ async def test_a_structure_of_the_wrong_type_loses_no_job(lab: Lab, wrong: str, 
         if broken:
             await lab.redis("DEL", name)
     assert sorted(await lab.claimed()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("completed", [True, False])
+async def test_settle_unknown(lab: Lab, state: str, completed: bool) -> None:
+    await put(lab, state)
+    before, counters = await lab.place("a"), await lab.counters()
+    read = (await lab.inspect("a")).document or b""
+    settled = document("q", "a", status="complete" if completed else "failed")
+    job_id = lab.keys.job_id("a")
+    answer = await lab.scripts.settle_unknown(job_id, read, settled, ENTRY, completed=completed)
+    assert answer == (state == "unknown")
+    if answer:
+        assert await lab.place("a") == ("completed" if completed else "failed")
+        assert ((await lab.inspect("a")).document, (await lab.log("a"))[-1]) == (settled, ENTRY)
+    else:
+        assert await lab.place("a") == before
+    assert await lab.counters() == counters, "how a job ended first is counted, once"
+    if state == "limbo":
+        await lab.scripts.delete(job_id)
+
+
+async def test_an_unknown_job_that_changed_is_not_settled(lab: Lab) -> None:
+    await put(lab, "unknown")
+    assert not await lab.scripts.settle_unknown(lab.keys.job_id("a"), b"{}", b"{}", ENTRY, completed=True)
+    assert await lab.place("a") == "unknown"

@@ -123,7 +123,7 @@ async def test_workers_are_woken_for_rank_and_for_the_earliest_time_only(lab: La
         assert (await news(), set(heard)) == (3, {b"q"})
 
 
-@pytest.mark.parametrize("wrong", ["queued", "incomplete", "leases", "priority", "priorities", "completed"])
+@pytest.mark.parametrize("wrong", ["queued", "incomplete", "leases", "priority", "priorities"])
 async def test_a_structure_of_the_wrong_type_stores_no_job_that_nobody_would_find(
     lab: Lab, wrong: str, untidy: None
 ) -> None:

@@ -99,6 +99,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.cancel(job_id, b"{}", b"{}", b"{}")
     await first.finalise_abort(job_id, b"", b"", b"")
     await first.requeue(job_id, b"{}", b"{}")
+    await first.settle_unknown(job_id, b"{}", b"{}", b"{}", completed=True)
     await first.promote(job_id)
     await first.delete(job_id)
     await first.quarantine(job_id, "d:1", b"{}")

@@ -1,73 +1,88 @@
 #!lua
 -- Adds jobs to one queue, each unless its key is taken: waiting, delayed, active, or held by unique_for.
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown, crashes
--- ARGV  wake channel, queue name, id prefix length, log prefix, unique prefix, then for each job:
---       id, JSON, delay (ms from now; -1: none), due (epoch ms; -1: none), priority (0: none), unique_for (ms; 0: none)
+-- ARGV  wake channel, queue name, id prefix length, log prefix, unique prefix, width, then for each job:
+--       id, JSON, and where the width is 6 and not 2: delay (ms from now; -1: none), due (epoch ms; -1: none), priority
+--       (0: none), unique_for (ms; 0: none)
 -- Returns for each job: 1 created, 0 the key was taken
 --@include _time
 --@include _lane
-local queued, incomplete, leases, priority, priorities, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local channel, queue, prefix_length, log_prefix, unique_prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local FIRST, WIDTH = 6, 6
-local now = now_ms()
+local FIRST, width = 7, tonumber(ARGV[6])
+local prefix_length, log_prefix, unique_prefix = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 local ids, unique_keys = {}, {}
-for a = FIRST, #ARGV, WIDTH do
-  ids[#ids + 1] = ARGV[a]
-  unique_keys[#unique_keys + 1] = unique_prefix .. string.sub(ARGV[a], prefix_length + 1)
+for a = FIRST, #ARGV, width do
+  local id = ARGV[a]
+  ids[#ids + 1] = id
+  unique_keys[#unique_keys + 1] = unique_prefix .. string.sub(id, prefix_length + 1)
 end
-local scores = redis.call('ZMSCORE', incomplete, unpack(ids))
-local leased = redis.call('HMGET', leases, unpack(ids))
-local held = redis.call('MGET', unpack(unique_keys))
+local scores = redis.call('ZMSCORE', KEYS[2], unpack(ids))
+local leased = redis.call('HMGET', KEYS[3], unpack(ids))
+local held = redis.call('EXISTS', unpack(unique_keys)) > 0 and redis.call('MGET', unpack(unique_keys)) or {}
 
-local created, fresh, seen, waiting, ranked, zadd, docs = {}, {}, {}, {}, {}, {}, {}
-local ranks, uniques, soonest = {}, {}, nil
+local created, fresh, places, seen, docs = {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
-  local a = FIRST + (i - 1) * WIDTH
-  local delay, due, rank = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), ARGV[a + 4]
   if scores[i] or leased[i] or held[i] or seen[id] then
     created[i] = 0
   else
     created[i], seen[id] = 1, true
-    fresh[#fresh + 1] = id
-    docs[#docs + 1] = id
-    docs[#docs + 1] = ARGV[a + 1]
-    if rank ~= '0' then ranks[id] = rank end
-    if ARGV[a + 5] ~= '0' then uniques[unique_keys[i]] = ARGV[a + 5] end
-    if delay >= 0 then due = now + delay end
-    if due > now then
-      zadd[#zadd + 1] = string.format('%.3f', due / 1000)
-      soonest = math.min(soonest or due, due)
-    else
-      zadd[#zadd + 1] = '0'
-      local lane = rank ~= '0' and ranked or waiting
-      lane[#lane + 1] = id
-    end
-    zadd[#zadd + 1] = id
+    local n = #fresh + 1
+    fresh[n], places[n] = id, i
+    docs[n * 2 - 1], docs[n * 2] = id, ARGV[FIRST + (i - 1) * width + 1]
   end
 end
 if #fresh == 0 then return created end
 
 -- A key enqueued again while its old run is kept begins anew.
-local old = redis.call('ZREM', KEYS[7], unpack(fresh)) + redis.call('ZREM', KEYS[8], unpack(fresh))
-  + redis.call('ZREM', KEYS[9], unpack(fresh)) + redis.call('EXISTS', unpack(fresh))
-if old > 0 then
+local function forget_old_runs()
+  for index = 7, 9 do redis.call('ZREM', KEYS[index], unpack(fresh)) end
   redis.call('SREM', KEYS[10], unpack(fresh))
-  redis.call('HDEL', priorities, unpack(fresh))
+  redis.call('HDEL', KEYS[5], unpack(fresh))
   redis.call('HDEL', KEYS[11], unpack(fresh))
   for _, id in ipairs(fresh) do redis.call('UNLINK', log_prefix .. string.sub(id, prefix_length + 1)) end
 end
-for id, rank in pairs(ranks) do redis.call('HSET', priorities, id, rank) end
+
 -- Into a lane first: where that is of the wrong type, no job is stored that nobody would find.
-for _, id in ipairs(ranked) do to_lane(id, queued, priority, priorities, counters, false) end
-if #waiting > 0 then redis.call('RPUSH', queued, unpack(waiting)) end
-redis.call('MSET', unpack(docs))
-redis.call('ZADD', incomplete, unpack(zadd))
-for name, ms in pairs(uniques) do redis.call('SET', name, '1', 'PX', ms) end
-local wake = #ranked > 0
-if soonest then
-  local first = redis.call('ZRANGEBYSCORE', incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  wake = wake or tonumber(first[2]) * 1000 >= soonest - 1
+local function store_waiting()
+  redis.call('RPUSH', KEYS[1], unpack(fresh))
+  local zadd = {}
+  for n, id in ipairs(fresh) do zadd[n * 2 - 1], zadd[n * 2] = '0', id end
+  redis.call('MSET', unpack(docs))
+  redis.call('ZADD', KEYS[2], unpack(zadd))
 end
-if wake then redis.call('PUBLISH', channel, queue) end
+
+-- Those with a time, a priority or a reserved key among them.
+local function store_others()
+  local now, waiting, ranked, zadd, uniques, soonest = now_ms(), {}, {}, {}, {}, nil
+  for n, id in ipairs(fresh) do
+    local a = FIRST + (places[n] - 1) * width
+    local delay, due, rank = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), ARGV[a + 4]
+    if rank ~= '0' then redis.call('HSET', KEYS[5], id, rank) end
+    if ARGV[a + 5] ~= '0' then uniques[unique_keys[places[n]]] = ARGV[a + 5] end
+    if delay >= 0 then due = now + delay end
+    zadd[n * 2] = id
+    if due > now then
+      zadd[n * 2 - 1] = string.format('%.3f', due / 1000)
+      soonest = math.min(soonest or due, due)
+    else
+      zadd[n * 2 - 1] = '0'
+      local lane = rank ~= '0' and ranked or waiting
+      lane[#lane + 1] = id
+    end
+  end
+  for _, id in ipairs(ranked) do to_lane(id, KEYS[1], KEYS[4], KEYS[5], KEYS[6], false) end
+  if #waiting > 0 then redis.call('RPUSH', KEYS[1], unpack(waiting)) end
+  redis.call('MSET', unpack(docs))
+  redis.call('ZADD', KEYS[2], unpack(zadd))
+  for name, ms in pairs(uniques) do redis.call('SET', name, '1', 'PX', ms) end
+  local wake = #ranked > 0
+  if soonest then
+    local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    wake = wake or tonumber(first[2]) * 1000 >= soonest - 1
+  end
+  if wake then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+end
+
+if redis.call('EXISTS', unpack(fresh)) > 0 then forget_old_runs() end
+if width == 2 then store_waiting() else store_others() end
 return created
