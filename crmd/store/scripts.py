@@ -17,8 +17,8 @@ from crmd.store.turns import document_args, outcome_args, read_claim
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
 ENQUEUE_BATCH = 500
-HARD_CAP = 10_000
-"""Finished jobs over the count that keep_min may hold back."""
+HARD_CAP = 10_000 - 64
+"""Finished jobs over the count that keep_min may hold back: 10,000, less those that may end between two trims."""
 LONGEST_LANE_SEARCH = 10_000
 """A lane up to this long is searched for a cancelled id (0.5 ms); in a longer one the id stays as a mention."""
 QUARANTINE_KEPT = 100

@@ -1,6 +1,12 @@
 -- Included: promotes what is due, then leases as many waiting jobs as may start now.
 --@include _claim_rate
 
+-- In how many ms the next delayed job is due; 0 or less: now, nil: there is none.
+local function next_due()
+  local first = redis.call('ZRANGEBYSCORE', k.incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return first[2] and math.ceil(tonumber(first[2]) * 1000 - k.now)
+end
+
 -- Into a lane first, then to 0: where a lane is of the wrong type, the job stays due.
 local function promote()
   local PROMOTE_BATCH = 200
@@ -16,18 +22,13 @@ local function promote()
   redis.call('ZADD', k.incomplete, unpack(zeros))
 end
 
--- In how many ms the next delayed job is due; -1: there is none.
-local function next_due()
-  local first = redis.call('ZRANGEBYSCORE', k.incomplete, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if #first == 0 then return -1 end
-  return math.max(0, math.ceil(tonumber(first[2]) * 1000 - k.now))
-end
-
 -- Looks at what may hold the queue before anything is leased, also so that a structure of the wrong type fails the
 -- whole claim. Returns the reason and the ms to wait where nothing may start.
 local function held_back(c)
-  c.turn = tonumber(redis.call('HGET', k.counters, 'turn') or 0)
-  if redis.call('EXISTS', k.paused, k.blocked, k.parked, k.crashes, k.suspects, k.priority) == 0 then return end
+  local counted = redis.call('HMGET', k.counters, 'turn', 'started')
+  c.turn, c.started_before = tonumber(counted[1] or 0), tonumber(counted[2] or 0)
+  if redis.call('EXISTS', k.paused, k.blocked, k.parked, k.crashes, k.suspects, k.priority, k.override) == 0 then return end
+  c.by_hand = redis.call('HMGET', k.override, 'count', 'period_ms')
   c.could_start = redis.call('LLEN', k.suspects)
   c.any_crashed, c.any_parked = redis.call('EXISTS', k.crashes) == 1, redis.call('ZCARD', k.parked) > 0
   c.any_ranked = redis.call('ZCARD', k.priority) > 0
@@ -72,10 +73,12 @@ end
 
 -- They are live now: nothing is kept of earlier runs under their keys.
 local function leave_indexes(ids)
-  for _, index in ipairs({ k.completed, k.failed, k.cancelled }) do
-    if redis.call('EXISTS', index) == 1 then redis.call('ZREM', index, unpack(ids)) end
+  redis.call('ZREM', k.completed, unpack(ids))
+  if redis.call('EXISTS', k.failed, k.cancelled) > 0 then
+    redis.call('ZREM', k.failed, unpack(ids))
+    redis.call('ZREM', k.cancelled, unpack(ids))
+    redis.call('SREM', k.unknown, unpack(ids))
   end
-  if redis.call('EXISTS', k.unknown) == 1 then redis.call('SREM', k.unknown, unpack(ids)) end
 end
 
 -- Leases the jobs among `ids` that are whole and free; `own` is the limit key they were parked under.
@@ -174,18 +177,21 @@ end
 -- those jobs whose daemon died with them}. The reason is ok (all slots filled), empty, paused, limited or blocked.
 local function claim(token, slots, alone, count, period, limits)
   local c = { token = token, allowed = slots, started = 0, drained = false, could_start = 0, turn = 0,
-    suspected = 0, jobs = {}, ghosts = {}, deaths = {} }
+    suspected = 0, jobs = {}, ghosts = {}, deaths = {}, by_hand = {} }
+  local due = next_due()
+  if due and due <= 0 then
+    promote()
+    due = next_due()
+  end
   local function answer(reason, wait)
-    return { reason, wait, next_due(), c.suspected, c.jobs, c.ghosts, c.deaths }
+    return { reason, wait, due and math.max(0, due) or -1, c.suspected, c.jobs, c.ghosts, c.deaths }
   end
 
-  promote()
   if slots == 0 then return answer('empty', -1) end
   local reason, hold = held_back(c)
   -- While nothing may start no suspect is told of: its daemon would hold all its queues back for it.
   if reason then return answer(reason, hold) end
-  local by_hand = redis.call('HMGET', k.override, 'count', 'period_ms')
-  if by_hand[1] then count, period = tonumber(by_hand[1]), tonumber(by_hand[2]) end
+  if c.by_hand[1] then count, period = tonumber(c.by_hand[1]), tonumber(c.by_hand[2]) end
   -- Of a limit one start is left for a suspect, which would else never get one while others wait.
   local reserved = c.could_start > 0 and not alone and 1 or 0
   local rate = count > 0 and rolling_rate(k.starts, k.buckets, count, period, k.now)
@@ -203,8 +209,8 @@ local function claim(token, slots, alone, count, period, limits)
 
   if c.started > 0 then
     if rate then rate.spend(c.started) end
-    redis.call('HINCRBY', k.counters, 'started', c.started)
-    redis.call('HSET', k.counters, 'last_start', string.format('%.0f', k.now))
+    local started, last_start = string.format('%.0f', c.started_before + c.started), string.format('%.0f', k.now)
+    redis.call('HSET', k.counters, 'started', started, 'last_start', last_start)
   end
   local wait = c.any_parked and parked_wait() or -1
   if c.started < c.allowed then return answer(c.drained and 'empty' or 'ok', c.drained and wait or 0) end

@@ -113,11 +113,13 @@ end
 
 -- Takes the jobs that are over out of the books of the live ones. The lease goes last: where a structure before it is
 -- of the wrong type, the outcomes can be written again.
-local function close_books(books, first)
+local function close_books(books)
   local over, MINUTES_KEPT = books.over, 20
   for index, members in pairs(books.indexed) do redis.call('ZADD', index, unpack(members)) end
-  for _, rare in ipairs({ k.priorities, k.crashes, k.begun }) do
-    if redis.call('EXISTS', rare) == 1 then redis.call('HDEL', rare, unpack(over)) end
+  if redis.call('EXISTS', k.priorities, k.crashes, k.begun) > 0 then
+    redis.call('HDEL', k.priorities, unpack(over))
+    redis.call('HDEL', k.crashes, unpack(over))
+    redis.call('HDEL', k.begun, unpack(over))
   end
   redis.call('ZREM', k.incomplete, unpack(over))
   redis.call('HDEL', k.leases, unpack(over))
@@ -127,10 +129,19 @@ local function close_books(books, first)
       if tonumber(old) <= tonumber(minute) - MINUTES_KEPT then redis.call('HDEL', k.minutes, old) end
     end
   end
-  local keep_completed, keep_failed = tonumber(ARGV[first]), tonumber(ARGV[first + 1])
+end
+
+-- Deletes what is over the counts. Where finished jobs may stay a while anyway not on every trip, but with every so
+-- many jobs: the once-a-second look deletes what is left.
+local function trim_indexes(books, first)
+  local EVERY = 64
   local keep_min, hard, keep_age = tonumber(ARGV[first + 2]), tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4])
-  for index in pairs(books.indexed) do
-    trim(index, index == k.failed and keep_failed or keep_completed, k.now, keep_min, hard, keep_age, #over + 20, k)
+  for index, members in pairs(books.indexed) do
+    local n = #members / 2
+    if keep_min == 0 or n >= EVERY or redis.call('ZCARD', index) % EVERY < n then
+      local keep = tonumber(ARGV[index == k.failed and first + 1 or first])
+      trim(index, keep, k.now, keep_min, hard, keep_age, n + EVERY + 20, k)
+    end
   end
 end
 
@@ -144,6 +155,9 @@ local function settle(first, stale, taken)
     a = last + 1
   end
   if a <= #ARGV then settle_others(a, books, stale, taken) end
-  if #books.over > 0 then close_books(books, first) end
+  if #books.over > 0 then
+    close_books(books)
+    trim_indexes(books, first)
+  end
   for name, n in pairs(books.counts) do redis.call('HINCRBY', k.counters, name, n) end
 end
