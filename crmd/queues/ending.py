@@ -17,6 +17,7 @@ from crmd.errors import (
     PauseQueue,
     Permanent,
     RateLimited,
+    RecordsError,
     Retry,
     Snooze,
 )
@@ -26,6 +27,8 @@ from crmd.queues.run import CancelReason, Run
 from crmd.store.limits import limit_keys
 from crmd.store.replies import Kind
 
+RECORDS_AWAY_S = 10.0
+"""A job that cannot reach the records waits so long, and no attempt is spent: nothing was tried."""
 MAX_ERROR_CHARS = 8_000
 """Of an error the end is kept: there stands what was raised."""
 
@@ -109,6 +112,8 @@ def _of_error(error: BaseException, run: Run, settings: QueueSettings, now: floa
         return cancelled(run, settings)
     if isinstance(error, JobSignal | InvalidPayload):
         return _signalled(error, run, settings, now)
+    if isinstance(error, RecordsError) and not run.begun:
+        return Ending(Kind.SNOOZE, "snoozed", error=str(error), delay=RECORDS_AWAY_S, counts=False)
     detail = describe(error)
     return _unknown(detail) if run.begun else failed_attempt(run, settings, detail)
 

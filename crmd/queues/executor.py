@@ -46,7 +46,7 @@ async def _in_thread(
     variables = contextvars.copy_context()
     result = await worker.engine.threads.call(
         lambda: variables.run(_contained, spec, context, positional, named),
-        on_leak=lambda: worker.note_leak(run),
+        on_leak=lambda: worker.runner.note_leak(run),
     )
     if isinstance(result, _Raised):
         raise result.error

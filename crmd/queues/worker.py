@@ -6,24 +6,22 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 import saq
 
 from crmd.config.queue import QueueSettings
 from crmd.errors import StoreError, StoreUnavailable
-from crmd.queues import aftermath, executor
-from crmd.queues.codec import Unreadable, decode, encode
-from crmd.queues.ending import Ending, cancelled, not_known, raised, returned
+from crmd.queues import aftermath
+from crmd.queues.codec import decode, encode
 from crmd.queues.engine import Engine
 from crmd.queues.outbox import Outbox
-from crmd.queues.outcomes import outcome_of
 from crmd.queues.peek import Peek
 from crmd.queues.plain import take_update
 from crmd.queues.queue import CrmQueue
 from crmd.queues.reconcile import Reconciler
-from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
+from crmd.queues.run import CancelReason
+from crmd.queues.runner import Runner
 from crmd.queues.watch import RunWatch
 from crmd.store.replies import Claimed, Kind, Outcome, Turn
 from crmd.telemetry.throttle import Throttle
@@ -60,10 +58,10 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self.scripts = queue.scripts
         self.degraded: str | None = None
         """Why the queue does not work now, if so."""
-        self._prefix_length = len(self.scripts.keys.job_prefix)
-        self._runs: dict[str, Run] = {}
         self.outbox = Outbox(engine.monotonic)
-        self.watch = RunWatch(engine, self.scripts, self._runs, self._abandon, self._chore)
+        self.runner = Runner(self)
+        self._runs = self.runner.runs
+        self.watch = RunWatch(engine, self.scripts, self._runs, self.runner.abandon, self.chore)
         self._reconciler = Reconciler(engine, self.scripts, self._runs, self.outbox)
         self._accepting = False
         self._wake = asyncio.Event()
@@ -73,7 +71,6 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         self._look_at = FOREVER
         self._busy = False
         self._reserved = 0
-        self._completed: list[tuple[str, str, int, float]] = []
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._pumps: list[asyncio.Task[None]] = []
@@ -125,7 +122,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         """Writes the outcomes of handlers that did not end when cancelled."""
         for run in list(self._runs.values()):
             run.cancel(CancelReason.DRAIN, self.engine.monotonic())
-            self._abandon(run)
+            self.runner.abandon(run)
 
     async def stop(self) -> None:
         """Ends the pumps once everything is written, or at once where the store is away. Fine twice."""
@@ -165,6 +162,10 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     def accepting(self) -> bool:
         """Whether it takes jobs."""
         return self._accepting
+
+    def wake(self) -> None:
+        """Something ended: there is an outcome to write, and a slot to fill."""
+        self._wake.set()
 
     def look(self) -> None:
         """Claim again now."""
@@ -221,7 +222,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         if slots:
             self._reserved += slots
             self._look_at = FOREVER if self._look_at <= self.engine.monotonic() else self._look_at
-        self._tell_completed()
+        self.runner.tell_completed()
         try:
             turn = await self.scripts.turn(outcomes, token, slots or NO_CLAIM)
         except BaseException:
@@ -247,7 +248,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
             claimed = await self.scripts.claim(token, 1, alone=True)
         finally:
             self._release(1)
-        runs = self._begin_all(token, claimed)
+        runs = self.runner.begin(token, claimed)
         while any(run.job_id in self._runs for run in runs):
             await self._until_fewer()
         return bool(claimed.jobs)
@@ -295,15 +296,15 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
     def _take(self, claimed: Claimed, token: str, looks: int) -> None:
         """Begins what a claim brought. `looks` tells whether somebody asked for one while it was under way."""
         if self._accepting:
-            self._begin_all(token, claimed)
+            self.runner.begin(token, claimed)
         else:  # the stop came during the trip: nothing starts after it
             for job_id, _, _ in claimed.jobs:
                 self.outbox.add(Outcome(job_id, token, Kind.RETURN))
         for raw_id, document in claimed.nameless:
-            self._chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
+            self.chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
         self._plan(claimed, looks)
         if claimed.ghosts:
-            self._chore(aftermath.finalise(self, claimed.ghosts))
+            self.chore(aftermath.finalise(self, claimed.ghosts))
         if claimed.suspects and self._accepting:
             self.engine.gate.request(self)
 
@@ -320,104 +321,6 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         if waits:
             self.look_in(min(waits))
         self._peek.want(claimed.reason == "empty")
-
-    def _begin_all(self, token: str, claimed: Claimed) -> list[Run]:
-        engine = self.engine
-        now_ms, monotonic = int(engine.now() * 1000), engine.monotonic()
-        begun = [self._begin(token, *job, now_ms, monotonic) for job in claimed.jobs]
-        self.watch.wake()
-        return [run for run in begun if run]
-
-    def _begin(
-        self, token: str, job_id: str, document: bytes, deaths: int, now_ms: int, monotonic: float
-    ) -> Run | None:
-        try:
-            data = decode(document)
-            name = data.get("function")
-            if not isinstance(name, str) or not isinstance(data.get("kwargs"), dict | None):
-                raise Unreadable("has no function name, or arguments that are no object")
-        except Unreadable as error:
-            self._chore(aftermath.quarantine(self, token, job_id, document, str(error)))
-            return None
-        settings = self.settings
-        run = Run(
-            self,
-            job_id,
-            job_id[self._prefix_length :],
-            token,
-            document,
-            data,
-            name,
-            attempts_so_far(data) + 1,
-            attempts_allowed(data, settings),
-            deaths,
-            timeout_of(data, settings),
-            now_ms,
-            monotonic,
-        )
-        self._runs[job_id] = run
-        # Not by create_task, which names a task in a second, slower step.
-        run.task = asyncio.Task(self._execute(run), loop=asyncio.get_running_loop(), name=run.key)
-        return run
-
-    async def _execute(self, run: Run) -> None:
-        """Runs a job to its end, whatever its handler does."""
-        try:
-            spec = self.engine.catalog.find(self.settings.name, run.name)
-            ending = self._not_known(run) if spec is None else returned(await executor.call(self, run, spec))
-        except BaseException as error:  # SystemExit, KeyboardInterrupt, CancelledError and GeneratorExit included
-            ending = raised(error, run, self.settings, self.engine.now())
-        if run.ended:
-            self.engine.leaked -= 1
-            return
-        if ending.pause is not None or ending.slow_down is not None:
-            await aftermath.act_on_queue(self, run, ending)
-        if ending.kind is Kind.ABORTED:
-            ending = replace(ending, error=await aftermath.why_aborted(self, run) or ending.error)
-        if not run.ended:
-            self._conclude(run, ending)
-
-    def _not_known(self, run: Run) -> Ending:
-        names = self.engine.catalog.names(self.settings.name)
-        return not_known(run, self.settings, names, self.engine.now() - run.enqueued_at)
-
-    def _conclude(self, run: Run, ending: Ending) -> None:
-        run.ended = True
-        self._runs.pop(run.job_id, None)
-        self._wake.set()
-        if run.cancel_reason is CancelReason.LOST:
-            return
-        engine = self.engine
-        self.outbox.add(outcome_of(run, ending, engine.now()))
-        seconds = engine.monotonic() - run.started_at
-        if ending.kind is Kind.COMPLETE:
-            self._completed.append((run.key, run.name, run.attempt, seconds))
-            return
-        engine.events.emit(
-            f"job.{ending.event}",
-            queue=self.settings.name,
-            job=run.name,
-            key=run.key,
-            attempt=run.attempt,
-            seconds=seconds,
-            error=ending.error,
-        )
-
-    def _tell_completed(self) -> None:
-        """One event for the jobs of a trip: one for each would cost a good part of a short job."""
-        if self._completed:
-            completed, self._completed = self._completed, []
-            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=completed)
-
-    def _abandon(self, run: Run) -> None:
-        if not run.ended:
-            self.engine.leaked += 1
-            self.note_leak(run)
-            self._conclude(run, cancelled(run, self.settings))
-
-    def note_leak(self, run: Run) -> None:
-        """Says that a handler goes on although its job was given up."""
-        self.engine.events.emit("job.slot_leaked", queue=self.settings.name, key=run.key, job=run.name)
 
     def _end_taken(self, outcome: Outcome) -> None:
         """An abort took the job while it was being put back: it ends as cancelled."""
@@ -497,7 +400,8 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
         else:
             await asyncio.sleep(0)
 
-    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+    def chore(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something beside the trips, until the worker stops."""
         task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)

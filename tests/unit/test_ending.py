@@ -19,6 +19,8 @@ from crmd.errors import (
     PauseQueue,
     Permanent,
     RateLimited,
+    RecordsUnavailable,
+    RecordsUnusable,
     Retry,
     Snooze,
 )
@@ -71,6 +73,13 @@ def test_whatever_is_raised_is_the_failure_of_one_attempt(error: BaseException) 
     assert type(error).__name__ in (end.error or "")
     assert 2.0 <= end.delay <= 4.0
     assert raised(error, make_run(attempt=3)).kind is Kind.FAILED
+    assert raised(error, make_run(begun=True)).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize("error", [RecordsUnavailable("away"), RecordsUnusable("newer")])
+def test_a_job_that_cannot_reach_the_records_waits_and_spends_no_attempt(error: Exception) -> None:
+    end = raised(error, make_run(attempt=3))
+    assert (end.kind, end.delay, end.counts) == (Kind.SNOOZE, ending.RECORDS_AWAY_S, False)
     assert raised(error, make_run(begun=True)).kind is Kind.UNKNOWN
 
 
