@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults bench lint types fmt docs check clean
+.PHONY: help setup run demo test faults bench lint types fmt docs check clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ setup: $(VENV)/.dev ## make the virtual environment with everything for developm
 
 run: $(VENV)/.run ## start the daemon on its embedded store, state in ./.state
 	@$(BIN)/crmd run --config config.toml --state-dir .state
+
+demo: $(VENV)/.run ## daemon, stand-ins and a campaign to look at, in ./.demo, no account needed
+	@$(BIN)/crmd demo
 
 test: $(VENV)/.dev ## run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -55,4 +58,4 @@ docs: $(VENV)/.dev ## write the reference pages again from the code
 check: lint types test ## all that a change has to pass
 
 clean: ## remove the virtual environment, caches and the local state
-	rm -rf $(VENV) .state build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .state .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

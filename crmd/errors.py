@@ -7,14 +7,19 @@ CrmdError
 │   ├── StoreUnavailable     the store is away, or did not answer in time (exit 69)
 │   ├── StoreFull            the store is at its memory limit, or its disk is full
 │   └── StoreUnusable        wrong credentials, wrong kind or version of store (exit 78)
-├── RecordsUnavailable       the records' database is away, or busy for too long (exit 69)
+├── RecordsError
+│   ├── RecordsUnavailable   the records' database is away, or busy for too long (exit 69)
+│   └── RecordsUnusable      wrong credentials, damaged, or migrated by a newer crmd (exit 78)
 ├── RequestError             what was asked for cannot be done
 │   ├── UnknownQueue
 │   ├── UnknownJob           no job of that name is handled by that queue
+│   ├── UnknownSchedule
 │   ├── JobNotFound
 │   ├── IllegalTransition    the job's state does not allow it
 │   ├── InvalidPayload
-│   └── JobTooLarge
+│   ├── JobTooLarge
+│   ├── UnknownFile          no such upload, export or report, or it has expired
+│   └── FileTooLarge
 └── JobSignal                raised by handlers to say how an attempt ended
     ├── Permanent            do not try again
     ├── Retry                try again after a time of the handler's choice
@@ -106,10 +111,20 @@ class StoreUnusable(StoreError):
     exit_code = ExitCode.CONFIG
 
 
-class RecordsUnavailable(CrmdError):
+class RecordsError(CrmdError):
+    """Something is wrong with the records' database."""
+
+
+class RecordsUnavailable(RecordsError):
     """The records' database is away, or busy for too long."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class RecordsUnusable(RecordsError):
+    """The records' database cannot serve: wrong credentials, damaged, or migrated by a newer crmd."""
+
+    exit_code = ExitCode.CONFIG
 
 
 class RequestError(CrmdError):
@@ -122,6 +137,10 @@ class UnknownQueue(RequestError):
 
 class UnknownJob(RequestError):
     """The queue has no job of that name."""
+
+
+class UnknownSchedule(RequestError):
+    """No schedule has that name."""
 
 
 class JobNotFound(RequestError):
@@ -142,6 +161,14 @@ class InvalidPayload(RequestError):
 
 class JobTooLarge(RequestError):
     """The job's JSON is over the size limit."""
+
+
+class UnknownFile(RequestError):
+    """There is no such upload, export or report, or it has expired."""
+
+
+class FileTooLarge(RequestError):
+    """The file is over the size limit."""
 
 
 class JobSignal(CrmdError):

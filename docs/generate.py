@@ -11,6 +11,7 @@ from crmd.config.model import RESERVED_TABLES, Settings
 from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.queue_tables import LimitTable, QueueTable, ScheduleTable, Table
 from crmd.config.render import toml_text
+from crmd.config.schedule import SHIPPED_SCHEDULES
 from crmd.config.service_tables import ChannelTable, EndpointTable
 from crmd.config.tables import TokenTable
 
@@ -27,14 +28,14 @@ _EXAMPLES: dict[type[Table], tuple[str, dict[str, object]]] = {
         {"url": "https://shop.example.com/hook", "secret": f"whsec_{'A' * 32}", "events": ["message.*"]},
     ),
     ScheduleTable: (
-        "schedules.daily_snapshot",
+        "schedules.monday_reminder",
         {
-            "queue": "analytics",
-            "job": "snapshot",
-            "cron": "5 0 * * *",
-            "timezone": "UTC",
+            "queue": "notification",
+            "job": "notify",
+            "cron": "0 9 * * mon",
+            "timezone": "Europe/Berlin",
             "missed": "once",
-            "payload": {"period": "day"},
+            "payload": {"message": "look at the report"},
         },
     ),
 }
@@ -92,6 +93,8 @@ def settings_markdown() -> str:
             parts += [f"## {title}", "", inspect.getdoc(table) or "", "", *_rows(table), ""]
         if name == "queues":
             parts += ["## The shipped queues", "", "They differ from `[defaults]` in:", "", *_shipped_rows(), ""]
+        if name == "schedules":
+            parts += ["## The shipped schedules", "", _SHIPPED_SCHEDULES_TEXT, "", *_schedule_rows(), ""]
     reserved = ", ".join(f"`[{name}]`" for name in RESERVED_TABLES)
     parts += ["## Reserved tables", "", f"{reserved} have no keys in this version.", ""]
     return "\n".join(parts)
@@ -146,6 +149,18 @@ def _shipped_rows() -> Iterator[str]:
         yield f"| {name} | {shown or 'those of `[defaults]`'} |"
 
 
+_SHIPPED_SCHEDULES_TEXT = """\
+They are always there. A table of that name changes the keys that it has (`enabled = false` switches it off); one
+with a `job` of its own takes the schedule's place."""
+
+
+def _schedule_rows() -> Iterator[str]:
+    yield "| schedule | settings |"
+    yield "|---|---|"
+    for name, keys in SHIPPED_SCHEDULES.items():
+        yield f"| {name} | {', '.join(f'`{key} = {toml_text(value)}`' for key, value in keys.items())} |"
+
+
 def _type(leaf: schema.Leaf) -> str:
     return leaf.rule.describe().replace("|", "\\|")
 
@@ -187,6 +202,10 @@ def _toml_of(name: str) -> Iterator[str]:
         yield "# The shipped queues, with what differs from [defaults]. Each of its keys may stand here too."
         for queue, keys in SHIPPED_QUEUES.items():
             yield from _toml_table(f"queues.{queue}", QueueTable, dict(keys))
+    if name == "schedules":
+        yield "# The shipped schedules. A table with a job of its own takes the schedule's place."
+        for schedule, keys in SHIPPED_SCHEDULES.items():
+            yield from _toml_table(f"schedules.{schedule}", ScheduleTable, {"enabled": True, **keys})
 
 
 def _toml_table(title: str, table: type[Table], values: dict[str, object]) -> Iterator[str]:

@@ -65,7 +65,11 @@ def enqueue(
     if job is None:
         raise click.UsageError("Missing argument 'JOB'")
     new = NewJob(job, read_payload(data, pairs), key=key, delay=delay, at=at, priority=priority)
-    return in_session(options, lambda session: _enqueue_one(session, options, queue, new, wait))
+    # Loaded before there is a connection: on a busy machine it takes longer than the store may take to answer.
+    from crmd.handlers.shipped import shipped_catalog
+
+    catalog = shipped_catalog()
+    return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait))
 
 
 def validate(catalog: Catalog, session: Session, queue: str, new: NewJob) -> str | None:
@@ -87,11 +91,11 @@ def validate(catalog: Catalog, session: Session, queue: str, new: NewJob) -> str
     )
 
 
-async def _enqueue_one(session: Session, options: Globals, queue: str, new: NewJob, wait: float | None) -> int:
-    from crmd.handlers.shipped import shipped_catalog
-
+async def _enqueue_one(
+    session: Session, catalog: Catalog, options: Globals, queue: str, new: NewJob, wait: float | None
+) -> int:
     session.require([queue])
-    if warning := validate(shipped_catalog(), session, queue, new):
+    if warning := validate(catalog, session, queue, new):
         complain(f"warning: {warning}")
     (added,) = await session.control.enqueue(queue, [new])
     if not added.created:

@@ -13,10 +13,15 @@ from crmd.cli.access import password, token
 from crmd.cli.actions import cancel, clean, promote, retry
 from crmd.cli.base import Command, Globals, Group, pass_globals, print_json
 from crmd.cli.check import check
+from crmd.cli.demo import demo
 from crmd.cli.enqueue import enqueue
+from crmd.cli.flows import flows
 from crmd.cli.jobs import job, jobs
 from crmd.cli.queues import limit, pause, resume
+from crmd.cli.report import report
 from crmd.cli.run import run
+from crmd.cli.sandbox import sandbox
+from crmd.cli.schedules import schedules
 from crmd.cli.status import status, workers
 
 
@@ -33,8 +38,9 @@ def root() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     group.params.append(_version_option())
-    commands = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
-    for command in (*commands, pause, resume, limit, workers, password, token, version):
+    commands: tuple[click.Command, ...] = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
+    commands += (pause, resume, limit, schedules, flows, report, workers, password, token, sandbox, demo, version)
+    for command in commands:
         group.add_command(command)
     return group
 

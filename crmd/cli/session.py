@@ -7,9 +7,9 @@ import difflib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crmd.config.queue import QueueSettings
     from crmd.queues.control import Control
     from crmd.queues.inspector import Inspector
+    from crmd.queues.schedule import Schedules
 
 T = TypeVar("T")
 
@@ -35,6 +36,9 @@ class Session:
     queues: dict[str, QueueSettings]
     inspector: Inspector
     control: Control
+    schedules: Schedules
+    unconfigured: Mapping[str, str] = field(default_factory=dict)
+    """Queues whose service is not configured, and what is not set, as this command reads the configuration."""
 
     def require(self, names: Iterable[str]) -> None:
         """Raises UnknownQueue for the first name that no queue has, before anything is done to the others."""
@@ -85,8 +89,10 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 async def connect(options: Globals) -> AsyncIterator[Session]:
     """The engine's surface on the configured store; raises StoreUnavailable that says where it looked."""
     loaded = load_settings(options)
+    from crmd.config.services import unconfigured
     from crmd.queues.control import Control
     from crmd.queues.inspector import Inspector
+    from crmd.queues.schedule import Schedules
     from crmd.store.client import Store, StoreTarget
 
     queues = loaded.settings.queue_settings()
@@ -96,7 +102,8 @@ async def connect(options: Globals) -> AsyncIterator[Session]:
         inspector = Inspector(store, queues)
         control = Control(store, queues, inspector)
         try:
-            yield Session(queues, inspector, control)
+            schedules = Schedules(control, loaded.settings.schedules)
+            yield Session(queues, inspector, control, schedules, unconfigured(loaded.settings))
         finally:
             await control.stop()
     finally:

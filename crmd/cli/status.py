@@ -54,11 +54,11 @@ def workers(options: Globals) -> int:
 async def _status(session: Session, options: Globals) -> int:
     counts, daemons = await _read(session)
     if options.json:
-        print_json(_as_json(counts, daemons))
+        print_json(_as_json(session, counts, daemons))
     else:
         show(_daemon_table(daemons)) if daemons else click.echo("no daemon is alive; jobs wait until one is")
         click.echo()
-        show(_queue_table(counts))
+        show(_queue_table(session, counts))
     return ExitCode.OK
 
 
@@ -82,19 +82,20 @@ async def _watch(options: Globals) -> int:
 async def _watch_once(session: Session, options: Globals) -> None:
     counts, daemons = await _read(session)
     if options.json:
-        print_json(_as_json(counts, daemons))
+        print_json(_as_json(session, counts, daemons))
         sys.stdout.flush()
         return
     click.clear()
     click.echo(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends\n")
     click.echo(to_text(_daemon_table(daemons)) if daemons else "no daemon is alive; jobs wait until one is\n")
-    click.echo(to_text(_queue_table(counts)), nl=False)
+    click.echo(to_text(_queue_table(session, counts)), nl=False)
 
 
-def _as_json(counts: list[QueueCounts], daemons: list[DaemonInfo]) -> dict[str, object]:
+def _as_json(session: Session, counts: list[QueueCounts], daemons: list[DaemonInfo]) -> dict[str, object]:
+    held = session.unconfigured
     return {
         "daemons": [daemon.to_json() for daemon in daemons],
-        "queues": {count.name: counts_json(count) for count in counts},
+        "queues": {count.name: {**counts_json(count), "held": held.get(count.name)} for count in counts},
     }
 
 
@@ -116,12 +117,13 @@ def counts_json(count: QueueCounts) -> dict[str, object]:
     }
 
 
-def _queue_table(counts: list[QueueCounts]) -> Table:
+def _queue_table(session: Session, counts: list[QueueCounts]) -> Table:
     headers = ["queue", "waiting", "active", "delayed", "failed", "completed", "rate", "left", "oldest"]
-    return table((*headers, "last start", ""), map(_queue_row, counts), right=_NUMBERS)
+    rows = (_queue_row(count, session.unconfigured.get(count.name)) for count in counts)
+    return table((*headers, "last start", ""), rows, right=_NUMBERS)
 
 
-def _queue_row(count: QueueCounts) -> tuple[object, ...]:
+def _queue_row(count: QueueCounts, unconfigured: str | None) -> tuple[object, ...]:
     return (
         count.name,
         count.waiting,
@@ -133,12 +135,12 @@ def _queue_row(count: QueueCounts) -> tuple[object, ...]:
         count.rate_left,
         duration(count.oldest_waiting_seconds),
         relative(count.last_start_at),
-        _held_by(count),
+        _held_by(count, unconfigured),
     )
 
 
-def _held_by(count: QueueCounts) -> str:
-    parts = []
+def _held_by(count: QueueCounts, unconfigured: str | None) -> str:
+    parts = [f"its jobs wait: {unconfigured}"] if unconfigured else []
     if count.pause is not None:
         who = f" by {count.pause.by}" if count.pause.by else ""
         why = f": {count.pause.reason}" if count.pause.reason else ""

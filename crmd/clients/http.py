@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import IO
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -16,11 +17,13 @@ from crmd.clients.addresses import AddressPolicy, AddressRefused, CheckedResolve
 
 MAX_BODY_BYTES = 1024 * 1024
 SNIPPET_BYTES = 2048
+MAX_REDIRECTS = 3
 CONNECT_SECONDS = 5.0
 # A server may close an idle connection just as a request leaves on it, and then nobody knows whether the request
 # arrived. Few servers close one that was idle for so short a time.
 KEEPALIVE_SECONDS = 5.0
 _REASON_LENGTH = 300
+_CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,27 @@ class NoAnswer:
 Exchange = Answer | NotSent | NoAnswer
 
 
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The whole body is in the file."""
+
+    headers: Mapping[str, str]
+    """Case-insensitive."""
+    size_bytes: int
+    url: URL
+    """Where it came from, after redirects."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The body is larger than was asked for; the rest of it was not read."""
+
+    max_bytes: int
+
+
+Download = Downloaded | TooLarge | Exchange
+
+
 class HttpClient:
     """Owns one aiohttp session with verified TLS, no cookies and no redirects.
 
@@ -94,7 +118,9 @@ class HttpClient:
         if session is not None:
             await session.close()
 
-    async def post(self, url: URL, *, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Exchange:
+    async def post(
+        self, url: URL, *, body: bytes | aiohttp.FormData, headers: Mapping[str, str], timeout_seconds: float
+    ) -> Exchange:
         """Posts the body and says what became of it; the timeout covers all, the connect included."""
         if self._session is None:
             raise RuntimeError("HttpClient.start() was not called")
@@ -119,6 +145,30 @@ class HttpClient:
             if progress.connected:
                 return NoAnswer(_reason(error, f"no answer within {timeout_seconds:g} s"))
             return NotSent(_reason(error, f"no connection to {url.host}:{url.port} in time"), _is_final(error))
+
+    async def download(self, url: URL, into: IO[bytes], *, max_bytes: int, timeout_seconds: float) -> Download:
+        """Gets the URL into a file, and follows redirects; each address on the way is checked.
+
+        An `Answer` is one that is no success; the file may hold a part where the outcome is not `Downloaded`.
+        """
+        if self._session is None:
+            raise RuntimeError("HttpClient.start() was not called")
+        progress = _Progress()
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
+        started = asyncio.get_running_loop().time()
+        try:
+            async with self._session.get(
+                url, timeout=timeout, max_redirects=MAX_REDIRECTS, trace_request_ctx=progress
+            ) as response:
+                if not 200 <= response.status < 300:
+                    body, complete = await _read(response)
+                    duration_ms = (asyncio.get_running_loop().time() - started) * 1000
+                    return Answer(response.status, response.headers, body, complete, duration_ms)
+                return await _save(response, into, max_bytes)
+        except (aiohttp.ClientError, OSError, RuntimeError, UnicodeError) as error:
+            if _is_final(error) or not progress.connected:
+                return NotSent(_reason(error, f"no connection to {url.host}:{url.port} in time"), _is_final(error))
+            return NoAnswer(_reason(error, f"not whole within {timeout_seconds:g} s"))
 
     def _connector(self) -> aiohttp.TCPConnector:
         resolver = self._resolver or aiohttp.ThreadedResolver()
@@ -176,6 +226,20 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
         pass  # told by `complete`
     response.close()
     return bytes(body[:MAX_BODY_BYTES]), False
+
+
+async def _save(response: aiohttp.ClientResponse, into: IO[bytes], max_bytes: int) -> Downloaded | TooLarge:
+    size_bytes = 0
+    if (response.content_length or 0) <= max_bytes:
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            size_bytes += len(chunk)
+            if size_bytes > max_bytes:
+                break
+            into.write(chunk)
+        else:
+            return Downloaded(response.headers, size_bytes, response.url)
+    response.close()
+    return TooLarge(max_bytes)
 
 
 def _is_final(error: Exception) -> bool:

@@ -7,8 +7,9 @@ import binascii
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 
 from aiohttp.abc import AbstractResolver
 from pydantic import SecretStr
@@ -17,24 +18,48 @@ from yarl import URL
 
 from crmd.clients.addresses import AddressPolicy, Network
 from crmd.clients.http import SNIPPET_BYTES, Answer, Exchange, HttpClient
+from crmd.clients.retry_after import retry_after_seconds
+from crmd.config.service_tables import EndpointTable
 
 DELIVERY_SECONDS = 10.0
-MAX_RETRY_AFTER_SECONDS = 3600.0
 MAX_URL_LENGTH = 2048
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that the configuration names."""
+
+    name: str
+    url: URL
+    signer: Webhook | None
+    """None where neither the endpoint nor `[webhook]` has a secret."""
+    events: tuple[str, ...]
+
+    @property
+    def host(self) -> str | None:
+        """The host of its URL."""
+        return self.url.host
+
+    def wants(self, event: str) -> bool:
+        """Whether it gets events of that name; `message.*` are all that begin so."""
+        return not self.events or any(fnmatchcase(event, pattern) for pattern in self.events)
 
 
 class WebhookClient:
     """Signs and posts webhooks; raises ValueError for a secret that cannot work.
 
     It connects only to public addresses and those in `allow_private`, and follows no redirect.
-    `timeout_seconds` is the longest wait for one answer, `snippet_bytes` what handlers keep of it.
+    `timeout_seconds` is the longest wait for one answer, `snippet_bytes` what handlers keep of it. An endpoint
+    that failed for `disable_after_seconds`, without a success, is to get no more events; None: never.
     """
 
     def __init__(
         self,
         *,
         secret: SecretStr,
+        endpoints: Mapping[str, EndpointTable] | None = None,
+        disable_after_seconds: float | None = None,
         allow_private: Iterable[Network | str] = (),
         timeout_seconds: float = DELIVERY_SECONDS,
         snippet_bytes: int = SNIPPET_BYTES,
@@ -43,14 +68,16 @@ class WebhookClient:
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self.snippet_bytes = snippet_bytes
-        self._signer = _signer(secret.get_secret_value())
+        self.disable_after_seconds = disable_after_seconds
+        self._signer = _signer(secret.get_secret_value(), "webhook.secret")
+        self.endpoints = {name: self._endpoint(name, table) for name, table in (endpoints or {}).items()}
+        """By name."""
         self._http = HttpClient(policy=AddressPolicy(allow_private), resolver=resolver)
         self._clock = clock
 
-    @property
-    def configured(self) -> bool:
+    def can_sign(self, to: URL | Endpoint) -> bool:
         """Whether there is a secret to sign with."""
-        return self._signer is not None
+        return (to.signer if isinstance(to, Endpoint) else self._signer) is not None
 
     async def start(self) -> None:
         """Makes ready to post; starting twice is fine."""
@@ -61,10 +88,17 @@ class WebhookClient:
         await self._http.stop()
 
     async def post(
-        self, url: URL, *, message_id: str, body: str, headers: Mapping[str, str], timeout_seconds: float
+        self,
+        to: URL | Endpoint,
+        *,
+        message_id: str,
+        body: str,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
     ) -> Exchange:
         """Signs the body with the present time and posts it."""
-        if self._signer is None:
+        url, signer = (to.url, to.signer) if isinstance(to, Endpoint) else (to, self._signer)
+        if signer is None:
             raise RuntimeError("webhook.secret is not set")
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         signed = {
@@ -72,21 +106,22 @@ class WebhookClient:
             "Content-Type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(message_id, now, body),
+            "webhook-signature": signer.sign(message_id, now, body),
         }
         return await self._http.post(url, body=body.encode(), headers=signed, timeout_seconds=timeout_seconds)
 
     def retry_after_seconds(self, answer: Answer) -> float | None:
-        """What `Retry-After` asks for, in seconds or as a date; at most MAX_RETRY_AFTER_SECONDS."""
-        text = answer.headers.get("Retry-After", "").strip()
-        if text.isdecimal():
-            return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
+        """What `Retry-After` asks for; see `crmd.clients.retry_after`."""
+        return retry_after_seconds(answer, self._clock())
+
+    def _endpoint(self, name: str, table: EndpointTable) -> Endpoint:
+        key = f"webhook.endpoints.{name}"
         try:
-            at = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return min(max(at.timestamp() - self._clock(), 0.0), MAX_RETRY_AFTER_SECONDS)
+            url = parse_target(table.url)
+        except ValueError as error:
+            raise ValueError(f"{key}.url {error}") from None
+        signer = _signer(table.secret.get_secret_value(), f"{key}.secret") or self._signer
+        return Endpoint(name, url, signer, table.events)
 
 
 def parse_target(text: str) -> URL:
@@ -111,7 +146,7 @@ def parse_target(text: str) -> URL:
     return url
 
 
-def _signer(secret: str) -> Webhook | None:
+def _signer(secret: str, name: str) -> Webhook | None:
     if not secret:
         return None
     text = secret.removeprefix("whsec_").rstrip("=")
@@ -120,5 +155,5 @@ def _signer(secret: str) -> Webhook | None:
     except (binascii.Error, ValueError):
         key = b""
     if not key:
-        raise ValueError('webhook.secret must be "whsec_" and base64; make one with: openssl rand -base64 32')
+        raise ValueError(f'{name} must be "whsec_" and base64; make one with: openssl rand -base64 32')
     return Webhook(key)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 from yarl import URL
 
-from crmd.clients.http import Answer, HttpClient, NoAnswer, NotSent
+from crmd.clients.http import Answer, Exchange, HttpClient, NoAnswer, NotSent
 from crmd.clients.whatsapp_errors import ErrorRow, find_row
 from crmd.clients.whatsapp_pace import Pace
 
@@ -95,6 +95,7 @@ class WhatsAppClient:
         self._http = http
         self._url = URL(base_url) / api_version / (phone_number_id or "0") / "messages"
         self._token = token
+        self.phone_number_id = phone_number_id
         self.configured = bool(phone_number_id and secret)
         self.pace = pace or Pace()
 
@@ -108,18 +109,27 @@ class WhatsAppClient:
         body = {"messaging_product": "whatsapp", "recipient_type": "individual", **message}
         if len(callback_data) <= _MAX_CALLBACK_DATA:
             body["biz_opaque_callback_data"] = callback_data
-        exchange = await self._http.post(
-            self._url,
-            body=json.dumps(body).encode(),
-            headers={
-                "Authorization": f"Bearer {self._token.get_secret_value()}",
-                "Content-Type": "application/json",
-            },
-            timeout_seconds=timeout_seconds,
-        )
+        exchange = await self._post(body, timeout_seconds)
         if isinstance(exchange, NotSent):
             return exchange
         return Unclear(exchange.reason) if isinstance(exchange, NoAnswer) else read_answer(exchange)
+
+    async def mark_read(self, message_id: str, *, timeout_seconds: float) -> str | None:
+        """Shows the sender of an inbound message that it was read. Fine twice. Returns None, or why it failed."""
+        body = {"messaging_product": "whatsapp", "status": "read", "message_id": message_id}
+        exchange = await self._post(body, timeout_seconds)
+        if isinstance(exchange, NotSent | NoAnswer):
+            return exchange.reason
+        refused = _refused(_object(_object(_parse(exchange.body)).get("error")), exchange.status)
+        if refused:
+            return str(refused)
+        return None if 200 <= exchange.status < 300 else f"HTTP {exchange.status}: {_line(exchange.snippet())}"
+
+    async def _post(self, body: Mapping[str, Any], timeout_seconds: float) -> Exchange:
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}", "Content-Type": "application/json"}
+        return await self._http.post(
+            self._url, body=json.dumps(body).encode(), headers=headers, timeout_seconds=timeout_seconds
+        )
 
 
 def read_answer(answer: Answer) -> SendOutcome:

@@ -180,9 +180,6 @@ def _sources(merged: Layer) -> dict[str, str]:
 
 def _remarks(settings: Settings, sources: Mapping[str, str], file: ConfigFile) -> Iterator[str]:
     """What is no mistake and yet worth a line."""
-    for name in settings.schedules:
-        source = sources.get(f"schedules.{name}.job", DEFAULT)
-        yield f"{source}: schedules.{name}: checked and not run: schedules are not run by this version"
     for name, resolved in settings.queue_settings().items():
         if name not in SHIPPED_QUEUES and not resolved.handlers:
             close = get_close_matches(name, SHIPPED_QUEUES, 1)

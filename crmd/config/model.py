@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
 from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
+from crmd.config.schedule import with_shipped
 from crmd.config.service_tables import AiTable, DatabaseTable, FilesTable, NotifyTable, SmtpTable
 from crmd.config.tables import (
     AuthTable,
@@ -30,7 +31,7 @@ class Settings(Table):
     auth: AuthTable = AuthTable()
     defaults: DefaultsTable = DefaultsTable()
     queues: dict[Annotated[str, QueueName()], QueueTable] = Field({})
-    schedules: dict[Name, ScheduleTable] = Field({})
+    schedules: dict[Name, ScheduleTable] = Field({}, validate_default=True)
     whatsapp: WhatsAppTable = WhatsAppTable()
     webhook: WebhookTable = WebhookTable()
     smtp: SmtpTable = SmtpTable()
@@ -39,6 +40,11 @@ class Settings(Table):
     database: DatabaseTable = DatabaseTable()
     files: FilesTable = FilesTable()
     metrics: Reserved = Reserved()
+
+    @field_validator("schedules", mode="before")
+    @classmethod
+    def _shipped_ones_too(cls, value: Any) -> Any:
+        return with_shipped(value) if isinstance(value, dict) else value
 
     def queue_settings(self) -> dict[str, QueueSettings]:
         """Each queue's settings in force, shipped queues first."""

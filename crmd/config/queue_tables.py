@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from crmd.config.queue import KeyedLimit
-from crmd.config.rules import Choice, Duration, ListOf, Payload, RateRule, Rule, Text, Whole
+from crmd.config.rules import Choice, Duration, Flag, ListOf, Payload, RateRule, Rule, Text, Whole
 from crmd.config.schedule import Cron, TimeZone
 from crmd.config.shown import show
 from crmd.config.units import Rate
@@ -136,8 +136,9 @@ class QueueTable(DefaultsTable):
 
 
 class ScheduleTable(Table):
-    """A job that comes again and again. This version checks schedules and does not run them."""
+    """A job that comes again and again: one for each time, however many daemons there are."""
 
+    enabled: Annotated[bool, Flag()] = Field(True, description="Whether it runs.")
     queue: Annotated[str, QueueName()] = Field(description="Queue that gets the job.")
     job: Annotated[str, Text("the name of a job", r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")] = Field(
         description="Name of the job."
@@ -150,7 +151,8 @@ class ScheduleTable(Table):
     )
     timezone: Annotated[str, TimeZone()] = Field("UTC", description="Time zone of cron.")
     missed: Annotated[Literal["once", "skip"], Choice("once", "skip")] = Field(
-        "once", description="What a time that passed while no daemon ran means: one run, or none."
+        "once",
+        description="What times that passed while no daemon ran mean: one run for all of them together, or none.",
     )
     payload: Annotated[dict[str, Any], Payload()] = Field({}, description="Payload of the job.")
 

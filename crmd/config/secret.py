@@ -51,6 +51,15 @@ class Secret(Rule):
         return str(value)
 
 
+class ServiceUrl(Secret):
+    """The address of a service with its credentials inside, as Apprise writes it."""
+
+    def check(self, text: str) -> None:
+        scheme, separator, rest = text.partition("://")
+        if not (separator and rest and scheme.replace("+", "").isalnum()):
+            raise ValueError('must be an Apprise URL such as "slack://…"; https://appriseit.com lists them')
+
+
 class Password(Secret):
     """A password that a person chose."""
 

@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from crmd.config.mailbox import MailboxText
+from crmd.config.network import is_loopback
 from crmd.config.queue_tables import Name, Table
 from crmd.config.rules import Choice, Duration, FolderPath, ListOf, Share, Text, Whole
-from crmd.config.secret import Secret, WebhookSecret
+from crmd.config.secret import Secret, ServiceUrl, WebhookSecret
 from crmd.config.urls import DatabaseUrl, HttpUrl
 
 Level = Literal["info", "warning", "error"]
@@ -30,11 +32,18 @@ class SmtpTable(Table):
         "", description="User's name; empty: no login."
     )
     password: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="User's password.")
-    sender: Annotated[
-        str, Text('an address such as "CRM <crm@example.com>"', r".*[^@\s]+@[^@\s]+.*", empty=True)
-    ] = Field("", description="Whom mail is from where the job does not say.")
+    sender: Annotated[str, MailboxText()] = Field("", description="Whom mail is from where the job does not say.")
     connections: Annotated[int, Whole(1, 50)] = Field(2, description="Connections kept open at most.")
     timeout: Annotated[float, Duration("1s", "10m")] = Field(30.0, description="Longest wait for one answer.")
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> Self:
+        if self.security == "none" and self.username and self.host and not is_loopback(self.host):
+            raise ValueError(
+                'security is "none", so username and password would cross the network readable; '
+                'use "starttls" or "tls"'
+            )
+        return self
 
 
 class AiTable(Table):
@@ -56,7 +65,7 @@ class AiTable(Table):
 class ChannelTable(Table):
     """A channel of notifications."""
 
-    url: Annotated[SecretStr, Secret()] = Field(
+    url: Annotated[SecretStr, ServiceUrl()] = Field(
         description='Apprise URL, such as "slack://…", "msteams://…", "tgram://…", "mailto://…".'
     )
     level: Annotated[Level, LevelChoice] = Field("info", description="The least severe notifications it gets.")
@@ -141,6 +150,6 @@ class EndpointTable(Table):
         SecretStr(""), description='Its own signing secret, "whsec_" and base64; empty: webhook.secret.'
     )
     events: Annotated[
-        tuple[Annotated[str, Text("an event's name", r"[A-Za-z0-9_.*-]{1,128}")], ...],
+        tuple[Annotated[str, Text("an event's name", r"[A-Za-z0-9._:/*-]{1,128}")], ...],
         ListOf('events such as "message.*"'),
-    ] = Field((), description="Events it gets; empty: all.")
+    ] = Field((), description='Events it gets, such as "message.*"; empty: all.')

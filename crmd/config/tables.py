@@ -177,7 +177,7 @@ class WebhookTable(Table):
         description='Signing secret, "whsec_" and base64; empty: webhook jobs wait for one.',
     )
     allow_private: Networks = Field(
-        (), description="Networks that deliver_webhook may reach although they are private."
+        (), description="Networks that URLs from jobs may lead to although they are private."
     )
     timeout: Annotated[float, Duration("100ms", "5m")] = Field(10.0, description="Longest wait for one answer.")
     snippet_bytes: Annotated[int, Whole(0, 65_536)] = Field(

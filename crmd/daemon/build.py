@@ -5,22 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crmd import __version__
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
+from crmd.config.services import unconfigured
+from crmd.daemon.alerts import Alerts
 from crmd.daemon.credentials import ensure_password
+from crmd.daemon.lost_messages import LostMessages
 from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
-from crmd.errors import ConfigError, Problem
+from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
 from crmd.handlers.shipped import shipped_catalog
+from crmd.handlers.unknown_jobs import UnknownJobs
 from crmd.jobs import Catalog
 from crmd.queues.control import Control
+from crmd.queues.figures import queue_figures
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector
+from crmd.queues.schedule import Schedules
+from crmd.queues.ticker import Ticker
+from crmd.queues.unknown_jobs import unknown_jobs
+from crmd.records.database import Records
+from crmd.records.files import FileStore
 from crmd.store.client import Store, StoreTarget
 from crmd.store.embedded import EmbeddedStore
 from crmd.store.statedir import StateDir
@@ -43,6 +53,9 @@ class Daemon:
     store: Store
     control: Control
     fleet: Fleet
+    ticker: Ticker
+    alerts: Alerts
+    lost_messages: LostMessages
     resources: Resources
     deps: WebDeps
     only: Sequence[str] | None
@@ -71,7 +84,8 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
     inspector = Inspector(store, queues)
     control = Control(store, queues, inspector)
     catalog = build_catalog(loaded)
-    resources = Resources()
+    resources = Resources(queue_figures(inspector), unknown_jobs(inspector))
+    clients = resources.make(loaded)
     fleet = Fleet(
         FleetParts(
             store=store,
@@ -81,7 +95,7 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
             identity=state.identity,
             files=state,
             events=events,
-            resources=resources.make(loaded),
+            resources=clients,
             only=only,
         )
     )
@@ -95,9 +109,15 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
         queues=queues,
         life=life,
         metrics=metrics,
+        records=clients[Records],
+        files=clients[FileStore],
         sources=loaded.sources,
         held=held(queues, only),
+        unconfigured=unconfigured(settings),
+        endpoints=settings.webhook.endpoints,
         degraded=lambda: fleet.degraded,
+        whatsapp=settings.whatsapp,
+        schedules=Schedules(control, settings.schedules),
     )
     web = None
     if settings.http.port is not None:
@@ -110,6 +130,9 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
         store=store,
         control=control,
         fleet=fleet,
+        ticker=Ticker(control, settings.schedules),
+        alerts=Alerts(control, settings.notify.alerts),
+        lost_messages=LostMessages(clients[Records], inspector, clients[UnknownJobs], events),
         resources=resources,
         deps=deps,
         only=only,
@@ -125,7 +148,10 @@ def held(queues: Iterable[str], only: Sequence[str] | None) -> dict[str, str]:
 
 
 def build_catalog(loaded: Loaded) -> Catalog:
-    """The shipped jobs and the configuration's own; raises ConfigError for handlers that cannot be imported."""
+    """The shipped jobs and the configuration's own.
+
+    Raises ConfigError for handlers that cannot be imported, and for schedules of jobs that are none of these.
+    """
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)  # handlers lie beside the configuration, as for any job system
@@ -138,9 +164,24 @@ def build_catalog(loaded: Loaded) -> Catalog:
             except ValueError as error:
                 source = str(loaded.path) if loaded.path else "configuration"
                 problems.append(Problem(source, f"queues.{name}.handlers", str(error)))
+    # A handler that is missing would make its schedules look wrong.
+    problems = problems or list(_schedule_mistakes(loaded, catalog))
     if problems:
         raise ConfigError(problems)
     return catalog
+
+
+def _schedule_mistakes(loaded: Loaded, catalog: Catalog) -> Iterator[Problem]:
+    """The schedules whose job is not known to its queue, or does not take the payload."""
+    for name, table in loaded.settings.schedules.items():
+        source = loaded.sources.get(f"schedules.{name}.job", str(loaded.path or "configuration"))
+        try:
+            if table.enabled:
+                catalog.get(table.queue, table.job).validate(table.payload)
+        except UnknownJob as error:
+            yield Problem(source, f"schedules.{name}.job", str(error))
+        except InvalidPayload as error:
+            yield Problem(source, f"schedules.{name}.payload", str(error))
 
 
 def _embedded(settings: Settings, state: StateDir, events: Events) -> EmbeddedStore | None:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
+from crmd.config.services import unconfigured
 from crmd.daemon.build import Daemon, build_catalog, held
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.systemd import Notifier
 from crmd.errors import ConfigError, CrmdError
 from crmd.telemetry import logs
 
-NEXT_START = (("daemon", "state_dir"), ("redis", None), ("http", None))
+NEXT_START = (("daemon", "state_dir"), ("redis", None), ("http", None), ("database", None), ("files", "folder"))
 """What a running daemon cannot change: tables and keys; None is every key of the table."""
 
 _log = logging.getLogger("crmd")
@@ -91,8 +92,15 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
             catalog.add(name, daemon.deps.catalog.get(name, job))
     await daemon.resources.start()
     await daemon.fleet.configure(queues, catalog, resources)
+    daemon.ticker.configure(settings.schedules)
+    daemon.alerts.configure(settings.notify.alerts)
+    if daemon.deps.schedules:
+        daemon.deps.schedules.configure(settings.schedules)
     daemon.deps.queues, daemon.deps.catalog = queues, catalog
+    daemon.deps.whatsapp = settings.whatsapp
     daemon.deps.sources, daemon.deps.held = loaded.sources, held(queues, daemon.only)
+    daemon.deps.unconfigured = unconfigured(settings)
+    daemon.deps.endpoints = settings.webhook.endpoints
     if daemon.web:
         daemon.web.configure(settings.auth, password.value)
     logs.setup(settings.daemon.log_level, settings.daemon.log_format)

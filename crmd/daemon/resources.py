@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
 
+from crmd.clients.ai import AiClient
+from crmd.clients.attachments import FOLDER, AttachmentFolder
+from crmd.clients.downloads import Downloads
 from crmd.clients.http import HttpClient
+from crmd.clients.notify import Channel, NotifyClient
+from crmd.clients.smtp import SmtpClient
 from crmd.clients.webhooks import WebhookClient
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.errors import ConfigError, Problem
+from crmd.handlers.import_source import FOLDER as IMPORTS
+from crmd.handlers.import_source import ImportFolder
+from crmd.handlers.opt_words import OptWords
 from crmd.records.database import Records
+from crmd.records.files import FileStore
+from crmd.records.message_book import MessageBook
 
 
 @runtime_checkable
@@ -28,31 +39,44 @@ class Opened(Protocol):
 class Resources:
     """Makes a client for each service. A replaced one stays open until the end: running jobs may hold it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *given: object) -> None:
+        """`given` are resources that come from elsewhere and have nothing to do with the configuration."""
         self._http = HttpClient()
         self._opened: list[Opened] = [self._http]
+        self._first_records: Records | None = None
         self._tables: dict[str, Any] = {}
-        self._clients: dict[type, Any] = {}
+        self._clients: dict[type, Any] = {type(one): one for one in given}
 
     def make(self, loaded: Loaded) -> Mapping[type, Any]:
         """The clients by their class; those whose table did not change are the old ones. Raises ConfigError."""
-        makers: dict[str, Callable[[Settings], Any]] = {
-            "database": self._records,
-            "whatsapp": self._whatsapp,
-            "webhook": self._webhook,
-        }
+        makers: tuple[tuple[str, Callable[[Settings], Any]], ...] = (
+            ("database", self._records),
+            ("files", self._files),
+            ("database", self._message_book),
+            ("whatsapp", self._whatsapp),
+            ("whatsapp", self._opt_words),
+            ("webhook", self._webhook),
+            ("webhook", self._downloads),
+            ("daemon", self._attachments),
+            ("daemon", self._imports),
+            ("smtp", self._smtp),
+            ("notify", self._notify),
+            ("ai", self._ai),
+        )
         made, tables = dict(self._clients), dict(self._tables)
-        for table, maker in makers.items():
+        for table, maker in makers:
             settings = getattr(loaded.settings, table)
-            if tables.get(table) == settings:
+            if tables.get(maker.__name__) == settings:
                 continue
             try:
                 client = maker(loaded.settings)
             except ValueError as error:
                 raise ConfigError([Problem(str(loaded.path or "configuration"), table, str(error))]) from None
             made[type(client)] = client
-            tables[table] = settings
+            tables[maker.__name__] = settings
         self._clients, self._tables = made, tables
+        files = loaded.settings.files
+        made[FileStore].configure(files.max_bytes, files.keep)
         return made
 
     async def start(self) -> None:
@@ -69,10 +93,24 @@ class Resources:
             await opened.stop()
 
     def _records(self, settings: Settings) -> Records:
+        """Those of the start for ever; a changed address is read all the same, to say what is wrong with it."""
         table = settings.database
-        return Records(
-            table.url.get_secret_value(), folder=settings.daemon.state_dir, connections=table.connections
-        )
+        url, folder = table.url.get_secret_value(), settings.daemon.state_dir
+        made = Records(url, folder=folder, connections=table.connections)
+        self._first_records = self._first_records or made
+        return self._first_records
+
+    def _files(self, settings: Settings) -> FileStore:
+        if FileStore in self._clients:
+            return cast(FileStore, self._clients[FileStore])
+        table = settings.files
+        folder = settings.daemon.state_dir / "files" if table.folder == Path() else table.folder
+        return FileStore(cast(Records, self._first_records), folder, table.max_bytes, table.keep)
+
+    def _notify(self, settings: Settings) -> NotifyClient:
+        table = settings.notify
+        channels = {name: Channel(channel.url, channel.level) for name, channel in table.channels.items()}
+        return NotifyClient(channels, timeout_seconds=table.timeout, group_window_seconds=table.group_window)
 
     def _whatsapp(self, settings: Settings) -> WhatsAppClient:
         table = settings.whatsapp
@@ -84,11 +122,54 @@ class Resources:
             token=table.token,
         )
 
+    def _message_book(self, settings: Settings) -> MessageBook:
+        """One for ever, as its records are: what comes together shares a transaction."""
+        book = self._clients.get(MessageBook)
+        return book if isinstance(book, MessageBook) else MessageBook(cast(Records, self._first_records))
+
+    def _opt_words(self, settings: Settings) -> OptWords:
+        return OptWords(settings.whatsapp.opt_out_words, settings.whatsapp.opt_in_words)
+
     def _webhook(self, settings: Settings) -> WebhookClient:
         table = settings.webhook
         return WebhookClient(
             secret=table.secret,
+            endpoints=table.endpoints,
+            disable_after_seconds=table.disable_after,
             allow_private=table.allow_private,
             timeout_seconds=table.timeout,
             snippet_bytes=table.snippet_bytes,
+        )
+
+    def _downloads(self, settings: Settings) -> Downloads:
+        return Downloads(allow_private=settings.webhook.allow_private)
+
+    def _attachments(self, settings: Settings) -> AttachmentFolder:
+        return AttachmentFolder(settings.daemon.state_dir / FOLDER)
+
+    def _imports(self, settings: Settings) -> ImportFolder:
+        return ImportFolder(settings.daemon.state_dir / IMPORTS)
+
+    def _smtp(self, settings: Settings) -> SmtpClient:
+        table = settings.smtp
+        return SmtpClient(
+            host=table.host,
+            port=table.port,
+            security=table.security,
+            username=table.username,
+            password=table.password,
+            sender=table.sender,
+            connections=table.connections,
+            timeout_seconds=table.timeout,
+        )
+
+    def _ai(self, settings: Settings) -> AiClient:
+        table = settings.ai
+        return AiClient(
+            self._http,
+            base_url=table.base_url,
+            key=table.key,
+            model=table.model,
+            transcription_model=table.transcription_model,
+            timeout_seconds=table.timeout,
         )

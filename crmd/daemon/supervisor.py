@@ -14,6 +14,7 @@ import uvloop
 
 from crmd.config.load import Loaded
 from crmd.daemon.build import Daemon, build
+from crmd.daemon.memory import tune_collector
 from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
 from crmd.daemon.status import start_line, status_line
@@ -97,7 +98,7 @@ class Supervisor:
             await self._stop(daemon)
 
     async def _start(self, daemon: Daemon) -> None:
-        """HTTP first, so that probes are answered while the store loads; then store, clients, queues."""
+        """HTTP first, so that probes are answered meanwhile; then store, clients, queues, schedules, alerts."""
         daemon.watch.start()
         if daemon.web:
             await daemon.web.start()
@@ -105,7 +106,10 @@ class Supervisor:
             await daemon.embedded.start()
         await daemon.store.start(wait=True)
         await daemon.resources.start()
+        await daemon.lost_messages.start()
         await self._start_fleet(daemon)
+        daemon.ticker.start()
+        daemon.alerts.start()
 
     async def _start_fleet(self, daemon: Daemon) -> None:
         while True:
@@ -131,6 +135,7 @@ class Supervisor:
 
     async def _serve(self, daemon: Daemon) -> None:
         daemon.life.state, daemon.life.reason = "running", None
+        tune_collector()
         self._greet(daemon)
         self._systemd.notifier.ready()
         self._reloader.start(daemon)
@@ -144,12 +149,17 @@ class Supervisor:
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.fleet.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.fleet.active, drain_timeout)
         await self._reloader.stop()
+        await daemon.ticker.stop()
+        await daemon.alerts.stop()
         report = await daemon.fleet.drain(drain_timeout, self._request.hurry)
         self.leaked = report.leaked
         if report.finished or report.given_back:
             _log.info("drained: %d finished, %d given back", report.finished, report.given_back)
         for parts in (
-            [daemon.fleet.finish(report), *([daemon.web.stop()] if daemon.web else [])],
+            [
+                *(daemon.fleet.finish(report), daemon.lost_messages.stop()),
+                *([daemon.web.stop()] if daemon.web else []),
+            ],
             [daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],
             [daemon.store.stop()],
             [daemon.embedded.stop()] if daemon.embedded else [],

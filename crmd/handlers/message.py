@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypedDict
 
 from crmd.clients.whatsapp import SEND_SECONDS, Accepted, WhatsAppClient
 from crmd.clients.whatsapp_pace import SERVICE
 from crmd.errors import RateLimited, Snooze
 from crmd.handlers.message_payload import SendMessage
+from crmd.handlers.message_record import MessageRecord
 from crmd.handlers.whatsapp_policy import ending
 from crmd.jobs import JobContext, job
+from crmd.records.message_begin import Verdict
 
 UNCONFIGURED_SECONDS = 60.0
+MARK_READ_SECONDS = 5.0
 # Left of the job's own timeout for writing down what became of the request.
 _RESERVE_SECONDS = 1.0
 
@@ -20,27 +24,50 @@ class MessageSent(TypedDict):
     """What WhatsApp said when it took the message; delivery is told later by its webhooks."""
 
     message_id: str
+    """WhatsApp's id; empty where a person told that the message was sent."""
     recipient: str
     """The recipient's WhatsApp id, which may differ from the number sent to."""
     status: str
-    """`accepted`, or `held_for_quality_assessment`: the template is being tested on fewer recipients first."""
+    """`accepted`, or `held_for_quality_assessment`: the template is being tested on fewer recipients first.
+
+    Of a message that an earlier run sent: how it stands in the records. `held`: nothing was sent, as its campaign
+    is paused; when that goes on it queues the message again.
+    """
 
 
 @job(queue="message", payload=SendMessage)
 async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
     """Sends the message once. A lost answer makes the job unknown, as WhatsApp does not recognise a repeat."""
-    client = ctx.get(WhatsAppClient)
+    client, record = ctx.get(WhatsAppClient), MessageRecord(ctx, payload)
     _check_ready(client, payload)
-    await ctx.effect_begun()
-    outcome = await client.send(
-        payload.request(), callback_data=ctx.key, timeout_seconds=_timeout_seconds(ctx.remaining_seconds)
-    )
+    if payload.mark_read:
+        await _mark_read(ctx, client, payload.mark_read)
+    begun = await record.begin()
+    if begun.verdict is Verdict.HELD:
+        return MessageSent(message_id="", recipient=payload.digits, status=begun.verdict.value)
+    if begun.verdict is Verdict.REPEAT:
+        return MessageSent(message_id=begun.wamid or "", recipient=payload.digits, status=begun.status.value)
+    try:
+        await ctx.effect_begun()
+    except BaseException as error:  # a cancellation too: nothing was sent, and the row must not say otherwise
+        await record.not_begun(error)
+        raise
+    try:
+        outcome = await client.send(
+            payload.request(), callback_data=ctx.key, timeout_seconds=_timeout_seconds(ctx.remaining_seconds)
+        )
+    except asyncio.CancelledError:
+        await record.lost()
+        raise
     if not isinstance(outcome, Accepted):
-        raise ending(outcome, ctx, payload, client.pace)
+        signal = ending(outcome, ctx, payload, client.pace)
+        await record.ended(outcome, signal)
+        raise signal
     client.pace.answered()
     client.pace.free(payload.digits)
     if payload.subject:
         client.pace.free(payload.subject)
+    await record.accepted(outcome.message_id)
     return MessageSent(message_id=outcome.message_id, recipient=outcome.recipient, status=outcome.status)
 
 
@@ -58,6 +85,13 @@ def _check_ready(client: WhatsAppClient, payload: SendMessage) -> None:
         seconds = client.pace.remaining_seconds(payload.subject)
         if seconds:
             raise Snooze(f"{payload.subject} cannot be sent now; the job waits", after=seconds)
+
+
+async def _mark_read(ctx: JobContext, client: WhatsAppClient, message_id: str) -> None:
+    """Before the row is written: it may be repeated, and the answer goes out whether it works or not."""
+    failure = await client.mark_read(message_id, timeout_seconds=MARK_READ_SECONDS)
+    if failure:
+        ctx.log.warning("an inbound message could not be marked as read: %s", failure)
 
 
 def _timeout_seconds(remaining_seconds: float | None) -> float:

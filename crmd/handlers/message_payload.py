@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from crmd.handlers.payload import Payload, invalid
-from crmd.handlers.whatsapp_content import Captioned, Context, Document, Location, Media, Reaction, Template, Text
+from crmd.handlers.whatsapp_content import (
+    Captioned,
+    Context,
+    Document,
+    Location,
+    Media,
+    MessageId,
+    Reaction,
+    Template,
+    Text,
+)
 from crmd.handlers.whatsapp_interactive import FlowMessage, Interactive
 
 MessageType = Literal[
@@ -30,17 +40,50 @@ class SendMessage(Payload):
             examples=["+491511234567"],
         ),
     ]
-    type: MessageType
-    text: Text | None = None
-    template: Template | None = None
-    image: Captioned | None = None
-    document: Document | None = None
-    audio: Media | None = None
-    video: Captioned | None = None
-    location: Location | None = None
-    interactive: Interactive | None = None
-    reaction: Reaction | None = None
-    context: Context | None = None
+    type: Annotated[
+        MessageType, Field(description="What kind of message; may be left out where one content is given.")
+    ]
+    text: Annotated[
+        Text | None,
+        Field(description="`body` (at most 4,096 characters), `preview_url`. A plain text is the body."),
+    ] = None
+    template: Annotated[
+        Template | None,
+        Field(description='`name`, `language` (`{"code": "en_US"}`, or the code alone), `components`.'),
+    ] = None
+    image: Annotated[Captioned | None, Field(description="`id` or `link`, `caption`.")] = None
+    document: Annotated[Document | None, Field(description="`id` or `link`, `caption`, `filename`.")] = None
+    audio: Annotated[Media | None, Field(description="`id` or `link`.")] = None
+    video: Annotated[Captioned | None, Field(description="`id` or `link`, `caption`.")] = None
+    location: Annotated[Location | None, Field(description="`latitude`, `longitude`, `name`, `address`.")] = None
+    interactive: Annotated[
+        Interactive | None,
+        Field(
+            description="`type` is `button` (at most 3 buttons), `list` (at most 10 rows), `cta_url`, "
+            "`location_request_message` or `flow`; then `body`, `action`, `header`, `footer`."
+        ),
+    ] = None
+    reaction: Annotated[
+        Reaction | None, Field(description="`message_id`, `emoji`; an empty emoji takes the reaction away.")
+    ] = None
+    context: Annotated[Context | None, Field(description="`message_id` of the message that this one answers.")] = (
+        None
+    )
+    once: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[\x21-\x7e]{1,200}$",
+            description="Under the same word a message goes out once, whatever happens to jobs and daemons; "
+            "printable ASCII without spaces, at most 200.",
+        ),
+    ] = None
+    campaign: Annotated[
+        int | None, Field(ge=1, description="Id of the campaign that the message is counted with.")
+    ] = None
+    mark_read: Annotated[
+        MessageId | None,
+        Field(description="Id of an inbound message that is shown as read before this one is sent."),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -81,6 +124,18 @@ class SendMessage(Payload):
             return f"flow {self.interactive.flow}"
         return None
 
+    @property
+    def summary(self) -> str | None:
+        """What the message says, or the template's name: for the records."""
+        content = getattr(self, self.type)
+        body = getattr(content, "body", None)
+        found = (
+            body if isinstance(body, str) else getattr(body, "text", None),
+            *(getattr(content, name, None) for name in ("name", "caption", "filename", "emoji")),
+        )
+        return next((text for text in found if text), None)
+
     def request(self) -> dict[str, Any]:
         """The message as the Cloud API takes it."""
-        return {**self.model_dump(mode="json", exclude_none=True), "to": self.digits}
+        ours = {"once", "campaign", "mark_read"}
+        return {**self.model_dump(mode="json", exclude_none=True, exclude=ours), "to": self.digits}

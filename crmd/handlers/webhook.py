@@ -6,14 +6,15 @@ import hashlib
 import json
 import random
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Self, TypedDict
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
-from crmd.clients.http import Answer, NotSent
+from crmd.clients.http import Answer, Exchange, NotSent
 from crmd.clients.webhooks import WebhookClient, parse_target
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.handlers.payload import Payload, invalid
+from crmd.handlers.webhook_endpoints import EndpointWatch
 from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
@@ -21,6 +22,7 @@ MAX_HEADERS = 20
 # Left of the job's own timeout for writing down what became of the request.
 _RESERVE_SECONDS = 1.0
 _TRY_AGAIN = frozenset({408, 425, 429})
+_GONE = 410
 _FREE_HEADERS = frozenset({"authorization", "traceparent", "tracestate", "user-agent"})
 _FREE_HEADERS_TEXT = "X-… (but X-Forwarded-…), Authorization, User-Agent, Traceparent and Tracestate"
 _HEADER_PREFIX = "x-"
@@ -63,22 +65,47 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidat
 HeaderValue = Annotated[str, Field(max_length=1024, pattern=r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")]
 
 
-class DeliverWebhook(Payload):
-    """One event for one URL."""
+EventName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="What happened, such as `contact.created`.")
+]
+EventData = Annotated[JsonValue, AfterValidator(_check_json), Field(description="Any JSON.")]
+EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
-    url: Annotated[str, AfterValidator(_check_url), Field(description="https:// or http://, without a password.")]
-    event: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="What happened, such as `contact.created`.")
-    ]
-    data: Annotated[JsonValue, AfterValidator(_check_json), Field(description="Any JSON.")] = None
-    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=MAX_HEADERS)
-    id: Annotated[
+
+class DeliverWebhook(Payload):
+    """One event for one URL, or for one endpoint of the configuration."""
+
+    url: Annotated[
         str | None,
+        Field(description="https:// or http://, without a password. This, or `endpoint`."),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9_-]{1,64}$", description="A name of `[webhook.endpoints]`."),
+    ] = None
+    event: EventName
+    data: EventData = None
+    headers: Annotated[
+        dict[HeaderName, HeaderValue],
+        Field(max_length=MAX_HEADERS, description=f"Further headers: {_FREE_HEADERS_TEXT}."),
+    ] = Field(default_factory=dict)
+    id: Annotated[
+        EventId | None,
         Field(
-            pattern=r"^[A-Za-z0-9_-]{1,128}$",
-            description="The event's id, by which the receiver knows a repeat; made from job key, event and data.",
+            description="The event's id, by which the receiver knows a repeat; made from job key, event and data."
         ),
     ] = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_target(cls, url: str | None) -> str | None:
+        return None if url is None else _check_url(url)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.url is None) == (self.endpoint is None):
+            raise invalid("needs exactly one of url and endpoint")
+        return self
 
 
 class Delivered(TypedDict):
@@ -95,29 +122,30 @@ class Delivered(TypedDict):
 async def deliver_webhook(ctx: JobContext, payload: DeliverWebhook) -> Delivered:
     """Posts the event once. Repeats have the same `webhook-id` and the same body."""
     client = ctx.get(WebhookClient)
-    if not client.configured:
+    watch = await EndpointWatch.of(ctx, payload.endpoint) if payload.endpoint else None
+    to = watch.endpoint if watch else parse_target(payload.url or "")
+    if not client.can_sign(to):
         raise Snooze("webhook.secret is not set; the job waits until it is", after=UNCONFIGURED_SECONDS)
-    url = parse_target(payload.url)
     exchange = await client.post(
-        url,
+        to,
         message_id=payload.id or message_id(ctx.key, payload),
         body=body(ctx.enqueued_at, payload),
         headers=payload.headers,
         timeout_seconds=_timeout_seconds(client.timeout_seconds, ctx.remaining_seconds),
     )
-    if isinstance(exchange, Answer):
-        snippet = exchange.snippet(client.snippet_bytes)
-        if 200 <= exchange.status < 300:
-            return Delivered(
-                status=exchange.status,
-                snippet=snippet,
-                attempt=ctx.attempt,
-                duration_ms=round(exchange.duration_ms, 1),
-            )
-        raise _ending(exchange, snippet, client.retry_after_seconds(exchange), str(url.host))
-    if isinstance(exchange, NotSent) and exchange.forbidden:
-        raise Permanent(f"the URL is refused: {exchange.reason}")
-    raise Retry(f"no answer from {url.host}: {exchange.reason}")
+    if not isinstance(exchange, Answer) or not 200 <= exchange.status < 300:
+        signal = _failure(client, exchange, str(to.host))
+        if watch:
+            await watch.failed(str(signal), gone=isinstance(exchange, Answer) and exchange.status == _GONE)
+        raise signal
+    if watch:
+        await watch.succeeded()
+    return Delivered(
+        status=exchange.status,
+        snippet=exchange.snippet(client.snippet_bytes),
+        attempt=ctx.attempt,
+        duration_ms=round(exchange.duration_ms, 1),
+    )
 
 
 def message_id(key: str, payload: DeliverWebhook) -> str:
@@ -131,6 +159,15 @@ def body(enqueued_at: float, payload: DeliverWebhook) -> str:
     """The posted JSON; it does not change from attempt to attempt."""
     at = datetime.fromtimestamp(enqueued_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json.dumps({"type": payload.event, "timestamp": at, "data": payload.data}, separators=(",", ":"))
+
+
+def _failure(client: WebhookClient, exchange: Exchange, host: str) -> JobSignal:
+    if isinstance(exchange, Answer):
+        snippet = exchange.snippet(client.snippet_bytes)
+        return _ending(exchange, snippet, client.retry_after_seconds(exchange), host)
+    if isinstance(exchange, NotSent) and exchange.forbidden:
+        return Permanent(f"the URL is refused: {exchange.reason}")
+    return Retry(f"no answer from {host}: {exchange.reason}")
 
 
 def _ending(answer: Answer, snippet: str, retry_after_seconds: float | None, host: str) -> JobSignal:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from crmd.records.types import Id, Instant, Json
+from crmd.records.types import Chars, Id, Instant, Json, utc_now
 
-
-def utc_now() -> datetime:
-    """Now, in UTC."""
-    return datetime.now(UTC)
+NAMES = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+"""Of constraints and indexes: what has no name of ours could be changed by no later migration."""
 
 
 class Base(DeclarativeBase):
     """All tables."""
 
+    metadata = MetaData(naming_convention=NAMES)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
         int: Id,
+        str: Chars,
         datetime: Instant,
         dict[str, Any]: Json,
         list[Any]: Json,
@@ -64,6 +69,7 @@ class Message(Base):
     __table_args__ = (
         UniqueConstraint("job_key", "job_enqueued_at"),
         Index("ix_messages_status", "status", "status_at"),
+        Index("ix_messages_campaign_id", "campaign_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -72,9 +78,10 @@ class Message(Base):
     phone: Mapped[str] = mapped_column(index=True)
     """The other side, E.164."""
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"), index=True)
-    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id", ondelete="SET NULL"), index=True)
+    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id", ondelete="SET NULL"))
     once: Mapped[str | None] = mapped_column(unique=True)
     """Under the same word a message is sent once, whatever happens to jobs and daemons."""
+    job_queue: Mapped[str | None]
     job_key: Mapped[str | None]
     job_enqueued_at: Mapped[datetime | None]
     """Together with the key: the job, as keys may be used again."""
@@ -85,7 +92,15 @@ class Message(Base):
     text: Mapped[str | None]
     """What it says, or the template's name; at most 4,096 characters."""
     status: Mapped[str]
-    """out: sending, accepted, sent, delivered, read, failed, unknown. in: received."""
+    """in: received. out:
+
+    - sending: a job is at it, or its daemon died at it
+    - retrying: it did not go out, and its job will try again
+    - unknown: it may have gone out; a status webhook or a person settles it
+    - accepted: WhatsApp took it
+    - sent, delivered, read: what WhatsApp's webhooks told last, in this order
+    - failed: it did not go out, or WhatsApp could not deliver it
+    """
     status_at: Mapped[datetime]
     error_code: Mapped[str | None]
     error: Mapped[str | None]
@@ -131,12 +146,12 @@ class CampaignRecipient(Base):
     __tablename__ = "campaign_recipients"
     __table_args__ = (
         UniqueConstraint("campaign_id", "phone"),
-        Index("ix_campaign_recipients_state", "campaign_id", "state"),
+        Index("ix_campaign_recipients_state", "campaign_id", "state", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id", ondelete="CASCADE"))
-    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"))
+    contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"), index=True)
     phone: Mapped[str]
     variables: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str]
@@ -162,7 +177,10 @@ class FlowRun(Base):
     """One contact on its way through a flow."""
 
     __tablename__ = "flow_runs"
-    __table_args__ = (Index("ix_flow_runs_waiting", "contact_id", "state"),)
+    __table_args__ = (
+        Index("ix_flow_runs_waiting", "contact_id", "state"),
+        Index("ix_flow_runs_wake", "state", "wake_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     flow_id: Mapped[int] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), index=True)
@@ -171,15 +189,16 @@ class FlowRun(Base):
     """Under the same word a run starts once: a repeated inbound message starts no second one."""
     definition: Mapped[dict[str, Any]]
     """As it was when the run began: a changed flow changes no run under way."""
-    state: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str]
     """running, waiting, waiting_for_reply, done, failed, cancelled."""
     step: Mapped[str | None]
-    """The step that comes next."""
+    """The step that comes next, or that waits; of a finished run the one at which it ended."""
     count: Mapped[int] = mapped_column(default=0)
     """Steps done: names what each of them sends, so that a repeat is recognised."""
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the run knows, such as the last reply."""
-    wake_at: Mapped[datetime | None]
+    wake_at: Mapped[datetime]
+    """When it goes on, or is looked after where its job was lost; when a finished one is deleted."""
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
@@ -206,18 +225,24 @@ class Transfer(Base):
     """One run of an import or an export."""
 
     __tablename__ = "transfers"
+    __table_args__ = (UniqueConstraint("job_key", "job_enqueued_at", "kind"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     """import_contacts, export_contacts, export_messages."""
-    job_key: Mapped[str] = mapped_column(index=True)
+    job_key: Mapped[str]
+    job_enqueued_at: Mapped[datetime]
+    """Together with the key: the job, as keys may be used again."""
     file_id: Mapped[str | None]
     """What was imported, or what was made."""
     report_id: Mapped[str | None]
     """File with each rejected row and why."""
     counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    """How far an import is, for the delivery that goes on."""
+    result: Mapped[dict[str, Any] | None]
+    """What the job returned: a repeat of a finished one returns it again."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
     finished_at: Mapped[datetime | None]
 
 
@@ -268,8 +293,26 @@ class NotificationGroup(Base):
 
     channel: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int] = mapped_column(default=0)
-    texts: Mapped[list[str]] = mapped_column(default=list)
-    """The first few."""
-    level: Mapped[str]
     opened_at: Mapped[datetime]
+    """The message goes out when `notify.group_window` has passed since then."""
+
+
+class NotificationEntry(Base):
+    """One notification of a group that waits; each job's once, whatever happens to daemons."""
+
+    __tablename__ = "notification_entries"
+    __table_args__ = (
+        UniqueConstraint("job_key", "job_enqueued_at"),
+        Index("ix_notification_entries_group", "channel", "name"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    channel: Mapped[str]
+    name: Mapped[str]
+    """The group's."""
+    job_key: Mapped[str]
+    job_enqueued_at: Mapped[datetime]
+    level: Mapped[str]
+    text: Mapped[str | None]
+    """Of the first few only."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)

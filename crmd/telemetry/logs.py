@@ -17,7 +17,13 @@ LogFormat = Literal["auto", "text", "json"]
 Style = Literal["text", "journal", "json"]
 
 # Levels below which other libraries are not heard: SAQ's info lines hold payloads, aiohttp logs each request.
-QUIET = {"saq": logging.WARNING, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+# urllib3's debug lines hold the paths of webhooks, which are secrets.
+QUIET = {
+    "saq": logging.WARNING,
+    "aiohttp.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "urllib3": logging.WARNING,
+}
 
 
 def setup(

@@ -16,9 +16,16 @@ from crmd.config.network import is_loopback
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.errors import PortTaken
 from crmd.web.api_bulk import BulkApi
+from crmd.web.api_campaigns import CampaignsApi
+from crmd.web.api_endpoints import EndpointsApi
 from crmd.web.api_events import EventsApi
+from crmd.web.api_files import FilesApi
+from crmd.web.api_flows import FlowsApi
 from crmd.web.api_jobs import JobApi
+from crmd.web.api_messages import MessagesApi
 from crmd.web.api_queues import QueueApi
+from crmd.web.api_records import RecordsApi
+from crmd.web.api_schedules import ScheduleApi
 from crmd.web.auth import Gate
 from crmd.web.connections import Connections
 from crmd.web.deps import WebDeps
@@ -32,6 +39,7 @@ from crmd.web.routes import RouteTable
 from crmd.web.schema import MAX_BODY_BYTES
 from crmd.web.static import StaticFiles
 from crmd.web.ui import QueuePages
+from crmd.web.whatsapp_hook import WhatsAppHook
 
 if TYPE_CHECKING:
     import socket
@@ -170,6 +178,14 @@ class HttpServer:
             BulkApi(self._deps, self._lookout, self._closing),
             QueueApi(self._deps, self._lookout),
             JobApi(self._deps, self._lookout, self._closing, prefix),
+            ScheduleApi(self._deps),
+            FilesApi(self._deps, prefix),
+            RecordsApi(self._deps),
+            MessagesApi(self._deps),
+            FlowsApi(self._deps),
+            CampaignsApi(self._deps),
+            EndpointsApi(self._deps),
+            WhatsAppHook(self._deps, self._peers),
             EventsApi(self._deps, self._lookout, self._closing),
             Description(self._table, self._deps.life.version, static),
             QueuePages(self._deps, self._lookout, static, prefix),

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from crmd.config.queue import QueueSettings
+from crmd.config.tables import WhatsAppTable
 from crmd.jobs import Catalog
 
 if TYPE_CHECKING:
+    from crmd.config.service_tables import EndpointTable
     from crmd.queues.control import Control
     from crmd.queues.inspector import Inspector
+    from crmd.queues.schedule import Schedules
+    from crmd.records.database import Records
+    from crmd.records.files import FileStore
     from crmd.store.client import Store
     from crmd.telemetry.metrics import Metrics
 
@@ -45,9 +50,23 @@ class WebDeps:
     queues: Mapping[str, QueueSettings]
     life: Life
     metrics: Metrics
+    records: Records
+    files: FileStore
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each configured value was found, by dotted key."""
     held: Mapping[str, str] = field(default_factory=dict)
-    """Queues whose jobs this daemon does not run, and why: their service is not configured, or others run them."""
+    """Queues whose jobs this daemon does not run, as others do."""
+    unconfigured: Mapping[str, str] = field(default_factory=dict)
+    """Queues whose jobs begin and wait, as their service is not configured, and what is not set."""
+    endpoints: Mapping[str, EndpointTable] = field(default_factory=dict)
+    """The webhook endpoints of the configuration, by name."""
     degraded: Callable[[], Mapping[str, str]] = dict
     """Gives the queues whose jobs this daemon cannot run now, and why."""
+    whatsapp: WhatsAppTable = field(default_factory=WhatsAppTable)
+    """Secrets of what WhatsApp sends."""
+    schedules: Schedules | None = None
+    """The schedules of the configuration; None where there are none."""
+
+    def why_held(self, queue: str) -> str | None:
+        """Why a queue's jobs are not done here; None where they are."""
+        return self.held.get(queue) or self.unconfigured.get(queue)

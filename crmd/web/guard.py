@@ -50,11 +50,13 @@ def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if routes.find(request).access is not Access.OPEN:
+        route = routes.find(request)
+        if route.access is not Access.OPEN:
             _check_host(request, hosts)
-        if request.method not in SAFE_METHODS:
+        if request.method not in SAFE_METHODS and not route.signed:
             _check_site(request, peers)
-            _check_body_type(request)
+            if not route.any_body:
+                _check_body_type(request)
         return await handler(request)
 
     return middleware

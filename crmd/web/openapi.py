@@ -16,18 +16,31 @@ _PROBLEM_TEXT = {
     400: "The request is malformed.",
     401: "No credentials, or wrong ones.",
     403: "The credentials do not allow it, or a browser sent it from another site.",
-    404: "There is no such queue or job.",
+    404: "There is no such queue, job, file, contact, message, campaign or flow.",
     408: "The body did not come in time.",
     409: "The job's state does not allow it.",
-    413: "The body is over 8 MiB, or a job over 256 KiB.",
+    412: "The file is not the one that the request is about.",
+    413: "The body is over 8 MiB, a job over 256 KiB, or a file over `files.max_bytes`.",
     415: "The body is not declared as JSON.",
+    416: "The file has no such part.",
     421: "The Host header names another host.",
     422: "The request is understood and wrong; `errors` lists why.",
     429: "Too many failed logins; see Retry-After.",
     500: "An error inside crmd; the log has it under `id`.",
-    503: "The store is away.",
-    507: "The store takes no more.",
+    503: "The store, or the database of the records, is away.",
+    507: "The store, or the disk of the files, takes no more.",
 }
+_BYTES = {"type": "string", "format": "binary"}
+_FILE_BODY = {
+    "application/octet-stream": {"schema": _BYTES},
+    "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _BYTES}}},
+}
+_ANSWER_TYPES = {
+    "/metrics": "text/plain",
+    "/api/v1/events": "text/event-stream",
+    "/api/v1/files/{id}": "application/octet-stream",
+}
+"""Of what answers no JSON, by path."""
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "id"],
@@ -100,6 +113,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if route.access is not Access.OPEN:
         operation["description"] = f"Scope of a token: {route.access.scope}."
+    if route.any_body:
+        operation["requestBody"] = {"required": True, "content": _FILE_BODY}
     if route.body:
         operation["requestBody"] = {
             "required": any(field.is_required() for field in route.body.model_fields.values()),
@@ -144,10 +159,13 @@ def _collected(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any
 
 
 def _answers(route: Route) -> dict[str, Any]:
-    kind = {"/metrics": "text/plain", "/api/v1/events": "text/event-stream"}.get(route.path, "application/json")
+    kind = _ANSWER_TYPES.get(route.path, "application/json")
     schema = {"type": "object"} if kind == "application/json" else {"type": "string"}
     return {
-        str(status): {"description": text, **({} if status == 204 else {"content": {kind: {"schema": schema}}})}
+        str(status): {
+            "description": text,
+            **({} if status in (204, 304) else {"content": {kind: {"schema": schema}}}),
+        }
         for status, text in route.answers.items()
     }
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from crmd.errors import StoreUnavailable
+from crmd.errors import RecordsUnavailable, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -27,6 +27,15 @@ async def bounded(call: Awaitable[T], seconds: float) -> T:
         raise StoreUnavailable(
             f"the store did not answer within {seconds:g} s; look at it before trying again"
         ) from None
+
+
+async def records_bounded(call: Awaitable[T], seconds: float = READ_SECONDS) -> T:
+    """Awaits a call to the records; raises RecordsUnavailable when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError:
+        raise RecordsUnavailable(f"the records did not answer within {seconds:g} s") from None
 
 
 class Cached(Generic[T]):

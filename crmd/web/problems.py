@@ -26,12 +26,16 @@ RETRY_AFTER_SECONDS = 1
 
 _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
     (errors.UnknownQueue, 404),
+    (errors.UnknownSchedule, 404),
     (errors.JobNotFound, 404),
+    (errors.UnknownFile, 404),
+    (errors.FileTooLarge, 413),
     (errors.IllegalTransition, 409),
     (errors.JobTooLarge, 413),
     (errors.RequestError, 422),
     (errors.StoreFull, 507),
     (errors.StoreError, 503),
+    (errors.RecordsError, 503),
 )
 
 

@@ -23,7 +23,7 @@ def queue_json(deps: WebDeps, name: str, counts: QueueCounts) -> dict[str, Any]:
         "jobs": deps.catalog.names(name),
         "paused": counts.paused,
         "pause": counts.pause.to_json() if counts.pause else None,
-        "held": deps.held.get(name),
+        "held": deps.why_held(name),
         "degraded": deps.degraded().get(name),
         "counts": counts_json(counts),
         "limit": limit_json(counts),

@@ -45,6 +45,10 @@ class Route:
     """What each status besides the errors means."""
     errors: tuple[int, ...] = ()
     """Statuses of problems beyond those that every route may answer."""
+    signed: bool = False
+    """The handler checks the sender's signature: that the request comes from another site does not matter."""
+    any_body: bool = False
+    """The body may be of any type; else it is JSON."""
     for_any_queue: bool = False
     """For a path without a queue: it shows a token that is limited to queues those only."""
 

@@ -145,6 +145,12 @@ class CancelBody(Body):
     reason: str | None = Field(None, max_length=500)
 
 
+class ReasonBody(Body):
+    """Why it is paused or cancelled."""
+
+    reason: str | None = Field(None, max_length=500)
+
+
 class FilterBody(Body):
     """Which jobs to act on. A call acts on a bounded batch and says whether there is more."""
 

@@ -75,7 +75,7 @@ class QueuePages:
         except ValueError as error:
             raise Problem(422, str(error)) from None
         queue = _queue(seen.counts[name], seen.totals[name], daemons)
-        held = self._deps.held.get(name) or self._deps.degraded().get(name)
+        held = self._deps.why_held(name) or self._deps.degraded().get(name)
         return web.json_response(
             {"queue": {**queue, "held": held, "jobs": [_job(view) for view in page.jobs], "cursor": page.cursor}}
         )

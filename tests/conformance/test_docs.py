@@ -29,6 +29,8 @@ NAMES = [page.name for page in PAGES]
 EVENT_WORDS = re.compile(r'Ending\(\s*Kind\.\w+, "(\w+)"')
 SECRETS = {
     "whatsapp_token": "EAAtest",
+    "whatsapp_app_secret": "secret of the app",
+    "whatsapp_verify_token": "text of our own",
     "redis_url": "redis://:secret@10.0.0.1:6379/0",
     "auth_password": "correct horse battery",
 }
@@ -179,7 +181,7 @@ def _without_effects(command: click.Command) -> click.Command:
     command = copy.copy(command)
     if isinstance(command, click.Group):
         command.commands = {name: _without_effects(inner) for name, inner in command.commands.items()}
-    else:
+    if command.callback is not None:
         command.callback = lambda **_: 0
     return command
 

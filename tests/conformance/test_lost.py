@@ -233,7 +233,7 @@ async def test_a_suspect_whose_claim_is_lost_is_tried_again(
         work = held(r)
         work.go.set()
         key = await _suspect(r)
-        between.lose_reply("$1\r\n1\r\n$1\r\n1\r\n")  # the claim of one slot, alone
+        between.lose_reply(":parked\r\n$1\r\n1\r\n")  # the claim of one slot: others ask for more
         await r.fleet("one")
         await wait_until(between.lost.is_set, 5)
         assert work.starts == 0
@@ -359,7 +359,7 @@ def test_two_schedules_of_one_job_are_two(tmp_path: Path) -> None:
     path.write_text(f'[schedules.a]\n{job}cron = "@daily"\n[schedules.b]\n{job}cron = "@hourly"\n')
     path.chmod(0o600)
     schedules = load(path=path, environ={}, cwd=tmp_path).settings.schedules
-    assert {name: schedule.cron for name, schedule in schedules.items()} == {"a": "@daily", "b": "@hourly"}
+    assert {name: schedules[name].cron for name in ("a", "b")} == {"a": "@daily", "b": "@hourly"}
 
 
 async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: str) -> None:

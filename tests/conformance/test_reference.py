@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crmd import errors
 from crmd.cli import base
+from crmd.clients import attachments
 from crmd.config.model import Settings
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.daemon import credentials
@@ -21,6 +22,8 @@ from crmd.jobs import Catalog
 from crmd.queues import spool
 from crmd.queues.control import Control
 from crmd.queues.inspector import Inspector
+from crmd.records.database import Records
+from crmd.records.files import FileStore
 from crmd.store import cache, keys, server_config, statedir
 from crmd.store.client import Store, StoreTarget
 from crmd.store.keys import QueueKeys
@@ -60,7 +63,7 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
     names = {
         *(statedir.LOCK_NAME, statedir.IDENTITY_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
         *(server_config.PASSWORD_NAME, spool.FILE, f"{files.log.name}.1", "store.cut", "store.damaged-*"),
-        *(files.socket.name, files.pid.name, files.log.name, f"{files.data.name}/"),
+        *(files.socket.name, files.pid.name, files.log.name, f"{files.data.name}/", f"{attachments.FOLDER}/"),
     }
     assert set(re.findall(r"`([^`]+)`", text)) >= names
     assert {row[0].strip("`") for row in table(text)} <= names
@@ -78,6 +81,8 @@ def _keys() -> Iterator[tuple[str, str]]:
     yield keys.DAEMONS, types["DAEMONS"]
     yield f"{keys.ABORT_PREFIX}KEY", types["ABORT_PREFIX"]
     yield keys.daemon_info("EPOCH"), types["daemon_info"]
+    yield keys.schedule("NAME"), types["schedule"]
+    yield keys.alert("KIND", "QUEUE"), types["alert"]
     one = cache.Cache.from_url("unix:///nowhere")
     yield one._name("NAME"), "string"
     yield one._lock_name("NAME"), "string"
@@ -126,6 +131,7 @@ def _metrics() -> Iterator[tuple[str, tuple[str, set[str]]]]:
     metrics = Metrics("1.0")
     metrics.observe("job.completed", {"queue": "message", "seconds": 1.0})
     metrics.observe("store.lost", {})
+    metrics.observe("schedule.ran", {"schedule": "daily"})
     metrics.request_done("GET", "/health", 200, 0.1)
     metrics.auth_refused("wrong")
     gauges = {**dict.fromkeys(STATES, 1.0), "paused": 0.0, "oldest_waiting_seconds": 1.0}
@@ -186,8 +192,17 @@ def _routes() -> list[Route]:
     queues = Settings().queue_settings()
     store = Store(StoreTarget(NO_STORE))
     inspector = Inspector(store, queues)
+    records = Records("", folder=PROJECT)
     deps = WebDeps(
-        store, inspector, Control(store, queues, inspector), Catalog(), queues, Life("1.0"), Metrics("1.0")
+        store,
+        inspector,
+        Control(store, queues, inspector),
+        Catalog(),
+        queues,
+        Life("1.0"),
+        Metrics("1.0"),
+        records,
+        FileStore(records, PROJECT, 1, 1.0),
     )
     server = HttpServer(HttpTable(), AuthTable(), "correct horse", deps)
     server._app()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 
-from tests.support.daemon import HANDLERS, QUEUE, DaemonProcess, Daemons
+from tests.support.daemon import HANDLERS, QUEUE, Answer, DaemonProcess, Daemons
 from tests.support.reload import reload
 
 IN_FORCE = "the configuration is in force"
 
 
 def status(daemon: DaemonProcess, password: str) -> int:
+    return answer(daemon, QUEUE, password).status
+
+
+def answer(daemon: DaemonProcess, queue: str, password: str) -> Answer:
     login = b64encode(f"admin:{password}".encode()).decode()
-    return daemon.get(f"/api/v1/queues/{QUEUE}", headers={"Authorization": f"Basic {login}"}).status
+    return daemon.get(f"/api/v1/queues/{queue}", headers={"Authorization": f"Basic {login}"})
 
 
 def test_a_queues_settings_change_under_its_running_jobs(daemons: Daemons) -> None:
@@ -69,3 +73,13 @@ def test_password_drain_and_log_level_change_and_the_port_waits(daemons: Daemons
     daemon.add(1, seconds=60)
     daemon.wait_effects("started", 1)
     assert daemon.stop() < 1.0
+
+
+def test_a_service_that_is_configured_later_holds_its_queue_no_longer(daemons: Daemons) -> None:
+    password = '[auth]\npassword = "correct horse"'
+    daemon = daemons.start(config=password, notify=True)
+    assert answer(daemon, "email", "correct horse").json["held"] == "smtp.host is not set"
+    daemon.configure(config=f'{password}\n[smtp]\nhost = "127.0.0.1"')
+    assert reload(daemon) == IN_FORCE
+    assert answer(daemon, "email", "correct horse").json["held"] is None
+    daemon.stop()

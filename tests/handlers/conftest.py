@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,6 +13,10 @@ from pydantic import SecretStr
 from crmd.clients.http import HttpClient
 from crmd.clients.webhooks import WebhookClient
 from crmd.clients.whatsapp import WhatsAppClient
+from crmd.records.database import Records
+from crmd.records.message_book import MessageBook
+from tests.support.fleet import rig
+from tests.support.flows import QUEUES, FlowBench
 from tests.support.receiver import SECRET, Receiver
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
@@ -51,3 +58,41 @@ async def webhooks() -> AsyncIterator[WebhookClient]:
     await client.start()
     yield client
     await client.stop()
+
+
+@pytest.fixture(scope="session")
+def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables and nothing in them: copying it takes a fraction of making it."""
+    folder = tmp_path_factory.mktemp("records")
+
+    async def make() -> Path:
+        records = Records("", folder=folder)
+        await records.start()
+        await records.stop()
+        assert records.address.path
+        return records.address.path
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def sqlite_records(records_file: Path, tmp_path: Path) -> AsyncIterator[Records]:
+    """Open records, for handlers to which the database makes no difference."""
+    shutil.copy(records_file, tmp_path)
+    records = Records("", folder=tmp_path)
+    await records.start()
+    yield records
+    await records.stop()
+
+
+@pytest.fixture
+def book(sqlite_records: Records) -> MessageBook:
+    return MessageBook(sqlite_records)
+
+
+@pytest.fixture
+async def bench(
+    store_url: str, sqlite_records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer
+) -> AsyncIterator[FlowBench]:
+    async with rig(store_url, *QUEUES) as made:
+        yield FlowBench(made, sqlite_records, whatsapp, server)

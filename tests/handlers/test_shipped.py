@@ -6,10 +6,11 @@ import pytest
 from pydantic import BaseModel
 from saq.job import Job
 
+from crmd.config.queue import SHIPPED_QUEUES
 from crmd.handlers.shipped import shipped_catalog
 from crmd.jobs import JobSpec
 
-SHIPPED = [("message", "send_message"), ("notification", "notify"), ("webhook", "deliver_webhook")]
+SHIPPED = [(queue, name) for queue in SHIPPED_QUEUES for name in shipped_catalog().names(queue)]
 
 
 def spec_and_model(queue: str, name: str) -> tuple[JobSpec, type[BaseModel]]:

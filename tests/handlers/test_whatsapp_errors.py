@@ -14,6 +14,7 @@ from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Sn
 from crmd.handlers.message import send_message
 from crmd.handlers.message_payload import SendMessage
 from crmd.jobs import JobContext
+from crmd.records.message_book import MessageBook
 from tests.support.context import make_context
 from tests.support.whatsapp_server import TOKEN, WhatsAppServer
 
@@ -66,9 +67,11 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-async def run(whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any) -> JobSignal:
+async def run(
+    book: MessageBook, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
+) -> JobSignal:
     """Runs the handler, which has to raise; returns what it raised."""
-    ctx: JobContext = make_context(whatsapp, **context)
+    ctx: JobContext = make_context(book, whatsapp, **context)
     with pytest.raises(JobSignal) as caught:
         await send_message(ctx, SendMessage.model_validate(payload or TEMPLATE))
     return caught.value
@@ -85,9 +88,11 @@ def test_rows_do_not_overlap() -> None:
 # Meta answers some of these with 429, 500 or even 200: the code decides, not the status.
 @pytest.mark.parametrize("status", [400, 429, 500])
 @pytest.mark.parametrize("code", sorted(EXPECTED))
-async def test_row(server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, status: int) -> None:
+async def test_row(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, status: int, book: MessageBook
+) -> None:
     server.then_error(code, status=status)
-    signal = await run(whatsapp)
+    signal = await run(book, whatsapp)
     expected = EXPECTED[code]
     assert type(signal) is expected.signal
     if expected.after is not None:
@@ -110,20 +115,24 @@ async def test_row(server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, 
 
 @pytest.mark.parametrize("code", [200, 201, 250, 299])
 async def test_the_range_of_permissions_pauses(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int
+    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, book: MessageBook
 ) -> None:
     server.then_error(code, status=403)
-    signal = await run(whatsapp)
+    signal = await run(book, whatsapp)
     assert isinstance(signal, PauseQueue)
     assert "crmd resume message" in str(signal)
 
 
 @pytest.mark.parametrize("code", [5, 199, 300, 131001, 131046, 132017, 999999])
 async def test_an_unknown_code_fails_with_the_code_in_sight(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, caplog: pytest.LogCaptureFixture
+    server: WhatsAppServer,
+    whatsapp: WhatsAppClient,
+    code: int,
+    caplog: pytest.LogCaptureFixture,
+    book: MessageBook,
 ) -> None:
     server.then_error(code, status=429)
-    signal = await run(whatsapp)
+    signal = await run(book, whatsapp)
     assert isinstance(signal, Permanent)
     assert signal.code == str(code)
     assert f"WhatsApp error {code}, a code unknown to crmd" in str(signal)
@@ -131,10 +140,10 @@ async def test_an_unknown_code_fails_with_the_code_in_sight(
 
 
 async def test_an_error_is_logged_with_its_fields_and_without_the_token(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture
+    server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture, book: MessageBook
 ) -> None:
     server.then_error(131047, error_subcode=2494002)
-    await run(whatsapp)
+    await run(book, whatsapp)
     [record] = caplog.records
     assert record.__dict__["fields"] == {
         "code": 131047,
@@ -146,32 +155,38 @@ async def test_an_error_is_logged_with_its_fields_and_without_the_token(
     assert TOKEN not in caplog.text
 
 
-async def test_an_error_in_a_200_answer_is_an_error(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_an_error_in_a_200_answer_is_an_error(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     server.then_error(131026, status=200)
-    assert isinstance(await run(whatsapp), Permanent)
+    assert isinstance(await run(book, whatsapp), Permanent)
 
 
-async def test_the_details_fall_back_to_the_message(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_the_details_fall_back_to_the_message(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     server.then_error(131026, error_data=None, message="two\nlines")
-    assert "two lines" in str(await run(whatsapp))
+    assert "two lines" in str(await run(book, whatsapp))
 
 
 # 131049: the marketing cap
 
 
-async def test_the_marketing_cap_allows_one_more_attempt(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_the_marketing_cap_allows_one_more_attempt(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     server.then_error(131049)
-    assert isinstance(await run(whatsapp, attempt=2), Permanent)
+    assert isinstance(await run(book, whatsapp, attempt=2), Permanent)
 
 
 @pytest.mark.parametrize(
     ("number", "in_us"), [("12125550123", True), ("14165550123", False), ("18765550123", False)]
 )
 async def test_the_marketing_cap_is_final_in_the_us(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, number: str, in_us: bool
+    server: WhatsAppServer, whatsapp: WhatsAppClient, number: str, in_us: bool, book: MessageBook
 ) -> None:
     server.then_error(131049)
-    signal = await run(whatsapp, {**TEMPLATE, "to": number})
+    signal = await run(book, whatsapp, {**TEMPLATE, "to": number})
     assert type(signal) is (Permanent if in_us else Retry)
 
 
@@ -179,17 +194,19 @@ async def test_the_marketing_cap_is_final_in_the_us(
 
 
 async def test_a_transient_media_failure_is_tried_once_more(
-    server: WhatsAppServer, whatsapp: WhatsAppClient
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
 ) -> None:
     server.then_error(131053, is_transient=True)
-    signal = await run(whatsapp)
+    signal = await run(book, whatsapp)
     assert isinstance(signal, Retry)
     assert signal.max_attempts == 2
 
 
-async def test_service_errors_back_off_with_the_attempts(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_service_errors_back_off_with_the_attempts(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     server.then_error(131016)
-    signal = await run(whatsapp, attempt=3)
+    signal = await run(book, whatsapp, attempt=3)
     assert isinstance(signal, Retry)
     assert signal.after is not None
     assert 4 <= signal.after <= 8

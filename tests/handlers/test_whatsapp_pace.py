@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from crmd.clients.whatsapp_pace import BREAKER_FAILURES, SERVICE, Pace
 from crmd.errors import JobSignal, OutcomeUnknown, RateLimited, Retry, Snooze
 from crmd.handlers.message import MessageSent, send_message
 from crmd.handlers.message_payload import SendMessage
+from crmd.records.message_book import MessageBook
 from tests.support.context import make_context
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
@@ -47,124 +49,135 @@ def whatsapp(http: HttpClient, server: WhatsAppServer, clock: Clock) -> WhatsApp
     )
 
 
-async def send(whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None) -> MessageSent | JobSignal:
+async def send(
+    book: MessageBook, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None
+) -> MessageSent | JobSignal:
+    ctx = make_context(book, whatsapp, key=uuid.uuid4().hex)
     try:
         return await send_message(
-            make_context(whatsapp), SendMessage.model_validate(payload or {"to": "+4915112345678", "text": "hi"})
+            ctx, SendMessage.model_validate(payload or {"to": "+4915112345678", "text": "hi"})
         )
     except JobSignal as signal:
         return signal
 
 
-async def wait_of(whatsapp: WhatsAppClient, to: str = "+4915112345678") -> float:
-    signal = await send(whatsapp, {"to": to, "text": "hi"})
+async def wait_of(book: MessageBook, whatsapp: WhatsAppClient, to: str = "+4915112345678") -> float:
+    signal = await send(book, whatsapp, {"to": to, "text": "hi"})
     assert isinstance(signal, RateLimited)
     return signal.after
 
 
 async def test_the_pair_limit_waits_4_to_the_x_up_to_5_and_starts_over_after_success(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock
+    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, book: MessageBook
 ) -> None:
     waits = []
     for _ in range(7):
         server.then_error(131056)
-        waits.append(await wait_of(whatsapp))
+        waits.append(await wait_of(book, whatsapp))
         clock.now += waits[-1]
     assert waits == [1, 4, 16, 64, 256, 1024, 1024]
     server.then_error(131056)
-    assert await wait_of(whatsapp, "+4915187654321") == 1, "another recipient has a count of its own"
-    assert isinstance(await send(whatsapp), dict)
+    assert await wait_of(book, whatsapp, "+4915187654321") == 1, "another recipient has a count of its own"
+    assert isinstance(await send(book, whatsapp), dict)
     server.then_error(131056)
-    assert await wait_of(whatsapp) == 1
+    assert await wait_of(book, whatsapp) == 1
 
 
 async def test_throughput_waits_grow_and_are_forgotten_only_with_time(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock
+    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, book: MessageBook
 ) -> None:
     waits = []
     for _ in range(3):
         server.then_error(130429)
-        waits.append(await wait_of(whatsapp))
+        waits.append(await wait_of(book, whatsapp))
         clock.now += waits[-1]
-        assert isinstance(await send(whatsapp), dict), "a success in between does not make it fast again"
+        assert isinstance(await send(book, whatsapp), dict), "a success in between does not make it fast again"
     assert waits == [1, 2, 4]
     clock.now += 61
     server.then_error(130429)
-    assert await wait_of(whatsapp) == 1
+    assert await wait_of(book, whatsapp) == 1
 
 
 async def test_errors_of_requests_under_way_do_not_lengthen_a_wait(
-    server: WhatsAppServer, whatsapp: WhatsAppClient
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
 ) -> None:
     for _ in range(10):
         server.then_error(130429)
-        assert await wait_of(whatsapp) == 1
+        assert await wait_of(book, whatsapp) == 1
 
 
 async def test_long_maintenance_is_told(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, caplog: pytest.LogCaptureFixture
+    server: WhatsAppServer,
+    whatsapp: WhatsAppClient,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    book: MessageBook,
 ) -> None:
     for _ in range(6):
         assert not [record for record in caplog.records if record.levelno == logging.ERROR]
         server.then_error(131057)
-        clock.now += await wait_of(whatsapp)
+        clock.now += await wait_of(book, whatsapp)
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
 @pytest.mark.parametrize("code", [132015, 134101])
 async def test_a_paused_template_holds_its_messages_and_no_others(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, code: int
+    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, code: int, book: MessageBook
 ) -> None:
     def message(name: str) -> dict[str, Any]:
         return {"to": "+4915112345678", "template": {"name": name, "language": "de"}}
 
     server.then_error(code)
-    first = await send(whatsapp, message("paused"))
+    first = await send(book, whatsapp, message("paused"))
     assert isinstance(first, Snooze)
     assert first.after is not None
     clock.now += 10
-    second = await send(whatsapp, message("paused"))
+    second = await send(book, whatsapp, message("paused"))
     assert isinstance(second, Snooze)
     assert second.after == first.after - 10
     assert len(server.messages) == 1, "the second was not sent"
-    assert isinstance(await send(whatsapp, message("other")), dict)
+    assert isinstance(await send(book, whatsapp, message("other")), dict)
     clock.now += first.after
-    assert isinstance(await send(whatsapp, message("paused")), dict)
+    assert isinstance(await send(book, whatsapp, message("paused")), dict)
 
 
-async def test_a_blocked_flow_holds_its_messages(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_a_blocked_flow_holds_its_messages(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     flow = {"type": "flow", "body": {"text": "go"}, "action": {"parameters": {"flow_id": "123"}}}
     server.then_error(132068)
-    assert isinstance(await send(whatsapp, {"to": "4915112345678", "interactive": flow}), Snooze)
-    assert isinstance(await send(whatsapp, {"to": "4915112345678", "interactive": flow}), Snooze)
+    assert isinstance(await send(book, whatsapp, {"to": "4915112345678", "interactive": flow}), Snooze)
+    assert isinstance(await send(book, whatsapp, {"to": "4915112345678", "interactive": flow}), Snooze)
     assert len(server.messages) == 1
 
 
 async def test_a_run_of_service_errors_stops_sending_until_the_wait_is_over(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock
+    server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, book: MessageBook
 ) -> None:
     for _ in range(BREAKER_FAILURES - 1):
         server.then_error(131016)
-        assert isinstance(await send(whatsapp), Retry)
+        assert isinstance(await send(book, whatsapp), Retry)
     server.then_error(131016)
-    assert await wait_of(whatsapp) == 2
+    assert await wait_of(book, whatsapp) == 2
     sent = len(server.messages)
-    assert await wait_of(whatsapp) == 2
+    assert await wait_of(book, whatsapp) == 2
     assert len(server.messages) == sent, "while the breaker is open nothing is sent"
     clock.now += 2
     server.then_error(131016)
-    assert await wait_of(whatsapp) == 4
+    assert await wait_of(book, whatsapp) == 4
     clock.now += 4
-    assert isinstance(await send(whatsapp), dict)
+    assert isinstance(await send(book, whatsapp), dict)
     server.then_error(131016)
-    assert isinstance(await send(whatsapp), Retry), "a success closes the breaker"
+    assert isinstance(await send(book, whatsapp), Retry), "a success closes the breaker"
 
 
-async def test_a_run_of_lost_answers_stops_sending(server: WhatsAppServer, whatsapp: WhatsAppClient) -> None:
+async def test_a_run_of_lost_answers_stops_sending(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
     for _ in range(BREAKER_FAILURES):
         server.then_answer(502, "<html>bad gateway</html>")
-        assert isinstance(await send(whatsapp), OutcomeUnknown)
-    assert await wait_of(whatsapp) == 2
+        assert isinstance(await send(book, whatsapp), OutcomeUnknown)
+    assert await wait_of(book, whatsapp) == 2
     assert len(server.messages) == BREAKER_FAILURES
 
 

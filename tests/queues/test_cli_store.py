@@ -46,6 +46,13 @@ def test_delay_and_promote(store_cli: Cli) -> None:
     assert (done.code, "is waiting" in done.complaint) == (ExitCode.FAILED, True)
 
 
+def test_a_queue_whose_service_is_not_configured_says_so(store_cli: Cli) -> None:
+    assert "its jobs wait: smtp.host is not set" in " ".join(store_cli("status").out.split())
+    queues = store_cli("status", "--json").json["queues"]
+    assert queues["email"]["held"] == "smtp.host is not set"
+    assert queues["notification"]["held"] is None
+
+
 def test_payload_from_standard_input(store_cli: Cli) -> None:
     done = store_cli("enqueue", "notification", "notify", "-d", "-", stdin='{"message": "piped"}')
     assert store_cli("job", "notification", done.out.strip(), "--json").json["payload"] == {"message": "piped"}

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
 
 from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
-from crmd.config.tables import AuthTable, HttpTable
+from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
 from crmd.config.units import Rate
 from crmd.jobs import JobContext, JobSpec
+from crmd.records.database import Records
+from crmd.records.files import FileStore
 from crmd.telemetry.metrics import Metrics
 from crmd.web.app import HttpServer
 from crmd.web.deps import Life, WebDeps
 from tests.support.fleet import Rig, rig
 
+NOWHERE = Path("/nonexistent/crmd")
 USER = "admin"
 PASSWORD = "correct horse ü"
 QUEUES = (
@@ -100,11 +104,22 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    store_url: str, *, http: Mapping[str, Any] | None = None, auth: Mapping[str, Any] | None = None
+    store_url: str,
+    *,
+    http: Mapping[str, Any] | None = None,
+    auth: Mapping[str, Any] | None = None,
+    records: Records | None = None,
+    files: FileStore | None = None,
+    whatsapp: Mapping[str, Any] | None = None,
+    queues: Sequence[QueueSettings] = QUEUES,
 ) -> AsyncIterator[Site]:
-    """A running server; `http` and `auth` are further keys of these tables."""
-    async with rig(store_url, *QUEUES) as engine:
-        for queue in QUEUES:
+    """A running server; `http`, `auth` and `whatsapp` are keys of these tables.
+
+    Records and files that are not given are not opened: their routes answer 503.
+    """
+    records = records or Records("", folder=NOWHERE)
+    async with rig(store_url, *queues) as engine:
+        for queue in queues:
             engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
         deps = WebDeps(
             store=engine.store,
@@ -114,6 +129,9 @@ async def site(
             queues=engine.queues,
             life=Life("9.9.9", state="running"),
             metrics=Metrics("9.9.9"),
+            records=records,
+            files=files or FileStore(records, NOWHERE, 1_000_000, 3600.0),
+            whatsapp=WhatsAppTable.model_validate(whatsapp or {}),
         )
         engine.store.events.subscribe(deps.metrics.observe)
         server = HttpServer(

@@ -15,6 +15,8 @@ TOKEN = "EAAtestTOKENvalue123"
 NUMBER_ID = "106540352242922"
 VERSION = "v23.0"
 
+READ = {"success": True}
+
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -26,7 +28,10 @@ class WhatsAppServer(LocalSite):
         self.messages: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.peers: list[tuple[str, int]] = []
+        self.read: list[str] = []
+        """Inbound messages that were marked as read."""
         self._next: deque[Behaviour] = deque()
+        self._next_read: deque[Behaviour] = deque()
 
     def then_error(self, code: int, *, status: int = 400, **fields: Any) -> None:
         """The next request is answered with an error as Meta gives it."""
@@ -48,6 +53,14 @@ class WhatsAppServer(LocalSite):
             return web.Response(status=status, text=text, headers=headers)
 
         self._next.append(answer)
+
+    def then_read_fails(self, status: int, body: Any) -> None:
+        """The next request to mark a message as read is answered so."""
+
+        async def answer(_request: web.Request) -> web.StreamResponse:
+            return web.json_response(body, status=status)
+
+        self._next_read.append(answer)
 
     def then_hang(self) -> None:
         """The next request is read and never answered."""
@@ -91,6 +104,9 @@ class WhatsAppServer(LocalSite):
         if problem is not None:
             return problem
         message = json.loads(raw)
+        if message.get("status") == "read":
+            self.read.append(message["message_id"])
+            return await self._next_read.popleft()(request) if self._next_read else web.json_response(READ)
         self.messages.append(message)
         if self._next:
             return await self._next.popleft()(request)
@@ -110,6 +126,8 @@ def _problem(request: web.Request, raw: bytes) -> web.Response | None:
     if request.headers.get("Authorization") != f"Bearer {TOKEN}":
         return _error(401, 190, "Invalid OAuth access token")
     message = json.loads(raw)
+    if message.get("status") == "read" and message.get("messaging_product") == "whatsapp":
+        return None if isinstance(message.get("message_id"), str) else _error(400, 100, "message_id is missing")
     if message.get("messaging_product") != "whatsapp" or message.get("recipient_type") != "individual":
         return _error(400, 100, "messaging_product or recipient_type is missing")
     if not str(message.get("to", "")).isdecimal() or not isinstance(message.get(message.get("type")), dict):

@@ -266,6 +266,17 @@ MISTAKES = [
         "schedules.a.payload",
         "holds what JSON cannot, such as a date, inf or nan; write it as text",
     ),
+    # Notifications.
+    (
+        "[notify.channels.team]\nurl = 'hooks.slack.com/T0/B0/s3cret'",
+        "notify.channels.team.url",
+        'must be an Apprise URL such as "slack://…"; https://appriseit.com lists them',
+    ),
+    (
+        "[notify.alerts]\nchannel = 'team'",
+        "notify",
+        'alerts.channel is "team"; there are log',
+    ),
     # The store's URL.
     ("[redis]\nurl = 'localhost'", "redis.url", "is not a URL; write it like redis://localhost:6379/0"),
     (

@@ -8,6 +8,7 @@ from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
 from crmd.config.render import render_queue
+from crmd.config.schedule import SHIPPED_SCHEDULES
 from crmd.config.units import Rate
 from tests.support.config import ConfigBench
 
@@ -90,7 +91,7 @@ def test_the_burst_is_the_rates_count_where_none_is_given(config: ConfigBench) -
     assert [limit.burst for limit in limits] == [5, 2]
 
 
-def test_a_schedule_is_checked_and_said_not_to_run(config: ConfigBench) -> None:
+def test_a_schedule_is_read(config: ConfigBench) -> None:
     loaded = config.load(
         """
         [schedules.daily]
@@ -107,9 +108,29 @@ def test_a_schedule_is_checked_and_said_not_to_run(config: ConfigBench) -> None:
     schedule = loaded.settings.schedules["daily"]
     assert (schedule.cron, schedule.every, schedule.missed) == ("0 9 * * mon-fri", None, "once")
     assert schedule.payload == {"list": [1, "a"]}
-    assert loaded.warnings == [
-        f"{config.file}: schedules.daily: checked and not run: schedules are not run by this version"
-    ]
+    assert loaded.warnings == []
+
+
+def test_a_shipped_schedule_is_changed_replaced_or_switched_off(config: ConfigBench) -> None:
+    shipped = config.load("").settings.schedules
+    assert set(shipped) == set(SHIPPED_SCHEDULES)
+    assert (shipped["daily_snapshot"].cron, shipped["daily_snapshot"].enabled) == ("5 0 * * *", True)
+
+    text = "[schedules.hourly_snapshot]\nenabled = false\n[schedules.daily_snapshot]\nevery = '12h'"
+    changed = config.load(text).settings.schedules
+    assert changed["hourly_snapshot"] == shipped["hourly_snapshot"].model_copy(update={"enabled": False})
+    daily = changed["daily_snapshot"]
+    assert (daily.cron, daily.every, daily.payload) == (None, 43_200.0, {"period": "day", "again": 3})
+
+    own = config.load(
+        "[schedules.daily_snapshot]\nqueue = 'notification'\njob = 'notify'\nevery = '1h'\nmissed = 'skip'"
+    )
+    assert own.settings.schedules["daily_snapshot"].payload == {}
+
+
+def test_the_environment_may_switch_a_shipped_schedule_off(config: ConfigBench) -> None:
+    loaded = config.load("", {"CRMD_SCHEDULES__DAILY_SNAPSHOT__ENABLED": "false"})
+    assert loaded.settings.schedules["daily_snapshot"].enabled is False
 
 
 def test_settings_of_the_embedded_store_beside_a_url_are_warned_about(config: ConfigBench) -> None:

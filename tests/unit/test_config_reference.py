@@ -35,12 +35,13 @@ def test_the_shipped_file_changes_nothing(tmp_path: Path) -> None:
 def test_with_every_key_uncommented_the_shipped_file_still_has_the_defaults() -> None:
     settings = Settings.model_validate(_uncommented())
 
-    assert set(settings.schedules) == {"daily_snapshot"}
+    assert set(settings.schedules) == {"hourly_snapshot", "daily_snapshot", "flow_sweep", "monday_reminder"}
     assert set(settings.auth.tokens) == {"shop"}
     assert set(settings.notify.channels) == {"team"}
     assert set(settings.webhook.endpoints) == {"shop"}
     assert settings.queue_settings() == Settings().queue_settings()
-    without_examples = settings.model_dump() | {"schedules": {}, "queues": {}}
+    without_examples = settings.model_dump() | {"queues": {}}
+    without_examples["schedules"].pop("monday_reminder")
     without_examples["auth"]["tokens"] = {}
     without_examples["notify"]["channels"] = {}
     without_examples["webhook"]["endpoints"] = {}

@@ -6,7 +6,10 @@ from crmd.records.tables import Base
 
 attributes = context.config.attributes
 context.configure(
-    connection=attributes["connection"], target_metadata=Base.metadata, render_item=attributes.get("render_item")
+    connection=attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=attributes["version_table"],
+    render_item=attributes.get("render_item"),
 )
 with context.begin_transaction():
     context.run_migrations()

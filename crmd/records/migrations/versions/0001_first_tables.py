@@ -91,12 +91,23 @@ def upgrade() -> None:
         "notification_groups",
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("count", Id, nullable=False),
-        sa.Column("texts", Json, nullable=False),
-        sa.Column("level", sa.String(), nullable=False),
         sa.Column("opened_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("channel", "name"),
     )
+    op.create_table(
+        "notification_entries",
+        sa.Column("id", Id, nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("job_key", sa.String(), nullable=False),
+        sa.Column("job_enqueued_at", Instant(), nullable=False),
+        sa.Column("level", sa.String(), nullable=False),
+        sa.Column("text", sa.String(), nullable=True),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("job_key", "job_enqueued_at"),
+    )
+    op.create_index("ix_notification_entries_group", "notification_entries", ["channel", "name"], unique=False)
     op.create_table(
         "snapshots",
         sa.Column("id", Id, nullable=False),
@@ -112,15 +123,18 @@ def upgrade() -> None:
         sa.Column("id", Id, nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("job_key", sa.String(), nullable=False),
+        sa.Column("job_enqueued_at", Instant(), nullable=False),
         sa.Column("file_id", sa.String(), nullable=True),
         sa.Column("report_id", sa.String(), nullable=True),
         sa.Column("counts", Json, nullable=False),
         sa.Column("cursor", Json, nullable=False),
+        sa.Column("result", Json, nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("finished_at", Instant(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("job_key", "job_enqueued_at", "kind"),
     )
-    op.create_index("ix_transfers_job_key", "transfers", ["job_key"], unique=False)
+    op.create_index("ix_transfers_created_at", "transfers", ["created_at"], unique=False)
     op.create_table(
         "campaign_recipients",
         sa.Column("id", Id, nullable=False),
@@ -135,7 +149,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("campaign_id", "phone"),
     )
-    op.create_index("ix_campaign_recipients_state", "campaign_recipients", ["campaign_id", "state"], unique=False)
+    op.create_index("ix_campaign_recipients_contact_id", "campaign_recipients", ["contact_id"], unique=False)
+    op.create_index(
+        "ix_campaign_recipients_state", "campaign_recipients", ["campaign_id", "state", "id"], unique=False
+    )
     op.create_table(
         "contact_tags",
         sa.Column("contact_id", Id, nullable=False),
@@ -155,7 +172,7 @@ def upgrade() -> None:
         sa.Column("step", sa.String(), nullable=True),
         sa.Column("count", Id, nullable=False),
         sa.Column("data", Json, nullable=False),
-        sa.Column("wake_at", Instant(), nullable=True),
+        sa.Column("wake_at", Instant(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
@@ -165,7 +182,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("once"),
     )
     op.create_index("ix_flow_runs_flow_id", "flow_runs", ["flow_id"], unique=False)
-    op.create_index("ix_flow_runs_state", "flow_runs", ["state"], unique=False)
+    op.create_index("ix_flow_runs_wake", "flow_runs", ["state", "wake_at"], unique=False)
     op.create_index("ix_flow_runs_waiting", "flow_runs", ["contact_id", "state"], unique=False)
     op.create_table(
         "messages",
@@ -175,6 +192,7 @@ def upgrade() -> None:
         sa.Column("contact_id", Id, nullable=True),
         sa.Column("campaign_id", Id, nullable=True),
         sa.Column("once", sa.String(), nullable=True),
+        sa.Column("job_queue", sa.String(), nullable=True),
         sa.Column("job_key", sa.String(), nullable=True),
         sa.Column("job_enqueued_at", Instant(), nullable=True),
         sa.Column("wamid", sa.String(), nullable=True),
@@ -192,7 +210,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("once"),
         sa.UniqueConstraint("wamid"),
     )
-    op.create_index("ix_messages_campaign_id", "messages", ["campaign_id"], unique=False)
+    op.create_index("ix_messages_campaign_id", "messages", ["campaign_id", "id"], unique=False)
     op.create_index("ix_messages_contact_id", "messages", ["contact_id"], unique=False)
     op.create_index("ix_messages_created_at", "messages", ["created_at"], unique=False)
     op.create_index("ix_messages_phone", "messages", ["phone"], unique=False)
@@ -218,16 +236,19 @@ def downgrade() -> None:
     op.drop_index("ix_messages_campaign_id", table_name="messages")
     op.drop_table("messages")
     op.drop_index("ix_flow_runs_waiting", table_name="flow_runs")
-    op.drop_index("ix_flow_runs_state", table_name="flow_runs")
+    op.drop_index("ix_flow_runs_wake", table_name="flow_runs")
     op.drop_index("ix_flow_runs_flow_id", table_name="flow_runs")
     op.drop_table("flow_runs")
     op.drop_index("ix_contact_tags_tag", table_name="contact_tags")
     op.drop_table("contact_tags")
+    op.drop_index("ix_campaign_recipients_contact_id", table_name="campaign_recipients")
     op.drop_index("ix_campaign_recipients_state", table_name="campaign_recipients")
     op.drop_table("campaign_recipients")
-    op.drop_index("ix_transfers_job_key", table_name="transfers")
+    op.drop_index("ix_transfers_created_at", table_name="transfers")
     op.drop_table("transfers")
     op.drop_table("snapshots")
+    op.drop_index("ix_notification_entries_group", table_name="notification_entries")
+    op.drop_table("notification_entries")
     op.drop_table("notification_groups")
     op.drop_table("flows")
     op.drop_index("ix_files_expires_at", table_name="files")

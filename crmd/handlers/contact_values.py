@@ -1,0 +1,155 @@
+"""Single values of contacts as they stand in files: read, bounded, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from crmd.handlers.import_payload import MAX_TAGS
+from crmd.handlers.tabular.rows import MAX_CELL_CHARS
+from crmd.records.contacts import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name, normal_phone
+
+MAX_VALUE_CHARS = 4_096
+"""Of an attribute."""
+MIN_PHONE_DIGITS = 7
+"""A shorter number is one within a network, and takes no messages."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNDECODED = re.compile("[\ud800-\udfff\ufffd]")
+_ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?E\+?[0-9]+", re.I | re.ASCII)
+_DECIMAL = re.compile(r"([0-9]{8,})\.([0-9]{1,2})", re.ASCII)
+"""What data frames make of a column of numbers that has a gap: 491701234567.0."""
+_SEVERAL = re.compile(r"[0-9]\s*[;,|\n]\s*[+(0-9]")
+_EMAIL = re.compile(r"[^@\s,;<>()\[\]\"\\]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_](?:[\w-]*[^\W_])?")
+_YES = frozenset({"yes", "y", "true", "1", "x", "ja", "oui", "si", "sí", "sim"})
+_NO = frozenset({"no", "n", "false", "0", "nein", "non", "não"})
+TAG_SEPARATOR = re.compile(r"[,;|\n]")
+
+
+def clean(text: str) -> str:
+    """A cell's text without spaces around it; raises ValueError for what no contact has."""
+    if len(text) > MAX_CELL_CHARS:
+        raise ValueError(f"has {len(text):,} characters; a cell has at most {MAX_CELL_CHARS:,}")
+    if not (text.isascii() and text.isprintable()):
+        if _UNDECODED.search(text):
+            raise ValueError("has bytes that are not of the file's encoding, or lost letters in a conversion")
+        if _CONTROL.search(text):
+            raise ValueError("has control characters")
+    return text.strip()
+
+
+def phone(value: Any, region: str | None) -> str:
+    """E.164; raises ValueError."""
+    if isinstance(value, bool | float) or not isinstance(value, str | int):
+        raise ValueError("is no phone number")
+    text = str(value)
+    if _ROUNDED.fullmatch(text):
+        raise ValueError("was rounded by a spreadsheet; format the column as text and enter it anew")
+    if _SEVERAL.search(text):
+        raise ValueError("holds several numbers; keep one")
+    if decimal := _DECIMAL.fullmatch(text):
+        if int(decimal[2]):
+            raise ValueError("is a number with a fraction; format the column as text and enter it anew")
+        text = decimal[1]
+    if region is not None and text.isascii() and text.isdigit() and text[0] != "0":
+        found = _without_plus(text, region)
+    else:
+        found = normal_phone(text, region)
+    if len(found) <= MIN_PHONE_DIGITS:
+        raise ValueError("is too short for a phone number")
+    return found
+
+
+def name(value: Any) -> str:
+    """A name; raises ValueError."""
+    text = _text(value)
+    if len(text) > MAX_NAME:
+        raise ValueError(f"has {len(text):,} characters; a name has at most {MAX_NAME}")
+    return text
+
+
+def email(value: Any) -> str:
+    """An e-mail address; raises ValueError."""
+    text = _text(value)
+    text = text[7:] if text[:7].lower() == "mailto:" else text
+    if len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text):
+        raise ValueError("is no e-mail address")
+    return text
+
+
+def tags(value: Any) -> list[str]:
+    """Tags from a list, a JSON list, or a text with commas, semicolons, bars or line ends; raises ValueError."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = orjson.loads(value)
+        except ValueError:
+            raise ValueError("begins like a JSON list and is none") from None
+    parts = TAG_SEPARATOR.split(_text(value)) if not isinstance(value, list) else [_text(part) for part in value]
+    found = list(dict.fromkeys(stripped for part in parts if (stripped := part.strip())))
+    if len(found) > MAX_TAGS:
+        raise ValueError(f"holds {len(found)} tags; at most {MAX_TAGS} are taken")
+    if any(len(tag) > MAX_TAG for tag in found):
+        raise ValueError(f"holds a tag of more than {MAX_TAG} characters")
+    return found
+
+
+def opted_out_at(value: Any, now: datetime) -> datetime | None:
+    """Since when a contact wants no messages: an instant, or `now` for a yes; raises ValueError."""
+    text = str(value).strip().casefold()
+    if text in _YES:
+        return now
+    if text in _NO:
+        return None
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("is neither yes, no nor a time such as 2026-01-31T12:00:00Z") from None
+    return min(now, at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def attribute(value: Any) -> Any:
+    """An attribute's value; raises ValueError for one that is too long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) > MAX_VALUE_CHARS:
+        raise ValueError(f"has {len(text):,} characters; an attribute has at most {MAX_VALUE_CHARS:,}")
+    return value
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """Attributes from an object, or a JSON object in a text; raises ValueError."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except ValueError:
+            raise ValueError("is no JSON object") from None
+    if not isinstance(value, dict):
+        raise ValueError("is no JSON object")
+    for key, item in value.items():
+        check_attribute_name(key)
+        attribute(item)
+    return value
+
+
+def _without_plus(digits: str, region: str) -> str:
+    """A number that a spreadsheet, or WhatsApp itself, wrote without its plus.
+
+    491701234567 could be a line in Leer, where the area code is 491. A mobile number is what is meant.
+    """
+    import phonenumbers
+
+    if 8 <= len(digits) <= 15 and digits.startswith(str(phonenumbers.country_code_for_region(region))):
+        number = phonenumbers.parse(f"+{digits}")
+        mobile = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
+        if phonenumbers.number_type(number) in mobile:
+            return normal_phone(f"+{digits}")
+    return normal_phone(digits, region)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | dict):
+        raise ValueError("is a list or an object where a text belongs")
+    return value if isinstance(value, str) else str(value)

@@ -1,0 +1,191 @@
+"""From a row of a file to a contact, or to the reason why it is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from crmd.handlers import contact_values as values
+from crmd.handlers.tabular.columns import (
+    ATTRIBUTE_PREFIX,
+    ATTRIBUTES,
+    EMAIL,
+    FIRST_NAME,
+    IGNORE,
+    LAST_NAME,
+    NAME,
+    OPTED_OUT,
+    PHONE,
+    TAGS,
+    Columns,
+    TooManyColumns,
+)
+from crmd.handlers.tabular.defuse import is_formula, undefuse
+from crmd.handlers.tabular.rows import Row
+from crmd.records.contacts import MAX_ATTRIBUTES, MAX_NAME
+
+
+@dataclass(slots=True)
+class Found:
+    """A contact as a row says it."""
+
+    number: int
+    phone: str
+    name: str | None
+    email: str | None
+    tags: list[str]
+    attributes: dict[str, Any]
+    opted_out_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a row is no contact."""
+
+    number: int
+    column: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all rows."""
+
+    region: str | None
+    tags: tuple[str, ...]
+    now: datetime
+    plain_text: bool
+    """Whether the file is CSV: its cells may be formulas, or texts kept from being ones."""
+
+
+class _BadCell(Exception):
+    def __init__(self, column: str, value: Any, reason: str) -> None:
+        super().__init__(reason)
+        self.column, self.value, self.reason = column, value, reason
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What the cells of a row add up to."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    """phone, name, email and the like, by field."""
+    columns: dict[str, str] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class RowCheck:
+    """Checks the rows of one file."""
+
+    def __init__(self, columns: Columns, rules: Rules) -> None:
+        self._columns = columns
+        self._rules = rules
+
+    def check(self, row: Row) -> Found | Rejected:
+        """The contact, or the first reason against it."""
+        if row.problem is not None:
+            return Rejected(row.number, "", "", row.problem)
+        try:
+            return self._found(row.number, self._draft(row))
+        except _BadCell as bad:
+            return Rejected(row.number, bad.column, _shown(bad.value), bad.reason)
+
+    def _draft(self, row: Row) -> _Draft:
+        draft = _Draft()
+        if row.fields is not None:
+            for name, value in row.fields.items():
+                self._put(draft, name, self._target(name), value)
+            return draft
+        names = self._columns.names
+        if len(row.cells) != len(names):
+            self._check_width(row, len(names))
+        for name, target, value in zip(names, self._columns.targets, row.cells, strict=False):
+            self._put(draft, name, target, value)
+        return draft
+
+    def _target(self, name: str) -> str:
+        try:
+            return self._columns.target(name)
+        except TooManyColumns as error:
+            raise _BadCell("", name, str(error)) from None
+
+    def _check_width(self, row: Row, width: int) -> None:
+        extra = [cell for cell in row.cells[width:] if cell != ""]
+        if len(row.cells) < width or extra:
+            shown = extra[0] if extra else ""
+            raise _BadCell("", shown, f"has {len(row.cells)} cells where the header has {width}")
+
+    def _put(self, draft: _Draft, name: str, target: str, value: Any) -> None:
+        if target == IGNORE or value == "" or (value is None and not target.startswith(ATTRIBUTE_PREFIX)):
+            return
+        try:
+            if isinstance(value, str):
+                value = self._plain(value)
+                if not value:
+                    return
+            self._add(draft, name, target, value)
+        except ValueError as error:
+            raise _BadCell(name, value, str(error)) from None
+
+    def _add(self, draft: _Draft, name: str, target: str, value: Any) -> None:
+        if target == TAGS:
+            draft.tags += values.tags(value)
+        elif target == ATTRIBUTES:
+            draft.attributes |= values.attributes(value)
+        elif target.startswith(ATTRIBUTE_PREFIX):
+            draft.attributes[target.removeprefix(ATTRIBUTE_PREFIX)] = values.attribute(value)
+        else:
+            draft.values[target] = self._value(target, value)
+            draft.columns[target] = name
+
+    def _value(self, target: str, value: Any) -> Any:
+        if target == PHONE:
+            return values.phone(value, self._rules.region)
+        if target == EMAIL:
+            return values.email(value)
+        if target == OPTED_OUT:
+            return values.opted_out_at(value, self._rules.now)
+        return values.name(value)
+
+    def _plain(self, text: str) -> str:
+        """A cell's text as it is meant. Raises ValueError."""
+        if self._rules.plain_text:
+            meant = undefuse(text)
+            if meant is text and is_formula(text):
+                raise ValueError("is a formula; save the file with values instead")
+            text = meant
+        return values.clean(text)
+
+    def _found(self, number: int, draft: _Draft) -> Found:
+        phone = draft.values.get(PHONE)
+        if phone is None:
+            raise _BadCell(self._phone_column(), "", "has no phone number")
+        if len(draft.attributes) > MAX_ATTRIBUTES:
+            raise _BadCell("", "", f"has more than {MAX_ATTRIBUTES} attributes")
+        parts = [draft.values.get(part) for part in (FIRST_NAME, LAST_NAME)]
+        name = draft.values.get(NAME) or " ".join(part for part in parts if part)
+        return Found(
+            number=number,
+            phone=phone,
+            name=name[:MAX_NAME] or None,
+            email=draft.values.get(EMAIL),
+            tags=list(dict.fromkeys([*draft.tags, *self._rules.tags])),
+            attributes=draft.attributes,
+            opted_out_at=draft.values.get(OPTED_OUT),
+        )
+
+    def _phone_column(self) -> str:
+        return next((name for name, target in self._columns.described.items() if target == PHONE), "")
+
+
+SHOWN_CHARS = 80
+
+
+def _shown(value: Any) -> str:
+    """A value for the report: short, and on one line."""
+    text = value if isinstance(value, str) else repr(value)
+    cut = text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)

@@ -1,0 +1,1 @@
+"""Tables in files: CSV, XLSX and JSON Lines, read and written in bounded memory."""

@@ -1,0 +1,136 @@
+"""Queue `webhook`: takes in what Meta's webhook told. Fine any number of times, in any order."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError
+from crmd.handlers.flow_inbound import inbound
+from crmd.handlers.opt_words import OptWords
+from crmd.handlers.unknown_jobs import Settled, UnknownJobs
+from crmd.handlers.whatsapp_event_payload import Event, Inbound, WhatsAppEvent, read_event
+from crmd.jobs import JobContext, job
+from crmd.records import contacts, messages
+from crmd.records.database import Records
+from crmd.records.message_book import MessageBook
+from crmd.records.message_statuses import Applied, StatusUpdate
+from crmd.records.tables import Contact, Message
+from crmd.records.types import utc_now
+
+AWAY_SECONDS = 5.0
+"""An event comes back after this while the records are away."""
+MISTAKES_TOLD = 5
+
+
+class EventTaken(TypedDict):
+    """What an event changed."""
+
+    statuses: int
+    """Statuses that moved a message on."""
+    messages: int
+    """Inbound messages that were new."""
+    repeated: int
+    """What was known before, or came too late to matter."""
+    foreign: int
+    """Statuses of messages that are not in the records: another program sent them."""
+    ignored: dict[str, int]
+    """What crmd has no use for, by kind."""
+
+
+@job(queue="webhook", payload=WhatsAppEvent)
+async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
+    """Applies statuses, records inbound messages, heeds opt-out words, and lets flows see each message."""
+    event = read_event(payload, ctx.get(WhatsAppClient).phone_number_id)
+    taken = EventTaken(statuses=0, messages=0, repeated=0, foreign=0, ignored=dict(event.ignored))
+    try:
+        await _take_statuses(ctx, event.statuses, taken)
+        for message in event.messages:
+            await _take_message(ctx, message, taken)
+    except RecordsUnavailable as error:
+        raise Snooze(f"the event waits: {error}", after=AWAY_SECONDS) from None
+    if event.ignored:
+        ctx.log.info("parts of an event were ignored", extra={"fields": {"ignored": dict(event.ignored)}})
+    if event.malformed:
+        raise Permanent(_mistakes(event), code="malformed")
+    return taken
+
+
+async def _take_statuses(ctx: JobContext, updates: list[StatusUpdate], taken: EventTaken) -> None:
+    for update, applied in zip(updates, await ctx.get(MessageBook).told(updates), strict=True):
+        if applied is None:
+            taken["foreign"] += 1
+        elif applied.before is applied.after:
+            taken["repeated"] += 1
+        else:
+            taken["statuses"] += 1
+        if applied is not None and applied.settled:
+            await _settle(ctx, update, applied)
+
+
+async def _settle(ctx: JobContext, update: StatusUpdate, applied: Applied) -> None:
+    """The message's job ended as unknown: now it is known how."""
+    if applied.job_queue is None or applied.job_key is None or applied.job_enqueued_at is None:
+        return
+    sent = {"message_id": update.wamid, "recipient": applied.phone.removeprefix("+"), "status": update.status}
+    error = f"WhatsApp error {update.error_code or 'without a code'}: {update.error or 'no details'}"
+    settled = Settled(
+        applied.job_queue,
+        applied.job_key,
+        applied.job_enqueued_at,
+        result=sent if update.status != "failed" else None,
+        error=error if update.status == "failed" else None,
+    )
+    try:
+        await ctx.get(UnknownJobs).settle(settled)
+    except StoreError as error:
+        # The daemon compares its unknown jobs with the records now and then.
+        ctx.log.warning("job %s is settled later: %s", settled.key, error)
+
+
+async def _take_message(ctx: JobContext, received: Inbound, taken: EventTaken) -> None:
+    recorded = await _record(ctx, received)
+    taken["messages" if recorded else "repeated"] += 1
+    if recorded is None and (ctx.attempt > 1 or ctx.delivery > 1):
+        # An earlier run of this job may have ended between the record and the flows; they know a repeat.
+        recorded = await _recorded(ctx, received)
+    if recorded is not None:
+        await inbound(ctx, *recorded)
+
+
+async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
+    """Writes the message down, and what it means for its contact, together; None where that was done before."""
+    async with ctx.get(Records).transaction() as s:
+        contact = await contacts.ensure(s, received.phone, received.name)
+        message = await messages.record_inbound(
+            s,
+            contact,
+            wamid=received.wamid,
+            type=received.type,
+            text=received.text,
+            at=received.at,
+            now=utc_now(),
+        )
+        if message is None:
+            return None
+        match ctx.get(OptWords).meaning(received.text):
+            case "out":
+                await contacts.opt_out(s, received.phone, received.at)
+            case "in":
+                await contacts.opt_in(s, received.phone)
+        await s.refresh(contact)
+    return contact, message
+
+
+async def _recorded(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
+    async with ctx.get(Records).reading() as s:
+        contact = await contacts.by_phone(s, received.phone)
+        message = await messages.by_wamid(s, received.wamid)
+    return (contact, message) if contact and message else None
+
+
+def _mistakes(event: Event) -> str:
+    shown = "; ".join(event.malformed[:MISTAKES_TOLD])
+    more = len(event.malformed) - MISTAKES_TOLD
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"parts of the event cannot be read: {shown}{rest}. All else was taken in"

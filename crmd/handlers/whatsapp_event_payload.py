@@ -1,0 +1,195 @@
+"""Reads Meta's webhook: statuses, messages, and what crmd has no use for. Unknown fields are no mistake."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast, get_args
+
+from pydantic import Field
+
+from crmd.handlers.payload import Payload
+from crmd.handlers.whatsapp_inbound import text_of
+from crmd.records.contacts import MAX_NAME
+from crmd.records.message_statuses import StatusUpdate, Told
+
+_STATUSES = frozenset(get_args(Told))
+_NOT_FROM_PEOPLE = frozenset({"system"})
+"""Types of messages that WhatsApp itself writes, such as that a number changed."""
+_MAX_LABEL = 64
+_MAX_ID = 256
+
+
+class WhatsAppEvent(Payload):
+    """An event of Meta's webhook, as it came."""
+
+    object: Annotated[
+        str, Field(description="What the event is about; Meta sends `whatsapp_business_account`.")
+    ] = "whatsapp_business_account"
+    entry: Annotated[
+        list[Any], Field(description="Meta's entries, each with `changes`: a `field` and its `value`.")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message from a person."""
+
+    wamid: str
+    phone: str
+    """E.164."""
+    name: str | None
+    """As its sender is called in WhatsApp."""
+    type: str
+    text: str | None
+    at: datetime
+
+
+@dataclass(slots=True)
+class Event:
+    """What an event says to crmd."""
+
+    statuses: list[StatusUpdate] = field(default_factory=list)
+    messages: list[Inbound] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    """What crmd has no use for, by kind."""
+    malformed: list[str] = field(default_factory=list)
+    """What cannot be read, by place and reason."""
+
+
+class _Malformed(ValueError):
+    """Where, and what is wrong there."""
+
+
+def read_event(payload: WhatsAppEvent, phone_number_id: str) -> Event:
+    """Reads an event; with a `phone_number_id` what is about another number of the account is ignored."""
+    event = Event()
+    for place, change in _changes(payload, event):
+        name = change.get("field")
+        if name != "messages":
+            event.ignored[_label("field", name)] += 1
+            continue
+        value = change.get("value")
+        if not isinstance(value, dict):
+            event.malformed.append(f"{place}.value is no object")
+            continue
+        number = _object(value.get("metadata")).get("phone_number_id")
+        if phone_number_id and number is not None and str(number) != phone_number_id:
+            event.ignored["another number"] += 1
+            continue
+        _read_value(value, f"{place}.value", event)
+    return event
+
+
+def _changes(payload: WhatsAppEvent, event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, entry in enumerate(payload.entry):
+        changes = entry.get("changes") if isinstance(entry, dict) else None
+        if not isinstance(changes, list):
+            event.malformed.append(f"entry.{number}.changes is no list")
+            continue
+        for index, change in enumerate(changes):
+            place = f"entry.{number}.changes.{index}"
+            if isinstance(change, dict):
+                yield place, change
+            else:
+                event.malformed.append(f"{place} is no object")
+
+
+def _read_value(value: dict[str, Any], place: str, event: Event) -> None:
+    names = {
+        str(contact.get("wa_id")): _object(contact.get("profile")).get("name")
+        for contact in map(_object, _list(value.get("contacts")))
+    }
+    if value.get("errors"):
+        event.ignored["errors"] += 1
+    for kind in ("statuses", "messages"):
+        items = value.get(kind)
+        if items is not None and not isinstance(items, list):
+            event.malformed.append(f"{place}.{kind} is no list")
+        for index, item in enumerate(_list(items)):
+            try:
+                if not isinstance(item, dict):
+                    raise _Malformed(f"{place}.{kind}.{index} is no object")
+                if kind == "statuses":
+                    _read_status(item, f"{place}.{kind}.{index}", event)
+                else:
+                    _read_message(item, f"{place}.{kind}.{index}", names, event)
+            except _Malformed as error:
+                event.malformed.append(str(error))
+
+
+def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
+    status = item.get("status")
+    if status not in _STATUSES:
+        event.ignored[_label("status", status)] += 1
+        return
+    error = _object(next(iter(_list(item.get("errors"))), None))
+    code, callback = error.get("code"), item.get("biz_opaque_callback_data")
+    event.statuses.append(
+        StatusUpdate(
+            wamid=_id(item, place),
+            status=cast(Told, status),
+            at=_instant(item, place),
+            job_key=callback if isinstance(callback, str) and callback else None,
+            error_code=None if code is None else str(code)[:_MAX_LABEL],
+            error=_text(
+                _object(error.get("error_data")).get("details") or error.get("message") or error.get("title")
+            ),
+        )
+    )
+
+
+def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event: Event) -> None:
+    kind, sender = item.get("type"), item.get("from")
+    if kind in _NOT_FROM_PEOPLE:
+        event.ignored[_label("message", kind)] += 1
+        return
+    if not isinstance(sender, str) or not sender.isascii() or not sender.isdecimal() or len(sender) > 15:
+        event.ignored["message without a phone number"] += 1
+        return
+    name = names.get(sender)
+    event.messages.append(
+        Inbound(
+            wamid=_id(item, place),
+            phone=f"+{sender}",
+            name=name.strip()[:MAX_NAME] or None if isinstance(name, str) else None,
+            type=str(kind or "unknown")[:_MAX_LABEL],
+            text=text_of(item),
+            at=_instant(item, place),
+        )
+    )
+
+
+def _id(item: dict[str, Any], place: str) -> str:
+    found = item.get("id")
+    if not isinstance(found, str) or not 0 < len(found) <= _MAX_ID:
+        raise _Malformed(f"{place}.id is no id")
+    return found
+
+
+def _instant(item: dict[str, Any], place: str) -> datetime:
+    seconds = item.get("timestamp")
+    try:
+        if isinstance(seconds, bool) or not isinstance(seconds, str | int):
+            raise ValueError
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise _Malformed(f"{place}.timestamp is no time in epoch seconds") from None
+
+
+def _label(kind: str, name: object) -> str:
+    return f"{kind} {name}"[:_MAX_LABEL]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,153 @@
+"""Faults on request: what the next answers of a stand-in do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_FAULTS = 100
+HOLD_SECONDS = 120.0
+"""A timeout lasts so long where the fault does not say."""
+HEADER = "X-Sandbox-Fault"
+QUERY = "sandbox_fault"
+
+
+class Service(StrEnum):
+    """A stand-in."""
+
+    WHATSAPP = "whatsapp"
+    SMTP = "smtp"
+    WEBHOOK = "webhook"
+    AI = "ai"
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    ERROR = "error"
+    """An error of the service's own, with `code`: Meta's, an SMTP reply, or an HTTP status of AI and webhooks."""
+    STATUS = "status"
+    """A bare HTTP status `code` with a page of text, as a proxy in front would give it."""
+    TIMEOUT = "timeout"
+    """The request is read, and no answer comes for `seconds`."""
+    DROP = "drop"
+    """The request is read, and the connection cut."""
+    DELAY = "delay"
+    """The answer comes `seconds` late."""
+    FAILED = "failed"
+    """WhatsApp only: the message is accepted, and fails later by webhook with `code`."""
+
+
+_WITH_CODE = (FaultKind.ERROR, FaultKind.STATUS, FaultKind.FAILED)
+
+
+class Fault(BaseModel):
+    """One fault, for the next `times` requests that it fits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    service: Service = Service.WHATSAPP
+    kind: FaultKind
+    code: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] | None = None
+    times: Annotated[int, Field(ge=1, le=100_000)] = 1
+    to: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
+    """WhatsApp only: the recipient's digits."""
+    accepted: bool = True
+    """WhatsApp's timeout, drop and status: whether the message was taken all the same, as happens in the world."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.kind in _WITH_CODE) != (self.code is not None):
+            raise ValueError(f"code belongs to {', '.join(_WITH_CODE)}, and to no other kind")
+        if self.kind is FaultKind.DELAY and self.seconds is None:
+            raise ValueError("a delay needs seconds")
+        if self.kind is FaultKind.FAILED and self.service is not Service.WHATSAPP:
+            raise ValueError("only WhatsApp's messages fail later")
+        return self
+
+    @classmethod
+    def parse(cls, text: str, service: Service) -> Self:
+        """From a header or a query: `error:131026`, `delay:2`, `timeout`, `drop`; raises ValueError."""
+        kind, _, number = text.partition(":")
+        fields: dict[str, Any] = {"service": service, "kind": kind}
+        if number:
+            fields["code" if kind in _WITH_CODE else "seconds"] = number
+        return cls.model_validate(fields)
+
+
+class Faults:
+    """The faults that are still to come, in order; at most MAX_FAULTS."""
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._changed = on_change
+        self.released = asyncio.Event()
+        """Set when held requests are to be let go."""
+        self._pending: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Adds one; raises ValueError where there are too many."""
+        if len(self._pending) >= MAX_FAULTS:
+            raise ValueError(f"{MAX_FAULTS} faults are waiting already; clear them first")
+        self._pending.append(fault.model_copy())
+        self._changed()
+
+    def take(self, service: Service, to: str | None = None) -> Fault | None:
+        """The fault of the next request, which has then happened once."""
+        for fault in self._pending:
+            if fault.service is service and fault.to in (None, to):
+                fault.times -= 1
+                if not fault.times:
+                    self._pending.remove(fault)
+                self._changed()
+                return fault
+        return None
+
+    def pending(self) -> list[dict[str, Any]]:
+        """What is still to come."""
+        return [fault.model_dump(mode="json", exclude_none=True) for fault in self._pending]
+
+    def clear(self) -> None:
+        """Nothing goes wrong any more; requests that are held are let go."""
+        self._pending.clear()
+        self._changed()
+        self.release()
+
+    def release(self) -> None:
+        """Lets go the requests that are held."""
+        self.released.set()
+        self.released = asyncio.Event()
+
+    def of_request(self, request: web.Request, service: Service, to: str | None = None) -> Fault | None:
+        """The fault that the request asks for itself, else the next that is pending. Raises ValueError."""
+        asked = request.headers.get(HEADER) or request.query.get(QUERY)
+        return Fault.parse(asked, service) if asked else self.take(service, to)
+
+    async def hold(self, seconds: float) -> None:
+        """Waits, until released at the latest."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.released.wait()
+        except TimeoutError:
+            return
+
+    async def act(self, fault: Fault | None, request: web.Request) -> web.StreamResponse | None:
+        """Does what all HTTP stand-ins do alike; None where the request is to be answered as ever."""
+        if fault is None:
+            return None
+        if fault.kind is FaultKind.DELAY:
+            await self.hold(fault.seconds or 0.0)
+        elif fault.kind is FaultKind.STATUS:
+            return web.Response(status=fault.code or 500, text=f"<html>{fault.code} by the sandbox</html>")
+        elif fault.kind in (FaultKind.TIMEOUT, FaultKind.DROP):
+            if fault.kind is FaultKind.TIMEOUT:
+                await self.hold(HOLD_SECONDS if fault.seconds is None else fault.seconds)
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        return None

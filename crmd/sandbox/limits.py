@@ -1,0 +1,68 @@
+"""Meta's rate rules, written from its documents and not from what crmd does to keep to them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+MAX_PAIRS = 100_000
+"""Recipients remembered; those who are free again are forgotten first."""
+
+
+class ThroughputRule:
+    """So many messages a second, in and out together, for a phone number."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._last: deque[float] = deque(maxlen=per_second)
+
+    def admits(self, now: float) -> bool:
+        """Whether one more is within the rule."""
+        return len(self._last) < self._per_second or now - self._last[0] >= 1.0
+
+    def count(self, now: float) -> None:
+        """Notes one message."""
+        self._last.append(now)
+
+
+@dataclass(slots=True)
+class _Pair:
+    paid_until: float
+    """All quota up to here is used up: one message uses `seconds` of it."""
+    burst_began: float
+    burst_count: int
+
+
+class PairRule:
+    """One message each `seconds` to a recipient. A burst borrows from the future: up to `burst` messages may come
+    within `seconds`, and then none until the time that they have used up is over.
+    """
+
+    def __init__(self, seconds: float, burst: int) -> None:
+        self._seconds = seconds
+        self._burst = burst
+        self._pairs: dict[str, _Pair] = {}
+
+    def admits(self, recipient: str, now: float) -> bool:
+        """Whether one more message to the recipient is within the rule."""
+        pair = self._pairs.get(recipient)
+        if pair is None or now >= pair.paid_until:
+            return True
+        return now - pair.burst_began < self._seconds and pair.burst_count < self._burst
+
+    def count(self, recipient: str, now: float) -> None:
+        """Notes one message that was within the rule."""
+        pair = self._pairs.get(recipient)
+        if pair is None or now >= pair.paid_until:
+            self._forget_some(now)
+            self._pairs[recipient] = _Pair(now + self._seconds, now, 1)
+            return
+        pair.burst_count += 1
+        pair.paid_until += self._seconds
+
+    def _forget_some(self, now: float) -> None:
+        if len(self._pairs) < MAX_PAIRS:
+            return
+        self._pairs = {name: pair for name, pair in self._pairs.items() if now < pair.paid_until}
+        while len(self._pairs) >= MAX_PAIRS:
+            del self._pairs[next(iter(self._pairs))]

@@ -1,0 +1,124 @@
+"""What the stand-ins listen on, accept and do; and how crmd is pointed at them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+Tables = dict[str, dict[str, str | int | list[str]]]
+"""Tables of `config.toml`, by dotted name."""
+DAEMON_CALLBACK = "http://127.0.0.1:8080/webhooks/whatsapp"
+"""Where a daemon with the shipped settings takes WhatsApp's webhooks."""
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is shown in place of these
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """All of it; tokens and secrets are known to everyone, as nothing here is worth guarding."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    """HTTP; 0 is any free one."""
+    smtp_port: int = 8025
+    """Mail; 0 is any free one."""
+    callback_url: str | None = DAEMON_CALLBACK
+    """Where statuses and inbound messages are posted; None: nowhere."""
+    phone_number_id: str = "106540352242922"
+    display_phone_number: str = "15550783881"
+    account_id: str = "102290129340398"
+    token: str = "sandbox-token"  # noqa: S105 - for everyone to know
+    app_secret: str = "sandbox-app-secret"  # noqa: S105
+    verify_token: str = "sandbox-verify-token"  # noqa: S105
+    webhook_secret: str = "whsec_c2FuZGJveC1vbmx5LCBub3QgYSBzZWNyZXQ="  # noqa: S105
+    ai_key: str = "sandbox-key"
+    messages_per_second: int = 80
+    pair_seconds: float = 6.0
+    """One message to a recipient costs so many seconds of the pair's quota."""
+    pair_burst: int = 45
+    """Most messages to one recipient within `pair_seconds`."""
+    service_window: bool = False
+    """Whether free-form messages fail (131047, by webhook) where the recipient did not write within 24 hours."""
+    status_seconds: tuple[float, float, float] = (0.4, 1.5, 4.0)
+    """When a message is sent, delivered, read; after it was accepted."""
+    read_share: float = 0.7
+    """Share of the delivered messages that are read."""
+    failed_share: float = 0.04
+    """Share of the accepted messages that fail later."""
+    seed: int = 1
+    """Of the dice that choose which are read and which fail."""
+    keep: int = 1000
+    """Entries kept of each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a started sandbox is found."""
+
+    host: str
+    port: int
+    smtp_port: int
+
+    @classmethod
+    def of(cls, settings: SandboxSettings, port: int, smtp_port: int) -> Self:
+        """Those of a sandbox on these ports; one that listens everywhere is found on this machine."""
+        return cls(_EVERYWHERE.get(settings.host, settings.host), port, smtp_port)
+
+    @property
+    def url(self) -> str:
+        """The page, and what all HTTP stand-ins stand below."""
+        return f"http://{_in_url(self.host)}:{self.port}"
+
+    @property
+    def hooks_url(self) -> str:
+        """A URL for `deliver_webhook` and for endpoints; any path below it will do."""
+        return f"{self.url}/hooks"
+
+    def configuration(self, settings: SandboxSettings) -> Tables:
+        """The tables of `config.toml` that point crmd at the stand-ins."""
+        return {
+            "whatsapp": {
+                "base_url": self.url,
+                "phone_number_id": settings.phone_number_id,
+                "token": settings.token,
+                "app_secret": settings.app_secret,
+                "verify_token": settings.verify_token,
+            },
+            "smtp": {
+                "host": self.host,
+                "port": self.smtp_port,
+                "security": "none",
+                "sender": "CRM <crm@sandbox.test>",
+            },
+            "webhook": {"secret": settings.webhook_secret, "allow_private": [f"{self.host}/{_prefix(self.host)}"]},
+            "ai": {"base_url": f"{self.url}/v1", "key": settings.ai_key},
+            "notify.channels.sandbox": {"url": f"json://{_in_url(self.host)}:{self.port}/notify"},
+        }
+
+    def environment(self, settings: SandboxSettings) -> dict[str, str]:
+        """The same as environment variables."""
+        return {
+            f"CRMD_{table.upper().replace('.', '__')}__{key.upper()}": _plain(value)
+            for table, keys in self.configuration(settings).items()
+            for key, value in keys.items()
+        }
+
+
+def toml_lines(tables: Tables) -> list[str]:
+    """Tables as lines of TOML, an empty one between."""
+    lines: list[str] = []
+    for table, keys in tables.items():
+        lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+    return lines[1:]
+
+
+def _plain(value: str | int | list[str]) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _prefix(host: str) -> int:
+    return 128 if ":" in host else 32

@@ -1,0 +1,307 @@
+"""`import_contacts`: what comes in, what is refused and named, and what a second run does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xlsxwriter
+from pydantic import ValidationError
+
+from crmd.errors import Permanent, Snooze
+from crmd.handlers.import_contacts import CHUNK_ROWS, import_contacts
+from crmd.handlers.import_payload import ImportContacts
+from crmd.jobs import JobContext
+from crmd.records import contacts
+from crmd.records.database import Records
+from tests.support.context import RecordedRun
+from tests.support.transfers import Office, open_office
+
+COUNTS = ("rows", "created", "updated", "unchanged", "skipped", "rejected")
+
+
+@pytest.fixture
+async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_records, tmp_path) as made:
+        yield made
+
+
+def counts(result: dict[str, Any]) -> dict[str, int]:
+    return {name: result[name] for name in COUNTS if result[name]}
+
+
+def lines(count: int, begin: int = 0) -> str:
+    return "".join(f"+4917{n:08},Person {n}\n" for n in range(begin, begin + count))
+
+
+async def test_a_csv_file_becomes_contacts(office: Office) -> None:
+    path = office.write(
+        "Telefon;Vorname;Nachname;E-Mail;Tags;Stadt\n"
+        "0170 1234567;Jörg;Müßig;joerg@example.org;vip, neu;Köln\n"
+        "+43 664 1234567;Zoë;;;;\n"
+    )
+    result = await office.run_import(path, default_region="DE", tags=["import"])
+    assert counts(result) == {"rows": 2, "created": 2}
+    assert result["report"] is None
+    assert result["columns"] == {
+        "Telefon": "phone",
+        "Vorname": "first_name",
+        "Nachname": "last_name",
+        "E-Mail": "email",
+        "Tags": "tags",
+        "Stadt": "attributes.Stadt",
+    }
+    assert result["source"] == {"format": "csv", "encoding": "utf-8", "delimiter": ";"}
+    found = await office.by_phone()
+    one = found["+491701234567"]
+    assert (one.name, one.email, one.tags) == ("Jörg Müßig", "joerg@example.org", ("import", "neu", "vip"))
+    assert one.attributes == {"Stadt": "Köln"}
+    two = found["+436641234567"]
+    assert (two.name, two.email, two.tags, two.attributes) == ("Zoë", None, ("import",), {})
+
+
+async def test_json_lines_keep_the_kinds_of_their_values(office: Office) -> None:
+    rows = [
+        {"phone": "+491701234567", "name": "A", "tags": ["x", "y"], "attributes": {"n": 1, "list": [1, "a"]}},
+        {"mobile": 1, "phone": "+491701234568", "ok": True, "name": None},
+    ]
+    result = await office.run_import(office.write("\n".join(map(json.dumps, rows)), "c.jsonl"))
+    # of the two columns that may be the phone the mobile one is taken
+    assert counts(result) == {"rows": 2, "rejected": 2}
+    result = await office.run_import("c.jsonl", key="b", columns={"phone": "phone"})
+    assert counts(result) == {"rows": 2, "created": 2}
+    found = await office.by_phone()
+    assert found["+491701234567"].attributes == {"n": 1, "list": [1, "a"]}
+    assert found["+491701234568"].attributes == {"mobile": 1, "ok": True}
+
+
+async def test_an_xlsx_file_becomes_contacts(office: Office) -> None:
+    with xlsxwriter.Workbook(str(office.folder / "c.xlsx")) as book:
+        sheet = book.add_worksheet("Kunden")
+        sheet.write_row(0, 0, ["Our customers"])
+        sheet.write_row(2, 0, ["Handy", "Name", "Punkte", "Seit"])
+        sheet.write_row(3, 0, [491701234567, "Zoë", 17, ""])
+        sheet.write_datetime(3, 3, datetime(2024, 1, 31), book.add_format({"num_format": "dd.mm.yyyy"}))
+        sheet.write_row(4, 0, [4.91701e22, "Rounded"])
+    result = await office.run_import("c.xlsx", default_region="DE")
+    assert counts(result) == {"rows": 2, "created": 1, "rejected": 1}
+    assert result["source"] == {"format": "xlsx", "sheet": "Kunden"}
+    assert (await office.by_phone())["+491701234567"].attributes == {"Punkte": 17, "Seit": "2024-01-31"}
+    assert [row["row"] for row in await office.report(result)] == ["5"]
+
+
+async def test_an_uploaded_file_is_taken_by_its_id(office: Office) -> None:
+    async with office.files.create(kind="upload", name="my people.csv", media_type="text/csv") as new:
+        new.path.write_text("phone\n+491701234567\nx\n")
+    payload = ImportContacts(file=new.id)
+    result = dict(await import_contacts(office.context("import_contacts"), payload))
+    assert counts(result) == {"rows": 2, "created": 1, "rejected": 1}
+    assert (await office.files.get(result["report"])).name == "my people-rejected.csv"
+    with pytest.raises(Permanent, match="no file"):
+        await import_contacts(office.context("import_contacts", "b"), ImportContacts(file="0" * 32))
+
+
+async def test_a_file_without_a_header(office: Office) -> None:
+    path = office.write("Anna,0170 1234567,x\nBo,0170 1234568,y\n")
+    result = await office.run_import(path, default_region="DE", columns={"3": "attributes.code"})
+    assert counts(result) == {"rows": 2, "created": 2}
+    assert (await office.by_phone())["+491701234568"].attributes == {"code": "y"}
+
+
+async def test_whether_there_is_a_header_may_be_said(office: Office) -> None:
+    path = office.write("who,number\nAnna,+491701234567\n")
+    result = await office.run_import(path, header=True, columns={"number": "phone", "who": "name"})
+    assert counts(result) == {"rows": 1, "created": 1}
+    result = await office.run_import(path, key="b", header=False, columns={"2": "phone"})
+    assert counts(result) == {"rows": 2, "unchanged": 1, "rejected": 1}
+
+
+async def test_what_is_there_is_merged_or_skipped(office: Office) -> None:
+    await office.run_import(office.write("phone,name,email,tags,a,b\n+491701234567,Old,o@example.org,x,1,2\n"))
+    path = office.write("phone,name,email,tags,a\n+491701234567,New,,y,3\n+491701234568,Other,,,\n", "new.csv")
+    result = await office.run_import(path, key="skip", update="skip")
+    assert counts(result) == {"rows": 2, "created": 1, "skipped": 1}
+    assert (await office.by_phone())["+491701234567"].name == "Old"
+    result = await office.run_import(path, key="merge")
+    assert counts(result) == {"rows": 2, "updated": 1, "unchanged": 1}
+    one = (await office.by_phone())["+491701234567"]
+    assert (one.name, one.email, one.tags) == ("New", "o@example.org", ("x", "y"))
+    assert one.attributes == {"a": "3", "b": "2"}
+
+
+async def test_an_opt_out_is_taken_over_and_never_taken_back(office: Office) -> None:
+    path = office.write(
+        "phone,opted_out_at\n+491701234567,2024-01-31T12:00:00Z\n+491701234568,yes\n+491701234569,\n"
+        "+491701234570,no\n+491701234571,perhaps\n"
+    )
+    result = await office.run_import(path)
+    assert counts(result) == {"rows": 5, "created": 4, "rejected": 1}
+    found = await office.by_phone()
+    assert found["+491701234567"].opted_out_at == datetime(2024, 1, 31, 12, tzinfo=UTC)
+    assert found["+491701234568"].opted_out_at is not None
+    assert found["+491701234569"].opted_out_at is found["+491701234570"].opted_out_at is None
+    await office.run_import(office.write("phone,opted_out_at\n+491701234567,\n", "again.csv"), key="b")
+    assert (await office.by_phone())["+491701234567"].opted_out_at is not None
+
+
+async def test_a_dry_run_reports_and_changes_nothing(office: Office) -> None:
+    await office.run_import(office.write(lines(1)))
+    path = office.write("phone,name\n" + lines(3) + "bad,x\n", "more.csv")
+    result = await office.run_import(path, key="b", dry_run=True)
+    assert counts(result) == {"rows": 4, "created": 2, "updated": 1, "rejected": 1}
+    assert result["dry_run"] is True
+    assert len(await office.report(result)) == 1
+    assert len(await office.contacts()) == 1
+
+
+async def test_progress_is_told(office: Office) -> None:
+    run = RecordedRun()
+    await office.run_import(office.write("phone,name\n" + lines(CHUNK_ROWS * 3)), run=run)
+    fractions = [fraction for fraction, _ in run.progress_notes]
+    assert len(fractions) == 3
+    assert fractions == sorted(fractions)
+    assert run.progress_notes[-1] == (0.99, f"{CHUNK_ROWS * 3:,} rows, 0 rejected")
+
+
+@pytest.mark.parametrize(
+    ("data", "payload", "reason"),
+    [
+        ("", {}, "it is empty"),
+        ("\n\n", {}, "it has no rows"),
+        ("city,name\nKöln,Anna\n", {}, "no column is known as the phone number; there are 'city', 'name'"),
+        ("phone\n+491701234567\n", {"columns": {"mobile": "name"}}, "no column 'mobile'; it has 'phone'"),
+        ("phone\n", {"encoding": "utf-16"}, "cannot be read as utf-16"),
+        ("phone\n", {"format": "xlsx"}, "damaged"),
+        (b"%PDF", {}, "PDF"),
+    ],
+)
+async def test_a_file_that_cannot_be_imported_fails_with_the_reason(
+    office: Office, data: str | bytes, payload: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Permanent, match=reason) as caught:
+        await office.run_import(office.write(data), **payload)
+    assert caught.value.code == "unreadable_file"
+
+
+async def test_only_files_of_the_folder_are_read(office: Office, tmp_path: Path) -> None:
+    (tmp_path / "outside.csv").write_text("phone\n+491701234567\n")
+    (office.folder / "link.csv").symlink_to(tmp_path / "outside.csv")
+    os.mkfifo(office.folder / "pipe.csv")
+    for path in ("../outside.csv", str(tmp_path / "outside.csv"), "link.csv", "pipe.csv", "none.csv", ".", "a\0b"):
+        with pytest.raises(Permanent) as caught:
+            await office.run_import(path)
+        assert caught.value.code == "no_file"
+    assert await office.contacts() == []
+
+
+async def test_a_job_that_is_repeated_returns_the_same_and_does_nothing(office: Office) -> None:
+    path = office.write("phone,name\n" + lines(3) + "bad,x\n")
+    first = await office.run_import(path)
+    (office.folder / path).write_text("phone,name\n" + lines(9))
+    assert await office.run_import(path) == first
+    assert len(await office.contacts()) == 3
+    assert counts(await office.run_import(path, key="another")) == {"rows": 9, "created": 6, "unchanged": 3}
+
+
+class _Hurrying(RecordedRun):
+    """A job whose time is up with its first chunk of rows."""
+
+    @property
+    def deadline(self) -> float | None:
+        self.asked = getattr(self, "asked", 0) + 1
+        return time.monotonic() + (600.0 if self.asked == 1 else 1.0)
+
+    @deadline.setter
+    def deadline(self, value: float | None) -> None:
+        """Set by the context, and of no account."""
+
+
+class _Stopping(RecordedRun):
+    """Stops the job from within, as soon as it has told so much progress."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    async def progress(self, fraction: float, note: str | None) -> None:
+        await super().progress(fraction, note)
+        if len(self.progress_notes) == self.after:
+            raise asyncio.CancelledError
+
+
+async def test_a_run_that_was_stopped_goes_on_where_it_was(office: Office) -> None:
+    data = "phone,name\nbad,first\n" + lines(CHUNK_ROWS * 3) + lines(1) + "worse,last\n"
+    path = office.write(data)
+    with pytest.raises(asyncio.CancelledError):
+        await office.run_import(path, run=_Stopping(after=2))
+    there = len(await office.contacts())
+    assert CHUNK_ROWS <= there < CHUNK_ROWS * 3
+    async with office.records.transaction() as s:  # what was done is not done again
+        await contacts.set_attribute(s, (await office.contacts())[0].id, "mark", "x")
+        await contacts.forget(s, (await office.contacts())[1].id)
+    result = await office.run_import(path)
+    assert counts(result) == {"rows": CHUNK_ROWS * 3 + 3, "created": CHUNK_ROWS * 3, "rejected": 3}
+    assert len(await office.contacts()) == CHUNK_ROWS * 3 - 1
+    # the report is whole, and knows duplicates of rows that the first run had
+    assert [row["row"] for row in await office.report(result)] == ["2", "1503", "1504"]
+    assert (await office.report(result))[1]["reason"] == "has the same number as row 3"
+
+
+async def test_a_file_that_changed_meanwhile_is_read_from_its_beginning(office: Office) -> None:
+    path = office.write("phone,name\n" + lines(CHUNK_ROWS * 2))
+    with pytest.raises(asyncio.CancelledError):
+        await office.run_import(path, run=_Stopping(after=1))
+    office.write("phone,name\n" + lines(10, begin=5000), path)
+    assert counts(await office.run_import(path)) == {"rows": 10, "created": 10}
+
+
+async def test_an_import_gives_its_place_up_before_the_timeout(office: Office) -> None:
+    path = office.write("phone,name\n" + lines(CHUNK_ROWS * 3))
+    payload = ImportContacts(path=path)
+
+    def nearly_out_of_time() -> JobContext:
+        return office.context("import_contacts", run=_Hurrying())
+
+    for _ in range(3):
+        with pytest.raises(Snooze, match="the timeout is near"):
+            await import_contacts(nearly_out_of_time(), payload)
+    assert len(await office.contacts()) == CHUNK_ROWS * 3
+    result = dict(await import_contacts(nearly_out_of_time(), payload))
+    assert counts(result) == {"rows": CHUNK_ROWS * 3, "created": CHUNK_ROWS * 3}
+
+
+async def test_records_that_are_away_are_waited_for(office: Office) -> None:
+    path = office.write("phone,name\n" + lines(1))
+    await office.records.stop()
+    with pytest.raises(Snooze, match="goes on where it was"):
+        await office.run_import(path)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({}, "either file or path"),
+        ({"file": "a", "path": "b"}, "either file or path"),
+        ({"path": "a", "encoding": "rot13"}, '"rot13" is no encoding of text'),
+        ({"path": "a", "encoding": "klingon"}, '"klingon" is no encoding of text'),
+        ({"path": "a", "delimiter": ";;"}, "at most 1 character"),
+        ({"path": "a", "delimiter": '"'}, "cannot be a quote"),
+        ({"path": "a", "default_region": "Germany"}, "no country code"),
+        ({"path": "a", "columns": {"x": "telephone"}}, '"telephone" is no field'),
+        ({"path": "a", "columns": {"x": "attributes."}}, "an attribute's name has 1 to 64"),
+        ({"path": "a", "columns": {"x": "phone", "y": "phone"}}, "several columns are to be phone"),
+        ({"path": "a", "tags": [" "]}, "a tag has 1 to 64"),
+        ({"path": "a", "update": "replace"}, "'merge' or 'skip'"),
+        ({"path": "a", "colums": {}}, "Extra inputs"),
+    ],
+)
+def test_bad_payloads_are_refused_with_the_reason(payload: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        ImportContacts.model_validate(payload)

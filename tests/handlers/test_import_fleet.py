@@ -1,0 +1,123 @@
+"""`import_contacts` in a real queue: cancelled, drained, killed and timed out half-way; and 5,000 rows at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from crmd.config.queue import QueueSettings
+from crmd.queues.views import State
+from crmd.records.database import Records
+from crmd.records.tables import Contact
+from tests.support.fleet import Rig, kill
+from tests.support.transfers import Office, open_office, transfer_rig
+from tests.support.wait import wait_until
+
+ROWS = 5_000
+DEFAULT_SUITE_SECONDS = 15.0
+"""What 5,000 rows may take on a busy machine; on a quiet one it is under one."""
+
+
+@pytest.fixture
+async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_records, tmp_path) as made:
+        yield made
+
+
+def big_file(office: Office, rows: int = ROWS) -> str:
+    lines = (f"+4917{n:08},Person {n},p{n}@example.org,new,Köln" for n in range(rows))
+    return office.write("phone,name,email,tags,city\n" + "\n".join(lines) + "\nbad,,,,\n")
+
+
+async def count(office: Office) -> int:
+    async with office.records.reading() as s:
+        return await s.scalar(select(func.count()).select_from(Contact)) or 0
+
+
+async def half_way(office: Office) -> int:
+    """Waits until some rows are in, and not all."""
+    found: int = await wait_until(lambda: count(office), 10.0, "rows come in")
+    assert found < ROWS
+    return found
+
+
+async def finished(rig: Rig, key: str) -> Any:
+    return await rig.finished("import", key, 50.0)
+
+
+async def test_five_thousand_rows_in_a_moment(store_url: str, office: Office) -> None:
+    async with transfer_rig(store_url) as rig:
+        await rig.fleet(resources=office.resources)
+        begin = time.monotonic()
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        view = await finished(rig, key)
+        assert view.state is State.COMPLETED, view.error
+        assert time.monotonic() - begin < DEFAULT_SUITE_SECONDS
+        assert view.result["created"] == ROWS
+        assert view.result["rejected"] == 1
+        assert await count(office) == ROWS
+
+
+async def test_a_cancelled_import_leaves_what_is_in(store_url: str, office: Office) -> None:
+    async with transfer_rig(store_url) as rig:
+        await rig.fleet(resources=office.resources)
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        await half_way(office)
+        await rig.control.cancel("import", key, "enough")
+        assert (await finished(rig, key)).state is State.CANCELLED
+        assert 0 < await count(office) < ROWS
+        assert list(office.files.folder.iterdir()) == []
+
+
+async def test_a_drain_gives_the_job_back_and_the_next_daemon_goes_on(store_url: str, office: Office) -> None:
+    async with transfer_rig(store_url) as rig:
+        first = await rig.fleet(resources=office.resources)
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        await half_way(office)
+        await first.stop(0.0)
+        view = await rig.inspector.job("import", key)
+        assert (view.state, view.attempt) == (State.WAITING, 0)
+        await _comes_to_an_end(rig, office, key)
+
+
+async def test_a_daemon_that_dies_costs_nothing(store_url: str, office: Office) -> None:
+    async with transfer_rig(store_url) as rig:
+        first = await rig.fleet("one", resources=office.resources)
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        await half_way(office)
+        await kill(first)
+        await _comes_to_an_end(rig, office, key, "one")
+
+
+async def test_a_timeout_fails_the_job_and_a_retry_goes_on(store_url: str, office: Office) -> None:
+    async with transfer_rig(store_url, QueueSettings("import", timeout_seconds=2.0, attempts=1)) as rig:
+        await rig.fleet(resources=office.resources)
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        before = await half_way(office)
+        async with office.records.transaction():  # nobody else can write meanwhile
+            view = await finished(rig, key)
+        assert view.state is State.FAILED
+        assert "timed out after" in view.error
+        await rig.control.retry("import", key)
+        view = await finished(rig, key)
+        assert view.state is State.COMPLETED, view.error
+        # counted over both runs: nothing was written twice
+        assert (view.result["created"], view.result["unchanged"]) == (ROWS, 0)
+        assert before < await count(office) == ROWS
+
+
+async def _comes_to_an_end(rig: Rig, office: Office, key: str, identity: str | None = None) -> None:
+    """Another daemon finishes the job: each contact was created once, over both runs."""
+    before = await count(office)
+    assert before < ROWS
+    await rig.fleet(identity, resources=office.resources)
+    view = await finished(rig, key)
+    assert view.state is State.COMPLETED, view.error
+    assert (view.result["created"], view.result["unchanged"], view.result["updated"]) == (ROWS, 0, 0)
+    assert [row["row"] for row in await office.report(view.result)] == [str(ROWS + 2)]
+    assert await count(office) == ROWS

@@ -1,0 +1,118 @@
+"""What columns are taken for; and formulas, which go out harmless and come back as they were."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crmd.handlers.tabular.columns import Columns, TooManyColumns, UnknownColumn, find_header, guess_names
+from crmd.handlers.tabular.defuse import defuse, is_formula, undefuse
+
+
+@pytest.mark.parametrize(
+    ("names", "targets"),
+    [
+        (["Phone", "Name", "E-Mail"], ["phone", "name", "email"]),
+        (["TELEFON", "Vorname", "Nachname", "Stadt"], ["phone", "first_name", "last_name", "attributes.Stadt"]),
+        (["Telefon", "Handy", "Name"], ["attributes.Telefon", "phone", "name"]),
+        (["Phone 1 - Value", "E-mail 1 - Value", "Labels"], ["phone", "email", "tags"]),
+        (["Téléphone portable", "Prénom", "Courriel"], ["phone", "first_name", "email"]),
+        (["Número", "Teléfono", "Apellidos"], ["attributes.Número", "phone", "last_name"]),
+        (["Телефон", "Имя", "Фамилия"], ["phone", "name", "attributes.Фамилия"]),
+        (["電話番号", "名前"], ["phone", "name"]),
+        (["phone", "first name", "name"], ["phone", "attributes.first_name", "name"]),
+        (["phone", "Kunden-Nr.", "", "!!"], ["phone", "attributes.Kunden_Nr", "attributes.column_3", "ignore"]),
+        (["phone", "city", "city"], ["phone", "attributes.city", "attributes.city_2"]),
+        (["phone", "a b", "a-b"], ["phone", "attributes.a_b", "attributes.a_b_2"]),
+        (["phone", "attributes.a b", "attributes"], ["phone", "attributes.a b", "attributes"]),
+        (["phone", "opted_out_at", "created_at"], ["phone", "opted_out_at", "ignore"]),
+    ],
+)
+def test_names_are_guessed(names: list[str], targets: list[str]) -> None:
+    assert Columns(names, {}).targets == targets
+
+
+def test_what_the_job_says_wins_and_the_rest_is_guessed() -> None:
+    columns = Columns(["Nr", "Phone", "Name"], {"nr": "phone", "3": "attributes.nick"})
+    assert columns.targets == ["phone", "attributes.Phone", "attributes.nick"]
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(UnknownColumn, match="no column 'Mobile'; it has 'Nr', 'Phone'"):
+        Columns(["Nr", "Phone"], {"Mobile": "phone"})
+
+
+def test_rows_that_name_their_own_columns_may_bring_new_ones() -> None:
+    columns = Columns(["phone"], {"later": "name"}, later=True)
+    assert [columns.target(name) for name in ("later", "mobile", "x")] == [
+        "name",
+        "attributes.mobile",
+        "attributes.x",
+    ]
+    for number in range(496):
+        columns.target(f"column {number}")
+    with pytest.raises(TooManyColumns):
+        columns.target("one more")
+
+
+def test_the_header_is_found_below_titles_and_not_among_data() -> None:
+    rows = [["Our customers"], ["Telefon", "Name"], ["+491701234567", "Name"]]
+    assert find_header(rows, []) == 1
+    assert find_header([["+491701234567", "mobile"], ["+491701234568", "phone"]], []) is None
+    assert find_header([["Nr", "x"], ["0170 1234567", "y"]], ["nr"]) == 0
+
+
+def test_columns_without_names_are_guessed_by_what_is_in_them() -> None:
+    rows = [["17", "Anna Müller", "0170/1234567", "anna@example.org"], ["18", "Bo", "+49 170 1234568", ""]]
+    assert guess_names(rows) == ["column_1", "name", "phone", "email"]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+SUM(A1)", "'+SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\tx", "'\tx"),
+        ("\rx", "'\rx"),
+        ("\nx", "'\nx"),
+        ("\uff1d1", "'\uff1d1"),
+        ("'=1", "''=1"),
+        ("-", "'-"),
+        ("+49 170", "'+49 170"),
+        # numbers do nothing, and a phone number should be one to whoever reads the file
+        ("+491701234567", "+491701234567"),
+        ("-5", "-5"),
+        ("-5.25", "-5.25"),
+        ("'quoted'", "'quoted'"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_formulas_are_defused_and_numbers_are_not(text: str, written: str) -> None:
+    assert defuse(text) == written
+    assert undefuse(written) == text
+
+
+@given(st.text(alphabet="'=+-@\t\r\na0.", max_size=6))
+def test_what_was_defused_comes_back(text: str) -> None:
+    assert undefuse(defuse(text)) == text
+    assert not is_formula(defuse(text))
+
+
+def test_a_text_that_another_program_kept_a_text() -> None:
+    assert undefuse('="00491701234567"') == "00491701234567"
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", " =1", "@SUM(1)", "+cmd|' /C calc'!A0", "-HYPERLINK(1)", '=HYPERLINK("http://x")']
+)
+def test_formulas_are_known(text: str) -> None:
+    assert is_formula(text)
+
+
+@pytest.mark.parametrize("text", ["+49 170 1234567", "-", "@anna", "- a dash", "a=1", "+1 (555) 0100"])
+def test_other_texts_are_no_formulas(text: str) -> None:
+    assert not is_formula(text)

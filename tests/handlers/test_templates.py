@@ -1,0 +1,325 @@
+"""Templates: what they can do, that they reach nothing else, and that no template costs much."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crmd.handlers.templates import (
+    MAX_OUTPUT_CHARS,
+    MAX_TEMPLATE_CHARS,
+    MissingVariable,
+    TemplateError,
+    check,
+    contact_variables,
+    has_variables,
+    names,
+    render,
+)
+
+CONTACT: dict[str, Any] = {
+    "name": "bob smith",
+    "city": "Rome",
+    "price": 2.5,
+    "count": 3,
+    "vip": True,
+    "tags": ["a", "b"],
+    "address": {"street": "Via Appia", "items": "yes"},
+    "nothing": None,
+}
+
+
+@dataclass
+class Somebody:
+    phone: str = "+491511234567"
+    name: str | None = "Bob"
+    email: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def refusal(text: str, variables: dict[str, Any] | None = None, *, html: bool = False) -> str:
+    """Why a text is not filled; that takes no longer than a template may."""
+    began = time.thread_time()
+    with pytest.raises(TemplateError) as caught:
+        render(text, CONTACT if variables is None else variables, html=html)
+    assert time.thread_time() - began < 3.0
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("plain } text {", "plain } text {"),
+        ("Hello {{ name }}", "Hello bob smith"),
+        ("{{ name.split()[0]|title }}", "Bob"),
+        ("{{ name|title }}, {{ city|upper }}", "Bob Smith, ROME"),
+        ("{{ price * count }}", "7.5"),
+        ("{{ '%s' }}", "%s"),
+        ("{{ count % 2 }}", "1"),
+        ("{{ 'a' + city }}{{ 'b' ~ count }}", "aRomeb3"),
+        ("{% if vip %}dear{% else %}hi{% endif %}", "dear"),
+        ("{{ 'dear' if vip }}", "dear"),
+        ("{% for tag in tags %}{{ loop.index }}{{ tag }} {% endfor %}", "1a 2b "),
+        ("{{ tags|join('-') }} {{ tags|length }}", "a-b 2"),
+        ("{{ address.street }} {{ address['street'] }}", "Via Appia Via Appia"),
+        ("{{ missing|default('there') }} {{ missing is defined }}", "there False"),
+        ("{% set first = name.split()[0] %}{{ first }}", "bob"),
+        ("{{ nothing }}", ""),
+        ("{{ 10.126|round(2) }}", "10.13"),
+        ("{{ city|replace('R', 'D') }}", "Dome"),
+        ("line\n", "line\n"),
+        ("{# a note #}x\n{{ city }}\n", "x\nRome\n"),
+        ("{% raw %}{{ name }}{% endraw %}", "{{ name }}"),
+        ("{{ tags|reverse|join }}", "ba"),
+    ],
+)
+def test_what_templates_can_do(text: str, filled: str) -> None:
+    check(text)
+    assert render(text, CONTACT) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{{ surname }}", "surname"),
+        ("{{ surname|upper }}", "surname"),
+        ("{{ 'x' ~ surname }}", "surname"),
+        ("{% if surname %}x{% endif %}", "surname"),
+        ("{% for x in surname %}x{% endfor %}", "surname"),
+        ("{{ address.town }}", "town"),
+        ("{{ surname.first }}", "surname"),
+        ("{{ 1 if not vip }}", "vip"),
+    ],
+)
+def test_a_missing_variable_is_named(text: str, name: str) -> None:
+    check(text)
+    with pytest.raises(MissingVariable, match=f"the variable {name} is missing") as caught:
+        render(text, {"address": {}})
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ name ", "line 1: unexpected end of template"),
+        ("\n\n{% if %}", "line 3: "),
+        ("{{ name|shout }}", "no filter shout"),
+        ("{{ name|safe }}", "no filter safe"),
+        ("{% include 'x' %}", "{% include %} cannot be used"),
+        ("{% import 'x' as y %}", "{% import %} cannot be used"),
+        ("{% from 'x' import y %}", "{% from %} cannot be used"),
+        ("{% extends 'x' %}", "{% extends %} cannot be used"),
+        ("{% block x %}{% endblock %}", "{% block %} cannot be used"),
+        ("{% macro x() %}{% endmacro %}", "{% macro %} cannot be used"),
+        ("{% call x() %}{% endcall %}", "{% call %} cannot be used"),
+        ("{% autoescape false %}{{ name }}{% endautoescape %}", "{% autoescape %} cannot be used"),
+        ("{% set x %}{{ name }}{% endset %}", "{% endset %} cannot be used"),
+        ("{% for x in range(10) %}{% endfor %}", "range() cannot be called"),
+        ("{% for x in tags recursive %}{% endfor %}", "recursive"),
+        ("{{ lipsum(n=100000) }}", "lipsum() cannot be called"),
+        ("{{ 'x'.ljust(10) }}", "ljust() cannot be called"),
+        ("{{ '{0.__class__}'.format(name) }}", "format() cannot be called"),
+        ("{{ 2 ** 3 }}", "** cannot be used"),
+        ("{{ name.upper(*tags) }}", "* and ** cannot be used in calls"),
+        ("{{ (name)(1) }}", "cannot be called"),
+        ("{{ " + "9" * 5000 + " }}", "Exceeds the limit"),
+        ("{% do x %}", "unknown tag 'do'"),
+        ("x" * MAX_TEMPLATE_CHARS + "{{ name }}", "at most 65,536"),
+        ("{{ a }}" * 2000, "too complex"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "too deeply"),
+        ("{{ " + "not " * 100 + "1 }}", "too complex"),
+        ("{% if 1 %}" * 70 + "{% endif %}" * 70, "too complex"),
+    ],
+)
+def test_a_wrong_template_is_refused_before_it_is_used(text: str, reason: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        check(text)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ name.__class__ }}",
+        "{{ name['__class__'] }}",
+        "{{ tags['__len__'] }}",
+        "{{ name|attr('__class__') }}",
+        "{{ tags|map(attribute='__class__')|list }}",
+        "{{ self.__init__ }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ self }}",
+        "{{ loop }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ cycler }}",
+        "{{ namespace() }}",
+        "{{ dict }}",
+        "{{ joiner }}",
+        "{% for x in tags %}{{ loop.__class__ }}{% endfor %}",
+        "{% for x in tags %}{{ loop }}{% endfor %}",
+        "{% for x in tags %}{{ loop._iterator }}{% endfor %}",
+        "{% for x in tags %}{{ loop['_iterator'] }}{% endfor %}",
+        "{{ name.upper }}",
+        "{{ name.upper['__self__'] }}",
+        "{{ tags.append('x') }}",
+        "{{ address.update({'x': 1}) }}",
+        "{{ address.pop('street') }}",
+        "{{ address }}",
+        "{{ tags }}",
+        "{{ ''.join }}",
+        "{{ name|format('__class__') }}",
+        "{{ name|tojson }}",
+        "{% set ns.x = 1 %}",
+        "{{ missing.__class__ }}",
+        "{{ missing['__class__'] }}",
+        "{{ url_for }}",
+        "{{ config }}",
+    ],
+)
+def test_nothing_but_the_values_is_reached(text: str) -> None:
+    refusal(text)
+
+
+@pytest.mark.parametrize("html", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'x' * 1000000000 }}",
+        "{{ tags * 1000000000 }}",
+        "{{ tags + tags }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{{ name|center(1000000000) }}",
+        "{{ name|indent(1000000000) }}",
+        "{{ name|round(1000000000) }}",
+        "{{ 1|round(10000000000, 'ceil') }}",
+        "{{ long" + " ~ long" * 300 + " }}",
+        "{{ long" + " + long" * 50 + " }}",
+        "{{ long" + "|replace('x', 'xxxxxxxx')" * 20 + " }}",
+        "{{ long" + "|replace('', long)" * 5 + " }}",
+        "{{ long" + "|join('xxxxxxxx')" * 20 + " }}",
+        "{{ long" + "|list|join(long)" * 3 + " }}",
+        "{{ symbols" + "|urlencode" * 50 + " }}",
+        "{% set a = long %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}",
+        "{% set a = [long] %}" + "{% set a = [a|string] %}" * 50 + "{{ a[0] }}",
+        "{% set a = symbols %}" + "{% set a = [a]|string %}" * 40 + "{{ a }}",
+        "{{ long }}" * 100,
+        "{% for a in long %}{% for b in long %}{{ long }}{% endfor %}{% endfor %}",
+        "{% for a in long %}{% for b in long %}{% for c in long %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for a in long %}{% for b in long %}{{ long|upper|length }}{% endfor %}{% endfor %}",
+        "{% for a in long for b in long %}{% endfor %}",
+        "{% for a in long if long|sort|unique|list %}{% endfor %}",
+        "{{ [" + "long, " * 1000 + "]|join }}",
+        "{{ [" + "long, " * 1000 + "]|string }}",
+        "{{ {'a': long ~ long ~ long}|string|list|string|list|string|list|string }}",
+    ],
+)
+def test_no_template_takes_much_memory_or_time(text: str, html: bool) -> None:
+    refusal(text, {**CONTACT, "long": "x" * 20_000, "symbols": "\\'\"" * 4000}, html=html)
+
+
+def test_the_output_may_be_as_large_as_the_bound() -> None:
+    assert len(render("{{ x }}", {"x": "x" * MAX_OUTPUT_CHARS})) == MAX_OUTPUT_CHARS
+    assert "262,144" in refusal("{{ x }}.", {"x": "x" * MAX_OUTPUT_CHARS})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 1 / 0 }}",
+        "{{ 1 % 0 }}",
+        "{{ name[5:'x'] }}",
+        "{{ name - 1 }}",
+        "{{ name > 1 }}",
+        "{% for x in 5 %}{% endfor %}",
+        "{{ name|truncate('x') }}",
+        "{{ name.split(1) }}",
+        "{{ [1, 'x']|sort }}",
+        "{{ 5|length }}",
+        "{{ address.street() }}",
+    ],
+)
+def test_a_template_that_fails_says_so_in_one_line(text: str) -> None:
+    assert "cannot be" in refusal(text) or "is for numbers" in refusal(text)
+
+
+def test_html_is_escaped_where_it_is_asked_for() -> None:
+    evil = {"name": "<script>", "tags": ["<", ">"]}
+    text = (
+        "<b>{{ name }}</b> {{ name ~ '&' }} {{ name|upper }} {{ tags|join('<br>') }} {{ name|replace('s', '<') }}"
+    )
+    filled = render(text, evil, html=True)
+    assert filled.startswith("<b>&lt;script&gt;</b>")
+    assert filled.count("<") == 2, "only the template's own"
+    assert render(text, evil).startswith("<b><script></b>")
+
+
+@pytest.mark.parametrize(
+    "again", ["upper", "e", "string", "title", "trim", "reverse", "list|join", "replace('l','<')"]
+)
+def test_escaped_text_stays_escaped(again: str) -> None:
+    filled = render(
+        "{{ (x|e|" + again + ") + x }}{{ x|e ~ x }}{{ (x|e).split('a')|join(x) }}", {"x": "<a>"}, html=True
+    )
+    assert "<" not in filled
+    assert ">" not in filled
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_written_gives_a_text_or_one_clear_error(text: str) -> None:
+    for template in (text, "{{" + text + "}}", "{%" + text + "%}"):
+        try:
+            filled = render(template, CONTACT)
+        except TemplateError as error:
+            assert str(error)  # noqa: PT017 - either way is right
+        else:
+            assert len(filled) <= MAX_OUTPUT_CHARS
+
+
+def test_the_variables_of_a_text_are_known() -> None:
+    text = "{{ name|upper ~ city }}{% for tag in tags %}{{ loop.index }}{{ tag }}{% endfor %}{% set x = y %}{{ x }}"
+    assert names(text) == {"name", "city", "tags", "y"}
+    assert names("plain") == frozenset()
+
+
+def test_data_is_not_read_as_a_template() -> None:
+    assert render("{{ name }}", {"name": "{{ city }}"}) == "{{ city }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "has"), [("plain", False), ("{ name }", False), ("{{x}}", True), ("{%x", True), ("{#", True)]
+)
+def test_plain_texts_are_told_from_templates(text: str, has: bool) -> None:
+    assert has_variables(text) is has
+
+
+def test_a_contact_gives_its_attributes_and_its_own_fields() -> None:
+    contact = Somebody(attributes={"city": "Rome", "phone": "other", "age": None})
+    assert contact_variables(contact, ("vip",)) == {
+        "city": "Rome",
+        "phone": "+491511234567",
+        "name": "Bob",
+        "tags": ["vip"],
+    }
+
+
+def test_what_a_contact_lacks_is_missing() -> None:
+    with pytest.raises(MissingVariable, match="email"):
+        render("{{ email }}", contact_variables(Somebody()))
+
+
+def test_jinja_is_imported_only_when_it_is_needed() -> None:
+    program = (
+        "import sys; from crmd.handlers.templates import render;"
+        "assert render('plain', {}) == 'plain'; assert 'jinja2' not in sys.modules;"
+        "assert render('{{ 1 }}', {}) == '1'; assert 'jinja2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -1,0 +1,344 @@
+"""`whatsapp_event`: statuses, inbound messages, opt-out words, flows; repeated, out of order, and malformed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.errors import JobSignal, Permanent, Snooze, StoreUnavailable
+from crmd.handlers.flow_definition import FlowDefinition
+from crmd.handlers.opt_words import OptWords
+from crmd.handlers.unknown_jobs import Settled, UnknownJobs
+from crmd.handlers.whatsapp_event import EventTaken, whatsapp_event
+from crmd.handlers.whatsapp_event_payload import WhatsAppEvent
+from crmd.handlers.whatsapp_inbound import text_of
+from crmd.records import contacts, flows, messages
+from crmd.records.database import Records
+from crmd.records.message_begin import Outgoing
+from crmd.records.message_book import MessageBook
+from crmd.records.tables import Contact, Message
+from tests.support.context import RecordedRun, make_context
+from tests.support.meta import event, failure, sender, status, text_message
+
+PHONE = "+4915112345678"
+AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Hall:
+    """Takes events in, and looks at the records."""
+
+    records: Records
+    book: MessageBook
+    whatsapp: WhatsAppClient
+    settled: list[Settled] = field(default_factory=list)
+    store_away: bool = False
+
+    async def take(self, *events: dict[str, Any], **context: Any) -> EventTaken:
+        entries = [entry for one in events for entry in one["entry"]]
+        return await self.take_raw({"entry": entries}, **context)
+
+    async def take_raw(self, payload: dict[str, Any], **context: Any) -> EventTaken:
+        words = OptWords(("stop", "Unsubscribe"), ("start",))
+        resources = (self.records, self.book, self.whatsapp, words, UnknownJobs(self._settle))
+        ctx = make_context(*resources, queue="webhook", name="whatsapp_event", **context)
+        return await whatsapp_event(ctx, WhatsAppEvent.model_validate(payload))
+
+    async def sent(self, key: str = "job-1") -> tuple[int, str]:
+        """A message that WhatsApp took: its id and wamid."""
+        begun = await self.book.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
+        await self.book.accepted(begun.message_id, f"wamid.{key}")
+        return begun.message_id, f"wamid.{key}"
+
+    async def unknown(self, key: str = "job-1") -> int:
+        begun = await self.book.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
+        await self.book.unknown(begun.message_id, "no answer")
+        return begun.message_id
+
+    async def row(self, message_id: int) -> Message:
+        async with self.records.reading() as s:
+            return await s.get_one(Message, message_id)
+
+    async def inbound(self) -> list[Message]:
+        async with self.records.reading() as s:
+            return await messages.page(s, messages.MessageFilter(direction="in"), None, 100)
+
+    async def contact(self, phone: str = PHONE) -> Contact:
+        async with self.records.reading() as s:
+            found = await contacts.by_phone(s, phone)
+        assert found is not None
+        return found
+
+    async def _settle(self, settled: Settled) -> bool:
+        if self.store_away:
+            raise StoreUnavailable("the store is away")
+        self.settled.append(settled)
+        return True
+
+
+@pytest.fixture
+def hall(sqlite_records: Records, book: MessageBook, whatsapp: WhatsAppClient) -> Hall:
+    return Hall(sqlite_records, book, whatsapp)
+
+
+async def signal_of(hall: Hall, payload: dict[str, Any], **context: Any) -> JobSignal:
+    with pytest.raises(JobSignal) as caught:
+        await hall.take_raw(payload, **context)
+    return caught.value
+
+
+# Statuses
+
+
+async def test_statuses_move_a_message_on_in_any_order(hall: Hall) -> None:
+    message_id, wamid = await hall.sent()
+    taken = await hall.take(
+        event(statuses=[status(wamid, "read"), status(wamid, "sent"), status(wamid, "delivered")])
+    )
+    assert taken == {"statuses": 1, "messages": 0, "repeated": 2, "foreign": 0, "ignored": {}}
+    assert (await hall.row(message_id)).status == "read"
+    async with hall.records.reading() as s:
+        history = {one.status for one in await messages.history(s, message_id)}
+    assert history == {"sending", "accepted", "sent", "delivered", "read"}
+
+
+async def test_a_failure_keeps_its_code_and_details(hall: Hall) -> None:
+    message_id, wamid = await hall.sent()
+    await hall.take(event(statuses=[failure(wamid, 131049)]))
+    row = await hall.row(message_id)
+    assert (row.status, row.error_code, row.error) == ("failed", "131049", "details of 131049")
+
+
+async def test_a_thousand_statuses_in_one_event(hall: Hall) -> None:
+    known = [await hall.sent(f"job-{number}") for number in range(5)]
+    updates = [status(known[n % 5][1], ("sent", "delivered", "read")[n % 3]) for n in range(900)]
+    taken = await hall.take(event(statuses=[*updates, *(status(f"wamid.other{n}") for n in range(100))]))
+    assert taken["statuses"] + taken["repeated"] == 900
+    assert taken["foreign"] == 100
+    assert {(await hall.row(message_id)).status for message_id, _ in known} == {"read"}
+
+
+async def test_an_unknown_message_and_its_job_are_settled(hall: Hall) -> None:
+    sent, failed = await hall.unknown("job-1"), await hall.unknown("job-2")
+    updates = [
+        status("wamid.A", "delivered", biz_opaque_callback_data="job-1"),
+        status("wamid.A", "read", biz_opaque_callback_data="job-1"),
+        failure("wamid.B", 131026, biz_opaque_callback_data="job-2"),
+    ]
+    await hall.take(event(statuses=updates))
+    assert ((await hall.row(sent)).status, (await hall.row(sent)).wamid) == ("read", "wamid.A")
+    assert (await hall.row(failed)).status == "failed"
+    first, second = hall.settled
+    assert (first.queue, first.key, first.enqueued_at, first.error) == ("message", "job-1", AT, None)
+    assert first.result == {"message_id": "wamid.A", "recipient": PHONE[1:], "status": "delivered"}
+    assert (second.key, second.error) == ("job-2", "WhatsApp error 131026: details of 131026")
+
+
+async def test_a_store_that_is_away_does_not_keep_the_message_unknown(hall: Hall) -> None:
+    message_id = await hall.unknown()
+    hall.store_away = True
+    await hall.take(event(statuses=[status("wamid.A", biz_opaque_callback_data="job-1")]))
+    assert (await hall.row(message_id)).status == "sent"
+
+
+# Inbound
+
+
+async def test_an_inbound_message_is_recorded_with_its_contact(hall: Hall) -> None:
+    taken = await hall.take(
+        event(messages=[text_message("wamid.IN", "hello", timestamp="1790000000")], contacts=[sender()])
+    )
+    assert taken["messages"] == 1
+    [message] = await hall.inbound()
+    contact = await hall.contact()
+    assert (message.phone, message.type, message.text, message.wamid) == (PHONE, "text", "hello", "wamid.IN")
+    assert (message.status, message.contact_id) == ("received", contact.id)
+    assert (contact.name, contact.last_inbound_at) == ("Ada", datetime.fromtimestamp(1_790_000_000, UTC))
+
+
+async def test_a_repeated_event_changes_nothing(hall: Hall) -> None:
+    _, wamid = await hall.sent()
+    told = event(statuses=[status(wamid)], messages=[text_message("wamid.IN", "stop")])
+    await hall.take(told)
+    async with hall.records.transaction() as s:
+        await contacts.opt_in(s, PHONE)
+    taken = await hall.take(told)
+    assert (taken["statuses"], taken["messages"], taken["repeated"]) == (0, 0, 2)
+    assert len(await hall.inbound()) == 1
+    assert (await hall.contact()).opted_out_at is None, "an old word does not hold against a new decision"
+
+
+@pytest.mark.parametrize("word", ["stop", " STOP\n", "unsubscribe", "UNSUBSCRIBE "])
+async def test_a_word_takes_its_sender_off(hall: Hall, word: str) -> None:
+    await hall.take(event(messages=[text_message("wamid.1", word, timestamp="1790000000")]))
+    assert (await hall.contact()).opted_out_at == datetime.fromtimestamp(1_790_000_000, UTC)
+
+
+async def test_a_word_puts_its_sender_back_and_other_texts_do_not(hall: Hall) -> None:
+    for number, (text, off) in enumerate(
+        (("stop it please", False), ("stop", True), ("restart", True), ("Start", False))
+    ):
+        await hall.take(event(messages=[text_message(f"wamid.{number}", text)]))
+        assert ((await hall.contact()).opted_out_at is not None) == off, text
+
+
+async def test_a_button_may_say_the_word(hall: Hall) -> None:
+    pressed = text_message("wamid.1", "", type="button", button={"text": "Stop", "payload": "x"})
+    await hall.take(event(messages=[pressed]))
+    assert (await hall.contact()).opted_out_at is not None
+
+
+def test_a_word_cannot_mean_both() -> None:
+    with pytest.raises(ValueError, match="stop"):
+        OptWords(("Stop",), ("stop ",))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"type": "text", "text": {"body": "hi"}}, "hi"),
+        ({"type": "button", "button": {"text": "Yes", "payload": "y"}}, "Yes"),
+        (
+            {
+                "type": "interactive",
+                "interactive": {"type": "button_reply", "button_reply": {"id": "y", "title": "Yes"}},
+            },
+            "Yes",
+        ),
+        (
+            {
+                "type": "interactive",
+                "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Red"}},
+            },
+            "Red",
+        ),
+        ({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"body": "Sent"}}}, "Sent"),
+        ({"type": "interactive", "interactive": {"type": "new"}}, None),
+        ({"type": "image", "image": {"id": "1", "caption": "look"}}, "look"),
+        ({"type": "document", "document": {"filename": "a.pdf"}}, "a.pdf"),
+        ({"type": "reaction", "reaction": {"emoji": "👍", "message_id": "w"}}, "👍"),
+        ({"type": "location", "location": {"latitude": 1, "longitude": 2}}, None),
+        ({"type": "audio", "audio": {"id": "1"}}, None),
+        ({"type": "of tomorrow", "of tomorrow": {"body": "x"}}, None),
+        ({"type": "text", "text": "no object"}, None),
+        ({"type": "text", "text": {"body": 7}}, None),
+        ({"type": 7}, None),
+        ({}, None),
+    ],
+)
+def test_the_text_of_each_type(message: dict[str, Any], text: str | None) -> None:
+    assert text_of(message) == text
+
+
+# Flows
+
+
+@pytest.fixture
+async def flow(hall: Hall) -> None:
+    """A flow that the word `order` starts."""
+    steps = [{"id": "hello", "type": "send", "text": "hello"}]
+    definition = {"name": "orders", "start": {"on": "message", "words": ["order"]}, "steps": steps}
+    async with hall.records.transaction() as s:
+        await flows.put(s, "orders", FlowDefinition.model_validate(definition).model_dump(mode="json"))
+
+
+@pytest.mark.usefixtures("flow")
+async def test_a_message_starts_a_flow_once(hall: Hall) -> None:
+    told, run = event(messages=[text_message("wamid.1", "an order"), text_message("wamid.2", "hi")]), RecordedRun()
+    await hall.take(told, run=run)
+    await hall.take(told, run=run)
+    assert [(queue, name) for queue, name, *_ in run.enqueued] == [("flow", "run_flow")]
+
+
+@pytest.mark.usefixtures("flow")
+async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) -> None:
+    class Away(RecordedRun):
+        async def enqueue(self, queue: str, name: str, jobs: Any) -> list[str]:
+            raise StoreUnavailable("the store is away")
+
+    told = event(messages=[text_message("wamid.1", "an order")])
+    with pytest.raises(StoreUnavailable):
+        await hall.take(told, run=Away())
+    again = RecordedRun()
+    taken = await hall.take(told, run=again, attempt=2)
+    assert (taken["messages"], taken["repeated"]) == (0, 1)
+    assert [(queue, name) for queue, name, *_ in again.enqueued] == [("flow", "run_flow")]
+
+
+# Malformed, unknown, and the records away
+
+
+async def test_what_nobody_described_is_counted_and_passed_over(hall: Hall) -> None:
+    _, wamid = await hall.sent()
+    other_field = {"entry": [{"id": "1", "changes": [{"field": "account_update", "value": {"event": "x"}}]}]}
+    system = text_message("wamid.S", "", type="system", system={"body": "changed number"})
+    nameless = {key: value for key, value in text_message("wamid.N", "hi").items() if key != "from"}
+    taken = await hall.take(
+        other_field,
+        event(statuses=[status(wamid, "warped"), status(wamid, "sent", new_field={"a": 1})]),
+        event(messages=[system, nameless, text_message("wamid.U", "", type="of tomorrow")], errors=[{"code": 1}]),
+        event(statuses=[status("wamid.Z")], number_id="999"),
+    )
+    assert taken["ignored"] == {
+        "field account_update": 1,
+        "status warped": 1,
+        "message system": 1,
+        "message without a phone number": 1,
+        "errors": 1,
+        "another number": 1,
+    }
+    assert (taken["statuses"], taken["messages"], taken["foreign"]) == (1, 1, 0)
+    assert [(one.type, one.text) for one in await hall.inbound()] == [("of tomorrow", None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"statuses": [{"status": "sent", "timestamp": "1"}]}, r"statuses\.0\.id is no id"),
+        ({"statuses": [{"id": "w", "status": "sent", "timestamp": "soon"}]}, r"statuses\.0\.timestamp"),
+        ({"statuses": [{"id": "w", "status": "sent", "timestamp": "9" * 30}]}, r"statuses\.0\.timestamp"),
+        ({"statuses": [{"id": "w", "status": "sent", "timestamp": True}]}, r"statuses\.0\.timestamp"),
+        ({"statuses": [7]}, r"statuses\.0 is no object"),
+        ({"statuses": {}}, r"statuses is no list"),
+        ({"messages": [{"from": "49151", "type": "text", "timestamp": "1"}]}, r"messages\.0\.id is no id"),
+        ({"messages": "x"}, r"messages is no list"),
+    ],
+)
+async def test_malformed_parts_fail_the_job_and_the_rest_is_taken_in(
+    hall: Hall, change: dict[str, Any], reason: str
+) -> None:
+    message_id, wamid = await hall.sent()
+    good = event(statuses=[status(wamid)])["entry"]
+    bad = {"id": "2", "changes": [{"field": "messages", "value": change}]}
+    signal = await signal_of(hall, {"entry": [bad, *good]})
+    assert isinstance(signal, Permanent)
+    assert signal.code == "malformed"
+    assert re.search(reason, str(signal)), str(signal)
+    assert (await hall.row(message_id)).status == "sent"
+
+
+@pytest.mark.parametrize(
+    "entry", [[7], [{}], [{"changes": 7}], [{"changes": [7]}], [{"changes": [{"field": "messages"}]}]]
+)
+async def test_an_envelope_that_is_none_says_where(hall: Hall, entry: list[Any]) -> None:
+    signal = await signal_of(hall, {"entry": entry})
+    assert isinstance(signal, Permanent)
+    assert "entry.0" in str(signal)
+
+
+async def test_many_mistakes_are_told_in_short(hall: Hall) -> None:
+    signal = await signal_of(hall, event(statuses=[7] * 500) | {})
+    assert "and 495 more" in str(signal)
+
+
+async def test_an_event_waits_for_the_records(hall: Hall) -> None:
+    await hall.records.stop()
+    for told in (event(statuses=[status("wamid.A")]), event(messages=[text_message("wamid.IN", "hi")])):
+        signal = await signal_of(hall, {"entry": told["entry"]})
+        assert isinstance(signal, Snooze)
+        assert signal.after == 5

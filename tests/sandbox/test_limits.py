@@ -1,0 +1,118 @@
+"""Meta's rate rules in literal cases, at the stand-in's rules and through its HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from crmd.sandbox import limits
+from crmd.sandbox.limits import PairRule, ThroughputRule
+from tests.sandbox.conftest import ANN, BOB, Rig, Start
+
+T0 = 1_800_000_000.0
+
+
+def sent(rule: PairRule, at: float, count: int = 1, to: str = ANN) -> int:
+    """How many of `count` messages pass at one moment."""
+    passed = 0
+    for _ in range(count):
+        if rule.admits(to, at):
+            rule.count(to, at)
+            passed += 1
+    return passed
+
+
+@pytest.fixture
+def rule() -> PairRule:
+    return PairRule(seconds=6.0, burst=45)
+
+
+def test_20_at_once_then_the_21st_after_60_s_is_refused_and_after_120_s_passes(rule: PairRule) -> None:
+    assert sent(rule, T0, 20) == 20
+    assert sent(rule, T0 + 60) == 0
+    assert sent(rule, T0 + 119.9) == 0
+    assert sent(rule, T0 + 120) == 1
+
+
+def test_one_each_6_s_goes_on_for_ever(rule: PairRule) -> None:
+    assert [sent(rule, T0 + 6 * n) for n in range(600)] == [1] * 600
+
+
+def test_10_a_minute_and_600_an_hour(rule: PairRule) -> None:
+    tries = [T0 + second for second in range(7200)]
+    passed = [at for at in tries if sent(rule, at)]
+    assert len([at for at in passed if at < T0 + 3600]) == pytest.approx(600, abs=6)
+
+
+def test_45_within_6_s_pass_and_the_46th_does_not(rule: PairRule) -> None:
+    assert sum(sent(rule, T0 + n * 0.13) for n in range(45)) == 45
+    assert sent(rule, T0 + 5.9) == 0
+    assert sent(rule, T0 + 269.9) == 0
+    assert sent(rule, T0 + 270) == 1
+
+
+def test_a_burst_may_grow_for_6_s_and_not_longer(rule: PairRule) -> None:
+    assert sent(rule, T0, 2) == 2
+    assert sent(rule, T0 + 5.99) == 1
+    assert sent(rule, T0 + 6.0) == 0
+    assert sent(rule, T0 + 17.9) == 0
+    assert sent(rule, T0 + 18) == 1
+
+
+def test_refused_messages_cost_nothing_and_rest_gives_a_whole_burst_again(rule: PairRule) -> None:
+    assert sent(rule, T0, 20) == 20
+    assert sum(sent(rule, T0 + 10 + n) for n in range(100)) == 0
+    assert sent(rule, T0 + 120, 60) == 45
+
+
+def test_each_pair_has_its_own_quota(rule: PairRule) -> None:
+    assert sent(rule, T0, 60) == 45
+    assert sent(rule, T0, 60, BOB) == 45
+
+
+def test_80_a_second_and_not_81() -> None:
+    rule = ThroughputRule(80)
+    for n in range(80):
+        assert rule.admits(T0 + n / 100)
+        rule.count(T0 + n / 100)
+    assert not rule.admits(T0 + 0.99)
+    assert rule.admits(T0 + 1.0)
+    rule.count(T0 + 1.0)
+    assert not rule.admits(T0 + 1.0)
+    assert rule.admits(T0 + 1.01)
+
+
+def test_what_is_remembered_is_bounded(rule: PairRule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PAIRS", 10)
+    for n in range(30):
+        assert sent(rule, T0, 2, f"49151{n:07}") == 2
+    assert len(rule._pairs) <= 10
+    assert sent(rule, T0 + 1, 44, "491510000029") == 43, "the last one is still known"
+
+
+async def test_the_pair_limit_over_http(rig: Rig) -> None:
+    for _ in range(20):
+        assert (await rig.send()).status == 200
+    rig.clock.now += 60
+    refused = await rig.send()
+    assert refused.status == 429
+    assert refused.json["error"]["code"] == 131056
+    assert (await rig.send(BOB)).status == 200, "other recipients continue"
+    assert (await rig.send(f"+{ANN}")).status == 429, "a plus is no other recipient"
+    rig.clock.now += 60
+    assert (await rig.send()).status == 200
+
+
+async def test_the_throughput_limit_over_http(start: Start) -> None:
+    rig = await start(messages_per_second=5)
+    answers = [await rig.send(f"4915112345{n:03}") for n in range(6)]
+    assert [answer.status for answer in answers] == [200] * 5 + [429]
+    assert answers[5].json["error"]["code"] == 130429
+    rig.clock.now += 1
+    assert (await rig.send()).status == 200
+
+
+async def test_inbound_messages_count_for_the_throughput(start: Start) -> None:
+    rig = await start(messages_per_second=2)
+    for _ in range(2):
+        await rig.admin("POST", "/inbound", {"from": BOB, "text": "hi"})
+    assert (await rig.send()).json["error"]["code"] == 130429

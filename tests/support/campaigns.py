@@ -1,0 +1,194 @@
+"""Campaigns on a real store with real records, a real fleet and the WhatsApp stand-in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.config.queue import Backoff, QueueSettings
+from crmd.handlers.campaign import run_campaign
+from crmd.handlers.message import send_message
+from crmd.jobs import JobContext, spec_of
+from crmd.queues.fleet import Fleet
+from crmd.queues.views import JobView, NewJob, State
+from crmd.records import campaign_recipients, campaigns, contacts, messages
+from crmd.records.campaigns import CampaignStatus
+from crmd.records.database import Records
+from crmd.records.files import FileStore
+from crmd.records.message_book import MessageBook
+from crmd.records.tables import Campaign, CampaignRecipient
+from crmd.records.types import utc_now
+from tests.support.context import make_context
+from tests.support.fleet import Rig
+from tests.support.flows import StoredRun
+from tests.support.wait import wait_until
+from tests.support.whatsapp_server import WhatsAppServer
+
+KEY = "the-campaign"
+QUEUES = (
+    QueueSettings("campaign", attempts=2, timeout_seconds=3600.0, backoff=Backoff(0.01, 0.02)),
+    QueueSettings("message", attempts=2, backoff=Backoff(0.01, 0.02)),
+)
+TEXT = {"text": "Hello {{ name }}"}
+
+
+def phone(number: int) -> str:
+    """A number of the test."""
+    return f"+4915110{number:06}"
+
+
+def inline(count: int, **variables: Any) -> dict[str, Any]:
+    """An audience of so many."""
+    return {"recipients": [{"phone": phone(n), "variables": {"name": f"N{n}", **variables}} for n in range(count)]}
+
+
+def definition(audience: dict[str, Any], content: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """A payload of `run_campaign`."""
+    return {"name": "spring", "audience": audience, "content": content or TEXT, **fields}
+
+
+class CampaignBench:
+    """What tests of campaigns do again and again."""
+
+    def __init__(
+        self, rig: Rig, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer, folder: Path
+    ) -> None:
+        self.rig = rig
+        self.records = records
+        self.server = server
+        self.files = FileStore(records, folder / "files", 10**6, 3600.0)
+        self.resources: dict[type, Any] = {
+            Records: records,
+            FileStore: self.files,
+            MessageBook: MessageBook(records),
+            WhatsAppClient: whatsapp,
+        }
+        for function in (run_campaign, send_message):
+            spec = spec_of(function)
+            assert spec is not None
+            assert spec.queue is not None
+            rig.handle_spec(spec.queue, spec)
+
+    async def fleet(self, *only: str) -> Fleet:
+        """Starts a fleet that runs these queues, or both."""
+        return await self.rig.fleet(resources=self.resources, only=only or None)
+
+    async def add(self, payload: dict[str, Any], key: str = KEY) -> None:
+        """Adds a job `run_campaign`."""
+        await self.rig.control.enqueue("campaign", [NewJob("run_campaign", payload, key)])
+
+    async def run(self, payload: dict[str, Any], key: str = KEY) -> JobView:
+        """Adds the job and waits until it is over."""
+        await self.add(payload, key)
+        return await self.rig.finished("campaign", key, 20.0)
+
+    async def result(self, payload: dict[str, Any], key: str = KEY) -> dict[str, Any]:
+        """The result of a job that ends well."""
+        view = await self.run(payload, key)
+        assert view.state is State.COMPLETED, view.error
+        result: dict[str, Any] = view.result
+        return result
+
+    async def delayed(self, words: str, key: str = KEY) -> JobView:
+        """The campaign's job once it is delayed for this reason."""
+
+        async def look() -> JobView | None:
+            view = await self.rig.inspector.job("campaign", key)
+            return view if view.state is State.DELAYED and words in (view.error or "") else None
+
+        found: JobView = await wait_until(look, 10.0, f"the campaign's job waits: {words}")
+        return found
+
+    def context(self, run: StoredRun | None = None, **options: Any) -> JobContext:
+        """A context of a handler that is called by hand; what it adds goes into the store."""
+        given = run or StoredRun(self.rig.control)
+        resources = self.resources.values()
+        return make_context(*resources, queue="campaign", name="run_campaign", key=KEY, run=given, **options)
+
+    async def upload(self, text: str | bytes, name: str = "people.csv") -> str:
+        """An uploaded file; returns its id."""
+        await self.files.start()
+        async with self.files.create(kind="upload", name=name, media_type="text/csv") as new:
+            new.path.write_bytes(text.encode() if isinstance(text, str) else text)
+        await self.files.stop()
+        return new.id
+
+    async def people(self, *rows: contacts.ContactRow) -> None:
+        """Adds contacts."""
+        async with self.records.transaction() as s:
+            await contacts.upsert(s, rows)
+
+    async def campaign(self, name: str = "spring") -> Campaign:
+        """The campaign's row."""
+        async with self.records.reading() as s:
+            return (await s.scalars(select(Campaign).where(Campaign.name == name))).one()
+
+    async def move(self, status: str) -> None:
+        """Gives the campaign another status."""
+        async with self.records.transaction() as s:
+            campaign = (await s.scalars(select(Campaign).with_for_update())).one()
+            await campaigns.move(s, campaign, CampaignStatus(status), "by the test")
+
+    async def wake(self) -> None:
+        """Lets the campaign's job run now."""
+        await self.rig.control.promote("campaign", KEY)
+
+    async def recipients(self) -> list[CampaignRecipient]:
+        """All recipients."""
+        async with self.records.reading() as s:
+            return list(await s.scalars(select(CampaignRecipient).order_by(CampaignRecipient.id)))
+
+    async def counts(self) -> dict[str, int]:
+        """Recipients by state."""
+        campaign = await self.campaign()
+        async with self.records.reading() as s:
+            return await campaign_recipients.counts(s, campaign.id)
+
+    async def reasons(self) -> dict[str, int]:
+        """Why recipients were skipped."""
+        campaign = await self.campaign()
+        async with self.records.reading() as s:
+            return await campaign_recipients.skipped_reasons(s, campaign.id)
+
+    async def statuses(self) -> dict[str, int]:
+        """The campaign's messages by status."""
+        campaign = await self.campaign()
+        async with self.records.reading() as s:
+            return await messages.campaign_counts(s, campaign.id)
+
+    async def sent(self, count: int) -> dict[str, str]:
+        """The text that each number got, once there are so many; none got two."""
+        await wait_until(lambda: len(self.server.messages) >= count, 15.0, f"{count} messages were sent")
+        self.check_once()
+        return {f"+{message['to']}": message.get("text", {}).get("body", "") for message in self.server.messages}
+
+    def check_once(self) -> None:
+        """Nobody was sent two messages."""
+        twice = [to for to, times in Counter(one["to"] for one in self.server.messages).items() if times > 1]
+        assert not twice
+
+    async def waiting(self, queue: str = "message") -> int:
+        """Jobs that wait, or are delayed."""
+        counts = await self.rig.inspector.counts(queue)
+        return counts.waiting + counts.delayed
+
+    async def keys(self, state: State, queue: str = "message") -> Sequence[JobView]:
+        """Jobs in a state."""
+        return (await self.rig.inspector.jobs(queue, state, None, None, 200)).jobs
+
+    async def age(self, **steps: timedelta) -> None:
+        """Lets instants in the campaign's cursor lie further back."""
+        async with self.records.transaction() as s:
+            campaign = (await s.scalars(select(Campaign))).one()
+            cursor = dict(campaign.cursor)
+            for name, by in steps.items():
+                kept = cursor[name]
+                at = utc_now() - by
+                cursor[name] = {**kept, "at": at.isoformat()} if isinstance(kept, dict) else at.isoformat()
+            campaign.cursor = cursor

@@ -1,0 +1,196 @@
+"""Flows on a real store with real records, a real fleet and the WhatsApp stand-in."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from crmd.clients.whatsapp import WhatsAppClient
+from crmd.config.queue import Backoff, QueueSettings
+from crmd.errors import JobNotFound
+from crmd.handlers.flow import new_data
+from crmd.handlers.flow_definition import check_flow
+from crmd.handlers.flow_inbound import inbound
+from crmd.handlers.shipped import shipped_catalog
+from crmd.jobs import JobContext, NewPayload
+from crmd.queues.control import Control
+from crmd.queues.fleet import Fleet
+from crmd.queues.views import JobView, NewJob
+from crmd.records import contacts, flows, messages
+from crmd.records.database import Records
+from crmd.records.message_book import MessageBook
+from crmd.records.tables import FlowRun, Message
+from crmd.records.types import utc_now
+from tests.support.context import RecordedRun, make_context
+from tests.support.fleet import Rig
+from tests.support.wait import wait_until
+from tests.support.whatsapp_server import WhatsAppServer
+
+PHONE = "+491701234567"
+QUEUES = tuple(
+    QueueSettings(name, attempts=2, backoff=Backoff(0.01, 0.02))
+    for name in ("flow", "message", "webhook", "email", "ai")
+)
+
+
+class StoredRun(RecordedRun):
+    """The engine's side of a context: what the handler adds goes into the store."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__()
+        self._control = control
+
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        """Adds jobs."""
+        new = [NewJob(name, dict(payload), **options) for payload, options in jobs]
+        return [added.key for added in await self._control.enqueue(queue, new)]
+
+
+class FlowBench:
+    """What tests of flows do again and again."""
+
+    def __init__(self, rig: Rig, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer) -> None:
+        self.rig = rig
+        self.records = records
+        self.server = server
+        self.resources = {Records: records, MessageBook: MessageBook(records), WhatsAppClient: whatsapp}
+        catalog = shipped_catalog()
+        for queue in QUEUES:
+            for name in catalog.names(queue.name):
+                rig.handle_spec(queue.name, catalog.get(queue.name, name))
+
+    async def fleet(self, *only: str) -> Fleet:
+        """Starts a fleet that runs these queues, or all."""
+        return await self.rig.fleet(resources=self.resources, only=only or None)
+
+    async def put(self, *steps: dict[str, Any], name: str = "welcome", **fields: Any) -> None:
+        """Stores a flow, checked."""
+        definition = {"name": name, "steps": list(steps), **fields}
+        check_flow(definition, name)
+        async with self.records.transaction() as s:
+            await flows.put(s, name, definition, enabled=definition.get("enabled", True))
+
+    async def add(self, payload: dict[str, Any], key: str | None = None) -> str:
+        """Adds a job `run_flow`."""
+        [added] = await self.rig.control.enqueue("flow", [NewJob("run_flow", payload, key=key)])
+        return added.key
+
+    async def start(
+        self, phone: str = PHONE, *, flow: str = "welcome", key: str | None = None, **data: Any
+    ) -> str:
+        """Adds a job that starts a flow."""
+        return await self.add({"flow": flow, "contact": phone, "data": data}, key)
+
+    async def finished(self, key: str) -> JobView:
+        """A job of queue `flow` once it is over."""
+        return await self.rig.finished("flow", key)
+
+    async def runs(self) -> list[FlowRun]:
+        """All runs, the oldest first."""
+        async with self.records.reading() as s:
+            return list((await s.scalars(select(FlowRun).order_by(FlowRun.id))).all())
+
+    async def run_in(self, state: str, *, index: int = -1) -> FlowRun:
+        """One run, by default the newest, once it is in a state."""
+
+        async def look() -> FlowRun | None:
+            runs = await self.runs()
+            return runs[index] if runs and runs[index].state == state else None
+
+        found: FlowRun = await wait_until(look, 10.0, f"run {index} is {state}")
+        return found
+
+    async def contact(self, phone: str = PHONE) -> contacts.ContactView:
+        """A contact as it is now."""
+        async with self.records.reading() as s:
+            found = await contacts.by_phone(s, phone)
+            assert found is not None
+            view = await contacts.view(s, found.id)
+        assert view is not None
+        return view
+
+    async def reply(
+        self, text: str | None, wamid: str = "wamid.IN1", phone: str = PHONE, run: StoredRun | None = None
+    ) -> None:
+        """A message comes in; the same again is one that was recorded before."""
+        now = utc_now()
+        async with self.records.transaction() as s:
+            contact = await contacts.ensure(s, phone)
+            await messages.record_inbound(s, contact, wamid=wamid, type="text", text=text, at=now, now=now)
+            message = await s.scalar(select(Message).where(Message.wamid == wamid))
+        assert message is not None
+        await inbound(self.context(run), contact, message)
+
+    def context(self, run: StoredRun | None = None) -> JobContext:
+        """A context of a handler that is called by hand; what it adds goes into the store."""
+        run = run or StoredRun(self.rig.control)
+        return make_context(*self.resources.values(), queue="flow", name="run_flow", run=run)
+
+    async def sent(self, count: int) -> list[str]:
+        """The texts at the stand-in, once there are so many."""
+        await wait_until(lambda: len(self.server.messages) >= count, 10.0, f"{count} messages were sent")
+        return [message["text"]["body"] for message in self.server.messages]
+
+    async def make_run(self, *, flow: str = "welcome", definition: dict[str, Any] | None = None) -> int:
+        """A run that stands at its first step and has no job; returns its id."""
+        async with self.records.transaction() as s:
+            found = await flows.by_name(s, flow)
+            assert found is not None
+            contact = await contacts.ensure(s, PHONE)
+            first = found.definition["steps"][0]["id"]
+            at, _ = await flows.start(s, found, contact.id, once=uuid.uuid4().hex, step=first, data=new_data())
+            if definition is not None:
+                await s.execute(update(FlowRun).where(FlowRun.id == at.run_id).values(definition=definition))
+        return at.run_id
+
+    async def all_in(self, state: str) -> bool:
+        """Whether all runs are in a state."""
+        return {run.state for run in await self.runs()} == {state}
+
+    async def ended(self, run_id: int) -> bool:
+        """Whether a run is over."""
+        return next(run.state for run in await self.runs() if run.id == run_id) in flows.FINISHED
+
+    async def made_attempts(self, key: str, count: int) -> bool:
+        """Whether a job of queue `flow` is at that attempt, or beyond it."""
+        return (await self.rig.inspector.job("flow", key)).attempt >= count
+
+    async def is_at(self, count: int) -> bool:
+        """Whether the newest run has made so many steps."""
+        return (await self.runs())[-1].count == count
+
+    async def payload(self, queue: str, key: str) -> Any:
+        """What a job was added with."""
+        return (await self.rig.inspector.job(queue, key)).payload
+
+    async def has_job(self, queue: str, key: str) -> bool:
+        """Whether there is such a job."""
+        try:
+            await self.rig.inspector.job(queue, key)
+        except JobNotFound:
+            return False
+        return True
+
+    async def finished_job(self, queue: str, key: str) -> bool:
+        """Whether a job is over."""
+        return (await self.rig.inspector.job(queue, key)).state.finished
+
+    async def make_overdue(self, run_id: int) -> None:
+        """Lets a run's time have come a while ago."""
+        async with self.records.transaction() as s:
+            past = utc_now() - timedelta(minutes=5)
+            await s.execute(update(FlowRun).where(FlowRun.id == run_id).values(wake_at=past))
+
+    async def opt_out(self, phone: str = PHONE) -> None:
+        """The contact wants no messages."""
+        async with self.records.transaction() as s:
+            await contacts.opt_out(s, phone, utc_now())
+
+    async def change(self, attributes: dict[str, Any]) -> None:
+        """Sets attributes of the contact, which is made where there is none."""
+        async with self.records.transaction() as s:
+            await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, attributes=attributes)])

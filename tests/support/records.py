@@ -1,0 +1,63 @@
+"""Records on both databases, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from crmd.records.database import Records
+from crmd.records.tables import Base
+from tests.support.postgres import Postgres
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database that has no tables yet."""
+    if backend == "sqlite":
+        yield f"sqlite:///{tmp_path}/own.sqlite"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.new_database()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+async def records_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a database that has the tables, with nothing in them."""
+    if backend == "sqlite":
+        return f"sqlite:///{tmp_path}/records.sqlite"  # made in a moment when it is opened
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.url(server.shared_database)
+    await _empty(url)
+    return url
+
+
+@pytest.fixture
+async def records(records_url: str, tmp_path: Path) -> AsyncIterator[Records]:
+    """Open records: the test runs once on each database."""
+    made = Records(records_url, folder=tmp_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def _empty(url: str) -> None:
+    """Makes the tables where there are none, and empties them: faster than a database for each test."""
+    made = Records(url, folder=Path())
+    await made.start()
+    async with made.transaction() as session:
+        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        await session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    await made.stop()

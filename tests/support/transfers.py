@@ -1,0 +1,114 @@
+"""Imports and exports on real records and a real folder of files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crmd.config.queue import QueueSettings
+from crmd.handlers.export import export_contacts, export_messages
+from crmd.handlers.export_payload import ExportContacts, ExportMessages
+from crmd.handlers.import_contacts import import_contacts
+from crmd.handlers.import_payload import ImportContacts
+from crmd.handlers.import_source import ImportFolder
+from crmd.jobs import JobContext, spec_of
+from crmd.records import contacts
+from crmd.records.contacts import ContactFilter, ContactView
+from crmd.records.database import Records
+from crmd.records.files import FileStore
+from tests.support.context import RecordedRun, make_context
+from tests.support.fleet import Rig, rig
+
+QUEUES = (
+    QueueSettings("import", timeout_seconds=600, attempts=1),
+    QueueSettings("export", timeout_seconds=300, attempts=2),
+)
+KEEP_SECONDS = 86_400.0
+MAX_BYTES = 1024**3
+
+
+@dataclass
+class Office:
+    """Where files are imported and exported."""
+
+    records: Records
+    files: FileStore
+    folder: Path
+
+    @property
+    def resources(self) -> Mapping[type, Any]:
+        """What handlers ask for."""
+        return {type(one): one for one in self._resources()}
+
+    def write(self, data: str | bytes, name: str = "contacts.csv") -> str:
+        """Puts a file into the imports folder; returns its name."""
+        (self.folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+        return name
+
+    def context(self, name: str, key: str = "job-1", **more: Any) -> JobContext:
+        """A job's context."""
+        queue = name.partition("_")[0]
+        return make_context(
+            *self._resources(), queue=queue, name=name, key=key, **{"timeout_seconds": 600.0, **more}
+        )
+
+    async def run_import(
+        self, path: str, *, key: str = "job-1", run: RecordedRun | None = None, **payload: Any
+    ) -> dict[str, Any]:
+        """Imports a file of the imports folder."""
+        model = ImportContacts.model_validate({"path": path, **payload})
+        return dict(await import_contacts(self.context("import_contacts", key, run=run), model))
+
+    async def run_export(self, job: str, /, *, key: str = "job-1", **payload: Any) -> dict[str, Any]:
+        """Exports, by the job's name."""
+        if job == "export_contacts":
+            model = ExportContacts.model_validate(payload)
+            return dict(await export_contacts(self.context(job, key), model))
+        return dict(await export_messages(self.context(job, key), ExportMessages.model_validate(payload)))
+
+    async def path(self, file_id: str) -> Path:
+        """Where a stored file is."""
+        return (await self.files.get(file_id)).path
+
+    async def report(self, result: Mapping[str, Any]) -> list[dict[str, str]]:
+        """The rows of an import's report."""
+        path = await self.path(result["report"])
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+    async def contacts(self) -> list[ContactView]:
+        """All contacts, a few thousand at most."""
+        async with self.records.reading() as s:
+            return await contacts.page(s, ContactFilter(), None, 10_000)
+
+    async def by_phone(self) -> dict[str, ContactView]:
+        """All contacts by their number."""
+        return {one.phone: one for one in await self.contacts()}
+
+    def _resources(self) -> tuple[object, ...]:
+        return (self.records, self.files, ImportFolder(self.folder))
+
+
+@asynccontextmanager
+async def open_office(records: Records, folder: Path) -> AsyncIterator[Office]:
+    """An office in a folder."""
+    (folder / "imports").mkdir()
+    files = FileStore(records, folder / "files", MAX_BYTES, KEEP_SECONDS)
+    await files.start()
+    yield Office(records, files, folder / "imports")
+    await files.stop()
+
+
+@asynccontextmanager
+async def transfer_rig(url: str, *queues: QueueSettings) -> AsyncIterator[Rig]:
+    """Both queues, or others, on a real store, with their shipped handlers."""
+    async with rig(url, *(queues or QUEUES)) as made:
+        for function in (import_contacts, export_contacts, export_messages):
+            spec = spec_of(function)
+            assert spec is not None
+            made.handle_spec(spec.queue or "", spec)
+        yield made

@@ -1,0 +1,123 @@
+"""The sandbox's page in a real browser: what arrives shows by itself, and a person steers the stand-ins."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.sandbox.conftest import ANN, BOB, Rig, started
+from tests.support.wait import wait_until
+from tests.ui.conftest import ARGUMENTS
+
+pytestmark = pytest.mark.ui
+
+
+@dataclass
+class Shown:
+    """The page, and the sandbox behind it."""
+
+    page: Any
+    rig: Rig
+    complaints: list[str] = field(default_factory=list)
+
+    async def row(self, *texts: str) -> Any:
+        """The row that shows all these texts, once there is one."""
+        found = self.page.locator("tr.entry")
+        for text in texts:
+            found = found.filter(has_text=text)
+        await found.first.wait_for(timeout=5000)
+        return found.first
+
+
+@pytest.fixture
+async def shown() -> AsyncIterator[Shown]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium in PATH")
+    api = pytest.importorskip("playwright.async_api")
+    async with started() as rig, api.async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        page = await browser.new_page(viewport={"width": 1280, "height": 900})
+        made = Shown(page, rig)
+        page.on("console", lambda message: _note(made, message.type, message.text))
+        page.on("pageerror", lambda error: made.complaints.append(str(error)))
+        await page.goto(rig.url)
+        await page.get_by_text("live", exact=True).wait_for(timeout=5000)
+        try:
+            yield made
+            assert made.complaints == []
+        finally:
+            await browser.close()
+
+
+def _note(shown: Shown, kind: str, text: str) -> None:
+    if kind in ("error", "warning"):
+        shown.complaints.append(text)
+
+
+async def test_the_page_shows_what_arrives_and_steers_the_stand_ins(shown: Shown) -> None:
+    """One browser for all of it, as that takes the longest."""
+    await shown.page.get_by_text("No messages yet.").wait_for(timeout=5000)
+    await shown.rig.send(biz_opaque_callback_data="job-1", text={"body": "<b>hello</b> & welcome"})
+    row = await shown.row(ANN, "<b>hello</b> & welcome", "read")
+    await row.click()
+    await shown.page.get_by_text("job-1").wait_for(timeout=5000)
+    assert await shown.page.locator("tbody b").count() == 0, "text is shown, not run"
+    shown.rig.clock.now += 1
+    await shown.rig.admin("POST", "/faults", {"kind": "error", "code": 131026})
+    await shown.rig.send(BOB)
+    await shown.row(BOB, "refused 131026")
+    assert await shown.page.locator(".tile", has_text="refused").inner_text() == "1\nrefused"
+    await shown.page.reload()
+    await shown.row(ANN, "read")
+    await shown.page.get_by_label("Filter what is shown").fill("welcome")
+    assert await shown.page.locator("tr.entry").count() == 1
+    await shown.page.get_by_label("Filter what is shown").fill("")
+    await shown.page.get_by_text("Clear all").click()
+    await shown.page.get_by_text("No messages yet.").wait_for(timeout=5000)
+    await person(shown)
+    await tabs(shown)
+
+
+async def person(shown: Shown) -> None:
+    """Writes as a user, and makes something go wrong."""
+    page = shown.page
+    await page.get_by_label("From", exact=True).fill(ANN)
+    await page.get_by_label("Message", exact=True).fill("Does it come in blue?")
+    await page.get_by_role("button", name="Send").click()
+    await wait_until(lambda: [message["text"]["body"] for message in shown.rig.business.inbound])
+    await page.get_by_role("tab", name="From users").click()
+    await shown.row(ANN, "Does it come in blue?", "delivered")
+    await page.locator("select[name=kind]").select_option("drop")
+    assert not await page.locator("input[name=code]").is_visible()
+    await page.locator("input[name=times]").fill("3")
+    await page.get_by_role("button", name="For the next requests").click()
+    await page.get_by_text("whatsapp drop").wait_for(timeout=5000)
+    [fault] = shown.rig.sandbox.faults.pending()
+    assert (fault["kind"], fault["times"]) == ("drop", 3)
+    await page.get_by_role("button", name="No more faults").click()
+    await wait_until(lambda: not shown.rig.sandbox.faults.pending())
+    await page.get_by_text("whatsapp drop").wait_for(state="detached", timeout=5000)
+
+
+async def tabs(shown: Shown) -> None:
+    """Looks at what else arrived."""
+    rig = shown.rig
+    body = {"model": "m", "messages": [{"role": "user", "content": "blue?"}]}
+    await rig.call("POST", "/v1/chat/completions", json=body, headers={"Authorization": "Bearer sandbox-key"})
+    await rig.call("POST", "/hooks/crm", json={"type": "contact.created"})
+    await rig.call("POST", "/notify", json={"title": "Too old", "message": "waits", "type": "warning"})
+    for tab, texts in {
+        "AI": ("chat", "blue?"),
+        "Webhooks": ("/hooks/crm", "contact.created", "does not fit"),
+        "Notifications": ("Too old", "warning"),
+    }.items():
+        await shown.page.get_by_role("tab", name=re.compile(f"^{tab}")).click()
+        await shown.row(*texts)
+    assert await shown.page.evaluate("location.hash") == "#notice"
+    shown.complaints[:] = [text for text in shown.complaints if "401" not in text]
