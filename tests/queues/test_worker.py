@@ -11,6 +11,7 @@ import pytest
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.errors import Permanent, Retry, Snooze
 from crmd.queues.views import NewJob, State
+from crmd.store.scripts import QueueScripts
 from tests.support.fleet import MemoryFiles, kill, rig
 from tests.support.wait import wait_until
 
@@ -266,3 +267,28 @@ async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(
         await r.fleet("one", files=files)
         view = await r.finished("q", key)
         assert (view.state, view.result, len(runs), files.files) == (State.COMPLETED, "kept", 1, {})
+
+
+async def test_two_trips_are_under_way_at_once(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, under_way, most, finished = QueueScripts.turn, 0, 0, 0
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await turn(*args, **kwargs)
+        finally:
+            under_way -= 1
+
+    async def count(_: Any) -> None:
+        nonlocal finished
+        finished += 1
+
+    monkeypatch.setattr(QueueScripts, "turn", counted)
+    async with rig(store_url, QueueSettings("q", concurrency=100)) as r:
+        r.handle("q", "count", count)
+        await r.control.enqueue("q", [NewJob("count") for _ in range(1_000)])
+        await r.fleet()  # with the queue full from the start, neither pump ever finds the other at rest
+        await wait_until(lambda: finished == 1_000, 10)
+        assert most == 2
