@@ -34,15 +34,17 @@ def check(options: Globals) -> int:
 
 
 def _problems(loaded: Loaded) -> list[Problem]:
-    """What load() cannot see: handlers that cannot be imported, a password that has to be set."""
+    """What load() cannot see: handlers that cannot be imported, clients that cannot be made, no password."""
     from crmd.daemon.build import build_catalog
     from crmd.daemon.credentials import missing_password
+    from crmd.daemon.resources import Resources
 
     problems = []
-    try:
-        build_catalog(loaded)
-    except ConfigError as error:
-        problems += error.problems
+    for build in (build_catalog, Resources().make):
+        try:
+            build(loaded)
+        except ConfigError as error:
+            problems += error.problems
     missing = missing_password(loaded)
     return [*problems, missing] if missing else problems
 

@@ -157,14 +157,16 @@ def _apprise() -> ModuleType:
     """Apprise, loaded when it is needed: it costs 0.4 s and 35 MiB."""
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what its hundred modules import
-        import apprise
-
         logger = logging.getLogger(_LOGGER)
-        if _CAPTURE not in logger.handlers:
+        first = _CAPTURE not in logger.handlers
+        if first:
             # Its lines hold parts of the channels' URLs: they go through `_without_secrets`, and nowhere else.
             logger.addHandler(_CAPTURE)
             logger.propagate = False
             logger.setLevel(logging.WARNING)
+        import apprise
+
+        if first:
             apprise.Apprise.instantiate("json://localhost")  # loads the modules of all services
         return apprise
 

@@ -21,6 +21,7 @@ from crmd.handlers.import_source import FOLDER as IMPORTS
 from crmd.handlers.import_source import ImportFolder
 from crmd.handlers.opt_words import OptWords
 from crmd.records.database import Records
+from crmd.records.files import FOLDER as FILES
 from crmd.records.files import FileStore
 from crmd.records.message_book import MessageBook
 
@@ -104,7 +105,7 @@ class Resources:
         if FileStore in self._clients:
             return cast(FileStore, self._clients[FileStore])
         table = settings.files
-        folder = settings.daemon.state_dir / "files" if table.folder == Path() else table.folder
+        folder = settings.daemon.state_dir / FILES if table.folder == Path() else table.folder
         return FileStore(cast(Records, self._first_records), folder, table.max_bytes, table.keep)
 
     def _notify(self, settings: Settings) -> NotifyClient:

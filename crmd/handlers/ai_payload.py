@@ -6,23 +6,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crmd.handlers.fetching import FileId, FileUrl
+from crmd.handlers.fetching import OptionalFileId, OptionalFileUrl
 from crmd.handlers.payload import NotBlank, Payload, invalid
 from crmd.handlers.whatsapp_content import MessageId
 
 MAX_MESSAGES = 200
 MAX_PROMPT_CHARS = 100_000
 
-Model = Annotated[
-    str, Field(pattern=r"^[\x21-\x7e]{1,200}$", description="A model's name; else the configured one.")
+OptionalModel = Annotated[
+    Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None,
+    Field(description="A model's name; else the configured one."),
 ]
 
 
 class ChatMessage(Payload):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[NotBlank, Field(max_length=MAX_PROMPT_CHARS)]
+    role: Annotated[Literal["system", "developer", "user", "assistant"], Field(description="Who said it.")]
+    content: Annotated[NotBlank, Field(max_length=MAX_PROMPT_CHARS, description="What was said.")]
 
 
 class ReplyTo(Payload):
@@ -62,7 +63,7 @@ class ChatReply(Payload):
     system: Annotated[
         NotBlank | None, Field(max_length=MAX_PROMPT_CHARS, description="How the model is to answer; goes first.")
     ] = None
-    model: Model | None = None
+    model: OptionalModel = None
     temperature: Annotated[
         float | None, Field(ge=0, le=2, description="0 is the most predictable; else the model's own.")
     ] = None
@@ -89,8 +90,8 @@ class ChatReply(Payload):
 class TranscribeAudio(Payload):
     """A recording whose text is wanted: exactly one of `file` and `url`."""
 
-    file: FileId | None = None
-    url: FileUrl | None = None
+    file: OptionalFileId = None
+    url: OptionalFileUrl = None
     name: Annotated[
         NotBlank | None,
         Field(
@@ -105,7 +106,7 @@ class TranscribeAudio(Payload):
     prompt: Annotated[
         NotBlank | None, Field(max_length=2000, description="Words that are likely to come, such as names.")
     ] = None
-    model: Model | None = None
+    model: OptionalModel = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

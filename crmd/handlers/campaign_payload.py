@@ -191,7 +191,7 @@ class RunCampaign(Payload):
         Annotated[str, AfterValidator(_check_rate)] | None,
         Field(description="At most so many of its messages, such as `100/min`, besides the queue's own limit."),
     ] = None
-    priority: Annotated[
+    message_priority: Annotated[
         int, Field(ge=0, le=10, description="Of its messages: 1 (first) to 10; 0 is the normal lane.")
     ] = 0
 

@@ -124,7 +124,7 @@ class Sending:
         jobs, used = [], iter(starts)
         for recipient_id, message in filled.messages.items():
             key = campaign_recipients.key_of(self._id, recipient_id, turn)
-            options = {"key": key, "priority": self._payload.priority}
+            options = {"key": key, "priority": self._payload.message_priority}
             start = next(used)
             jobs.append((message, options if start is None else {**options, "at": start}))
         if jobs:

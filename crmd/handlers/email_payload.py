@@ -11,7 +11,7 @@ from crmd.clients.attachments import check_path
 from crmd.config.mailbox import read_mailbox
 from crmd.config.shown import is_clean
 from crmd.handlers import templates
-from crmd.handlers.fetching import FileId, FileUrl
+from crmd.handlers.fetching import OptionalFileId, OptionalFileUrl
 from crmd.handlers.payload import NotBlank, Payload, invalid
 
 MAX_RECIPIENTS = 100
@@ -69,12 +69,12 @@ HeaderValue = Annotated[NotBlank, Field(max_length=900), AfterValidator(_check_o
 class Attachment(Payload):
     """A file that goes with the mail: exactly one of `file`, `path` and `url`."""
 
-    file: FileId | None = None
+    file: OptionalFileId = None
     path: Annotated[
         str | None,
         Field(max_length=500, description="A path below the folder `attachments` of the state folder."),
     ] = None
-    url: FileUrl | None = None
+    url: OptionalFileUrl = None
     name: Annotated[
         NotBlank | None,
         Field(
@@ -111,7 +111,9 @@ class SendEmail(Payload):
     bcc: Annotated[Addresses, Field(description="Who gets it too, seen by nobody.")] = Field(default_factory=list)
     sender: Annotated[Address | None, Field(description="Whom it is from; else `smtp.sender`.")] = None
     reply_to: Annotated[Addresses, Field(description="Where answers go.")] = Field(default_factory=list)
-    subject: Annotated[NotBlank, Field(max_length=MAX_SUBJECT_CHARS), AfterValidator(_check_one_line)]
+    subject: Annotated[
+        NotBlank, Field(max_length=MAX_SUBJECT_CHARS, description="One line."), AfterValidator(_check_one_line)
+    ]
     text: Annotated[NotBlank | None, Field(max_length=200_000, description="The text for plain readers.")] = None
     html: Annotated[
         NotBlank | None,

@@ -91,28 +91,50 @@ async def _write(ctx: JobContext, payload: Export, table: Table) -> tuple[Stored
     name = f"{payload.name or f'{table.title}-{datetime.now(UTC):%Y-%m-%d-%H%M}'}.{payload.format}"
     store, count = ctx.get(FileStore), 0
     async with store.create(kind="export", name=name, media_type=MEDIA_TYPES[payload.format]) as new:
-        thread, close = OwnThread(), _nothing
+        output = _Output(partial(_writer, new.path, payload, table))
+        thread = OwnThread()
+        thread.interrupt = output.stop
         try:
-            writer = await thread.run(partial(_writer, new.path, payload, table))
-            thread.interrupt, close = writer.stop, writer.close
+            await thread.run(output.open)
             async with aclosing(table.pages) as pages:
                 async for page in pages:
-                    await thread.run(partial(_write_page, writer, table, page))
+                    await thread.run(partial(output.write, table, page))
                     count += len(page)
                     share = WRITTEN_SHARE[payload.format]
                     await ctx.progress(share * min(1.0, count / max(1, table.total)), f"{count:,} rows")
-            await thread.run(writer.finish)
+            await thread.run(output.finish)
         except TooManyRows as error:
             raise Permanent(str(error), code="too_many_rows") from None
         finally:
-            thread.close(close)
+            thread.close(output.close)
     if new.stored is None:
         raise RuntimeError("the file was not kept")
     return new.stored, count
 
 
-def _nothing() -> None:
-    """Nothing is open yet."""
+class _Output:
+    """A writer that is made in the thread: a job may be stopped meanwhile, and what is open has to be closed."""
+
+    def __init__(self, make: Callable[[], Writer]) -> None:
+        self._make = make
+        self._made: list[Writer] = []
+
+    def open(self) -> None:
+        self._made.append(self._make())
+
+    def write(self, table: Table, page: Sequence[Any]) -> None:
+        self._made[0].write(table.render(page))
+
+    def finish(self) -> None:
+        self._made[0].finish()
+
+    def stop(self) -> None:
+        for writer in self._made:
+            writer.stop()
+
+    def close(self) -> None:
+        for writer in self._made:
+            writer.close()
 
 
 def _writer(path: Path, payload: Export, table: Table) -> Writer:
@@ -121,7 +143,3 @@ def _writer(path: Path, payload: Export, table: Table) -> Writer:
     if payload.format == "jsonl":
         return JsonLinesWriter(path)
     return CsvWriter(path, table.names, payload.delimiter, mark=payload.byte_order_mark)
-
-
-def _write_page(writer: Writer, table: Table, page: Sequence[Any]) -> None:
-    writer.write(table.render(page))

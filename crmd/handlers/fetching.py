@@ -27,16 +27,13 @@ def _check_url(text: str) -> str:
     return text
 
 
-FileUrl = Annotated[
-    str,
-    AfterValidator(_check_url),
+OptionalFileUrl = Annotated[
+    Annotated[str, AfterValidator(_check_url)] | None,
     Field(description="https:// or http://, without a password; redirects are followed."),
 ]
-FileId = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Id of an uploaded file, as `POST /api/v1/files` answers."
-    ),
+OptionalFileId = Annotated[
+    Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None,
+    Field(description="Id of an uploaded file, as `POST /api/v1/files` answers."),
 ]
 
 

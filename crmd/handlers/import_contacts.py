@@ -20,7 +20,7 @@ from crmd.records.database import Records
 from crmd.records.files import FileStore, StoredFile
 from crmd.records.types import utc_now
 
-CHUNK_ROWS = 500
+CHUNK_ROWS = 250
 """Rows of one transaction: a few tens of milliseconds, in which other writers wait."""
 AWAY_SECONDS = 15.0
 """An import comes back after this where the records are away."""

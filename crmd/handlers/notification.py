@@ -21,10 +21,8 @@ ChannelName = Annotated[
     str,
     Field(pattern=r"^[a-z0-9_-]{1,64}$", description="A channel of the configuration; `log` is the daemon's log."),
 ]
-GroupName = Annotated[
-    NotBlank,
-    Field(max_length=200, description="Notifications of one group within `notify.group_window` go out as one."),
-]
+GroupName = Annotated[NotBlank, Field(max_length=200)]
+_GROUP_TEXT = "Notifications of one group within `notify.group_window` go out as one."
 # Left of the job's own timeout for writing down what became of the message.
 _RESERVE_SECONDS = 1.0
 _LOG_LEVELS: dict[Level, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -34,17 +32,19 @@ class Notify(Payload):
     """A notification."""
 
     message: Annotated[NotBlank, Field(max_length=4000, description="What happened.")]
-    title: Annotated[NotBlank, Field(max_length=200, description="Its first line.")] | None = None
+    title: Annotated[Annotated[NotBlank, Field(max_length=200)] | None, Field(description="Its first line.")] = (
+        None
+    )
     level: Annotated[Level, Field(description="How severe it is; a channel may leave out what is less.")] = "info"
     channel: ChannelName = LOG
-    group: GroupName | None = None
+    group: Annotated[GroupName | None, Field(description=_GROUP_TEXT)] = None
 
 
 class FlushNotifications(Payload):
     """A group whose time has come; `notify` adds this job."""
 
     channel: ChannelName
-    group: GroupName
+    group: Annotated[GroupName, Field(description=_GROUP_TEXT)]
 
 
 class Notified(TypedDict):

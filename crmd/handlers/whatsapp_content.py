@@ -31,15 +31,18 @@ _PARAMETER_FIELDS = {
 class Text(Payload):
     """A text message."""
 
-    body: Annotated[NotBlank, Field(max_length=4096)]
-    preview_url: bool | None = None
+    body: Annotated[NotBlank, Field(max_length=4096, description="The text.")]
+    preview_url: Annotated[bool | None, Field(description="Shows a preview of the first link in it.")] = None
 
 
 class Media(Payload):
     """A file, by the id of an upload or by a link that WhatsApp fetches."""
 
-    id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    link: Link | None = None
+    id: Annotated[
+        Annotated[str, Field(min_length=1, max_length=256)] | None,
+        Field(description="Id of a file that was uploaded to WhatsApp."),
+    ] = None
+    link: Annotated[Link | None, Field(description="Where WhatsApp fetches the file: https:// or http://.")] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -51,22 +54,27 @@ class Media(Payload):
 class Captioned(Media):
     """An image or a video."""
 
-    caption: Caption | None = None
+    caption: Annotated[Caption | None, Field(description="The text below it.")] = None
 
 
 class Document(Captioned):
     """A document."""
 
-    filename: Annotated[NotBlank, Field(max_length=240)] | None = None
+    filename: Annotated[
+        Annotated[NotBlank, Field(max_length=240)] | None,
+        Field(description="What the recipient sees as its name."),
+    ] = None
 
 
 class Location(Payload):
     """A point on the map."""
 
-    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
-    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
-    name: Annotated[str, Field(max_length=1000)] | None = None
-    address: Annotated[str, Field(max_length=1000)] | None = None
+    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False, description="Degrees to the north.")]
+    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False, description="Degrees to the east.")]
+    name: Annotated[str | None, Field(max_length=1000, description="What the place is called.")] = None
+    address: Annotated[
+        str | None, Field(max_length=1000, description="Shown below the name, which must be given then.")
+    ] = None
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -78,21 +86,23 @@ class Location(Payload):
 class Reaction(Payload):
     """An emoji on an earlier message; an empty one takes it away."""
 
-    message_id: MessageId
-    emoji: Annotated[str, Field(max_length=32)]
+    message_id: Annotated[MessageId, Field(description="WhatsApp's id of the message that it is put on.")]
+    emoji: Annotated[str, Field(max_length=32, description="One emoji; an empty text takes it away.")]
 
 
 class Context(Payload):
     """The message that this one answers."""
 
-    message_id: MessageId
+    message_id: Annotated[MessageId, Field(description="WhatsApp's id of that message.")]
 
 
 class Language(Payload):
     """A template's language, such as `en_US`."""
 
-    code: Annotated[str, Field(pattern=r"^[a-z]{2,3}(?:_[A-Za-z]{2,4})?$")]
-    policy: Literal["deterministic"] | None = None
+    code: Annotated[
+        str, Field(pattern=r"^[a-z]{2,3}(?:_[A-Za-z]{2,4})?$", description="Language, or language and country.")
+    ]
+    policy: Annotated[Literal["deterministic"] | None, Field(description="The API's only one.")] = None
 
 
 class Parameter(Payload):
@@ -100,21 +110,24 @@ class Parameter(Payload):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    type: Literal[
-        "text",
-        "currency",
-        "date_time",
-        "image",
-        "document",
-        "video",
-        "location",
-        "payload",
-        "coupon_code",
-        "limited_time_offer",
-        "product",
-        "action",
+    type: Annotated[
+        Literal[
+            "text",
+            "currency",
+            "date_time",
+            "image",
+            "document",
+            "video",
+            "location",
+            "payload",
+            "coupon_code",
+            "limited_time_offer",
+            "product",
+            "action",
+        ],
+        Field(description="What kind of value; the value itself stands in the field of that name."),
     ]
-    parameter_name: str | None = None
+    parameter_name: Annotated[str | None, Field(description="Of a template with named placeholders.")] = None
 
     @model_validator(mode="after")
     def _has_value(self) -> Self:
@@ -128,11 +141,28 @@ class Parameter(Payload):
 class Component(Payload):
     """One part of a template that takes parameters."""
 
-    type: Literal["header", "body", "button", "carousel", "limited_time_offer"]
-    sub_type: Literal["quick_reply", "url", "copy_code", "flow", "catalog", "mpm", "voice_call"] | None = None
-    index: Annotated[int, Field(ge=0, le=9)] | None = None
-    parameters: Annotated[list[Parameter], Field(max_length=100)] | None = None
-    cards: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10)] | None = None
+    type: Annotated[
+        Literal["header", "body", "button", "carousel", "limited_time_offer"],
+        Field(description="Which part it is."),
+    ]
+    sub_type: Annotated[
+        Literal["quick_reply", "url", "copy_code", "flow", "catalog", "mpm", "voice_call"] | None,
+        Field(description="What a button does; buttons need it, other parts have none."),
+    ] = None
+    index: Annotated[
+        int | None, Field(ge=0, le=9, description="Which button, from 0; buttons need it, other parts have none.")
+    ] = None
+    parameters: Annotated[
+        list[Parameter] | None, Field(max_length=100, description="The values, in the placeholders' order.")
+    ] = None
+    cards: Annotated[
+        list[dict[str, Any]] | None,
+        Field(
+            min_length=1,
+            max_length=10,
+            description="Of a carousel, and of no other part: its cards, as the API has them.",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _fits_type(self) -> Self:
@@ -149,9 +179,13 @@ class Component(Payload):
 class Template(Payload):
     """An approved template with its parameters."""
 
-    name: Annotated[str, Field(max_length=512, pattern=r"^[a-z0-9_]+$")]
-    language: Language
-    components: Annotated[list[Component], Field(max_length=20)] | None = None
+    name: Annotated[
+        str, Field(max_length=512, pattern=r"^[a-z0-9_]+$", description="Under which WhatsApp approved it.")
+    ]
+    language: Annotated[Language, Field(description="The translation to send; the code alone is enough.")]
+    components: Annotated[
+        list[Component] | None, Field(max_length=20, description="The parts that take values.")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -17,11 +17,11 @@ ButtonText = Annotated[NotBlank, Field(max_length=20)]
 class Header(Payload):
     """What stands above the body: a text or a file."""
 
-    type: Literal["text", "image", "video", "document"]
-    text: Annotated[NotBlank, Field(max_length=60)] | None = None
-    image: Media | None = None
-    video: Media | None = None
-    document: Media | None = None
+    type: Annotated[Literal["text", "image", "video", "document"], Field(description="Which of the four it is.")]
+    text: Annotated[Annotated[NotBlank, Field(max_length=60)] | None, Field(description="A text.")] = None
+    image: Annotated[Media | None, Field(description="An image.")] = None
+    video: Annotated[Media | None, Field(description="A video.")] = None
+    document: Annotated[Media | None, Field(description="A document.")] = None
 
     @model_validator(mode="after")
     def _matches_type(self) -> Self:
@@ -34,44 +34,46 @@ class Header(Payload):
 class Body(Payload):
     """The main text."""
 
-    text: Annotated[NotBlank, Field(max_length=1024)]
+    text: Annotated[NotBlank, Field(max_length=1024, description="The text.")]
 
 
 class LongBody(Payload):
     """The main text of a list message."""
 
-    text: Annotated[NotBlank, Field(max_length=4096)]
+    text: Annotated[NotBlank, Field(max_length=4096, description="The text.")]
 
 
 class Footer(Payload):
     """The small text below."""
 
-    text: Annotated[NotBlank, Field(max_length=60)]
+    text: Annotated[NotBlank, Field(max_length=60, description="The text.")]
 
 
 class _Framed(Payload):
-    header: Header | None = None
-    footer: Footer | None = None
+    header: Annotated[Header | None, Field(description="What stands above the text.")] = None
+    footer: Annotated[Footer | None, Field(description="What stands below it, small.")] = None
 
 
 class Reply(Payload):
     """What a reply button shows, and the id its press sends back."""
 
-    id: Annotated[NotBlank, Field(max_length=256)]
-    title: ButtonText
+    id: Annotated[NotBlank, Field(max_length=256, description="What comes back when it is pressed.")]
+    title: Annotated[ButtonText, Field(description="What the button shows.")]
 
 
 class Button(Payload):
     """A reply button."""
 
-    type: Literal["reply"] = "reply"
-    reply: Reply
+    type: Annotated[Literal["reply"], Field(description="The only kind.")] = "reply"
+    reply: Annotated[Reply, Field(description="What it shows and sends back.")]
 
 
 class ButtonAction(Payload):
     """One to three reply buttons."""
 
-    buttons: Annotated[list[Button], Field(min_length=1, max_length=3)]
+    buttons: Annotated[
+        list[Button], Field(min_length=1, max_length=3, description="One to three, with different ids and titles.")
+    ]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -83,31 +85,37 @@ class ButtonAction(Payload):
 class ButtonMessage(_Framed):
     """A message with reply buttons."""
 
-    type: Literal["button"]
-    body: Body
-    action: ButtonAction
+    type: Annotated[Literal["button"], Field(description="What kind of message.")]
+    body: Annotated[Body, Field(description="The main text.")]
+    action: Annotated[ButtonAction, Field(description="The buttons.")]
 
 
 class Row(Payload):
     """One choice of a list."""
 
-    id: Annotated[NotBlank, Field(max_length=200)]
-    title: Annotated[NotBlank, Field(max_length=24)]
-    description: Annotated[str, Field(max_length=72)] | None = None
+    id: Annotated[NotBlank, Field(max_length=200, description="What comes back when it is chosen.")]
+    title: Annotated[NotBlank, Field(max_length=24, description="What the row shows.")]
+    description: Annotated[str | None, Field(max_length=72, description="What it shows below, small.")] = None
 
 
 class Section(Payload):
     """A group of choices."""
 
-    title: Annotated[NotBlank, Field(max_length=24)] | None = None
-    rows: Annotated[list[Row], Field(min_length=1, max_length=MAX_ROWS)]
+    title: Annotated[
+        Annotated[NotBlank, Field(max_length=24)] | None,
+        Field(description="Shown above its rows; needed where there are several sections."),
+    ] = None
+    rows: Annotated[
+        list[Row],
+        Field(min_length=1, max_length=MAX_ROWS, description="The choices; at most 10 over all sections."),
+    ]
 
 
 class ListAction(Payload):
     """The sections of a list; ten rows in all."""
 
-    button: ButtonText
-    sections: Annotated[list[Section], Field(min_length=1, max_length=10)]
+    button: Annotated[ButtonText, Field(description="What the button shows that opens the list.")]
+    sections: Annotated[list[Section], Field(min_length=1, max_length=10, description="The groups of choices.")]
 
     @model_validator(mode="after")
     def _within_limits(self) -> Self:
@@ -123,9 +131,9 @@ class ListAction(Payload):
 class ListMessage(_Framed):
     """A message with a list to choose from."""
 
-    type: Literal["list"]
-    body: LongBody
-    action: ListAction
+    type: Annotated[Literal["list"], Field(description="What kind of message.")]
+    body: Annotated[LongBody, Field(description="The main text.")]
+    action: Annotated[ListAction, Field(description="What there is to choose.")]
 
     @model_validator(mode="after")
     def _text_header(self) -> Self:
@@ -137,44 +145,46 @@ class ListMessage(_Framed):
 class UrlParameters(Payload):
     """A link and what its button shows."""
 
-    display_text: ButtonText
-    url: Link
+    display_text: Annotated[ButtonText, Field(description="What the button shows.")]
+    url: Annotated[Link, Field(description="What it opens: https:// or http://.")]
 
 
 class UrlAction(Payload):
     """A button that opens a link."""
 
-    name: Literal["cta_url"] = "cta_url"
-    parameters: UrlParameters
+    name: Annotated[Literal["cta_url"], Field(description="The API's word for it.")] = "cta_url"
+    parameters: Annotated[UrlParameters, Field(description="The link.")]
 
 
 class UrlMessage(_Framed):
     """A message with a link button."""
 
-    type: Literal["cta_url"]
-    body: Body
-    action: UrlAction
+    type: Annotated[Literal["cta_url"], Field(description="What kind of message.")]
+    body: Annotated[Body, Field(description="The main text.")]
+    action: Annotated[UrlAction, Field(description="The link's button.")]
 
 
 class LocationAction(Payload):
     """A button that sends the recipient's location."""
 
-    name: Literal["send_location"] = "send_location"
+    name: Annotated[Literal["send_location"], Field(description="The API's word for it.")] = "send_location"
 
 
 class LocationRequest(Payload):
     """A message that asks for the recipient's location."""
 
-    type: Literal["location_request_message"]
-    body: Body
-    action: LocationAction = LocationAction()
+    type: Annotated[Literal["location_request_message"], Field(description="What kind of message.")]
+    body: Annotated[Body, Field(description="The main text.")]
+    action: Annotated[LocationAction, Field(description="The button.")] = LocationAction()
 
 
 class FlowAction(Payload):
     """A button that opens a flow; the parameters are the API's own."""
 
-    name: Literal["flow"] = "flow"
-    parameters: dict[str, Any]
+    name: Annotated[Literal["flow"], Field(description="The API's word for it.")] = "flow"
+    parameters: Annotated[
+        dict[str, Any], Field(description="As the API has them; `flow_id` or `flow_name` must be among them.")
+    ]
 
     @model_validator(mode="after")
     def _names_flow(self) -> Self:
@@ -186,9 +196,9 @@ class FlowAction(Payload):
 class FlowMessage(_Framed):
     """A message that opens a flow."""
 
-    type: Literal["flow"]
-    body: Body
-    action: FlowAction
+    type: Annotated[Literal["flow"], Field(description="What kind of message.")]
+    body: Annotated[Body, Field(description="The main text.")]
+    action: Annotated[FlowAction, Field(description="The flow's button.")]
 
     @property
     def flow(self) -> str:

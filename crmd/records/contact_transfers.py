@@ -13,6 +13,7 @@ from crmd.records.contact_filter import ContactFilter, matching
 from crmd.records.tables import Contact
 
 _CONTACT: Any = Contact.__table__
+_EXISTING = select(Contact.phone).where(Contact.phone.in_(bindparam("phones", expanding=True)))
 _OPT_OUT = (
     update(_CONTACT)
     .where(_CONTACT.c.phone == bindparam("number"), _CONTACT.c.opted_out_at.is_(None))
@@ -22,7 +23,7 @@ _OPT_OUT = (
 
 async def existing(s: AsyncSession, phones: Sequence[str]) -> set[str]:
     """Those of the numbers that are contacts' already; give a thousand or two at most."""
-    return set(await s.scalars(select(Contact.phone).where(Contact.phone.in_(phones))))
+    return set(await s.scalars(_EXISTING, {"phones": phones}))
 
 
 async def opt_out_many(s: AsyncSession, pairs: Sequence[tuple[str, datetime]]) -> None:

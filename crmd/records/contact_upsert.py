@@ -18,6 +18,13 @@ CHUNK_ROWS = 1_000
 
 _CONTACT: Any = Contact.__table__
 _TAG: Any = ContactTag.__table__
+# Put together once: a list that `in_` is given itself stays in a reference cycle until the collector comes by.
+_LOCK = (
+    select(*(_CONTACT.c[name] for name in ("phone", "id", "name", "email", "attributes")))
+    .where(_CONTACT.c.phone.in_(bindparam("phones", expanding=True)))
+    .order_by(_CONTACT.c.phone)
+    .with_for_update()
+)
 _UPDATE = (
     update(_CONTACT)
     .where(_CONTACT.c.id == bindparam("row"))
@@ -87,9 +94,7 @@ async def _upsert_chunk(s: AsyncSession, rows: list[ContactRow], counts: UpsertC
 
 
 async def _lock(s: AsyncSession, phones: Sequence[str]) -> dict[str, _Known]:
-    c = _CONTACT.c
-    query = select(c.phone, c.id, c.name, c.email, c.attributes).where(c.phone.in_(phones)).order_by(c.phone)
-    found = await s.execute(query.with_for_update())
+    found = await s.execute(_LOCK, {"phones": phones})
     return {phone: _Known(*rest) for phone, *rest in found}
 
 

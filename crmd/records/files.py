@@ -24,6 +24,8 @@ from crmd.records.types import storable, utc_now
 
 Kind = Literal["upload", "export", "report"]
 
+FOLDER = "files"
+"""In the state folder, where none is configured."""
 SWEEP_EVERY_S = 600.0
 SWEEP_BATCH = 500
 ABANDONED_AFTER_S = 86_400.0

@@ -6,13 +6,14 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.records.messages import MessageFilter, matching
 from crmd.records.tables import Message
 
 _PORTION = 5_000
+_CHOSEN = Message.id.in_(bindparam("chosen", expanding=True))
 
 
 async def ids(s: AsyncSession, wanted: MessageFilter) -> array[int]:
@@ -29,5 +30,5 @@ async def ids(s: AsyncSession, wanted: MessageFilter) -> array[int]:
 
 async def rows(s: AsyncSession, chosen: Sequence[int], columns: Sequence[str]) -> Sequence[Row[Any]]:
     """Some columns of some messages, by id; those that are gone are left out. Give a thousand at most."""
-    query = select(*(getattr(Message, name) for name in columns)).where(Message.id.in_(chosen))
-    return (await s.execute(query.order_by(Message.id))).all()
+    query = select(*(getattr(Message, name) for name in columns)).where(_CHOSEN)
+    return (await s.execute(query.order_by(Message.id), {"chosen": chosen})).all()

@@ -117,6 +117,11 @@ def _create(connection: Connection, head: str) -> str:
     """Makes all tables in a new database; returns its version, which another daemon may have brought there."""
     version = _version(connection)
     if version is None:
+        taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
+        if taken:
+            raise RecordsUnusable(
+                f"table {taken[0]} already exists; give crmd a database, or a schema, of its own"
+            )
         Base.metadata.create_all(connection, checkfirst=False)
         _VERSION.create(connection)
         connection.execute(_VERSION.insert(), {"version_num": head})

@@ -23,8 +23,25 @@ JOURNAL_MAX_BYTES = 64 * 1024 * 1024
 """What a long write leaves of the write-ahead log on disk."""
 
 
+class Cursor(aiosqlite.Cursor):
+    """A cursor that is closed here: handing that over to the thread takes longer than doing it."""
+
+    async def close(self) -> None:
+        """Closes it; fine twice."""
+        self._cursor.close()
+
+
 class Connection(aiosqlite.Connection):
     """A connection whose every step is finished once it was begun."""
+
+    def cursor(self) -> Any:
+        """A new cursor; making one waits for nothing."""
+        return Cursor(self, self._conn.cursor())
+
+    async def rollback(self) -> None:
+        """Takes back what the transaction did, if one is open: SQLAlchemy asks for it after each commit too."""
+        if self._conn.in_transaction:
+            await super().rollback()
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if not self._running or not self._connection:

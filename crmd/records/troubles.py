@@ -68,8 +68,8 @@ def is_unusable(error: BaseException) -> bool:
     original = _original(error)
     if isinstance(original, sqlite3.Error):
         return _sqlite_code(original) in _UNUSABLE_SQLITE
-    if isinstance(original, ValueError):  # what the driver says of its settings, such as a missing certificate
-        return type(original).__module__.startswith("asyncpg")
+    if isinstance(original, ValueError):  # what the driver says of its settings, or TLS of a certificate
+        return type(original).__module__.startswith(("asyncpg", "ssl"))
     return _state(original).startswith(_UNUSABLE_POSTGRESQL)
 
 

@@ -153,9 +153,7 @@ class RecordsApi:
         async with self._deps.records.transaction() as session:
             return await contacts.forget(session, number)
 
-    async def _messages(
-        self, wanted: messages.MessageFilter, after: int | None, limit: int
-    ) -> list[Message]:
+    async def _messages(self, wanted: messages.MessageFilter, after: int | None, limit: int) -> list[Message]:
         async with self._deps.records.reading() as session:
             return await messages.page(session, wanted, after, limit, newest_first=True)
 

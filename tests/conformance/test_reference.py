@@ -22,6 +22,8 @@ from crmd.jobs import Catalog
 from crmd.queues import spool
 from crmd.queues.control import Control
 from crmd.queues.inspector import Inspector
+from crmd.records import address
+from crmd.records import files as records_files
 from crmd.records.database import Records
 from crmd.records.files import FileStore
 from crmd.store import cache, keys, server_config, statedir
@@ -63,6 +65,7 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
     names = {
         *(statedir.LOCK_NAME, statedir.IDENTITY_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
         *(server_config.PASSWORD_NAME, spool.FILE, f"{files.log.name}.1", "store.cut", "store.damaged-*"),
+        *(address.FILE_NAME, f"{records_files.FOLDER}/"),
         *(files.socket.name, files.pid.name, files.log.name, f"{files.data.name}/", f"{attachments.FOLDER}/"),
     }
     assert set(re.findall(r"`([^`]+)`", text)) >= names

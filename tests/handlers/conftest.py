@@ -95,4 +95,6 @@ async def bench(
     store_url: str, sqlite_records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> AsyncIterator[FlowBench]:
     async with rig(store_url, *QUEUES) as made:
-        yield FlowBench(made, sqlite_records, whatsapp, server)
+        flow_bench = FlowBench(made, sqlite_records, whatsapp, server)
+        yield flow_bench
+        await flow_bench.close()

@@ -413,7 +413,7 @@ async def test_with_a_slow_rate_the_campaign_waits_for_the_next_time(bench: Camp
 
 async def test_messages_get_the_priority(bench: CampaignBench) -> None:
     await bench.fleet("campaign")
-    await bench.result(definition(inline(2), priority=7))
+    await bench.result(definition(inline(2), message_priority=7))
     assert [job.priority for job in await bench.keys(State.WAITING)] == [7, 7]
 
 

@@ -64,7 +64,7 @@ def refusal(payload: dict[str, Any]) -> str:
         ({"canary": {"count": 5, "max_failure_share": 0.1, "wait": "8d"}}, "canary.wait: '8d' is not between"),
         ({"canary": {"count": 5, "max_failure_share": 0.1, "wait": "none"}}, "canary.wait: 'none' is not between"),
         ({"rate": "fast"}, 'rate: "fast" is not a rate'),
-        ({"priority": 11}, "priority: "),
+        ({"message_priority": 11}, "message_priority: "),
     ],
 )
 def test_what_is_wrong_with_a_campaign_is_said_when_it_is_added(changes: dict[str, Any], reason: str) -> None:
@@ -78,7 +78,7 @@ def test_a_definition_is_the_same_however_it_is_written() -> None:
             "name": "spring",
             "audience": {"filter": {"tags": ["a"], "without_tags": [], "attributes": {"x": None}}, "file": None},
             "content": {"text": {"body": "Hello {{ name }}"}, "template": None},
-            "priority": 0,
+            "message_priority": 0,
         }
     )
     assert short.definition == long.definition

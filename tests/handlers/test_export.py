@@ -15,6 +15,7 @@ import python_calamine
 from pydantic import ValidationError
 from sqlalchemy import insert
 
+from crmd.config.queue import Backoff, QueueSettings
 from crmd.errors import Permanent, Retry
 from crmd.handlers.export import export_contacts
 from crmd.handlers.export_payload import ExportContacts, ExportMessages
@@ -385,8 +386,8 @@ async def test_an_export_that_takes_too_long_is_tried_again(
         await finish(*args, **fields)
 
     monkeypatch.setattr(transfers, "finish", slow_once)
-    async with transfer_rig(store_url) as rig:
-        rig.queues["export"] = type(rig.queues["export"])("export", timeout_seconds=1.0, attempts=2)
+    quick = QueueSettings("export", timeout_seconds=1.0, attempts=2, backoff=Backoff(0.01, 0.02))
+    async with transfer_rig(store_url, quick) as rig:
         await rig.fleet(resources=office.resources)
         view = await rig.finished("export", await rig.add("export", "export_contacts"), 30.0)
         assert (view.state, view.attempt) == (State.COMPLETED, 2)

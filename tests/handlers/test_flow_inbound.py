@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -100,16 +99,6 @@ async def test_a_reply_at_the_last_step_ends_the_run(bench: FlowBench) -> None:
     assert (await bench.run_in("done")).count == 2
 
 
-async def test_many_messages_at_once_answer_once(bench: FlowBench) -> None:
-    await bench.put(*QUIZ)
-    await bench.fleet("flow")
-    await bench.finished(await bench.start())
-    await asyncio.gather(*(bench.reply(f"text {number}", f"wamid.{number}") for number in range(6)))
-    run = await bench.run_in("done")
-    assert len(run.data["messages"]) == 1
-    assert run.count == 4
-
-
 class BrokenRun(StoredRun):
     """Adds no job: the store is away."""
 
@@ -182,16 +171,6 @@ async def test_one_message_starts_a_flow_once_and_answers_none_of_its_questions(
     await bench.run_in("done")
     await bench.reply("hi")
     assert len(await bench.runs()) == 1
-
-
-async def test_a_contact_in_a_flow_does_not_start_it_again(bench: FlowBench) -> None:
-    await bench.put(REST, SECOND, start=on_words("hi"))
-    await asyncio.gather(*(bench.reply("hi", f"wamid.{number}") for number in range(4)))
-    assert len(await bench.runs()) == 1
-    async with bench.records.transaction() as s:
-        await flows.cancel(s, (await bench.runs())[0].id, "by hand")
-    await bench.reply("hi", "wamid.9")
-    assert len(await bench.runs()) == 2
 
 
 async def test_a_cooldown_holds_back_what_was_started_lately(bench: FlowBench) -> None:

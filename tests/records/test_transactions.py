@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from crmd.errors import RecordsUnavailable
 from crmd.records import database, engine
 from crmd.records.database import Records
 from crmd.records.tables import Contact
+from tests.support.wait import wait_until
 
 PHONE = "+491701234567"
 
@@ -260,3 +262,72 @@ async def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert modes == {"records.sqlite": 0o600, "records.sqlite-shm": 0o600, "records.sqlite-wal": 0o600}
+
+
+async def test_cancelled_at_any_moment_nothing_is_left_half_done(
+    records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While connecting too: each second round has no connection yet."""
+
+    async def use() -> None:
+        async with records.transaction() as session:
+            await session.execute(text("SELECT 1"))
+            await session.execute(text("SELECT 2"))
+
+    for number in range(30):
+        if number % 2:
+            await records.engine.dispose()
+        tasks = [asyncio.create_task(use()) for _ in range(3)]
+        await asyncio.wait(tasks, timeout=random.random() * 0.02)
+        for task in tasks:
+            task.cancel()
+        _, hanging = await asyncio.wait(tasks, timeout=20)
+        assert not hanging
+    await add(records)
+    assert not caplog.records
+
+
+async def test_a_loop_of_nothing_but_transactions_can_be_cancelled(records: Records) -> None:
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        while True:
+            await count(records)
+            rounds += 1
+
+    task = asyncio.create_task(work())
+    await wait_until(lambda: rounds > 2)
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.cancelled()
+
+
+async def test_a_time_limit_around_the_records_holds(records: Records) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0.05):
+            while True:
+                await count(records)
+
+    with pytest.raises(TimeoutError):
+        await work()
+    await count(records)  # no cancellation is left over
+    await asyncio.sleep(0)
+
+
+async def test_who_was_cancelled_may_still_write(records: Records) -> None:
+    """As handlers do that leave a note of where they were."""
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            await add(records)
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert await count(records) == 1

@@ -19,7 +19,7 @@ from crmd.handlers.shipped import shipped_catalog
 from crmd.jobs import JobContext, NewPayload
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet
-from crmd.queues.views import JobView, NewJob
+from crmd.queues.views import JobView, NewJob, State
 from crmd.records import contacts, flows, messages
 from crmd.records.database import Records
 from crmd.records.message_book import MessageBook
@@ -31,6 +31,7 @@ from tests.support.wait import wait_until
 from tests.support.whatsapp_server import WhatsAppServer
 
 PHONE = "+491701234567"
+DRAIN_SECONDS = 5.0
 QUEUES = tuple(
     QueueSettings(name, attempts=2, backoff=Backoff(0.01, 0.02))
     for name in ("flow", "message", "webhook", "email", "ai")
@@ -58,6 +59,7 @@ class FlowBench:
         self.records = records
         self.server = server
         self.resources = {Records: records, MessageBook: MessageBook(records), WhatsAppClient: whatsapp}
+        self._fleets: list[Fleet] = []
         catalog = shipped_catalog()
         for queue in QUEUES:
             for name in catalog.names(queue.name):
@@ -65,7 +67,14 @@ class FlowBench:
 
     async def fleet(self, *only: str) -> Fleet:
         """Starts a fleet that runs these queues, or all."""
-        return await self.rig.fleet(resources=self.resources, only=only or None)
+        fleet = await self.rig.fleet(resources=self.resources, only=only or None)
+        self._fleets.append(fleet)
+        return fleet
+
+    async def close(self) -> None:
+        """Lets what runs come to its end."""
+        for fleet in self._fleets:
+            await fleet.stop(DRAIN_SECONDS)
 
     async def put(self, *steps: dict[str, Any], name: str = "welcome", **fields: Any) -> None:
         """Stores a flow, checked."""
@@ -154,6 +163,10 @@ class FlowBench:
     async def ended(self, run_id: int) -> bool:
         """Whether a run is over."""
         return next(run.state for run in await self.runs() if run.id == run_id) in flows.FINISHED
+
+    async def job_is(self, key: str, state: State) -> bool:
+        """Whether a job of queue `flow` is in a state."""
+        return (await self.rig.inspector.job("flow", key)).state is state
 
     async def made_attempts(self, key: str, count: int) -> bool:
         """Whether a job of queue `flow` is at that attempt, or beyond it."""

@@ -52,3 +52,12 @@ def test_check_as_json(cli: Cli) -> None:
     assert answer["valid"] is True
     assert answer["path"] == str(cli.config)
     assert {"key": "http.host", "value": '"127.0.0.1"', "source": "default"} in answer["settings"]
+
+
+def test_a_client_that_cannot_be_made_is_a_problem(cli: Cli) -> None:
+    cli.configure('[database]\nurl = "postgresql://crm:geheim@db/crm?pgbouncer=true"')
+    done = cli("check", "--json")
+    (problem,) = done.json["problems"]
+    assert problem["key"] == "database"
+    assert "option pgbouncer is not known" in problem["reason"]
+    assert "geheim" not in done.out + done.err

@@ -10,6 +10,8 @@ from crmd.clients.webhooks import WebhookClient
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.daemon.resources import Resources
 from crmd.errors import ConfigError
+from crmd.records.database import Records
+from crmd.records.files import FileStore
 from tests.support.config import ConfigBench
 
 
@@ -41,3 +43,15 @@ def test_what_cannot_be_made_changes_nothing(config: ConfigBench, monkeypatch: p
     again = resources.make(config.load("[whatsapp]\nphone_number_id = '5'"))
     assert again[WebhookClient] is first[WebhookClient]
     assert again[WhatsAppClient] is not first[WhatsAppClient]
+
+
+def test_the_records_of_the_start_stay_and_a_wrong_address_is_told(config: ConfigBench) -> None:
+    resources = Resources()
+    first = resources.make(config.load(""))
+    second = resources.make(config.load("[database]\nurl = 'sqlite:////srv/other.sqlite'\n[files]\nmax_bytes = 7"))
+    assert second[Records] is first[Records]
+    assert second[FileStore] is first[FileStore]
+    assert second[FileStore].max_bytes == 7
+    with pytest.raises(ConfigError, match="database: names no file"):
+        resources.make(config.load("[database]\nurl = 'sqlite://'\n[files]\nmax_bytes = 8"))
+    assert second[FileStore].max_bytes == 7

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
 
@@ -38,6 +38,7 @@ class XlsxWriter:
         self._child = subprocess.Popen(  # noqa: S603 - our own program
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        self._input, self._output = cast(IO[bytes], self._child.stdin), cast(IO[bytes], self._child.stdout)
         try:
             self._send([list(names)])
         except BaseException:
@@ -54,9 +55,12 @@ class XlsxWriter:
 
     def finish(self) -> None:
         """Packs the file, which takes seconds where it is large. Raises OSError."""
-        said, _ = self._child.communicate(b"null\n")
-        if self._child.returncode:
-            raise OSError(_why(said) or f"writing XLSX ended with {self._child.returncode}")
+        with suppress(BrokenPipeError):  # then it has ended, and says why
+            self._input.write(b"null\n")
+            self._input.close()
+        said = self._output.read()
+        if code := self._child.wait():
+            raise OSError(_why(said) or f"writing XLSX ended with {code}")
 
     def stop(self) -> None:
         """From any thread: what is under way ends soon, and the file is of no use."""
@@ -65,18 +69,15 @@ class XlsxWriter:
     def close(self) -> None:
         """Ends the process and removes what lies about. Fine twice."""
         self._child.kill()
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what it did not take any more
-                    pipe.close()
+        with suppress(OSError):  # what it did not take any more
+            self._input.close()
+        self._output.close()
         self._child.wait(END_SECONDS)
         self._folder.cleanup()
 
     def _send(self, rows: Iterable[Sequence[Any]]) -> None:
-        if self._child.stdin is None:
-            raise RuntimeError("the process has no input")
         try:
-            self._child.stdin.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+            self._input.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
         except BrokenPipeError:
             self.finish()
 
