@@ -334,8 +334,8 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg]
 
     async def _reconcile(self) -> None:
         async with self._reconciling:
-            # What a claim brings is leased to us and not held yet. The other pump waits for nobody once this is done,
-            # and may have done it meanwhile.
+            # What a claim brings is leased to us and not held yet. The other pump may have reconciled meanwhile,
+            # and waits for nobody then.
             while self._reconciler.needed and self._reserved:
                 self._claim_returned.clear()
                 await self._claim_returned.wait()
