@@ -1,9 +1,10 @@
-"""Writes what follows from the code: the reference of the settings, and the shipped `config.toml`."""
+"""Writes what follows from the code: `config.toml`, the reference of the settings, the tables of payloads."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from crmd.config import schema
@@ -14,6 +15,7 @@ from crmd.config.render import toml_text
 from crmd.config.schedule import SHIPPED_SCHEDULES
 from crmd.config.service_tables import ChannelTable, EndpointTable
 from crmd.config.tables import TokenTable
+from docs import payloads
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,6 +87,11 @@ def config_toml() -> str:
     return "\n".join([_CONFIG_HEAD, *(line for name in _tables() for line in _toml_of(name))]).rstrip("\n") + "\n"
 
 
+def queue_page(path: str) -> str:
+    """A page of `docs/queues` with the tables of its payloads written again."""
+    return payloads.with_payloads((ROOT / path).read_text(encoding="utf-8"), payloads.PAGES[path])
+
+
 def settings_markdown() -> str:
     """The page `docs/reference/settings.md`."""
     parts = [_PAGE_HEAD]
@@ -103,6 +110,7 @@ def settings_markdown() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "config.toml": config_toml,
     "docs/reference/settings.md": settings_markdown,
+    **{path: partial(queue_page, path) for path in payloads.PAGES},
 }
 """Each generated file, by its path in the project, with what writes it."""
 

@@ -41,8 +41,8 @@ class SendMessage(Payload):
         ),
     ]
     type: Annotated[
-        MessageType, Field(description="What kind of message; may be left out where one content is given.")
-    ]
+        MessageType, Field(description="What kind of message; left out, it is that of the content that is given.")
+    ] = "text"
     text: Annotated[
         Text | None,
         Field(description="`body` (at most 4,096 characters), `preview_url`. A plain text is the body."),

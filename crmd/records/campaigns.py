@@ -123,10 +123,5 @@ async def halts(s: AsyncSession, campaign_ids: Iterable[int]) -> dict[int, Halt]
     return {id: _HALTS[status] for id, status in await s.execute(query.where(Campaign.status.in_(_HALTS)))}
 
 
-async def may_send(s: AsyncSession, campaign_id: int) -> Halt | None:
-    """As `halts`, for one campaign; None: it may be sent."""
-    return (await halts(s, (campaign_id,))).get(campaign_id)
-
-
 def _as_kept(definition: Mapping[str, Any]) -> Any:
     return json.loads(dump_json(dict(definition)))

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 from sqlalchemy import Boolean, ColumnElement, Select, and_, cast, exists, func, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from crmd.records.tables import Contact, ContactTag
+from crmd.records.types import Json
 
 MAX_LISTED = 100
 """Tags or attributes in one filter."""
@@ -83,7 +83,7 @@ def _holds(text: str) -> ColumnElement[bool]:
 def _has_attribute(name: str, value: Scalar) -> ColumnElement[bool]:
     entry = func.json_each(Contact.attributes).table_valued("key", "value", "type")
     in_sqlite = exists().select_from(entry).where(entry.c.key == name, _is_value(entry.c, value))
-    in_postgresql = Contact.attributes.op("@>", is_comparison=True)(cast({name: value}, JSONB))
+    in_postgresql = Contact.attributes.op("@>", is_comparison=True)(cast({name: value}, Json))
     return _ByDatabase(in_sqlite, in_postgresql)
 
 

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Dialect, Integer, String, TypeDecorator
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
-Json = JSON().with_variant(JSONB(), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite counts up by itself only in a column of type INTEGER."""
 
@@ -37,6 +36,30 @@ class Instant(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """An aware datetime in UTC."""
         return None if value is None else EPOCH + value * MILLISECOND
+
+
+class Json(TypeDecorator[Any]):
+    """JSON; PostgreSQL keeps it as JSONB, which it can search.
+
+    No variant of SQLAlchemy's: that has PostgreSQL's types loaded, some 2 MiB, where there is only SQLite.
+    """
+
+    impl = JSON
+    cache_ok = True
+    should_evaluate_none = True
+    """None is JSON's null, as for SQLAlchemy's own type."""
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The database's own type."""
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """What is compared with a part of the document is of its own type, as for SQLAlchemy's own."""
+        return self.impl_instance.coerce_compared_value(op, value)
 
 
 class Chars(TypeDecorator[str]):

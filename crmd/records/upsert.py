@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.records.tables import Base
 
-Insert = postgresql.Insert | sqlite.Insert
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    Insert = postgresql.Insert | sqlite.Insert
 
 
 def insert_into(s: AsyncSession, table: type[Base]) -> Insert:
     """An INSERT that takes `on_conflict_do_nothing()` and `on_conflict_do_update()`: both databases have them."""
-    dialect: Any = postgresql if s.get_bind().dialect.name == "postgresql" else sqlite
-    insert: Insert = dialect.insert(table)
-    return insert
+    # Only the one that is there is loaded: PostgreSQL's takes some 2 MiB.
+    if s.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)

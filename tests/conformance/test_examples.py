@@ -146,7 +146,7 @@ def test_the_client(daemon: Running, way: str) -> None:
     arguments = [daemon.store_url] if way == "store" else [daemon.http_url, TOKEN]
     lines = daemon.script("client.py", *arguments).splitlines()
     assert lines == [
-        "completed {'channel': 'log', 'level': 'info'}",
+        "completed {'channel': 'log', 'level': 'info', 'outcome': 'sent'}",
         "3 jobs added",
         "added: True added again: False",
         "cancelled",
@@ -155,7 +155,7 @@ def test_the_client(daemon: Running, way: str) -> None:
 
 def test_the_saq_producer(daemon: Running) -> None:
     done, taken_back = daemon.script("saq_producer.py", daemon.store_url).splitlines()
-    assert done == "Status.COMPLETE {'channel': 'log', 'level': 'info'}"
+    assert done == "Status.COMPLETE {'channel': 'log', 'level': 'info', 'outcome': 'sent'}"
     key = taken_back.split()[0]
 
     def is_cancelled() -> bool:

@@ -69,7 +69,7 @@ def test_usr1_shows_where_every_task_and_thread_is(daemons: Daemons) -> None:
         assert words in text
     # what the task awaits is shown down to the handler itself
     own = text[text.index(f"task {key}") :]
-    assert own.index("in execute") < own.index("await asyncio.sleep(payload.seconds)")
+    assert own.index("in _execute") < own.index("await asyncio.sleep(payload.seconds)")
     daemon.stop()
 
 

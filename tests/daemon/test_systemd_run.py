@@ -36,7 +36,10 @@ def test_the_welcome_can_be_typed_along(daemons: Daemons) -> None:
     daemon = daemons.start()
     wait_until_sync(lambda: "look" in daemon.out(), what="the welcome is printed")
     lines = dict(re.findall(r"^  (\w+) +(?:.*password: )?(.+)$", daemon.out(), re.MULTILINE))
-    assert typed(daemon, lines["try"]).splitlines()[1] == 'completed {"channel": "log", "level": "info"}'
+    assert (
+        typed(daemon, lines["try"]).splitlines()[1]
+        == 'completed {"channel": "log", "level": "info", "outcome": "sent"}'
+    )
     assert "notification" in typed(daemon, lines["look"])
     password = typed(daemon, lines["user"]).strip()
     assert len(password) >= 20

@@ -131,11 +131,11 @@ async def test_campaigns_are_listed_in_pages(desk: Desk) -> None:
 
 
 async def test_pausing_takes_the_waiting_messages_out_of_their_queue(desk: Desk) -> None:
-    await desk.make(450)
-    assert await desk.bench.waiting() == 450
+    await desk.make(250)
+    assert await desk.bench.waiting() == 250
     status, shown = await desk.act("pause", {"reason": "a typo"})
     assert (status, shown["status"], shown["reason"]) == (200, "paused", "a typo")
-    assert shown["recipients"] == {"pending": 450, "queued": 0, "skipped": 0}
+    assert shown["recipients"] == {"pending": 250, "queued": 0, "skipped": 0}
     assert await desk.bench.waiting() == 0
     assert (shown["progress"], shown["finished_at"]) == (0.0, None)
 
@@ -181,13 +181,13 @@ async def test_what_cannot_be_taken_back_finds_out_by_itself(desk: Desk, monkeyp
 
 async def test_pausing_while_messages_go_out_loses_none_and_sends_none_twice(desk: Desk) -> None:
     await desk.bench.fleet()
-    await desk.bench.add(definition(inline(200)))
-    for number in (20, 60, 120):
+    await desk.bench.add(definition(inline(120)))
+    for number in (20, 50, 80):
         await wait_until(lambda: len(desk.bench.server.messages) >= number, 10.0)  # noqa: B023
         assert (await desk.act("pause"))[0] == 200
         assert (await desk.act("resume"))[0] == 200
-    assert len(await desk.bench.sent(200)) == 200
-    await wait_until(lambda: _has(desk, {"accepted": 200}), 10.0)
+    assert len(await desk.bench.sent(120)) == 200
+    await wait_until(lambda: _has(desk, {"accepted": 120}), 10.0)
     await wait_until(lambda: _none_waits(desk))
     desk.bench.check_once()
 
@@ -203,32 +203,27 @@ async def test_a_cancelled_campaign_sends_no_more(desk: Desk) -> None:
     assert desk.bench.server.messages == []
 
 
-@pytest.mark.parametrize(
-    ("before", "action"),
-    [
-        ((), "resume"),
-        (("pause",), "pause"),
-        (("cancel",), "pause"),
-        (("cancel",), "resume"),
-        (("cancel",), "cancel"),
-    ],
-)
-async def test_what_cannot_follow_is_a_409(desk: Desk, before: tuple[str, ...], action: str) -> None:
+async def test_what_cannot_follow_is_a_409(desk: Desk) -> None:
+    async def refused(action: str, status: str) -> bool:
+        code, problem = await desk.act(action)
+        return code == 409 and problem["detail"].startswith(f"campaign 'spring' is {status}; ")
+
     await desk.make(1)
-    for one in before:
-        assert (await desk.act(one))[0] == 200
-    status, problem = await desk.act(action)
-    assert status == 409
-    assert "campaign 'spring' is" in problem["detail"]
+    assert await refused("resume", "done")
+    assert (await desk.act("pause"))[0] == 200
+    assert await refused("pause", "paused")
+    assert (await desk.act("cancel"))[0] == 200
+    for action in ("pause", "resume", "cancel"):
+        assert await refused(action, "cancelled"), action
 
 
-@pytest.mark.parametrize("action", ["pause", "cancel"])
-async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk, action: str) -> None:
+async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk) -> None:
     await desk.bench.fleet()
     await desk.bench.result(definition(inline(3)))
     await wait_until(lambda: _has(desk, {"accepted": 3}))
-    status, problem = await desk.act(action)
-    assert (status, problem["detail"]) == (409, "campaign 'spring' is done and all its messages have begun")
+    for action in ("pause", "cancel"):
+        status, problem = await desk.act(action)
+        assert (status, problem["detail"]) == (409, "campaign 'spring' is done and all its messages have begun")
 
 
 async def test_messages_under_way_are_left_alone(desk: Desk) -> None:
@@ -241,11 +236,11 @@ async def test_messages_under_way_are_left_alone(desk: Desk) -> None:
     assert (await desk.act("cancel"))[0] == 409
 
 
-@pytest.mark.parametrize("campaign", ["2", "nope", "9" * 19, "-1"])
-async def test_what_is_not_there_is_a_404(desk: Desk, campaign: str) -> None:
-    assert (await desk.site.call("GET", f"/api/v1/campaigns/{campaign}"))[0] == 404
-    for action in ("pause", "resume", "cancel"):
-        assert (await desk.act(action, campaign=campaign))[0] == 404
+async def test_what_is_not_there_is_a_404(desk: Desk) -> None:
+    for campaign in ("2", "nope", "9" * 19, "-1"):
+        assert (await desk.site.call("GET", f"/api/v1/campaigns/{campaign}"))[0] == 404
+        for action in ("pause", "resume", "cancel"):
+            assert (await desk.act(action, campaign=campaign))[0] == 404
 
 
 async def test_bodies_are_closed(desk: Desk) -> None:

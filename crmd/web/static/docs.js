@@ -23,7 +23,9 @@
 
   function body(operation) {
     if (!operation.requestBody) return []
-    const schema = resolve(operation.requestBody.content["application/json"].schema)
+    const json = operation.requestBody.content["application/json"]
+    if (!json) return [element("p", "Body: " + Object.keys(operation.requestBody.content).join(", "))]
+    const schema = resolve(json.schema)
     return [element("p", "Body:"), element("pre", JSON.stringify(schema.properties || schema, null, 2))]
   }
 
