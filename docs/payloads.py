@@ -95,7 +95,7 @@ def _title(part: _Part, parts: list[_Part]) -> str:
     shared = {path for other in parts if other is not part for path, _ in other.places}
     names = []
     for path, of_kinds in kinds.items():
-        said = " or ".join(f"`{kind}`" for kind in of_kinds)
+        said = ", ".join(f"`{kind}`" for kind in of_kinds)
         names.append(f"`{path}`" + (f" of the type {said}" if path in shared else ""))
     return ", ".join(names)
 
@@ -163,7 +163,7 @@ def _type(node: Schema, definitions: dict[str, Schema]) -> str:
         case "boolean":
             return "`true` or `false`"
         case "array":
-            return f"list{_bounds(node, 'Items', 'entries')}{_entries(node, definitions)}"
+            return f"list{_entries(node, definitions)}{_bounds(node, 'Items', '')}"
         case "object":
             return f"object{_bounds(node, 'Properties', 'members')}"
         case "null":
@@ -181,7 +181,7 @@ def _bounds(node: Schema, of: str, unit: str) -> str:
     most = node.get(f"max{of}")
     if most is None:
         return ""
-    return f", {most} {unit.removesuffix('s')}" if most == 1 else f", at most {most:,} {unit}"
+    return ", 1 character" if (most, of) == (1, "Length") else f", at most {most:,} {unit}".rstrip()
 
 
 def _range(node: Schema) -> str:
