@@ -1,4 +1,4 @@
-"""Writes what follows from the code: `config.toml`, the reference of the settings, the tables of payloads."""
+"""Writes what follows from the code: `config.toml`, the reference of settings and error codes, payloads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crmd.config.render import toml_text
 from crmd.config.schedule import SHIPPED_SCHEDULES
 from crmd.config.service_tables import ChannelTable, EndpointTable
 from crmd.config.tables import TokenTable
-from docs import payloads
+from docs import payloads, whatsapp_errors
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,6 +110,7 @@ def settings_markdown() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "config.toml": config_toml,
     "docs/reference/settings.md": settings_markdown,
+    "docs/reference/whatsapp-errors.md": whatsapp_errors.page,
     **{path: partial(queue_page, path) for path in payloads.PAGES},
 }
 """Each generated file, by its path in the project, with what writes it."""

@@ -49,9 +49,9 @@ the pair limit also with the next success.
 | any other HTTP status that is not WhatsApp's | A: the queue pauses, `whatsapp.base_url` leads elsewhere |
 | {BREAKER_FAILURES} failures in a row: no connection, no answer, service errors | P: the queue waits {{service}} |
 
-WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated by itself: look
-for the status of a message whose `biz_opaque_callback_data` is the job's key, then retry the job by name, or leave
-it.
+WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated by itself. Its key
+goes with the message as `biz_opaque_callback_data`, and comes back in the status webhooks, which [settle
+it](../queues/message.md#unknown); where none comes, a person does.
 
 ## Codes
 

@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 class Payload(BaseModel):
     """A closed model: an unknown field is an error, not ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Most daemons run few of the jobs: what checks a payload is built when the first of its kind comes.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def invalid(message: str) -> PydanticCustomError:

@@ -25,7 +25,7 @@ _Tags = Annotated[tuple[_Tag, ...], Field(max_length=MAX_LISTED)]
 class ContactFilter(BaseModel):
     """Contacts for which everything given is true; an empty filter is all contacts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     tags: _Tags = Field((), description="Has each of these tags.")
     any_tags: _Tags = Field((), description="Has at least one of these tags.")

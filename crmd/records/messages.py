@@ -47,7 +47,7 @@ OPEN = (Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 class MessageFilter(BaseModel):
     """Which messages; what is left out does not matter."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     direction: Literal["out", "in"] | None = Field(None, description="Sent ones or received ones.")
     status: Status | None = Field(None, description="Those that stand so.")

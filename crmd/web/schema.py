@@ -88,7 +88,7 @@ Key = Annotated[
 class Body(BaseModel):
     """A closed model: an unknown member is an error."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=True, defer_build=True)
 
 
 class JobBody(Body):

@@ -88,30 +88,31 @@ async def test_messages_of_a_campaign_that_is_over_never_begin(
     assert await pending(records, campaign) == []
 
 
-@pytest.mark.parametrize(
-    ("before", "paused", "cancelled"),
-    [
-        (Status.RETRYING, Verdict.HELD, Verdict.CANCELLED),
-        (Status.FAILED, Verdict.HELD, Verdict.CANCELLED),
-        (Status.SENDING, Verdict.UNKNOWN, Verdict.UNKNOWN),
-        (Status.UNKNOWN, Verdict.UNKNOWN, Verdict.UNKNOWN),
-        (Status.ACCEPTED, Verdict.REPEAT, Verdict.REPEAT),
-        (Status.READ, Verdict.REPEAT, Verdict.REPEAT),
-    ],
-)
-async def test_what_an_earlier_run_did_is_told_first(
-    records: Records, campaign: Campaign, before: Status, paused: Verdict, cancelled: Verdict
-) -> None:
-    word = once_of(campaign.id, 1)
-    message_id = await put(records, before, key=word, once=word, campaign_id=campaign.id)
+EARLIER = {
+    Status.RETRYING: (Verdict.HELD, Verdict.CANCELLED),
+    Status.FAILED: (Verdict.HELD, Verdict.CANCELLED),
+    Status.SENDING: (Verdict.UNKNOWN, Verdict.UNKNOWN),
+    Status.UNKNOWN: (Verdict.UNKNOWN, Verdict.UNKNOWN),
+    Status.ACCEPTED: (Verdict.REPEAT, Verdict.REPEAT),
+    Status.READ: (Verdict.REPEAT, Verdict.REPEAT),
+}
+
+
+async def test_what_an_earlier_run_did_is_told_first(records: Records, campaign: Campaign) -> None:
+    rows = {}
+    for number, status in enumerate(EARLIER, 1):
+        word = once_of(campaign.id, number)
+        rows[status] = await put(records, status, key=word, once=word, campaign_id=campaign.id)
+    again = [message(campaign, number) for number in range(1, len(EARLIER) + 1)]
     await move(records, campaign, "paused")
-    assert await verdicts(records, message(campaign, 1)) == [paused]
-    assert await pending(records, campaign) == ([1] if paused is Verdict.HELD else [])
+    paused = dict(zip(EARLIER, await verdicts(records, *again), strict=True))
+    assert paused == {status: expected for status, (expected, _) in EARLIER.items()}
+    assert await pending(records, campaign) == [1, 2], "those that were held"
     await move(records, campaign, "cancelled")
-    assert await verdicts(records, message(campaign, 1)) == [cancelled]
-    found = await row(records, message_id)
-    if before is Status.RETRYING:
-        assert (found.status, found.error_code) == ("failed", "campaign_cancelled")
+    cancelled = dict(zip(EARLIER, await verdicts(records, *again), strict=True))
+    assert cancelled == {status: expected for status, (_, expected) in EARLIER.items()}
+    retried = await row(records, rows[Status.RETRYING])
+    assert (retried.status, retried.error_code) == ("failed", "campaign_cancelled")
 
 
 async def test_what_was_held_is_sent_by_a_job_of_the_next_round(records: Records, campaign: Campaign) -> None:

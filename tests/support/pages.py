@@ -41,7 +41,7 @@ class Page:
 
     def blocks(self, language: str) -> list[str]:
         """The code blocks of a language."""
-        return [textwrap.dedent(body) for _, name, body in _FENCE.findall(self.text) if name == language]
+        return code_blocks(self.text, language)
 
     def links(self) -> list[str]:
         """Targets inside the project."""
@@ -53,16 +53,12 @@ class Page:
 
     def section(self, heading: str) -> str:
         """What stands below a heading, deeper ones included."""
-        found = re.search(
-            rf"^(#+) {re.escape(heading)}\n(.*?)(?=^(?!\1#)#+ |\Z)", self.text, re.MULTILINE | re.DOTALL
-        )
-        assert found, f"{self.name} has no heading {heading!r}"
-        return found[2]
+        return section(self.text, heading, self.name)
 
     def commands(self) -> Iterator[list[str]]:
         """The arguments of each `crmd` that its shell blocks type."""
         for block in self.blocks("sh"):
-            for words in _lines(block.replace("\\\n", " ")):
+            for words in shell_lines(block):
                 yield from _typed(words)
             for inner in re.findall(r"\$\(([^)]*)\)", block):
                 yield from _typed(shlex.split(inner))
@@ -81,6 +77,18 @@ def pages() -> list[Page]:
     return [*(Page(PROJECT / name) for name in names), *map(Page, sorted((PROJECT / "docs").rglob("*.md")))]
 
 
+def section(text: str, heading: str, name: str = "the text") -> str:
+    """What stands below a heading of a text, deeper ones included."""
+    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^(?!\1#)#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{name} has no heading {heading!r}"
+    return found[2]
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a language in a text."""
+    return [textwrap.dedent(body) for _, name, body in _FENCE.findall(text) if name == language]
+
+
 def table(text: str) -> list[list[str]]:
     """The rows of all tables in a text, without their heads."""
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -89,10 +97,10 @@ def table(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in kept]
 
 
-def _lines(block: str) -> Iterator[list[str]]:
-    """The words of each line; a line ends where its quotes are closed."""
+def shell_lines(block: str) -> Iterator[list[str]]:
+    """The words of each line of a shell block; a line ends where its quotes are closed."""
     line = ""
-    for part in block.splitlines():
+    for part in block.replace("\\\n", " ").splitlines():
         line += part + "\n"
         try:
             words = shlex.split(line, comments=True)
