@@ -94,7 +94,9 @@ class SendMessage(Payload):
         if isinstance(expanded.get("text"), str):
             expanded["text"] = {"body": expanded["text"]}
         given = [name for name in TYPES if expanded.get(name) is not None]
-        if expanded.get("type") is None and len(given) <= 1:
+        if expanded.get("type") is None:
+            if len(given) > 1:
+                raise invalid(f"type is required where several contents are given, as {' and '.join(given)} are")
             expanded["type"] = given[0] if given else "text"
         return expanded
 

@@ -88,7 +88,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no content": ({"type": "image"}, "payload", "of type image needs the field image and no other content"),
     "other content": ({"type": "image", "text": "x"}, "payload", "it has text"),
     "two contents": ({"type": "text", "text": "x", "audio": {"id": "1"}}, "payload", "it has text, audio"),
-    "type left open": ({"text": "x", "audio": {"id": "1"}}, "type", "required"),
+    "type left open": ({"text": "x", "audio": {"id": "1"}}, "payload", "type is required"),
     "unknown type": ({"type": "sticker"}, "type", "'text', 'template'"),
     "unknown field": ({"text": "x", "txt": "y"}, "txt", "not permitted"),
     "empty text": ({"text": ""}, "text.body", "must not be blank"),
