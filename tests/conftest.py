@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+from hypothesis import HealthCheck, settings
+
 from tests.support.embedded import state_folder, stores
 from tests.support.postgres import postgres
 from tests.support.records import backend, empty_url, records, records_url
@@ -19,3 +21,7 @@ __all__ = [
     "store_url",
     "stores",
 ]
+
+# How long an example takes says something of the machine, which may do other things meanwhile.
+settings.register_profile("crmd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("crmd")
