@@ -271,7 +271,8 @@ async def test_some_recipients_refused_are_reported(
         {"address": "c@example.org", "code": 450, "text": "4.2.2 full"},
     ]
     assert "refused 2 of 4 recipients" in caplog.text
-    assert "@" not in caplog.text
+    # the mail server of the tests, in this process, may log what it gets
+    assert not [line for line in caplog.records if line.name.startswith("crmd") and "@" in line.getMessage()]
 
 
 async def test_all_recipients_refused_ends_the_job(server: MailServer, smtp: SmtpClient) -> None:
