@@ -122,7 +122,8 @@ def test_the_guide_has_the_queues_and_their_jobs() -> None:
     rows = table(page("docs/guide.md").section("Architecture"))
     catalog = shipped_catalog()
     expected = {name: ", ".join(f"`{job}`" for job in catalog.names(name)) for name in SHIPPED_QUEUES}
-    assert {row[0].strip("`"): row[1] for row in rows} == expected
+    shown = {found[1]: row[1] for row in rows if (found := re.match(r"\[`(\w+)`\]", row[0]))}
+    assert shown == expected
 
 
 def test_the_command_line_page_has_each_command() -> None:
