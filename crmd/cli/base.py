@@ -66,6 +66,14 @@ class Group(click.Group):
         return list(self.commands)
 
 
+class ListingGroup(Group):
+    """A group that lists where no command is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the arguments; none are fine."""
+        return click.Group.parse_args(self, ctx, args)
+
+
 def global_options() -> list[click.Option]:
     """`--config`, `--json`, `--state-dir`; they leave their value in `Globals`."""
     file = click.Path(path_type=Path)

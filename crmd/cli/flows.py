@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmd.cli.base import Globals, Group, complain, pass_globals, print_json
+from crmd.cli.base import Globals, ListingGroup, complain, pass_globals, print_json
 from crmd.cli.output import show, table
 from crmd.cli.records import opened_records
 from crmd.cli.session import run_async
@@ -28,15 +28,7 @@ _NAME = click.option(
 )
 
 
-class _Listing(Group):
-    """A group that lists where no command is given."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments; none are fine."""
-        return click.Group.parse_args(self, ctx, args)
-
-
-@click.group(cls=_Listing, invoke_without_command=True, short_help="List flows, check or put one.")
+@click.group(cls=ListingGroup, invoke_without_command=True, short_help="List flows, check or put one.")
 @pass_globals
 @click.pass_context
 def flows(context: click.Context, options: Globals) -> int:

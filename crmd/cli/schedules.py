@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crmd.cli.base import Globals, Group, complain, pass_globals, print_json
+from crmd.cli.base import Globals, ListingGroup, complain, pass_globals, print_json
 from crmd.cli.output import NOTHING, relative, show, table
 from crmd.cli.queues import person
 from crmd.cli.session import Session, in_session
@@ -16,15 +16,7 @@ if TYPE_CHECKING:
     from crmd.queues.schedule import ScheduleView
 
 
-class _Listing(Group):
-    """A group that lists where no command is given."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments; none are fine."""
-        return click.Group.parse_args(self, ctx, args)
-
-
-@click.group(cls=_Listing, invoke_without_command=True, short_help="List schedules, run or pause one.")
+@click.group(cls=ListingGroup, invoke_without_command=True, short_help="List schedules, run or pause one.")
 @pass_globals
 @click.pass_context
 def schedules(context: click.Context, options: Globals) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from crmd.errors import Permanent, RecordsError, Retry
+from crmd.errors import Permanent
 from crmd.handlers.export_payload import Export, Format
 from crmd.handlers.own_thread import OwnThread
 from crmd.handlers.tabular.writers import CsvWriter, JsonLinesWriter, Writer, instant
@@ -64,26 +64,23 @@ async def run_export(
 ) -> Exported | dict[str, Any]:
     """Makes the file, or returns what an earlier run of the job made. `prepare` gives the Table."""
     records = ctx.get(Records)
-    try:
-        async with records.transaction() as s:
-            enqueued_at = datetime.fromtimestamp(ctx.enqueued_at, UTC)
-            begun = await transfers.begin(s, ctx.name, ctx.key, enqueued_at, None, utc_now())
-        if begun.result is not None:
-            return begun.result
-        table = await prepare()
-        stored, count = await _write(ctx, payload, table)
-        result = Exported(
-            file=stored.id,
-            name=stored.name,
-            rows=count,
-            size_bytes=stored.size_bytes,
-            expires_at=instant(stored.expires_at),
-        )
-        async with records.transaction() as s:
-            counts = {"rows": count}
-            await transfers.finish(s, begun.id, counts=counts, result=result, now=utc_now(), file_id=stored.id)
-    except RecordsError as error:
-        raise Retry(f"the export begins anew: {error}") from None
+    async with records.transaction() as s:
+        enqueued_at = datetime.fromtimestamp(ctx.enqueued_at, UTC)
+        begun = await transfers.begin(s, ctx.name, ctx.key, enqueued_at, None, utc_now())
+    if begun.result is not None:
+        return begun.result
+    table = await prepare()
+    stored, count = await _write(ctx, payload, table)
+    result = Exported(
+        file=stored.id,
+        name=stored.name,
+        rows=count,
+        size_bytes=stored.size_bytes,
+        expires_at=instant(stored.expires_at),
+    )
+    async with records.transaction() as s:
+        counts = {"rows": count}
+        await transfers.finish(s, begun.id, counts=counts, result=result, now=utc_now(), file_id=stored.id)
     return result
 
 

@@ -9,7 +9,7 @@ MAX_CHARS = 64
 # Marks of direction and width that come along when a number is copied, and the apostrophe that spreadsheets put
 # before what they shall not take for a number.
 _AROUND = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]|^'|^tel:", re.I)
-_BEGIN = re.compile(r"[+＋(\d]")  # noqa: RUF001 - people's keyboards have the wide one too
+_BEGIN = re.compile(r"[+＋(\d]")  # noqa: RUF001 - East Asian keyboards write that one - people's keyboards have the wide one too
 
 
 def normal_phone(text: str, region: str | None = None) -> str:
@@ -31,7 +31,7 @@ def normal_phone(text: str, region: str | None = None) -> str:
         number = phonenumbers.parse(written, region)
     except phonenumbers.NumberParseException as error:
         raise ValueError(_explained(error.error_type, written, region)) from None
-    if written[0] not in "+＋":  # noqa: RUF001
+    if written[0] not in "+＋":  # noqa: RUF001 - East Asian keyboards write that one
         if not phonenumbers.is_valid_number(number):
             raise ValueError(f"is no number in use in {region}")
     elif not phonenumbers.is_possible_number(number):
@@ -43,7 +43,7 @@ def _explained(kind: int, written: str, region: str | None) -> str:
     from phonenumbers import NumberParseException
 
     if kind == NumberParseException.INVALID_COUNTRY_CODE:
-        if region is None and written[0] not in "+＋":  # noqa: RUF001
+        if region is None and written[0] not in "+＋":  # noqa: RUF001 - East Asian keyboards write that one
             return "has no country code; write it like +491701234567, or say which country such numbers are from"
         return "has a country code that does not exist"
     if kind == NumberParseException.NOT_A_NUMBER:

@@ -28,9 +28,9 @@ class SandboxSettings:
     display_phone_number: str = "15550783881"
     account_id: str = "102290129340398"
     token: str = "sandbox-token"  # noqa: S105 - for everyone to know
-    app_secret: str = "sandbox-app-secret"  # noqa: S105
-    verify_token: str = "sandbox-verify-token"  # noqa: S105
-    webhook_secret: str = "whsec_c2FuZGJveC1vbmx5LCBub3QgYSBzZWNyZXQ="  # noqa: S105
+    app_secret: str = "sandbox-app-secret"  # noqa: S105 - as above
+    verify_token: str = "sandbox-verify-token"  # noqa: S105 - as above
+    webhook_secret: str = "whsec_c2FuZGJveC1vbmx5LCBub3QgYSBzZWNyZXQ="  # noqa: S105 - as above
     ai_key: str = "sandbox-key"
     messages_per_second: int = 80
     pair_seconds: float = 6.0

@@ -104,5 +104,5 @@ def _peer_pid(client: socket.socket) -> int:
 def _is_ours_by_title(pid: int, files: StoreFiles) -> bool:
     # Without /proc: the server shows its socket in its title, as server_config sets it.
     command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - no text of others in it
     return str(files.socket) in answer and any(name in answer for name in _SERVER_NAMES)

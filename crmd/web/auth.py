@@ -61,7 +61,7 @@ def current_principal() -> Principal:
     return _PRINCIPAL.get()
 
 
-class Gate(BasicAuthMiddleware):  # type: ignore[misc]
+class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no types
     """Lets in who may. Compares in constant time, and holds back who fails too often.
 
     While a client is held back it gets 429 for valid credentials too: else its guesses would go on being answered.

@@ -15,7 +15,7 @@ SAMPLE_LINES = 2_000
 SAMPLE_LINE_BYTES = 2_000
 _GUESS_BYTES = 32 * 1024
 _MUCH_CHAOS = 0.1
-_USUAL_MARKS = frozenset("€–—‘’“”„…«»°¡¿ªº\u00a0、。・「」（）")  # noqa: RUF001
+_USUAL_MARKS = frozenset("€–—‘’“”„…«»°¡¿ªº\u00a0、。・「」（）")  # noqa: RUF001 - texts of any language have them
 # Bytes that texts do not have, in more than one of fifty: then it is none.
 _NO_TEXT = bytes(sorted({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b")))
 _NO_TEXT_SHARE = 0.02

@@ -37,7 +37,7 @@ def main(path: str, sheet_name: str | None = None) -> int:
         _check_package(path)
         _print_rows(path, sheet_name)
     except Refused as error:
-        print(json.dumps({"error": str(error)}))  # noqa: T201
+        print(json.dumps({"error": str(error)}))  # noqa: T201 - it is how this program answers
         return 1
     except BrokenPipeError:  # who reads has enough
         sys.stderr.close()
@@ -51,6 +51,7 @@ def _bound() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
 
 
