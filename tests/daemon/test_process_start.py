@@ -35,12 +35,16 @@ def listener(port: int) -> Iterator[None]:
 
 def test_ready_within_two_seconds_and_says_where_it_is(daemons: Daemons) -> None:
     daemon = daemons.make(notify=True)
-    daemon.start()
-    daemon.stop()
     daemon.start()  # the first start of all writes byte code
-    assert daemon.notify
-    at = wait_until_sync(lambda: daemon.notify and daemon.notify.has("READY=1", daemon.started_at), 5)
-    assert at - daemon.started_at < 5.0  # two seconds on a machine that does nothing else
+    took = []
+    for _ in range(3):  # another test may take the processor away from one of them
+        daemon.stop()
+        daemon.start()
+        at = wait_until_sync(lambda: daemon.notify and daemon.notify.has("READY=1", daemon.started_at), 5)
+        took.append(at - daemon.started_at)
+        if took[-1] < 2.0:
+            break
+    assert min(took) < 2.0
     welcome = daemon.out()
     assert f"is ready at http://127.0.0.1:{daemon.port}" in welcome
     assert f"--config {daemon.config.name} --state-dir {daemon.state.name} password show" in welcome
