@@ -41,7 +41,10 @@ class CancelReason(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One delivery of one job: its JSON, its lease and its task. It is the engine's side of a `JobContext`."""
+    """One delivery of one job: its JSON, its lease and, once it begins, its task.
+
+    It is the engine's side of a `JobContext`.
+    """
 
     worker: CrmWorker
     job_id: str
@@ -59,7 +62,7 @@ class Run:
     timeout: float | None
     started_ms: int
     started_at: float
-    """On the monotonic clock."""
+    """On the monotonic clock; until the job begins, when it was fetched."""
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
     cancel_detail: str | None = None
@@ -120,6 +123,8 @@ class Run:
             self.abandon_at = now + CANCEL_GRACE_S
             if self.task:
                 self.task.cancel()
+            else:
+                self.worker.runner.withdraw(self)
 
     async def progress(self, fraction: float, note: str | None) -> None:
         """Notes how far the job is, and stores it where that was not done a moment ago."""

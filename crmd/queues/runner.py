@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,33 +12,80 @@ from crmd.queues.codec import Unreadable, decode
 from crmd.queues.ending import Ending, cancelled, not_known, raised, returned
 from crmd.queues.outcomes import outcome_of
 from crmd.queues.run import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
-from crmd.store.replies import Claimed, Kind
+from crmd.store.replies import Claimed, Kind, Outcome
 
 if TYPE_CHECKING:
     from crmd.queues.worker import CrmWorker
 
 
+SHORT_S = 0.005
+SHORT_IN_A_ROW = 50
+"""After so many jobs that each ended within SHORT_S, jobs are fetched ahead."""
+FETCHED = 100
+"""Jobs that run or were fetched ahead, where a queue has fewer slots: a trip costs as much as several jobs."""
+
+
 class Runner:
-    """One for each worker. It puts what became of a job into the worker's outbox."""
+    """One for each worker. It puts what became of a job into the worker's outbox.
+
+    Where jobs are short it also holds some that were fetched ahead: they are leased like those that run, and begin
+    as soon as a slot is free.
+    """
 
     def __init__(self, worker: CrmWorker) -> None:
         self._worker = worker
         self._prefix_length = len(worker.scripts.keys.job_prefix)
         self._completed: list[tuple[str, str, int, float]] = []
+        self._fetched: deque[Run] = deque()
+        self._short = 0
         self.runs: dict[str, Run] = {}
-        """The jobs that run now, by id."""
+        """The jobs that run now or were fetched ahead, by id."""
+
+    @property
+    def active(self) -> int:
+        """Jobs that run now."""
+        return len(self.runs) - len(self._fetched)
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs the worker may hold."""
+        settings = self._worker.settings
+        if self._short < SHORT_IN_A_ROW or settings.rate_limit or settings.limits:
+            return settings.concurrency  # a limit takes the claim for the start
+        return max(settings.concurrency, FETCHED)
 
     def begin(self, token: str, claimed: Claimed) -> list[Run]:
         """Begins what a claim brought; what cannot be read is set aside."""
-        engine = self._worker.engine
-        now_ms, monotonic = int(engine.now() * 1000), engine.monotonic()
-        begun = [self._begin(token, *job, now_ms, monotonic) for job in claimed.jobs]
+        if claimed.reason in ("limited", "blocked"):
+            self._short = 0
+        now = self._worker.engine.monotonic()
+        held = [run for job in claimed.jobs if (run := self._hold(token, *job, now))]
+        self._fetched += held
+        self._fill()
         self._worker.watch.wake()
-        return [run for run in begun if run]
+        return held
 
-    def _begin(
-        self, token: str, job_id: str, document: bytes, deaths: int, now_ms: int, monotonic: float
-    ) -> Run | None:
+    def give_back_fetched(self, waited: float = 0.0) -> None:
+        """Gives back what was fetched ahead where the first of it has waited so many seconds for a slot."""
+        now = self._worker.engine.monotonic()
+        if not self._fetched or now - self._fetched[0].started_at < waited:
+            return
+        self._short = 0
+        for run in list(self._fetched):
+            run.cancel(CancelReason.DRAIN, now)
+
+    def withdraw(self, run: Run) -> None:
+        """Ends or gives back a cancelled job that has not begun."""
+        self._fetched.remove(run)
+        if run.cancel_reason is CancelReason.DRAIN:
+            run.ended = True
+            del self.runs[run.job_id]
+            self._worker.outbox.add(Outcome(run.job_id, run.token, Kind.RETURN))
+            self._worker.wake()
+        else:
+            run.task = asyncio.create_task(self._end(run, cancelled(run, self._worker.settings)), name=run.key)
+
+    def _hold(self, token: str, job_id: str, document: bytes, deaths: int, monotonic: float) -> Run | None:
         try:
             data = decode(document)
             name = data.get("function")
@@ -59,13 +107,24 @@ class Runner:
             attempts_allowed(data, settings),
             deaths,
             timeout_of(data, settings),
-            now_ms,
+            0,
             monotonic,
         )
         self.runs[job_id] = run
-        # Not by create_task, which names a task in a second, slower step.
-        run.task = asyncio.Task(self._execute(run), loop=asyncio.get_running_loop(), name=run.key)
         return run
+
+    def _fill(self) -> None:
+        """Begins what was fetched, in the slots that are free."""
+        free = self._worker.settings.concurrency - self.active
+        if free <= 0 or not self._fetched:
+            return
+        engine, loop = self._worker.engine, asyncio.get_running_loop()
+        now_ms, monotonic = int(engine.now() * 1000), engine.monotonic()
+        for _ in range(min(free, len(self._fetched))):
+            run = self._fetched.popleft()
+            run.started_ms, run.started_at = now_ms, monotonic
+            # Not by create_task, which names a task in a second, slower step.
+            run.task = asyncio.Task(self._execute(run), loop=loop, name=run.key)
 
     async def _execute(self, run: Run) -> None:
         """Runs a job to its end, whatever its handler does."""
@@ -77,7 +136,11 @@ class Runner:
             ending = raised(error, run, worker.settings, engine.now())
         if run.ended:
             engine.leaked -= 1
-            return
+        else:
+            await self._end(run, ending)
+
+    async def _end(self, run: Run, ending: Ending) -> None:
+        worker = self._worker
         if ending.pause is not None or ending.slow_down is not None:
             await aftermath.act_on_queue(worker, run, ending)
         if ending.kind is Kind.ABORTED:
@@ -93,12 +156,14 @@ class Runner:
     def _conclude(self, run: Run, ending: Ending) -> None:
         run.ended = True
         self.runs.pop(run.job_id, None)
+        self._fill()
         self._worker.wake()
         if run.cancel_reason is CancelReason.LOST:
             return
         engine = self._worker.engine
         self._worker.outbox.add(outcome_of(run, ending, engine.now()))
         seconds = engine.monotonic() - run.started_at
+        self._short = self._short + 1 if seconds < SHORT_S else 0
         if ending.kind is Kind.COMPLETE:
             self._completed.append((run.key, run.name, run.attempt, seconds))
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crmd.errors import StoreError
 from crmd.queues.codec import encode
@@ -12,9 +12,14 @@ from crmd.queues.engine import Engine
 from crmd.queues.run import CancelReason, Run
 from crmd.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 
+if TYPE_CHECKING:
+    from crmd.queues.runner import Runner
+
 ACTIVE_AFTER_S = 0.05
 """A job that ends sooner never shows as active: that saves it a write."""
 WATCH_EVERY_S = 0.025
+FETCHED_FOR_S = 0.05
+"""What was fetched ahead and could not begin within this time goes back: another daemon may have a slot."""
 
 
 class RunWatch:
@@ -24,14 +29,13 @@ class RunWatch:
         self,
         engine: Engine,
         scripts: QueueScripts,
-        runs: dict[str, Run],
-        abandon: Callable[[Run], None],
+        runner: Runner,
         in_background: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._engine = engine
         self._scripts = scripts
-        self._runs = runs
-        self._abandon = abandon
+        self._runner = runner
+        self._runs = runner.runs
         self._in_background = in_background
         self._timer: asyncio.TimerHandle | None = None
 
@@ -51,13 +55,16 @@ class RunWatch:
         self._timer = None
         now, unmarked = self._engine.monotonic(), []
         for run in list(self._runs.values()):
+            if run.task is None:
+                continue  # fetched ahead: it has not begun
             if not run.marked and now - run.started_at >= ACTIVE_AFTER_S:
                 unmarked.append(run)
             deadline = run.deadline
             if deadline is not None and now >= deadline:
                 run.cancel(CancelReason.TIMEOUT, now)
             if run.cancel_reason is not None and now >= run.abandon_at:
-                self._abandon(run)
+                self._runner.abandon(run)
+        self._runner.give_back_fetched(FETCHED_FOR_S)
         if unmarked:
             self._in_background(self.mark(unmarked))
         if self._runs:

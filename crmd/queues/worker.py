@@ -61,7 +61,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which i
         self.outbox = Outbox(engine.monotonic)
         self.runner = Runner(self)
         self._runs = self.runner.runs
-        self.watch = RunWatch(engine, self.scripts, self._runs, self.runner.abandon, self.chore)
+        self.watch = RunWatch(engine, self.scripts, self.runner, self.chore)
         self._reconciler = Reconciler(engine, self.scripts, self._runs, self.outbox)
         self._accepting = False
         self._wake = asyncio.Event()
@@ -98,6 +98,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which i
     def stop_taking(self) -> None:
         """Takes no new job from now on."""
         self._accepting = False
+        self.runner.give_back_fetched()
         self._stopping.set()
         self._peek.stop()
         self._wake.set()
@@ -151,7 +152,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which i
     @property
     def active(self) -> int:
         """Jobs that run now."""
-        return len(self._runs)
+        return self.runner.active
 
     @property
     def idle(self) -> bool:
@@ -364,7 +365,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which i
     # Small parts
 
     def _free_slots(self) -> int:
-        return max(0, self.settings.concurrency - len(self._runs) - self._reserved)
+        return max(0, self.runner.capacity - len(self._runs) - self._reserved)
 
     def _slots_to_claim(self) -> int:
         """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes.
@@ -375,7 +376,7 @@ class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which i
             return 0
         if not self._look_now and self.engine.monotonic() < self._look_at:
             return 0
-        return min(self._free_slots(), max(FEW_SLOTS, -(-self.settings.concurrency // PUMPS)))
+        return min(self._free_slots(), max(FEW_SLOTS, -(-self.runner.capacity // PUMPS)))
 
     async def _rest(self) -> None:
         if self._wake.is_set():

@@ -120,7 +120,8 @@ async def kill(fleet: Fleet) -> None:
             if run.task:
                 run.task.cancel()
         worker._runs.clear()
-        worker.outbox.clear()
+        worker.runner._fetched.clear()
         await worker.stop()
+        worker.outbox.clear()
     fleet._started = False
     await asyncio.sleep(0)
