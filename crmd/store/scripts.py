@@ -8,6 +8,7 @@ from typing import Any
 from crmd.config.queue import QueueSettings
 from crmd.errors import StoreError
 from crmd.store import keys
+from crmd.store.adder import Adder
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limits import limits_json, rate_window
@@ -32,6 +33,7 @@ class QueueScripts:
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
         self.keys = QueueKeys(settings.name)
+        self._adder = Adder(self._enqueue)
         self.configure(settings)
 
     def configure(self, settings: QueueSettings) -> None:
@@ -56,6 +58,9 @@ class QueueScripts:
 
     async def enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         """Adds jobs, in as few trips as their number allows; says of each whether it is new."""
+        return await self._adder.add(documents)
+
+    async def _enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
