@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -95,9 +96,12 @@ def test_anything_may_stand_in_a_foreign_job(value: Any) -> None:
 
 
 async def test_the_first_reason_to_cancel_stands() -> None:
-    run = make_run()
+    task = asyncio.create_task(asyncio.Event().wait())
+    run = make_run(task=task)
     run.cancel(CancelReason.TIMEOUT, 10.0)
     run.cancel(CancelReason.DRAIN, 20.0, "late")
+    await asyncio.wait([task])
+    assert task.cancelled()
     assert (run.cancel_reason, run.cancel_detail, run.abandon_at) == (CancelReason.TIMEOUT, None, 11.0)
 
 
