@@ -229,7 +229,7 @@ class Control:
         now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
         now_ms = int(now * 1000)
         documents = []
-        for new, fresh in zip(jobs, _fresh_keys(len(jobs)), strict=True):
+        for new, fresh in zip(jobs, _fresh_keys(now_ms, len(jobs)), strict=True):
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
             document = NewDocument(prefix + key, b"")
@@ -248,10 +248,15 @@ class Control:
         return documents
 
 
-def _fresh_keys(number: int) -> list[str]:
-    """Random keys of 128 bits, drawn at once: asking the system for each would take as long as all the rest."""
-    drawn = os.urandom(16 * number).hex()
-    return [drawn[at : at + 32] for at in range(0, len(drawn), 32)]
+def _fresh_keys(now_ms: int, number: int) -> list[str]:
+    """Keys of 48 bits of time and 80 drawn by chance.
+
+    They begin with the time, so that jobs which are added and ended together stand together in the store's sorted
+    sets: among a million it finds them there in its cache.
+    """
+    drawn = os.urandom(10 * number).hex()  # at once: asking the system for each would take as long as all the rest
+    time_ = f"{now_ms:012x}"
+    return [time_ + drawn[at : at + 20] for at in range(0, len(drawn), 20)]
 
 
 def _checked_key(key: str) -> str:
