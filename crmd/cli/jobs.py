@@ -112,7 +112,7 @@ def _show_job(view: JobView) -> None:
         "key": view.key,
         "state": view.state,
         "attempt": f"{view.attempt} of {view.attempts}",
-        "delivery": view.delivery,
+        "delivery": view.delivery or NOTHING,
         "priority": view.priority or "normal",
         "progress": f"{view.progress:.0%}" if view.progress else NOTHING,
         "enqueued": moment(view.enqueued_at),

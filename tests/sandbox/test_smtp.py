@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
@@ -35,6 +36,7 @@ async def client(rig: Rig) -> AsyncIterator[aiosmtplib.SMTP]:
     await made.connect()
     yield made
     made.close()
+    await asyncio.sleep(0)  # its transport ends with the loop's next turn
 
 
 async def test_mail_is_kept_with_bodies_and_attachments(rig: Rig, client: aiosmtplib.SMTP) -> None:
@@ -96,13 +98,15 @@ async def test_a_cut_on_request(rig: Rig, client: aiosmtplib.SMTP, kind: str) ->
 async def talk(rig: Rig, *lines: bytes) -> list[bytes]:
     """The codes of the answers; nothing of a connection that was cut."""
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.sandbox.addresses.smtp_port)
-    writer.writelines(lines)
+    writer.write(b"".join(lines))
     writer.write_eof()
     try:
         answers = (await asyncio.wait_for(reader.read(), 5)).splitlines()
     except ConnectionResetError:
         answers = []
     writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
     return [answer[:3] for answer in answers if answer[3:4] != b"-"]
 
 

@@ -21,7 +21,7 @@ class Authority:
         if openssl is None:
             pytest.skip("openssl, which makes certificates, is not installed")
         request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=crmd-tests"
-        usage = "-addext basicConstraints=critical,CA:TRUE"
+        usage = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
         authority_key = folder / "authority.key"
         _run(openssl, f"{request} {usage} -keyout {authority_key} -out {self.certificate}")
         request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
