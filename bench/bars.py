@@ -75,7 +75,10 @@ BARS = (
     ),
     Bar("1,000,000 waiting, x 10,000", "growth", "1,000,000 waiting", "rate", 0.9, "10,000 waiting"),
     Bar("100,000 delayed, x 10,000 waiting", "growth", "100,000 delayed", "rate", 0.9, "10,000 waiting"),
-    Bar("100,000 due at once, x 10,000 waiting", "growth", "100,000 due at once", "rate", 0.9, "10,000 waiting"),
+    Bar(
+        "100,000 due at once, x added at once",
+        *("growth", "100,000 due at once", "rate", 0.9, "100,000 added at once"),
+    ),
     *(
         Bar(f"longest script ms, {subject}", "growth", subject, "script_ms", 20.0, at_most=True)
         for subject in ("1,000,000 waiting", "100,000 delayed", "100,000 due at once")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
+
+from redis import Redis
 
 from bench.lab import Lab
 from bench.measures.rates import OTHERS, RATE, SCRIPT, STORE_US, process
-from bench.model import Measure, Scale, Subject
-from bench.peers import Peers
+from bench.model import Figures, Measure, Scale, Subject
+from bench.peers import Peer, Peers
+from crmd.store.keys import QueueKeys
 
 JOBS = 20_000
 FEW = 10_000
@@ -28,8 +32,10 @@ def growth(peers: Peers, scale: Scale) -> Measure:
     due = round(delayed / 1.1)
     subjects: dict[str, Subject] = {
         f"{FEW:,} waiting": few,
-        f"{many:,} waiting": partial(run, jobs=scale.count(JOBS), database=FULL_DATABASE),
+        f"{many:,} waiting": partial(_among_many, jobs=scale.count(JOBS), peer=crmd),
         f"{delayed:,} delayed": partial(few, delayed=delayed),
+        # As many, not delayed: the longer a run, the more finished jobs it has to delete.
+        f"{delayed:,} added at once": partial(run, jobs=due),
         f"{delayed:,} due at once": partial(run, jobs=due, due_in=DUE_IN_S),
     }
 
@@ -43,3 +49,14 @@ def growth(peers: Peers, scale: Scale) -> Measure:
     columns = (RATE, STORE_US, SCRIPT, OTHERS)
     title = "Growth: crmd at concurrency 100, by what else is in the store"
     return Measure("growth", title, columns, subjects, prepare=fill, tidy=empty)
+
+
+def _among_many(lab: Lab, jobs: int, peer: Peer) -> Figures:
+    """Without the finished jobs of the round before: the others begin with none, and so have fewer to delete."""
+    completed = QueueKeys("bench").completed
+    with Redis.from_url(lab.url(FULL_DATABASE)) as store:
+        finished = cast(list[bytes], store.zrange(completed, 0, -1))
+        for at in range(0, len(finished), 1000):
+            store.unlink(*finished[at : at + 1000])
+        store.delete(completed)
+    return process(lab, peer, jobs, concurrency=100, database=FULL_DATABASE)
