@@ -55,7 +55,7 @@ class Runner:
         return max(settings.concurrency, FETCHED)
 
     def begin(self, token: str, claimed: Claimed) -> list[Run]:
-        """Begins what a claim brought; what cannot be read is set aside."""
+        """Holds what a claim brought and begins what there is a slot for; what cannot be read is set aside."""
         if claimed.reason in ("limited", "blocked"):
             self._short = 0
         now = self._worker.engine.monotonic()

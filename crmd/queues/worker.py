@@ -41,7 +41,7 @@ FOREVER = float("inf")
 _log = logging.getLogger(__name__)
 
 
-class CrmWorker(saq.Worker):  # type: ignore[type-arg] # of its context, which is the functions' own
+class CrmWorker(saq.Worker[Any]):
     """A SAQ worker that takes, finishes, retries and stops jobs in crmd's way. One for each queue.
 
     A trip to the store carries all outcomes of the moment in one settle and asks for free slots in one claim. Two

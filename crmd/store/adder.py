@@ -11,17 +11,17 @@ from crmd.store.replies import NewDocument
 
 ALONE_FROM = 50
 """A caller with so many jobs gains nothing by the company of others, and would make them wait."""
-TOGETHER_MAX = 500
 
 Send = Callable[[Sequence[NewDocument]], Awaitable[list[bool]]]
 Waiting = list[tuple[Sequence[NewDocument], asyncio.Future[list[bool]]]]
 
 
 class Adder:
-    """For one queue. What is added in one turn of the event loop goes to `send` together."""
+    """For one queue. What is added in one turn of the loop goes to `send` together, up to `most` jobs a call."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, most: int) -> None:
         self._send = send
+        self._most = most
         self._waiting: Waiting = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -41,7 +41,7 @@ class Adder:
         group: Waiting = []
         size = 0
         for one in waiting:
-            if size + len(one[0]) > TOGETHER_MAX:
+            if size + len(one[0]) > self._most:
                 self._begin(group)
                 group, size = [], 0
             group.append(one)

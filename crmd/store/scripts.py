@@ -33,7 +33,7 @@ class QueueScripts:
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
         self.keys = QueueKeys(settings.name)
-        self._adder = Adder(self._enqueue)
+        self._adder = Adder(self._enqueue, ENQUEUE_BATCH)
         self.configure(settings)
 
     def configure(self, settings: QueueSettings) -> None:

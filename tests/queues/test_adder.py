@@ -9,9 +9,9 @@ import pytest
 
 from crmd.config.queue import QueueSettings
 from crmd.errors import RequestError, StoreError, StoreUnavailable
-from crmd.store.adder import ALONE_FROM, TOGETHER_MAX
+from crmd.store.adder import ALONE_FROM
 from crmd.store.replies import NewDocument
-from crmd.store.scripts import QueueScripts
+from crmd.store.scripts import ENQUEUE_BATCH, QueueScripts
 from tests.support.fleet import Rig, rig
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -51,7 +51,7 @@ async def test_however_many_they_are(r: Rig, size: int) -> None:
     scripts = r.inspector.queue("q")
     calls = [
         [NewDocument(scripts.keys.job_id(f"{call}-{n}"), b"{}") for n in range(size)]
-        for call in range(2 * TOGETHER_MAX // size)
+        for call in range(2 * ENQUEUE_BATCH // size)
     ]
     created = await asyncio.gather(*(scripts.enqueue(documents) for documents in calls))
     assert created == [[True] * size] * len(calls)

@@ -37,7 +37,7 @@ def main(path: str, sheet_name: str | None = None) -> int:
         _check_package(path)
         _print_rows(path, sheet_name)
     except Refused as error:
-        print(json.dumps({"error": str(error)}))  # noqa: T201 - it is how this program answers
+        _say({"error": str(error)})
         return 1
     except BrokenPipeError:  # who reads has enough
         sys.stderr.close()
@@ -74,9 +74,9 @@ def _print_rows(path: str, sheet_name: str | None) -> None:
         with python_calamine.load_workbook(path) as workbook:
             sheet = _sheet(workbook, sheet_name)
             _print_sheet(sheet)
+    except BrokenPipeError:
+        raise
     except (python_calamine.CalamineError, ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
         raise Refused(f"it cannot be read as XLSX: {error}") from None
 
 
@@ -104,11 +104,14 @@ def _print_sheet(sheet: Any) -> None:
         raise Refused(f"the sheet {sheet.name!r} spans more than {MAX_CELLS:,} cells; save what is needed as CSV")
     if sheet.width > MAX_COLUMNS:
         raise Refused(f"the sheet {sheet.name!r} has {sheet.width:,} columns; at most {MAX_COLUMNS} are read")
-    write = sys.stdout.write
-    write(json.dumps({"sheet": sheet.name, "rows": rows}) + "\n")
+    _say({"sheet": sheet.name, "rows": rows})
     for number, cells in enumerate(sheet.iter_rows(), 1):
         if any(cell != "" for cell in cells):
-            write(json.dumps([number, [_plain(cell) for cell in cells]]) + "\n")
+            _say([number, [_plain(cell) for cell in cells]])
+
+
+def _say(answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
 
 
 def _plain(cell: Any) -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 import orjson
 
@@ -30,13 +31,12 @@ class XlsxSource:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        self._output = cast(IO[bytes], self._child.stdout)
 
     def __iter__(self) -> Iterator[Row]:
         """All rows. Raises UnreadableFile."""
-        assert self._child.stdout is not None  # noqa: S101 - a pipe was asked for
-        output = iter(self._child.stdout)
-        self._begin(next(output, b""))
-        for line in output:
+        self._begin(next(self._output, b""))
+        for line in self._output:
             try:
                 number, cells = orjson.loads(line)
             except ValueError:
@@ -57,8 +57,7 @@ class XlsxSource:
     def close(self) -> None:
         """Ends the process. Fine twice."""
         self._child.kill()
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        self._output.close()
         self._child.wait(END_SECONDS)
 
     def _begin(self, line: bytes) -> None:

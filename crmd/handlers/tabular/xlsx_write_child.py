@@ -37,7 +37,7 @@ def main(path: str, sheet_name: str, folder: str) -> int:
             for column, cell in enumerate(cells):
                 _write(sheet, number, column, cell, bold if number == 0 else None)
     except (OSError, xlsxwriter.exceptions.XlsxWriterException) as error:
-        print(json.dumps({"error": str(error)}))  # noqa: T201 - it is how this program answers
+        sys.stdout.write(json.dumps({"error": str(error)}))
         return 1
     shutil.rmtree(folder, ignore_errors=True)
     return 1
