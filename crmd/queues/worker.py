@@ -15,6 +15,7 @@ from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues import aftermath
 from crmd.queues.codec import decode, encode
 from crmd.queues.engine import Engine
+from crmd.queues.next_claim import NextClaim
 from crmd.queues.outbox import Outbox
 from crmd.queues.peek import Peek
 from crmd.queues.plain import take_update
@@ -36,7 +37,6 @@ PUMPS = 2
 """Trips to the store under way at once: one fetches while what the other brought runs."""
 FEW_SLOTS = 10
 NO_CLAIM = -1
-FOREVER = float("inf")
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +66,7 @@ class CrmWorker(saq.Worker[Any]):
         self._accepting = False
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._looks = 0
-        self._look_now = True
-        self._look_at = FOREVER
-        self._busy = False
+        self.next_claim = NextClaim(engine.monotonic)
         self._reserved = 0
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
@@ -170,15 +167,12 @@ class CrmWorker(saq.Worker[Any]):
 
     def look(self) -> None:
         """Claim again now."""
-        self._looks += 1
-        self._look_now = True
+        self.next_claim.ask()
         self._wake.set()
 
     def look_in(self, seconds: float) -> None:
         """Claim again at the latest in so many seconds."""
-        at = self.engine.monotonic() + seconds
-        if at < self._look_at:
-            self._look_at = at
+        if self.next_claim.ask_in(seconds):
             self._wake.set()
 
     async def promote_due(self) -> None:
@@ -219,25 +213,25 @@ class CrmWorker(saq.Worker[Any]):
         outcomes, slots = self.outbox.take(), self._slots_to_claim()
         if not outcomes and not slots:
             return False
-        token, looks = self.engine.next_token(), self._looks
+        token, asked = self.engine.next_token(), self.next_claim.asked
         if slots:
             self._reserved += slots
-            self._look_at = FOREVER if self._look_at <= self.engine.monotonic() else self._look_at
+            self.next_claim.begun()
         self.runner.tell_completed()
         try:
             turn = await self.scripts.turn(outcomes, token, slots or NO_CLAIM)
         except BaseException:
             self.outbox.failed(outcomes)
-            self._look_now = self._look_now or slots > 0
+            self.next_claim.now = self.next_claim.now or slots > 0
             raise
         finally:
             self._release(slots)
         if outcomes:
             self._note_written(outcomes, turn)
         if turn.claimed:
-            self._take(turn.claimed, token, looks)
+            self._take(turn.claimed, token, asked)
         elif turn.claim_error:
-            self._look_now = True
+            self.next_claim.now = True
             raise turn.claim_error
         return True
 
@@ -283,7 +277,7 @@ class CrmWorker(saq.Worker[Any]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ERROR_PAUSE_S):
                 await self._stopping.wait()
-        self._look_now = True
+        self.next_claim.now = True
 
     def _note_written(self, outcomes: list[Outcome], turn: Turn) -> None:
         for job_id in self.outbox.written(outcomes, turn.stale):
@@ -294,8 +288,8 @@ class CrmWorker(saq.Worker[Any]):
             if turn.taken and outcome.job_id in turn.taken:
                 self._end_taken(outcome)
 
-    def _take(self, claimed: Claimed, token: str, looks: int) -> None:
-        """Begins what a claim brought. `looks` tells whether somebody asked for one while it was under way."""
+    def _take(self, claimed: Claimed, token: str, asked: int) -> None:
+        """Begins what a claim brought. `asked` tells whether somebody asked for one while it was under way."""
         if self._accepting:
             self.runner.begin(token, claimed)
         else:  # the stop came during the trip: nothing starts after it
@@ -303,7 +297,10 @@ class CrmWorker(saq.Worker[Any]):
                 self.outbox.add(Outcome(job_id, token, Kind.RETURN))
         for raw_id, document in claimed.nameless:
             self.chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
-        self._plan(claimed, looks)
+        wait = self.next_claim.plan(claimed, asked)
+        if wait is not None:
+            self.look_in(wait)
+        self._peek.want(claimed.reason == "empty")
         if claimed.ghosts:
             self.chore(aftermath.finalise(self, claimed.ghosts))
         if claimed.suspects and self._accepting:
@@ -313,15 +310,6 @@ class CrmWorker(saq.Worker[Any]):
         self._reserved -= slots
         self._claim_returned.set()
         self._wake.set()
-
-    def _plan(self, claimed: Claimed, looks: int) -> None:
-        """When to claim next. `looks` tells whether somebody asked for that while the claim was under way."""
-        self._busy = claimed.reason == "ok"
-        self._look_now = self._busy or self._looks != looks
-        waits = [ms / 1000 for ms in (claimed.wait_ms, claimed.due_ms) if ms >= 0]
-        if waits:
-            self.look_in(min(waits))
-        self._peek.want(claimed.reason == "empty")
 
     def _end_taken(self, outcome: Outcome) -> None:
         """An abort took the job while it was being put back: it ends as cancelled."""
@@ -360,7 +348,7 @@ class CrmWorker(saq.Worker[Any]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self.engine.store.wait_connected()
-        self._look_now = True
+        self.next_claim.now = True
 
     # Small parts
 
@@ -372,9 +360,9 @@ class CrmWorker(saq.Worker[Any]):
 
         Few slots are asked for all at once: a trip costs as much as several jobs.
         """
-        if not self._accepting or self.engine.gate.closed or (self._reserved and not self._busy):
+        if not self._accepting or self.engine.gate.closed or (self._reserved and not self.next_claim.more):
             return 0
-        if not self._look_now and self.engine.monotonic() < self._look_at:
+        if not self.next_claim.due:
             return 0
         return min(self._free_slots(), max(FEW_SLOTS, -(-self.runner.capacity // PUMPS)))
 
@@ -382,8 +370,8 @@ class CrmWorker(saq.Worker[Any]):
         if self._wake.is_set():
             return
         timer: asyncio.TimerHandle | None = None
-        if self._accepting and self._free_slots() and self._look_at != FOREVER and not self.engine.gate.closed:
-            delay = max(0.0, self._look_at - self.engine.monotonic())
+        delay = self.next_claim.delay
+        if delay is not None and self._accepting and self._free_slots() and not self.engine.gate.closed:
             timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
         try:
             await self._wake.wait()

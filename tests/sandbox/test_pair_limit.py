@@ -109,7 +109,7 @@ async def at_rest(made: Bench) -> None:
     """Waits until the worker has looked for jobs and runs none."""
     worker = made.fleet.workers["message"]
     worker.look()
-    await wait_until(lambda: not worker._look_now and not worker._runs, 10)
+    await wait_until(lambda: not worker.next_claim.now and not worker._runs, 10)
 
 
 async def crowd(made: Bench) -> None:
