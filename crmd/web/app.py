@@ -120,6 +120,8 @@ class HttpServer:
             logger=_protocol_logger(),
             keepalive_timeout=KEEPALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            # The guard refuses compressed bodies; aiohttp would unpack them before it, and what is left after it.
+            auto_decompress=False,
         )
         await runner.setup()
         try:

@@ -1,4 +1,4 @@
-"""Refuses what a browser was tricked into: foreign Host names (DNS rebinding) and cross-site requests."""
+"""Refuses what a browser was tricked into (foreign Host names, cross-site requests) and bodies in a coding."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from crmd.web.problems import Problem
 from crmd.web.routes import Access, RouteTable
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_PLAIN = {"Content-Encoding": frozenset({"", "identity"}), "Transfer-Encoding": frozenset({"", "chunked"})}
 _PORT = re.compile(r":\d*$")
 
 
@@ -50,6 +51,8 @@ def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.body_exists:
+            _check_coding(request)
         route = routes.find(request)
         if route.access is not Access.OPEN:
             _check_host(request, hosts)
@@ -60,6 +63,15 @@ def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
         return await handler(request)
 
     return middleware
+
+
+def _check_coding(request: web.Request) -> None:
+    """Bodies are taken as they are: unpacking one would cost whoever sent it nothing, and the loop seconds."""
+    for name, plain in _PLAIN.items():
+        codings = (coding.strip() for value in request.headers.getall(name, ()) for coding in value.split(","))
+        if any(coding.lower() not in plain for coding in codings):
+            detail = f"the body is compressed or encoded ({name}): send it as it is"
+            raise Problem(415, detail, headers={"Connection": "close", "Accept-Encoding": "identity"})
 
 
 def _check_host(request: web.Request, hosts: HostCheck) -> None:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from crmd import errors
@@ -78,6 +79,8 @@ def problems() -> Middleware:
 def _of_error(raised: Exception) -> Problem:
     if isinstance(raised, Problem):
         return raised
+    if isinstance(raised, (web.RequestPayloadError, HttpProcessingError)):
+        return Problem(400, f"the body cannot be read: {_one_line(raised)}", headers={"Connection": "close"})
     if isinstance(raised, errors.InvalidPayload):
         return Problem(422, str(raised), errors=raised.errors)
     for kind, status in _STATUS_BY_ERROR:
@@ -87,6 +90,12 @@ def _of_error(raised: Exception) -> Problem:
     unexpected = Problem(500, "an error inside crmd; the log has it under this id")
     unexpected.__cause__ = raised
     return unexpected
+
+
+def _one_line(error: Exception) -> str:
+    """What aiohttp says of a malformed body, without the status and the drawing of the place."""
+    text = getattr(error, "message", "") or str(error).removeprefix("400, message:")
+    return text.strip().partition("\n")[0]
 
 
 def _of_http(raised: web.HTTPException, request: web.Request) -> Problem:
@@ -129,9 +138,12 @@ def _response(request: web.Request, problem: Problem, number: str) -> web.Respon
         "error": problem.detail,
         **problem.extra,
     }
-    return web.Response(
+    response = web.Response(
         status=problem.status,
         body=json.dumps(document).encode(),
         content_type="application/problem+json",
         headers=problem.headers,
     )
+    if problem.headers.get("Connection") == "close":
+        response.force_close()
+    return response

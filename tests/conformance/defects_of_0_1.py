@@ -24,7 +24,17 @@ DEFECTS: tuple[Defect, ...] = (
     # 2
     # 3
     # 4
-    # 5
+    Defect(
+        5,
+        "a compressed request body was unpacked in the event loop, for anybody, before and even after the answer",
+        "a body with a content or transfer coding is refused with 415 and never unpacked",
+        (
+            "web.test_codings.test_a_compressed_body_is_refused_whatever_the_path",
+            "web.test_codings.test_a_compressed_body_in_chunks_is_refused_too",
+            "web.test_codings.test_what_claims_to_be_compressed_and_is_not_is_no_error_of_ours",
+            "web.test_codings.test_an_upload_that_declares_a_coding_is_refused_and_a_gzip_file_is_kept_as_it_is",
+        ),
+    ),
     # 6
     # 7
     # 8
