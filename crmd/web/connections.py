@@ -49,6 +49,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._by_transport)
 
+    @property
+    def busy(self) -> int:
+        """How many have a request under way."""
+        return len(self) - len(self._waiting)
+
     def wrap(self, server: Callable[[], web.RequestHandler]) -> Callable[[], asyncio.Protocol]:
         """A protocol factory for `loop.create_server`, from aiohttp's."""
         return lambda: _Connection(self, server())
