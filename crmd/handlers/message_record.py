@@ -15,7 +15,10 @@ from crmd.records.message_begin import Begun, Outgoing, Verdict
 from crmd.records.message_book import MessageBook
 from crmd.records.message_halts import CAMPAIGN_CANCELLED
 from crmd.records.messages import OPTED_OUT
+from crmd.records.phones import masked
 
+ONCE_DIFFERS = "once_differs"
+"""Error code of a message whose `once` was used for somebody else."""
 AWAY_SECONDS = 10.0
 """A job whose row cannot be written comes back after this."""
 BUSY_SECONDS = 15.0
@@ -57,6 +60,12 @@ class MessageRecord:
                 )
             case Verdict.BUSY:
                 raise Snooze("another job with the same `once` is sending the message", after=BUSY_SECONDS)
+            case Verdict.OTHER_RECIPIENT:
+                raise Permanent(
+                    f"`once` {self._payload.once!r} was used for a message to {masked(begun.phone)}, and this one "
+                    f"is to {masked(self._outgoing().phone)}; use a different `once` for each recipient",
+                    code=ONCE_DIFFERS,
+                )
             case Verdict.OPTED_OUT:
                 raise Permanent("the contact has opted out and gets no messages", code=OPTED_OUT)
             case Verdict.PAUSED:

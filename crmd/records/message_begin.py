@@ -35,6 +35,8 @@ class Verdict(StrEnum):
     """Its campaign is paused, and knows nothing of it: it has to come back by itself."""
     CANCELLED = "cancelled"
     """Its campaign was cancelled or stopped."""
+    OTHER_RECIPIENT = "other_recipient"
+    """Its `once` stands for a message to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Begun:
     status: Status
     """As it now stands in the row."""
     wamid: str | None = None
+    phone: str = ""
+    """Whom the row's message is for; empty where that is whom this one is for."""
 
 
 async def begin(s: AsyncSession, new: Outgoing, now: datetime) -> Begun:
@@ -148,8 +152,11 @@ async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now:
     m = MESSAGE.c
     job = and_(m.job_key == row["job_key"], m.job_enqueued_at == row["job_enqueued_at"])
     which = job if new.once is None else or_(m.once == new.once, job)
-    query = select(m.id, m.status, m.wamid, m.job_queue, m.job_key).where(which).order_by(m.once.is_(None))
+    columns = (m.id, m.status, m.wamid, m.phone, m.once, m.job_queue, m.job_key)
+    query = select(*columns).where(which).order_by(m.once.is_(None))
     found = (await s.execute(query.limit(1).with_for_update())).one()
+    if found.once is not None and found.once == new.once and found.phone != new.phone:
+        return Begun(found.id, Verdict.OTHER_RECIPIENT, Status(found.status), phone=found.phone)
     status, ours = Status(found.status), (found.job_queue, found.job_key) == (new.job_queue, new.job_key)
     if status is Status.SENDING and not ours:
         return Begun(found.id, Verdict.BUSY, status)

@@ -39,6 +39,11 @@ def normal_phone(text: str, region: str | None = None) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def masked(phone: str) -> str:
+    """A number that its owner recognizes and nobody else: for errors and logs."""
+    return f"{phone[:3]}…{phone[-4:]}"
+
+
 def _explained(kind: int, written: str, region: str | None) -> str:
     from phonenumbers import NumberParseException
 

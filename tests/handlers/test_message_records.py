@@ -127,6 +127,17 @@ async def test_a_repeat_sends_nothing_and_says_what_was_sent(desk: Desk) -> None
     assert len(await desk.rows()) == 2
 
 
+async def test_a_word_that_was_used_for_somebody_else_fails_and_names_both(desk: Desk) -> None:
+    await desk.send({"once": "word"}, key="a")
+    signal = await desk.signal({"once": "word", "to": "+4915187654321"}, key="b")
+    assert isinstance(signal, Permanent)
+    assert signal.code == "once_differs"
+    assert "+49…5678" in str(signal)
+    assert "+49…4321" in str(signal)
+    assert PHONE not in str(signal)
+    assert len(desk.server.messages) == 1
+
+
 async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
     async with desk.records.transaction() as s:
         await contacts.opt_out(s, PHONE, utc_now())

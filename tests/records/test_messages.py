@@ -97,6 +97,21 @@ async def test_what_was_sent_is_not_sent_again(records: Records) -> None:
             assert await begun(records, new) == Begun(message_id, Verdict.REPEAT, status, f"wamid.{message_id}")
 
 
+@pytest.mark.parametrize("status", [Status.SENDING, Status.RETRYING, Status.ACCEPTED])
+async def test_a_word_that_was_used_for_somebody_else_sends_nothing(records: Records, status: Status) -> None:
+    message_id = await put(records, status, key="a", once="word")
+    other = await begun(records, outgoing("b", once="word", phone="+4915187654321"))
+    assert (other.message_id, other.verdict, other.phone) == (message_id, Verdict.OTHER_RECIPIENT, PHONE)
+    assert (await row(records, message_id)).status == status
+
+
+async def test_a_word_for_two_recipients_at_once_sends_one_message(records: Records) -> None:
+    two = [outgoing("a", once="word"), outgoing("b", once="word", phone="+4915187654321")]
+    async with records.transaction() as s:
+        verdicts = [one.verdict for one in await begin_many(s, two, NOW)]
+    assert verdicts == [Verdict.SEND, Verdict.OTHER_RECIPIENT]
+
+
 async def test_what_an_earlier_delivery_may_have_sent_is_unknown(records: Records) -> None:
     for status in (Status.SENDING, Status.UNKNOWN):
         message_id = await put(records, status, key=status)
