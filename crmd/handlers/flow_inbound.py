@@ -24,9 +24,10 @@ MESSAGES_KEPT = 20
 _WORD = re.compile(r"\w+")
 
 
-async def inbound(ctx: JobContext, contact: Contact, message: Message) -> None:
+async def inbound(ctx: JobContext, contact: Contact, message: Message, *, is_answer: bool = True) -> None:
     """Advances or starts runs by one message that came in. The same message again changes nothing more.
 
+    What is no answer, such as a reaction, moves nothing; runs of a contact that opted out end all the same.
     To be called outside a transaction, once the message is recorded. Raises RecordsUnavailable and
     StoreUnavailable: then it has to be called again.
     """
@@ -38,14 +39,14 @@ async def inbound(ctx: JobContext, contact: Contact, message: Message) -> None:
         locked = await flows.lock_contact(s, contact.id)
         if locked is None:
             return
-        moved = await _move(s, locked, wamid, message.text or "")
+        moved = await _move(s, locked, wamid, (message.text or "") if is_answer else None)
     jobs = [continuation(at) for at in moved]
     if jobs:
         await ctx.enqueue_many("flow", "run_flow", [(payload, {"key": key}) for payload, key in jobs])
 
 
-async def _move(s: AsyncSession, contact: Contact, wamid: str, text: str) -> list[Position]:
-    """The runs that have to go on now."""
+async def _move(s: AsyncSession, contact: Contact, wamid: str, text: str | None) -> list[Position]:
+    """The runs that have to go on now. Without a `text` the message moves none that it has not moved before."""
     if contact.opted_out_at is not None:
         await flows.cancel_all(s, contact.id, OPTED_OUT)
         return []
@@ -53,6 +54,8 @@ async def _move(s: AsyncSession, contact: Contact, wamid: str, text: str) -> lis
     moved_before = [run for run in runs if wamid in run.data.get("messages", [])]
     if moved_before:  # the job of the message died before it had added theirs
         return [Position(run.id, run.count) for run in moved_before if run.state == RunState.RUNNING]
+    if text is None:
+        return []
     waiting = await flows.waiting_for_reply(s, contact.id)
     answered = [at for run in waiting if (at := await _answer(s, run, wamid, text))]
     return answered or await _start(s, contact, runs, wamid, text)

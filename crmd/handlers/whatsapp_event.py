@@ -52,6 +52,8 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
     if event.ignored:
         ctx.log.info("parts of an event were ignored", extra={"fields": {"ignored": dict(event.ignored)}})
     if event.malformed:
+        counted = {"malformed": len(event.malformed), "places": event.malformed[:MISTAKES_TOLD]}
+        ctx.log.warning("parts of an event cannot be read and were skipped", extra={"fields": counted})
         raise Permanent(_mistakes(event), code="malformed")
     return taken
 
@@ -95,7 +97,8 @@ async def _take_message(ctx: JobContext, received: Inbound, taken: EventTaken) -
         # An earlier run of this job may have ended between the record and the flows; they know a repeat.
         recorded = await _recorded(ctx, received)
     if recorded is not None:
-        await inbound(ctx, *recorded)
+        is_word = ctx.get(OptWords).meaning(received.text) == "out"
+        await inbound(ctx, *recorded, is_answer=received.is_answer(utc_now()) and not is_word)
 
 
 async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
@@ -110,6 +113,7 @@ async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message]
             text=received.text,
             at=received.at,
             now=utc_now(),
+            opens_window=received.opens_window,
         )
         if message is None:
             return None

@@ -18,6 +18,27 @@ from crmd.records.message_statuses import StatusUpdate, Told
 _STATUSES = frozenset(get_args(Told))
 _NOT_FROM_PEOPLE = frozenset({"system"})
 """Types of messages that WhatsApp itself writes, such as that a number changed."""
+_WRITTEN = frozenset(
+    {
+        "text",
+        "button",
+        "interactive",
+        "image",
+        "video",
+        "audio",
+        "document",
+        "sticker",
+        "location",
+        "contacts",
+        "order",
+    }
+)
+"""Types of messages by which people say something. Others are reactions, edits, what was taken back, and what
+WhatsApp could not show: nobody answers a question by them."""
+_ABOUT_ANOTHER = frozenset({"reaction", "edit", "revoke"})
+"""Types that are about an earlier message: they do not open WhatsApp's 24 hours of free-form messages."""
+LATE_SECONDS = 24 * 3600.0
+"""WhatsApp's service window: what was written longer ago can no longer be answered with free text."""
 _MAX_LABEL = 64
 _MAX_ID = 256
 
@@ -45,6 +66,20 @@ class Inbound:
     type: str
     text: str | None
     at: datetime
+    private: bool = True
+    """Whether it was written to the business alone, not to a group."""
+    readable: bool = True
+    """Whether WhatsApp could hand over what was written."""
+
+    @property
+    def opens_window(self) -> bool:
+        """Whether free-form messages are allowed for 24 hours from then on."""
+        return self.private and self.type not in _ABOUT_ANOTHER
+
+    def is_answer(self, now: datetime) -> bool:
+        """Whether flows may take it as something that a person just said to the business."""
+        fresh = (now - self.at).total_seconds() <= LATE_SECONDS
+        return self.private and self.readable and fresh and self.type in _WRITTEN
 
 
 @dataclass(slots=True)
@@ -68,6 +103,9 @@ def read_event(payload: WhatsAppEvent, phone_number_id: str) -> Event:
     event = Event()
     for place, change in _changes(payload, event):
         name = change.get("field")
+        if not isinstance(name, str):
+            event.malformed.append(f"{place}.field is not text")
+            continue
         if name != "messages":
             event.ignored[_label("field", name)] += 1
             continue
@@ -122,6 +160,8 @@ def _read_value(value: dict[str, Any], place: str, event: Event) -> None:
 
 def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
     status = item.get("status")
+    if not isinstance(status, str):
+        raise _Malformed(f"{place}.status is not text")
     if status not in _STATUSES:
         event.ignored[_label("status", status)] += 1
         return
@@ -133,7 +173,7 @@ def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
             status=cast(Told, status),
             at=_instant(item, place),
             job_key=callback if isinstance(callback, str) and callback else None,
-            error_code=None if code is None else str(code)[:_MAX_LABEL],
+            error_code=str(code)[:_MAX_LABEL] if isinstance(code, int | str) else None,
             error=_text(
                 _object(error.get("error_data")).get("details") or error.get("message") or error.get("title")
             ),
@@ -143,6 +183,8 @@ def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
 
 def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event: Event) -> None:
     kind, sender = item.get("type"), item.get("from")
+    if not isinstance(kind, str | None):
+        raise _Malformed(f"{place}.type is not text")
     if kind in _NOT_FROM_PEOPLE:
         event.ignored[_label("message", kind)] += 1
         return
@@ -155,9 +197,11 @@ def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event
             wamid=_id(item, place),
             phone=f"+{sender}",
             name=name.strip()[:MAX_NAME] or None if isinstance(name, str) else None,
-            type=str(kind or "unknown")[:_MAX_LABEL],
+            type=(kind or "unknown")[:_MAX_LABEL],
             text=text_of(item),
             at=_instant(item, place),
+            private=not item.get("group_id"),
+            readable=not item.get("errors"),
         )
     )
 

@@ -175,9 +175,20 @@ async def note_all(s: AsyncSession, steps: Iterable[tuple[int, Status, datetime,
 
 
 async def record_inbound(
-    s: AsyncSession, contact: Contact, *, wamid: str, type: str, text: str | None, at: datetime, now: datetime
+    s: AsyncSession,
+    contact: Contact,
+    *,
+    wamid: str,
+    type: str,
+    text: str | None,
+    at: datetime,
+    now: datetime,
+    opens_window: bool = True,
 ) -> Message | None:
-    """Writes down a message that came in, and when its contact last wrote. None: it was written down before."""
+    """Writes down a message that came in, and when its contact last wrote. None: it was written down before.
+
+    `opens_window`: whether free-form messages are allowed for 24 hours from `at` on.
+    """
     values = {
         "direction": "in",
         "phone": contact.phone,
@@ -192,8 +203,9 @@ async def record_inbound(
     made = await s.scalar(insert_into(s, Message).values(values).on_conflict_do_nothing().returning(Message.id))
     if made is None:
         return None
-    earlier = or_(Contact.last_inbound_at.is_(None), Contact.last_inbound_at < at)
-    await s.execute(update(Contact).where(Contact.id == contact.id, earlier).values(last_inbound_at=at))
+    if opens_window:
+        earlier = or_(Contact.last_inbound_at.is_(None), Contact.last_inbound_at < at)
+        await s.execute(update(Contact).where(Contact.id == contact.id, earlier).values(last_inbound_at=at))
     return await s.get_one(Message, made)
 
 

@@ -73,7 +73,12 @@ def _senders(value: dict[str, Any], name: str, some: Sequence[Any]) -> dict[str,
     if name != "messages" or not isinstance(contacts, list):
         return {}
     senders = {item.get("from") for item in some if isinstance(item, dict) and isinstance(item.get("from"), str)}
-    return {"contacts": [one for one in contacts if isinstance(one, dict) and one.get("wa_id") in senders]}
+    return {"contacts": [one for one in contacts if isinstance(one, dict) and _is_of(one, senders)]}
+
+
+def _is_of(contact: dict[str, Any], senders: set[Any]) -> bool:
+    number = contact.get("wa_id")
+    return isinstance(number, str) and number in senders
 
 
 def _size(data: Any) -> int:

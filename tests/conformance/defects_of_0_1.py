@@ -35,6 +35,17 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_codings.test_an_upload_that_declares_a_coding_is_refused_and_a_gzip_file_is_kept_as_it_is",
         ),
     ),
+    Defect(
+        4,
+        "`once` for two recipients lost the second: its job completed with the first's message id",
+        "the second fails at once, names both numbers (shortened), and sends nothing",
+        (
+            "records.test_messages.test_a_word_that_was_used_for_somebody_else_sends_nothing",
+            "records.test_messages.test_a_word_for_two_recipients_at_once_sends_one_message",
+            "handlers.test_message_records.test_a_word_that_was_used_for_somebody_else_fails_and_names_both",
+        ),
+    ),
+    # 5
     # 6
     # 7
     # 8
@@ -45,13 +56,30 @@ DEFECTS: tuple[Defect, ...] = (
     # 13
     # 14
     # 15
-    # 16
+    Defect(
+        16,
+        "malformed input was answered 500, or lost the rest of what came with it",
+        "what is malformed is refused or skipped, counted and logged; the rest is handled",
+        (
+            "handlers.test_whatsapp_event.test_whatever_one_item_has_of_a_wrong_type_the_others_are_taken_in",
+            "handlers.test_whatsapp_event.test_what_was_skipped_is_counted_in_the_log",
+            "web.test_whatsapp_hook.test_a_large_event_with_a_field_of_a_wrong_type_is_taken",
+        ),
+    ),
     # 17
     # 18
     # 19
     # 20
     # 21
-    # 22
+    Defect(
+        22,
+        "reactions, edits, revokes, unsupported kinds, group messages and old messages answered and started flows",
+        "only what a person wrote to the business alone, within 24 hours, does",
+        (
+            "handlers.test_whatsapp_event.test_what_is_no_fresh_private_message_starts_no_flow",
+            "handlers.test_whatsapp_event.test_what_is_no_fresh_private_message_answers_no_question",
+        ),
+    ),
     # 23
     # 24
     # 25

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -219,6 +222,11 @@ def test_a_word_cannot_mean_both() -> None:
         ),
         ({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"body": "Sent"}}}, "Sent"),
         ({"type": "interactive", "interactive": {"type": "new"}}, None),
+        ({"type": "edit", "edit": {"message": {"type": "text", "text": {"body": "new"}}}}, "new"),
+        ({"type": "edit", "edit": {"message": {"type": "edit", "edit": {"message": {}}}}}, None),
+        ({"type": "edit", "edit": {}}, None),
+        ({"type": "interactive", "interactive": {"type": ["new"]}}, None),
+        ({"type": ["text"], "text": {"body": "hi"}}, None),
         ({"type": "image", "image": {"id": "1", "caption": "look"}}, "look"),
         ({"type": "document", "document": {"filename": "a.pdf"}}, "a.pdf"),
         ({"type": "reaction", "reaction": {"emoji": "👍", "message_id": "w"}}, "👍"),
@@ -270,7 +278,146 @@ async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) ->
     assert [(queue, name) for queue, name, *_ in again.enqueued] == [("flow", "run_flow")]
 
 
+DAY = 86_400
+NO_ANSWERS: dict[str, dict[str, Any]] = {
+    "a reaction": {"type": "reaction", "reaction": {"message_id": "wamid.X", "emoji": "order"}},
+    "an edit": {"type": "edit", "edit": {"message": {"type": "text", "text": {"body": "an order"}}}},
+    "taken back": {"type": "revoke", "revoke": {"original_message_id": "wamid.X"}},
+    "not supported": {
+        "type": "unsupported",
+        "errors": [{"code": 131051}],
+        "unsupported": {"type": "poll_creation"},
+    },
+    "of tomorrow": {"type": "of tomorrow", "of tomorrow": {"body": "an order"}},
+    "unreadable": {"type": "document", "document": {"caption": "an order"}, "errors": [{"code": 131052}]},
+    "of a group": {"group_id": "Y2FwaV9ncm91cDo"},
+    "three days old": {"timestamp": str(int(time.time()) - 3 * DAY)},
+    "a day and a minute old": {"timestamp": str(int(time.time()) - DAY - 60)},
+}
+
+
+@pytest.fixture
+async def any_flow(hall: Hall) -> None:
+    """A flow that any message starts."""
+    steps = [{"id": "hello", "type": "send", "text": "hello"}]
+    definition = {"name": "any", "start": {"on": "message"}, "steps": steps}
+    async with hall.records.transaction() as s:
+        await flows.put(s, "any", FlowDefinition.model_validate(definition).model_dump(mode="json"))
+
+
+@pytest.mark.usefixtures("any_flow")
+@pytest.mark.parametrize("fields", NO_ANSWERS.values(), ids=NO_ANSWERS)
+async def test_what_is_no_fresh_private_message_starts_no_flow(hall: Hall, fields: dict[str, Any]) -> None:
+    run = RecordedRun()
+    taken = await hall.take(event(messages=[text_message("wamid.1", "an order", **fields)]), run=run)
+    assert (taken["messages"], run.enqueued) == (1, [])
+    assert [one.wamid for one in await hall.inbound()] == ["wamid.1"]
+
+
+@pytest.mark.usefixtures("any_flow")
+@pytest.mark.parametrize("fields", NO_ANSWERS.values(), ids=NO_ANSWERS)
+async def test_what_is_no_fresh_private_message_answers_no_question(hall: Hall, fields: dict[str, Any]) -> None:
+    ask = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "end"}
+    steps = [ask, {"id": "end", "type": "end"}]
+    async with hall.records.transaction() as s:
+        await flows.put(s, "quiz", {"name": "quiz", "steps": steps})
+        quiz = await flows.by_name(s, "quiz")
+        assert quiz
+        contact = await contacts.ensure(s, PHONE)
+        at, _ = await flows.start(s, quiz, contact.id, once="x", step="ask", data={"saved": {}, "messages": []})
+        await flows.save(s, at, flows.Step(flows.RunState.WAITING_FOR_REPLY, "ask", {"saved": {}, "messages": []}))
+    run = RecordedRun()
+    await hall.take(event(messages=[text_message("wamid.1", "an order", **fields)]), run=run)
+    assert run.enqueued == []
+    await hall.take(event(messages=[text_message("wamid.2", "blue", timestamp=str(int(time.time())))]), run=run)
+    assert len(run.enqueued) == 1, "a message of now does"
+
+
+@pytest.mark.parametrize(
+    ("fields", "opens"),
+    [
+        ({}, True),
+        (NO_ANSWERS["not supported"], True),
+        (NO_ANSWERS["a reaction"], False),
+        (NO_ANSWERS["an edit"], False),
+        (NO_ANSWERS["taken back"], False),
+        (NO_ANSWERS["of a group"], False),
+    ],
+)
+async def test_what_opens_the_window_of_free_form_messages(
+    hall: Hall, fields: dict[str, Any], opens: bool
+) -> None:
+    await hall.take(event(messages=[text_message("wamid.1", "hi", **fields)]))
+    assert ((await hall.contact()).last_inbound_at is not None) == opens
+
+
 # Malformed, unknown, and the records away
+
+
+WRONG: tuple[Any, ...] = (None, True, 0.5, "9" * 5000, ["x"], {"x": []})
+
+
+def spoiled(item: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The item with each of its parts in turn replaced by what does not belong there."""
+
+    def replaced(value: Any) -> Any:
+        whole = copy.deepcopy(item)
+        at = whole
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+        return whole
+
+    here = item
+    for step in path:
+        here = here[step]
+    for number, value in enumerate(WRONG if path else ()):
+        yield f"{'.'.join(map(str, path))} #{number}", replaced(value)
+    for step in here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ():
+        yield from spoiled(item, (*path, step))
+
+
+async def mistakes(hall: Hall, told: dict[str, Any]) -> str:
+    """What the job says that it could not read, if anything."""
+    try:
+        await hall.take(told)
+    except Permanent as error:
+        return f"{error.code}: {error}"
+    return ""
+
+
+async def test_whatever_one_item_has_of_a_wrong_type_the_others_are_taken_in(
+    hall: Hall, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, wamid = await hall.sent()
+    told = failure("wamid.X", 131026, biz_opaque_callback_data="job-x")
+    written = text_message("wamid.Y", "secret words", sender="4915199999999")
+    pressed = text_message("wamid.Y", "", type="button", button={"text": "secret words", "payload": "x"})
+    chosen = {"type": "list_reply", "list_reply": {"id": "1", "title": "secret words"}}
+    picked = text_message("wamid.Y", "", type="interactive", interactive=chosen)
+    cases = [("statuses", told), ("messages", written), ("messages", pressed), ("messages", picked)]
+    for kind, item in cases:
+        for number, (place, wrong) in enumerate(spoiled(item)):
+            good = event(
+                statuses=[*([wrong] if kind == "statuses" else []), status(wamid, "read", timestamp=str(number))],
+                messages=[*([wrong] if kind == "messages" else []), text_message(f"wamid.{place}", "hi")],
+            )
+            assert "secret" not in await mistakes(hall, good)
+            async with hall.records.reading() as s:
+                assert await messages.by_wamid(s, f"wamid.{place}"), place
+    assert "secret" not in caplog.text
+    assert "4915199999999" not in caplog.text
+
+
+async def test_what_was_skipped_is_counted_in_the_log(hall: Hall, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = [text_message("wamid.1", "secret", type=["text"]), status("wamid.2", status=["sent"])]
+    told = event(messages=[wrong[0], text_message("wamid.3", "hi")], statuses=[wrong[1]])
+    signal = await signal_of(hall, told)
+    assert "messages.0.type is not text" in str(signal)
+    assert "statuses.0.status is not text" in str(signal)
+    [record] = [one for one in caplog.records if "were skipped" in one.getMessage()]
+    assert record.fields["malformed"] == 2  # type: ignore[attr-defined]
+    assert [one.wamid for one in await hall.inbound()] == ["wamid.3"]
 
 
 async def test_what_nobody_described_is_counted_and_passed_over(hall: Hall) -> None:

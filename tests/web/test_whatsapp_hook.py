@@ -238,6 +238,20 @@ def test_what_is_no_envelope_is_cut_without_a_fault(entry: Any) -> None:
     assert len(flat) == (len(entry) if isinstance(entry, list) and len(entry) > 1 else len(flat))
 
 
+@pytest.mark.parametrize("wrong", [["x"], {"x": 1}, None])
+@pytest.mark.parametrize("place", ["from", "wa_id", "field", "metadata", "contacts"])
+async def test_a_large_event_with_a_field_of_a_wrong_type_is_taken(hook: Site, place: str, wrong: Any) -> None:
+    """Such an event is cut before it is stored."""
+    said = [{**text_message(f"wamid.{n}", "hello " * 40, f"49151{n:07d}"), "x": 1} for n in range(1000)]
+    who: list[Any] = [sender(f"49151{n:07d}") for n in range(1000)]
+    told = event(messages=said, contacts=who)
+    change = told["entry"][0]["changes"][0]
+    spoiled = {"wa_id": who[0], "field": change}
+    at = change["value"] if place in ("metadata", "contacts") else spoiled.get(place, said[0])
+    at[place] = wrong
+    assert (await post(hook, raw(told)))[0] == 200
+
+
 async def test_one_item_that_is_too_large_is_refused(hook: Site) -> None:
     answered, problem = await post(hook, raw(event(messages=[text_message("wamid.IN", "x" * 300_000)])))
     assert (answered, problem["status"]) == (413, 413)
