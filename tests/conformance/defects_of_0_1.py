@@ -23,7 +23,16 @@ DEFECTS: tuple[Defect, ...] = (
     # 1
     # 2
     # 3
-    # 4
+    Defect(
+        4,
+        "`once` for two recipients lost the second: its job completed with the first's message id",
+        "the second fails at once, names both numbers (shortened), and sends nothing",
+        (
+            "records.test_messages.test_a_word_that_was_used_for_somebody_else_sends_nothing",
+            "records.test_messages.test_a_word_for_two_recipients_at_once_sends_one_message",
+            "handlers.test_message_records.test_a_word_that_was_used_for_somebody_else_fails_and_names_both",
+        ),
+    ),
     Defect(
         5,
         "a compressed request body was unpacked in the event loop, for anybody, before and even after the answer",
@@ -35,17 +44,6 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_codings.test_an_upload_that_declares_a_coding_is_refused_and_a_gzip_file_is_kept_as_it_is",
         ),
     ),
-    Defect(
-        4,
-        "`once` for two recipients lost the second: its job completed with the first's message id",
-        "the second fails at once, names both numbers (shortened), and sends nothing",
-        (
-            "records.test_messages.test_a_word_that_was_used_for_somebody_else_sends_nothing",
-            "records.test_messages.test_a_word_for_two_recipients_at_once_sends_one_message",
-            "handlers.test_message_records.test_a_word_that_was_used_for_somebody_else_fails_and_names_both",
-        ),
-    ),
-    # 5
     # 6
     # 7
     # 8
