@@ -9,7 +9,7 @@ import hmac
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -64,7 +64,8 @@ def current_principal() -> Principal:
 class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no types
     """Lets in who may. Compares in constant time, and holds back who fails too often.
 
-    While a client is held back it gets 429 for valid credentials too: else its guesses would go on being answered.
+    While a client is held back it gets 429 for the right password too, or its guesses would go on being answered.
+    A valid token always passes: nobody guesses 256 bits, and many share an address.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         self._metrics = metrics
         self._loopback_only = loopback_only
         self._attempts = Attempts()
+        self._token_attempts = Attempts()
         self.configure(auth, password)
 
     def configure(self, auth: AuthTable, password: str) -> None:
@@ -129,7 +131,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         password_matches = hmac.compare_digest(_digest(password), self._password_digest)
         return user_matches & password_matches & self._has_password
 
-    def challenge(self) -> web.Response:
+    def challenge(self) -> NoReturn:
         """Asks for credentials: the base class's answer, as a problem."""
         raise Problem(
             401,
@@ -145,11 +147,22 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
     async def _authenticate(self, request: web.Request) -> None:
         if "Authorization" not in request.headers:
             self.challenge()
-        client = client_group(self._peers.client(request))
-        self._refuse_blocked(client)
-        if not await self.authenticate(request):
-            self._note_failure(client)
+        found = self.parse_auth_header(request)
+        if found is None:
+            self._metrics.auth_refused("wrong")
             self.challenge()
+        client = client_group(self._peers.client(request))
+        by_token = found.user is None
+        attempts = self._token_attempts if by_token else self._attempts
+        if by_token and await self.authenticate(request):
+            return
+        self._refuse_blocked(client, attempts)
+        if not by_token and await self.authenticate(request):
+            return
+        self._metrics.auth_refused("wrong")
+        if attempts.fail(client):
+            _log.warning("auth.throttled", extra={"fields": {"address": client}})
+        self.challenge()
 
     def _authorise(self, principal: Principal, route: Route, queue: str | None) -> None:
         if route.access.scope not in principal.scopes:
@@ -160,8 +173,8 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         elif not principal.may_see(queue):
             raise Problem(403, f'token "{principal.name}" is not for the queue {queue}')
 
-    def _refuse_blocked(self, client: str) -> None:
-        wait = self._attempts.blocked_seconds(client)
+    def _refuse_blocked(self, client: str, attempts: Attempts) -> None:
+        wait = attempts.blocked_seconds(client)
         if wait:
             self._metrics.auth_refused("throttled")
             raise Problem(
@@ -169,11 +182,6 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
                 f"too many failed logins from this address; try again in {wait} s",
                 headers={"Retry-After": str(wait)},
             )
-
-    def _note_failure(self, client: str) -> None:
-        self._metrics.auth_refused("wrong")
-        if self._attempts.fail(client):
-            _log.warning("auth.throttled", extra={"fields": {"address": client}})
 
     def _token_holder(self, secret: str) -> Principal | None:
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest().encode()

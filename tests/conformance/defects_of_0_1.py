@@ -65,6 +65,16 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 17
+    # 16
+    Defect(
+        17,
+        "five bad passwords from one address refused the valid tokens of everybody behind it",
+        "a valid token always passes; wrong tokens and failed passwords are counted apart",
+        (
+            "web.test_auth.test_a_valid_token_is_never_locked_out",
+            "web.test_auth.test_what_is_no_password_does_not_lock_out_the_right_one",
+        ),
+    ),
     # 18
     # 19
     # 20

@@ -147,6 +147,28 @@ async def test_after_five_failures_an_address_waits_even_with_the_right_password
     assert (await web.call("GET", "/livez", auth=False))[0] == 200
 
 
+async def test_a_valid_token_is_never_locked_out(store_url: str) -> None:
+    async with site(store_url, auth={"tokens": {"shop": token_table("s3cret", "read")}}) as made:
+
+        async def status(authorization: str) -> int:
+            headers = {"Authorization": authorization}
+            return (await made.call("GET", "/api/v1/queues", auth=False, headers=headers))[0]
+
+        assert [await status(basic(USER, f"wrong {number}")) for number in range(7)] == [401] * 5 + [429] * 2
+        assert await status("Bearer s3cret") == 200
+        assert [await status(f"Bearer wrong {number}") for number in range(7)] == [401] * 5 + [429] * 2
+        assert await status("Bearer s3cret") == 200
+        assert await status(basic(USER, PASSWORD)) == 429
+
+
+@pytest.mark.parametrize("header", ["Bearer wrong", "Basic !!!", "Bearer", "Digest abc", ""])
+async def test_what_is_no_password_does_not_lock_out_the_right_one(web: Site, header: str) -> None:
+    for _ in range(7):
+        status, _, _ = await web.call("GET", "/api/v1/queues", auth=False, headers={"Authorization": header})
+        assert status in (401, 429)
+    assert (await web.call("GET", "/api/v1/queues"))[0] == 200
+
+
 async def test_being_held_back_is_logged_once(web: Site, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(9):
         await web.call("GET", "/api/v1/queues", auth=False, headers={"Authorization": basic(USER, "wrong")})
@@ -241,6 +263,7 @@ async def test_no_random_header_lets_in_or_breaks(web: Site) -> None:
     seen: set[int] = set()
     for _ in range(300):
         web.server._gate._attempts._buckets.clear()
+        web.server._gate._token_attempts._buckets.clear()
         seen.add(await raw_status(host, port, random_header(rng)))
     assert seen <= {400, 401}
 
