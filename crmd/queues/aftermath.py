@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from crmd.errors import StoreError
 from crmd.queues.codec import Unreadable, decode
-from crmd.queues.ending import Ending
+from crmd.queues.ending import Ending, returned
 from crmd.queues.outcomes import quarantine_entry
 from crmd.queues.run import Run
 from crmd.store.limits import limit_keys
+from crmd.store.replies import Kind
 
 if TYPE_CHECKING:
     from crmd.queues.worker import CrmWorker
@@ -21,11 +23,36 @@ if TYPE_CHECKING:
 
 async def why_aborted(worker: CrmWorker, run: Run) -> str | None:
     """The reason that whoever aborted the job wrote into it."""
+    data = await _stored(worker, run)
+    return _error(data) if data.get("status") in ("aborting", "aborted") else None
+
+
+async def taken_away(worker: CrmWorker, run: Run, ending: Ending) -> Ending:
+    """How a job ends that a client took out of the queue while it ran: as its JSON says.
+
+    That is cancelled after an abort, and what a SAQ client's finish() wrote after one of those.
+    """
+    data = await _stored(worker, run)
+    match data.get("status"):
+        case "complete":
+            return returned(data.get("result"))
+        case "failed":
+            return Ending(Kind.FAILED, "failed", error=_error(data) or "failed: a SAQ client finished it so")
+        case "aborting" | "aborted":
+            return replace(ending, error=_error(data) or ending.error)
+        case _:
+            return ending
+
+
+async def _stored(worker: CrmWorker, run: Run) -> dict[str, Any]:
     try:
-        data = decode(await worker.engine.store.command("GET", run.job_id) or b"null")
+        return decode(await worker.engine.store.command("GET", run.job_id) or b"null")
     except (StoreError, Unreadable, asyncio.CancelledError):
-        return None
-    error = data.get("error") if data.get("status") in ("aborting", "aborted") else None
+        return {}
+
+
+def _error(data: dict[str, Any]) -> str | None:
+    error = data.get("error")
     return error if isinstance(error, str) else None
 
 

@@ -72,7 +72,7 @@ def cancelled(run: Run, settings: QueueSettings) -> Ending:
     """We cancelled the job, and it ended or was abandoned."""
     reason = run.cancel_reason
     if reason is CancelReason.TIMEOUT:
-        text = f"timed out after {format_duration(run.timeout)}"
+        text = f"TimeoutError: timed out after {format_duration(run.timeout)}"  # SAQ programs look for the name
         return _unknown(text) if run.begun else failed_attempt(run, settings, text)
     if run.begun:
         return _unknown(f"stopped ({reason}) after its effect had begun")

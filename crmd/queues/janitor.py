@@ -87,7 +87,7 @@ class Janitor:
         except Unreadable as reason:
             data = {"queue": queue.keys.name, "error": f"the stored job {reason}"}
         if found.place:
-            return await self._correct(found, data)
+            return await self._correct(queue, found, data)
         if data.get("status") in _FINAL:
             return False  # ended by a plain client, with a TTL of its own
         now = self._now()
@@ -96,13 +96,25 @@ class Janitor:
         note = entry(now, "cancelled", 0, 0, error)
         return await queue.finalise_abort(job_id, found.document, ended, note)
 
-    async def _correct(self, found: Inspected, data: dict[str, Any]) -> bool:
+    async def _correct(self, queue: QueueScripts, found: Inspected, data: dict[str, Any]) -> bool:
         """A finished job that a client wrote over: its JSON says again how it ended."""
         status = _STATUS_BY_PLACE[found.place or ""]
         if data.get("status") == status:
             return False
         data |= {"status": status, "completed": data.get("completed") or round(found.ended_ms or 0)}
+        if data.pop("error", None) is not None and status != "complete":
+            data["error"] = (
+                await self._error_in_timeline(queue, found.job_id) or f"{status}: a client wrote over why"
+            )
         return await replace(self._store, found.job_id, found.document or b"", encode(data), status)
+
+    async def _error_in_timeline(self, queue: QueueScripts, job_id: str) -> str | None:
+        """Why the job ended; a client that aborts a finished job writes its own words over it."""
+        log = await self._store.command("LRANGE", queue.keys.log(queue.keys.key_of(job_id)), -1, -1)
+        try:
+            return str(decode(log[0])["detail"] or "") or None
+        except (IndexError, KeyError, Unreadable):
+            return None
 
     def _queue_of(self, job_id: str) -> QueueScripts | None:
         for queue in self._queues:

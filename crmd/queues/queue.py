@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Iterable
@@ -83,14 +84,16 @@ class CrmQueue(RedisQueue):
         return [self.deserialize(document) for document in documents]
 
     async def abort(self, job: Job, error: str, ttl: float = 5) -> None:
-        """Cancels a job that waits or runs; raises IllegalTransition for a finished one."""
-        await self.control.cancel(self.name, job.key, error)
-        job.status, job.error = Status.ABORTING, error
+        """Cancels a job that waits or runs. As with SAQ's queue a finished one is no error; it stays as it is."""
+        with contextlib.suppress(IllegalTransition):
+            await self.control.cancel(self.name, job.key, error)
+            job.status, job.error = Status.ABORTING, error
 
     async def retry(self, job: Job, error: str | None) -> None:
-        """Queues a finished job again; raises IllegalTransition for one that waits, runs or completed."""
-        await self.control.retry(self.name, job.key)
-        job.status = Status.QUEUED
+        """Queues a finished job again. One that waits, runs or completed stays as it is."""
+        with contextlib.suppress(IllegalTransition):
+            await self.control.retry(self.name, job.key)
+            job.status = Status.QUEUED
 
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **_: Any
@@ -99,12 +102,12 @@ class CrmQueue(RedisQueue):
         raise IllegalTransition(f"job {job.key} is ended by the daemon that runs it, not by finish()")
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
-        """Stores a live job's own changes; a finished or lost one is left as it is."""
+        """Stores a running job's own changes. One that does not run stays as it is."""
         if self.running is not None and await self.running.store_update(job):
             return
         [found] = await self.scripts.inspect([self.job_id(job.key)])
         if found.lease is None or found.document is None:
-            raise IllegalTransition(f"job {job.key} does not run; it takes no update")
+            return
         job.status = status or Status.ACTIVE
         document = encode_payload(with_changes(decode(found.document), job))
         await self.scripts.mark([(found.job_id, found.lease, document, False)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crmd.queues import aftermath, executor
@@ -144,7 +143,7 @@ class Runner:
         if ending.pause is not None or ending.slow_down is not None:
             await aftermath.act_on_queue(worker, run, ending)
         if ending.kind is Kind.ABORTED:
-            ending = replace(ending, error=await aftermath.why_aborted(worker, run) or ending.error)
+            ending = await aftermath.taken_away(worker, run, ending)
         if not run.ended:
             self._conclude(run, ending)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from crmd.errors import StoreError
+from crmd.errors import RequestError, StoreError
+from crmd.queues import aftermath
 from crmd.queues.codec import encode
 from crmd.queues.engine import Engine
 from crmd.queues.run import CancelReason, Run
@@ -105,4 +107,14 @@ class RunWatch:
         for run, verdict in zip(runs, verdicts, strict=True):
             if run.ended or verdict == 1:
                 continue
-            run.cancel(CancelReason.LOST if verdict == 0 else CancelReason.ABORT, now)
+            if verdict == -2:
+                self._in_background(self._abort(run))
+            else:
+                run.cancel(CancelReason.LOST if verdict == 0 else CancelReason.ABORT, now)
+
+    async def _abort(self, run: Run) -> None:
+        """Cancels a job as a SAQ client asked by job.update(status=ABORTING), which leaves its id incomplete."""
+        reason = await aftermath.why_aborted(run.worker, run)
+        with contextlib.suppress(StoreError, RequestError):  # the next look finds it again
+            await self._engine.control.cancel(run.queue, run.key, reason or "cancelled")
+            run.cancel(CancelReason.ABORT, self._engine.monotonic(), reason)

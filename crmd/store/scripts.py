@@ -103,7 +103,8 @@ class QueueScripts:
         return turn.stale, turn.taken
 
     async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]]) -> list[int]:
-        """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours, -1 aborted."""
+        """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours,
+        -1 aborted, -2 to be aborted."""
         k = self.keys
         args = [part for job_id, token, document, first in jobs for part in (job_id, token, document, int(first))]
         return list(await self.store.call("mark", (k.incomplete, k.leases, k.active), args))
@@ -114,7 +115,7 @@ class QueueScripts:
         return await self.store.call("begin_effect", (k.leases, k.begun, k.incomplete), (job_id, token)) == 1
 
     async def running(self, held: Iterable[tuple[str, str]]) -> list[int]:
-        """For each (id, token): 1 ours, 0 not, -1 aborted."""
+        """For each (id, token): 1 ours, 0 not, -1 aborted, -2 ours and to be aborted."""
         args = [part for pair in held for part in pair]
         if not args:
             return []

@@ -78,6 +78,19 @@ DEFECTS: tuple[Defect, ...] = (
     # 18
     # 19
     # 20
+    Defect(
+        20,
+        "plain SAQ programs: update(status=ABORTING) cancelled nothing, finish() of a running job was stored as"
+        " aborted, a late abort left its words as a finished job's error, a timeout did not say TimeoutError, and"
+        " calls raised that return None in SAQ",
+        "as with SAQ's own worker",
+        (
+            "conformance.test_plain_saq.test_running_jobs_end_as_a_program_says_by_update_and_finish",
+            "conformance.test_plain_saq.test_a_late_abort_leaves_a_finished_job_its_end",
+            "conformance.test_plain_saq.test_calls_of_a_saq_function_on_a_finished_job_are_no_errors",
+            "conformance.test_plain_saq.test_a_timeout_of_null_is_the_queues_and_zero_is_none",
+        ),
+    ),
     # 21
     Defect(
         22,

@@ -210,7 +210,7 @@ DEFECTS = (
         "update() races with the end: the finished job is active for ever",
         "an update needs the lease; what a SAQ client wrote is put right",
         (
-            f"{_DOUBLED}an_update_of_a_finished_job_is_refused_and_changes_nothing",
+            f"{_DOUBLED}an_update_of_a_finished_job_changes_nothing",
             f"{_DOUBLED}an_update_that_races_with_the_end_never_wins",
             f"{_DOUBLED}what_a_saq_clients_update_made_of_a_finished_job_is_put_right",
             f"{_PLAIN}what_a_saq_function_updates_is_kept_beside_unknown_fields",

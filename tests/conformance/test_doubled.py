@@ -147,8 +147,7 @@ async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None
         job = await fleet.queues["q"].job(key)
         assert job is not None
         for _ in range(2):
-            with pytest.raises(IllegalTransition):
-                await fleet.queues["q"].retry(job, "again")
+            await fleet.queues["q"].retry(job, "again")  # no error, as with SAQ, and no second run
             with pytest.raises(IllegalTransition):
                 await r.control.retry("q", key)
         await r.finished("q", key)
@@ -200,7 +199,7 @@ async def test_jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_on
         assert (await r.inspector.totals())["q"].completed == 30
 
 
-async def test_an_update_of_a_finished_job_is_refused_and_changes_nothing(store_url: str) -> None:
+async def test_an_update_of_a_finished_job_changes_nothing(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
         work = runs(r, 0.2)
         fleet = await r.fleet()
@@ -211,10 +210,8 @@ async def test_an_update_of_a_finished_job_is_refused_and_changes_nothing(store_
         assert job is not None
         await r.finished("q", "k")
         before = await stored_job(r.store, "q", "k")
-        with pytest.raises(IllegalTransition):
-            await job.update(status=Status.ACTIVE, progress=0.5)
-        with pytest.raises(IllegalTransition):
-            await job.update()
+        await job.update(status=Status.ACTIVE, progress=0.5)
+        await job.update()
         assert await stored_job(r.store, "q", "k") == before
         assert 0 < await r.store.command("TTL", "saq:job:q:k") <= 60
 
@@ -224,7 +221,7 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
 
         async def updating(ctx: dict[str, Any]) -> str:
             async def heartbeat() -> None:
-                while True:
+                while not ended.is_set():
                     await ctx["job"].update(progress=0.5)
 
             beat = asyncio.create_task(heartbeat())
@@ -232,6 +229,7 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
             ctx["beats"].append(beat)
             return "done"
 
+        ended = asyncio.Event()
         beats: list[asyncio.Task[None]] = []
         r.handle("q", "updating", updating)
         fleet = await r.fleet()
@@ -239,10 +237,8 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
         added = [await r.add("q", "updating") for _ in range(20)]
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED
-        # each goes on until the queue refuses it
-        done, pending = await asyncio.wait(beats, timeout=2)
-        assert not pending
-        assert {type(beat.exception()) for beat in done} == {IllegalTransition}
+        ended.set()
+        await asyncio.gather(*beats)
         for key in added:
             assert (await stored_job(r.store, "q", key))["status"] == "complete"
         assert await r.store.command("LLEN", "saq:q:active") == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from saq.job import Job, Status
+from saq.queue.redis import RedisQueue
 
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.config.units import Rate
@@ -134,6 +135,76 @@ async def test_waiting_delayed_and_running_jobs_are_aborted(store_url: str) -> N
             assert (await r.inspector.job(queue, key)).state is State.CANCELLED
 
 
+async def test_running_jobs_end_as_a_program_says_by_update_and_finish(store_url: str) -> None:
+    async with working(store_url) as r:
+        answer = await run_program("end_running.py", store_url, "webhook")
+        assert answer == {
+            "updated": {"status": "aborted", "result": None, "error": "enough"},
+            "completed": {"status": "complete", "result": {"by": "hand"}, "error": None},
+            "failed": {"status": "failed", "result": None, "error": "by hand"},
+        }
+        states = [(await r.inspector.job("webhook", key)).state for key in answer]
+        assert states == [State.CANCELLED, State.COMPLETED, State.FAILED]
+        assert await r.store.command("LLEN", "saq:webhook:active") == 0
+
+
+async def test_a_payload_that_speaks_of_aborting_aborts_nothing(store_url: str) -> None:
+    async with working(store_url) as r:
+        seen = asyncio.Event()
+
+        async def progress(ctx: dict[str, Any], **_: Any) -> str:
+            await ctx["job"].update(progress=0.5)
+            await r._fleets[0].workers["webhook"].watch.check()
+            seen.set()
+            return "done"
+
+        r.handle("webhook", "progress", progress)
+        await put_job(r.store, "webhook", "k", {"function": "progress", "kwargs": {"job": {"status": "aborting"}}})
+        view = await r.finished("webhook", "k")
+        assert (view.state, view.result, seen.is_set()) == (State.COMPLETED, "done", True)
+
+
+@pytest.mark.parametrize(("function", "error"), [("echo", None), ("fail", "no luck")])
+async def test_a_late_abort_leaves_a_finished_job_its_end(
+    store_url: str, function: str, error: str | None
+) -> None:
+    async with working(store_url, janitor_grace=0.0) as r:
+        await put_job(
+            r.store, "ai", "k", {"function": function, "kwargs": {"n": 1} if error is None else {}, "retries": 1}
+        )
+        before = await r.finished("ai", "k")
+        assert error is None or error in (before.error or "")
+        saq = RedisQueue.from_url(store_url, name="ai")
+        job = await saq.job("k")
+        assert job is not None
+        await job.abort("late")
+        await saq.disconnect()
+
+        async def healed() -> bool:
+            return bool((await stored_job(r.store, "ai", "k"))["status"] != "aborting")
+
+        await wait_until(healed, 10)
+        after = await r.inspector.job("ai", "k")
+        assert (after.state, after.result, after.error) == (before.state, before.result, before.error)
+
+
+async def test_calls_of_a_saq_function_on_a_finished_job_are_no_errors(store_url: str) -> None:
+    async with working(store_url) as r:
+        await put_job(r.store, "email", "done", {"function": "echo", "kwargs": {"n": 1}})
+        before = await r.finished("email", "done")
+
+        async def calls(ctx: dict[str, Any]) -> list[Any]:
+            queue = ctx["queue"]
+            done = await queue.job("done")
+            answers = [await queue.abort(done, "late"), await queue.retry(done, "once more"), await done.update()]
+            return [*answers, await queue.job("missing")]
+
+        r.handle("email", "calls", calls)
+        await put_job(r.store, "email", "k", {"function": "calls"})
+        assert (await r.finished("email", "k")).result == [None] * 4
+        assert await r.inspector.job("email", "done") == before
+
+
 async def test_an_aborted_key_may_be_used_again_at_once_in_every_queue(store_url: str) -> None:
     async with working(store_url):
         answer = await run_program("abort_then_enqueue.py", store_url, "notification", "webhook")
@@ -171,7 +242,7 @@ async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(store_url: str) 
         await put_job(r.store, "email", "null", {**slow, "timeout": None})
         await put_job(r.store, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
         null, zero = await r.finished("email", "null"), await r.finished("email", "zero")
-        assert (null.state, null.error) == (State.FAILED, "timed out after 300ms")
+        assert (null.state, null.error) == (State.FAILED, "TimeoutError: timed out after 300ms")
         assert (zero.state, zero.result) == (State.COMPLETED, "slept")
 
 

@@ -101,7 +101,7 @@ async def test_a_timeout_frees_the_slot(store_url: str) -> None:
         first, second = await r.add("q", "stubborn"), await r.add("q", "quick")
         assert (await r.finished("q", second)).result == "ran"
         view = await r.finished("q", first)
-        assert (view.state, view.error) == (State.FAILED, "timed out after 100ms")
+        assert (view.state, view.error) == (State.FAILED, "TimeoutError: timed out after 100ms")
         assert fleet.engine.leaked == 1
         release.set()
         for task in asyncio.all_tasks():

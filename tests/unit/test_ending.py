@@ -194,7 +194,7 @@ def test_what_we_cancelled(reason: CancelReason, begun: bool, attempt: int, kind
 
 def test_a_timeout_says_after_how_long_and_a_cancel_says_why() -> None:
     run = make_run(attempt=3, timeout=90.0, cancel_reason=CancelReason.TIMEOUT)
-    assert ending.cancelled(run, Q).error == "timed out after 90s"
+    assert ending.cancelled(run, Q).error == "TimeoutError: timed out after 90s"
     run = make_run(cancel_reason=CancelReason.ABORT, cancel_detail="by hand")
     assert ending.cancelled(run, Q).error == "by hand"
 

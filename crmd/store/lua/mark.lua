@@ -2,7 +2,8 @@
 -- Writes the state of running jobs: active after 50 ms, progress later. What the lease does not cover is left alone.
 -- KEYS  incomplete, leases, active
 -- ARGV  for each job: id, lease token, JSON, first (1: it becomes active now)
--- Returns for each job: 1 written, 0 the lease is another's or gone, -1 an abort took the job
+-- Returns for each job: 1 written, 0 the lease is another's or gone, -1 an abort took the job, -2 its JSON asks for one
+--@include _aborting
 local incomplete, leases, active = KEYS[1], KEYS[2], KEYS[3]
 local written = {}
 for a = 1, #ARGV, 4 do
@@ -12,12 +13,14 @@ for a = 1, #ARGV, 4 do
   else
     -- The id shows as active even when an abort came first: settle takes it out again.
     if first then redis.call('RPUSH', active, id) end
-    if redis.call('ZSCORE', incomplete, id) then
+    if not redis.call('ZSCORE', incomplete, id) then
+      written[#written + 1] = -1
+    elseif says_aborting(id) then
+      written[#written + 1] = -2
+    else
       redis.call('SET', id, ARGV[a + 2])
       redis.call('PUBLISH', id, 'active')
       written[#written + 1] = 1
-    else
-      written[#written + 1] = -1
     end
   end
 end

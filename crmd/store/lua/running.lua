@@ -2,13 +2,20 @@
 -- Says which of the jobs that a daemon runs were aborted, and which it no longer holds.
 -- KEYS  incomplete, leases
 -- ARGV  for each job: id, lease token
--- Returns for each job: 1 ours, 0 the lease is another's or gone, -1 aborted
+-- Returns for each job: 1 ours, 0 the lease is another's or gone, -1 aborted, -2 its JSON asks for it
+--@include _aborting
 local ids = {}
 for a = 1, #ARGV, 2 do ids[#ids + 1] = ARGV[a] end
 local held = redis.call('HMGET', KEYS[2], unpack(ids))
 local scores = redis.call('ZMSCORE', KEYS[1], unpack(ids))
 local verdicts = {}
 for i = 1, #ids do
-  verdicts[i] = held[i] ~= ARGV[2 * i] and 0 or (scores[i] and 1 or -1)
+  if held[i] ~= ARGV[2 * i] then
+    verdicts[i] = 0
+  elseif not scores[i] then
+    verdicts[i] = -1
+  else
+    verdicts[i] = says_aborting(ids[i]) and -2 or 1
+  end
 end
 return verdicts
