@@ -76,7 +76,7 @@ class QueueKeys:
         self.parked_prefix = self._own("parked:")
         """list of job ids at `<prefix><limit key>`: parked until their key is free."""
         self.limit_prefix = self._own("limit:")
-        """hash with TTL at `<prefix><limit key>`: start and length of the burst, time of a block."""
+        """hash with TTL at `<prefix><limit key>`: start, length and last start of the burst, time of a block."""
         self.completed = self._own("completed")
         """zset: id of a kept completed job -> its end in ms."""
         self.failed = self._own("failed")

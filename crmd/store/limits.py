@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 from crmd.config.queue import QueueSettings
@@ -13,7 +14,9 @@ SAFETY_SHARE = 0.01
 SAFETY_MAX_MS = 250
 """Limits count at the claim; what the outside sees is jittered by the way there. Windows are longer by so much."""
 BURST_WINDOW_SHARE = 0.8
-"""Share of one period in which a burst may grow: its last start has to reach the outside inside the period."""
+"""Share of one period after which a burst is over: its next start has to reach the outside inside the period."""
+FREE_DEBT_SHARE = 0.1
+"""Share of a burst that may be owed without a rest: quick replies to one person are a conversation, no burst."""
 MAX_TEXT_BYTES = 128
 """Longer values of a limited field stand in keys by their hash."""
 
@@ -38,6 +41,7 @@ def limits_json(settings: QueueSettings) -> str:
                 "period": _safe(period_ms),
                 "window": period_ms * BURST_WINDOW_SHARE,
                 "burst": limit.burst,
+                "free_debt": math.floor(limit.burst * FREE_DEBT_SHARE),
             }
         )
     return json.dumps(limits) if limits else ""

@@ -59,6 +59,35 @@ async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: Lab, cl
     assert await pair.claimed(100) == ["next"]
 
 
+@pytest.mark.parametrize("gaps_ms", [[0, 0, 7_000, 0], [2_300, 2_300, 2_400, 3_000, 4_000], [4_000] * 20])
+async def test_quick_replies_are_not_delayed(pair: Lab, clock: StoreClock, gaps_ms: list[int]) -> None:
+    for n, gap_ms in enumerate([0, *gaps_ms]):
+        await clock.forward(gap_ms)
+        await add_to(pair, "ann", f"k{n}")
+        assert await pair.claimed(10) == [f"k{n}"]
+
+
+async def test_what_is_more_than_a_tenth_of_the_burst_rests_once_it_is_over(pair: Lab, clock: StoreClock) -> None:
+    await add_to(pair, "ann", *(f"k{n}" for n in range(6)))
+    assert len(await pair.claimed(100)) == 6
+    await clock.forward(4_801)
+    await add_to(pair, "ann", "next")
+    assert await pair.claimed(100) == []
+    await clock.forward(round(6 * 6_000 * MARGIN) - 4_801)
+    assert await pair.claimed(100) == ["next"]
+
+
+async def test_a_conversation_ends_with_the_burst(pair: Lab, clock: StoreClock) -> None:
+    for n in range(45):
+        await add_to(pair, "ann", f"k{n}")
+        assert await pair.claimed(10) == [f"k{n}"]
+        await clock.forward(1_000)
+    await add_to(pair, "ann", "next")
+    assert await pair.claimed(10) == []
+    await clock.forward(round(45 * 6_000 * MARGIN) - 45_000)
+    assert await pair.claimed(10) == ["next"]
+
+
 async def test_no_more_than_the_burst_starts_at_once(pair: Lab, clock: StoreClock) -> None:
     await add_to(pair, "ann", *(f"k{n}" for n in range(50)))
     claimed = await pair.claim(100)

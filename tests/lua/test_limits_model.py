@@ -46,7 +46,9 @@ class Debt:
             burst.append(at)
         if not burst or now >= burst[0] + len(burst) * self.cost:
             return True
-        return len(burst) < self.limit.burst and now - burst[0] <= 0.8 * self.limit.period_seconds * 1000
+        over_at = burst[-1] + 0.8 * self.limit.period_seconds * 1000
+        owed = burst[0] + len(burst) * self.cost - over_at
+        return len(burst) < self.limit.burst and (now <= over_at or owed <= self.limit.burst // 10 * self.cost)
 
     def check(self) -> None:
         """No stretch of time holds more than a burst and what the time pays for."""

@@ -40,7 +40,9 @@ def test_one_each_6_s_goes_on_for_ever(rule: PairRule) -> None:
 def test_10_a_minute_and_600_an_hour(rule: PairRule) -> None:
     tries = [T0 + second for second in range(7200)]
     passed = [at for at in tries if sent(rule, at)]
-    assert len([at for at in passed if at < T0 + 3600]) == pytest.approx(600, abs=6)
+    first_hour = len([at for at in passed if at < T0 + 3600])
+    assert 600 - 6 <= first_hour <= 600 + 45, "what the hour gives, and what the last burst borrowed"
+    assert len(passed) == pytest.approx(1200, abs=45)
 
 
 def test_45_within_6_s_pass_and_the_46th_does_not(rule: PairRule) -> None:
@@ -50,12 +52,18 @@ def test_45_within_6_s_pass_and_the_46th_does_not(rule: PairRule) -> None:
     assert sent(rule, T0 + 270) == 1
 
 
-def test_a_burst_may_grow_for_6_s_and_not_longer(rule: PairRule) -> None:
-    assert sent(rule, T0, 2) == 2
+def test_a_burst_is_over_after_6_s_without_a_message(rule: PairRule) -> None:
+    assert sent(rule, T0, 9) == 9
     assert sent(rule, T0 + 5.99) == 1
-    assert sent(rule, T0 + 6.0) == 0
-    assert sent(rule, T0 + 17.9) == 0
-    assert sent(rule, T0 + 18) == 1
+    assert sent(rule, T0 + 11.99) == 0
+    assert sent(rule, T0 + 59.9) == 0
+    assert sent(rule, T0 + 60) == 1
+
+
+def test_quick_replies_are_not_a_burst(rule: PairRule) -> None:
+    assert sent(rule, T0, 3) == 3
+    assert sent(rule, T0 + 7) == 1
+    assert [sent(rule, T0 + 10 + 3 * n) for n in range(10)] == [1] * 10
 
 
 def test_refused_messages_cost_nothing_and_rest_gives_a_whole_burst_again(rule: PairRule) -> None:

@@ -1,16 +1,20 @@
--- Included: keyed limits. A burst is debt: n starts at once are followed by n periods of rest. Within the
--- burst's window up to `burst` may start; once it is over the key rests until the debt is paid.
+-- Included: keyed limits. A burst is debt: n starts at once are followed by n periods of rest. Up to `burst` may start
+-- while none is later than a window after the one before; then the burst is over, and the key rests until the debt is
+-- paid. A conversation goes on: up to `free_debt` starts may be owed without a rest.
 
 -- When the key may start one more, in ms; now or earlier means free.
 local function limit_free_at(name, limit)
-  local state = redis.call('HMGET', k.limit_prefix .. name, 'start', 'count', 'blocked')
+  local state = redis.call('HMGET', k.limit_prefix .. name, 'start', 'count', 'blocked', 'last')
   local blocked = tonumber(state[3]) or 0
   if blocked > k.now then return blocked end
   local start, count = tonumber(state[1]), tonumber(state[2])
   if not start then return k.now end
   local paid_at = start + count * limit.period
   if k.now >= paid_at then return k.now end
-  if k.now >= start and k.now - start <= limit.window and count < limit.burst then return k.now end
+  if k.now >= start and count < limit.burst then
+    local ends = (tonumber(state[4]) or start) + limit.window
+    if k.now <= ends or paid_at - ends <= limit.free_debt * limit.period then return k.now end
+  end
   return math.ceil(paid_at)
 end
 
@@ -50,7 +54,7 @@ local function keyed_limits(c, limits)
     local start, count = tonumber(state[1]), tonumber(state[2])
     if not start or k.now >= start + count * limit.period then start, count = k.now, 0 end
     count = count + 1
-    redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count)
+    redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count, 'last', string.format('%.0f', k.now))
     redis.call('PEXPIRE', state_key, math.ceil(start + count * limit.period - k.now) + LIMIT_SLACK_MS)
   end
 
