@@ -15,7 +15,7 @@ from crmd.cli.queues import person
 from crmd.cli.session import Session, in_session
 from crmd.config.units import Rate
 from crmd.errors import ExitCode, RequestError
-from crmd.queues.views import JobView, State
+from crmd.queues.views import RETRY_BY_NAME, JobView, State
 
 if TYPE_CHECKING:
     from crmd.queues.control import Control
@@ -30,15 +30,19 @@ class Action:
     verb: str
     done: str
     states: tuple[State, ...]
-    """The states it is for."""
+    """The states that a filter may ask for."""
     act: Act
+    """On a job that was named."""
+    act_on_found: Act | None = None
+    """On one that a filter found; None: the same."""
 
 
 RETRY = Action(
     "retry",
     "retried",
-    (State.FAILED, State.CANCELLED, State.UNKNOWN),
+    (State.FAILED, State.CANCELLED),
     lambda control, queue, key: control.retry(queue, key),
+    lambda control, queue, key: control.retry(queue, key, by_name=False),
 )
 CANCEL = Action(
     "cancel",
@@ -109,7 +113,7 @@ retry = _command(
     RETRY,
     "Run jobs that failed again.",
     "Run failed, cancelled or unknown jobs of QUEUE again, by KEY or by --state.\n\n"
-    "Their attempts begin at 0 again. Jobs of unknown outcome are retried only by KEY or --state unknown.",
+    "Their attempts begin at 0 again. Jobs of unknown outcome are retried only by KEY.",
 )
 cancel = _command(
     "cancel",
@@ -138,7 +142,10 @@ def _state(action: Action, state: str | None, search: str | None) -> State:
         raise click.UsageError("name jobs by their keys, or say --state, to which --search may be added")
     if State(state) not in action.states:
         usable = ", ".join(action.states)
-        raise click.UsageError(f"jobs that are {state} cannot be {action.done}; those that are {usable} can")
+        why = f"; {RETRY_BY_NAME}" if action is RETRY and state == State.UNKNOWN else ""
+        raise click.UsageError(
+            f"jobs that are {state} cannot be {action.done} by a filter; those that are {usable} can{why}"
+        )
     return State(state)
 
 

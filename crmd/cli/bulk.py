@@ -81,8 +81,9 @@ class _Run:
 
     async def _one(self, key: str) -> None:
         self._seen.add(key)
+        act = self._action.act_on_found or self._action.act
         try:
-            await self._action.act(self._session.control, self._selection.queue, key)
+            await act(self._session.control, self._selection.queue, key)
         except RequestError:
             self._skipped += 1
         else:

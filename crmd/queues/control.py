@@ -14,7 +14,7 @@ from crmd.errors import IllegalTransition, JobNotFound, RequestError, StoreFull
 from crmd.queues.codec import Unreadable, decode, encode, encode_payload
 from crmd.queues.inspector import Inspector
 from crmd.queues.outcomes import ended_document, entry
-from crmd.queues.views import END_OF_TIME, Added, JobView, NewJob, State
+from crmd.queues.views import END_OF_TIME, RETRY_BY_NAME, Added, JobView, NewJob, State
 from crmd.queues.waiting import Waiter
 from crmd.store import keys
 from crmd.store.client import Store
@@ -129,9 +129,14 @@ class Control:
         await self._wake(queue)
         self.store.events.emit("queue.limited", queue=queue, rate=str(rate) if rate else None)
 
-    async def retry(self, queue: str, key: str) -> JobView:
-        """Queues a failed, cancelled or unknown job again, attempts from 0, history kept."""
+    async def retry(self, queue: str, key: str, *, by_name: bool = True) -> JobView:
+        """Queues a failed, cancelled or unknown job again, attempts from 0, history kept.
+
+        An unknown one only where a person named it (`by_name`), not where a filter found it.
+        """
         scripts, view = self.inspector.queue(queue), await self.inspector.job(queue, key)
+        if view.state is State.UNKNOWN and not by_name:
+            raise IllegalTransition(f"job {key} is unknown; {RETRY_BY_NAME}")
         if view.state not in (State.FAILED, State.CANCELLED, State.UNKNOWN):
             raise IllegalTransition(
                 f"job {key} is {view.state}; only failed, cancelled and unknown jobs are retried"

@@ -29,6 +29,8 @@ class State(StrEnum):
 END_OF_TIME = 253_402_300_800.0
 """Epoch seconds of the year 10000. What foreign programs write may lie beyond it."""
 
+RETRY_BY_NAME = "its effect may have happened: find out, then retry it by its key"
+"""Why no filter retries unknown jobs."""
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.UNKNOWN})
 
 

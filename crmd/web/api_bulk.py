@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from crmd.config.units import Rate
 from crmd.errors import RequestError
-from crmd.queues.views import State
+from crmd.queues.views import RETRY_BY_NAME, State
 from crmd.web import schema
 from crmd.web.api_queues import known_queue
 from crmd.web.deps import WebDeps
@@ -41,14 +42,15 @@ class BulkApi:
     def routes(self) -> list[Route]:
         """What this part answers."""
         return [
-            self._route("retry", self.retry, "Queues all failed, cancelled or unknown jobs again"),
+            self._route("retry", self.retry, "Queues all failed or cancelled jobs again"),
             self._route("cancel", self.cancel, "Cancels all waiting, delayed or active jobs"),
             self._route("clean", self.clean, "Deletes all jobs of a state but active ones"),
         ]
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Unknown jobs only where the state asked for is unknown."""
-        return await self._run(request, self._deps.control.retry, {State.FAILED, State.CANCELLED, State.UNKNOWN})
+        """Unknown jobs never: their effect may have happened."""
+        act = partial(self._deps.control.retry, by_name=False)
+        return await self._run(request, act, {State.FAILED, State.CANCELLED})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """At once where they wait; running ones are asked to end."""
@@ -70,7 +72,8 @@ class BulkApi:
         wanted = await schema.body(request, schema.FilterBody)
         if wanted.state not in states:
             allowed = ", ".join(sorted(states))
-            raise Problem(422, f"state: {wanted.state} jobs cannot be treated so; states that can: {allowed}")
+            why = f"; {RETRY_BY_NAME}" if wanted.state is State.UNKNOWN and State.FAILED in states else ""
+            raise Problem(422, f"state: {wanted.state} jobs cannot be treated so; states that can: {allowed}{why}")
         found = self._deps.control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
         keys = await bounded(found, ACTION_SECONDS)
         batch = keys[:BATCH_JOBS]

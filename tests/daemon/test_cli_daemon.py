@@ -36,6 +36,10 @@ def test_bulk_retry_leaves_jobs_of_unknown_outcome_alone(daemons: Daemons) -> No
     done = command(daemon, "retry", QUEUE, "--state", "failed", "--yes")
     assert (done.code, done.out) == (ExitCode.OK, "1 job retried\n")
     assert state(daemon, "effect") == "unknown"
+    refused = command(daemon, "retry", QUEUE, "--state", "unknown", "--yes")
+    assert refused.code == ExitCode.USAGE
+    assert "by its key" in refused.err
+    assert state(daemon, "effect") == "unknown"
     done = command(daemon, "retry", QUEUE, "effect", "--json")
     assert done.code == ExitCode.OK
     wait_until_sync(lambda: daemon.count("effect")["effect"] == 2, what="the job asked for by name runs again")

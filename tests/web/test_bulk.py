@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from crmd.queues.views import NewJob
+from crmd.errors import IllegalTransition, OutcomeUnknown
+from crmd.queues.views import NewJob, State
 from tests.support.http import Site
+from tests.support.wait import wait_until
 
 
 async def test_bulk_retry_cancel_and_clean(web: Site) -> None:
@@ -41,6 +43,8 @@ async def test_bulk_retry_cancel_and_clean(web: Site) -> None:
     [
         ("retry", {}),
         ("retry", {"state": "waiting"}),
+        ("retry", {"state": "unknown"}),
+        ("retry", {"state": "unknown", "dry_run": True}),
         ("cancel", {"state": "failed"}),
         ("clean", {"state": "active"}),
         ("clean", {"state": "nope"}),
@@ -51,3 +55,26 @@ async def test_bulk_retry_cancel_and_clean(web: Site) -> None:
 )
 async def test_bad_filters_are_refused(web: Site, verb: str, body: dict[str, Any]) -> None:
     assert (await web.call("POST", f"/api/v1/queues/email/{verb}", json=body))[0] == 422
+
+
+async def test_unknown_jobs_run_again_only_by_their_key(crm: Site) -> None:
+    runs = []
+
+    async def send(_context: object) -> None:
+        runs.append(1)
+        raise OutcomeUnknown("no answer")
+
+    crm.rig.handle("message", "unclear", send)
+    await crm.work()
+    await crm.rig.control.enqueue("message", [NewJob("unclear", key="sent")])
+    assert (await crm.rig.finished("message", "sent")).state is State.UNKNOWN
+    bulk = "/api/v1/queues/message/retry"
+    status, problem, _ = await crm.call("POST", bulk, json={"state": "unknown"})
+    assert status == 422
+    assert "retry it by its key" in problem["detail"]
+    assert (await crm.call("POST", bulk, json={"state": "failed"}))[1]["matched"] == 0
+    with pytest.raises(IllegalTransition, match="by its key"):  # it became unknown after the filter found it
+        await crm.rig.control.retry("message", "sent", by_name=False)
+    assert len(runs) == 1
+    assert (await crm.call("POST", "/api/v1/queues/message/jobs/sent/retry"))[0] == 200
+    await wait_until(lambda: len(runs) == 2, 5)
