@@ -187,14 +187,22 @@ class Permanent(JobSignal):
 
 
 class Retry(JobSignal):
-    """Try again `after` seconds, if attempts are left; None means the queue's backoff.
+    """Try again `after` seconds, if attempts are left; None means the queue's backoff, not below `at_least`.
 
     `max_attempts` lowers the attempts of this job for this kind of error.
     """
 
-    def __init__(self, reason: str, *, after: float | None = None, max_attempts: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        after: float | None = None,
+        at_least: float = 0.0,
+        max_attempts: int | None = None,
+    ) -> None:
         super().__init__(reason)
         self.after = after
+        self.at_least = at_least
         self.max_attempts = max_attempts
 
 

@@ -16,6 +16,7 @@ from crmd.clients.whatsapp_errors import (
 )
 from crmd.clients.whatsapp_pace import BREAKER_FAILURES
 from crmd.config.units import format_duration
+from crmd.handlers.whatsapp_policy import UNKNOWN_CODE_ATTEMPTS
 
 _HEAD = f"""\
 # WhatsApp error codes
@@ -35,7 +36,7 @@ details and `fbtrace_id`, which Meta's support asks for.
 
 Each daemon keeps the lengths of waits for itself and begins again after its restart; what slows or pauses a queue
 holds for all daemons. A growing wait begins again when it has been over for as long as it can get; that of
-the pair limit also with the next success.
+the pair limit also with the next success. Where an answer has `Retry-After`, no wait is shorter than that.
 
 ## Where no error code came
 
@@ -59,7 +60,10 @@ it](../queues/message.md#unknown); where none comes, a person does.
 |---|---|---|---|---|---|
 """
 
-_FOOT = "| any other | unknown to crmd | X | job | the job fails; logged as an error | look the code up |\n"
+_FOOT = f"""\
+| any other | unknown to crmd | X | job | the job fails; where the answer has `is_transient`, tried again, \
+{UNKNOWN_CODE_ATTEMPTS} attempts in all; logged as an error | look the code up |
+"""
 
 
 def page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from crmd.clients.http import Answer, Exchange, HttpClient, NoAnswer, NotSent
+from crmd.clients.retry_after import retry_after_seconds
 from crmd.clients.whatsapp_errors import ErrorRow, find_row
 from crmd.clients.whatsapp_pace import Pace
 
@@ -43,6 +45,8 @@ class Refused:
     transient: bool
     """Whether the answer says that the error will pass."""
     http_status: int
+    retry_after_seconds: float | None = None
+    """What the answer's `Retry-After` asks for."""
 
     @property
     def row(self) -> ErrorRow | None:
@@ -69,6 +73,8 @@ class Foreign:
 
     status: int
     snippet: str
+    retry_after_seconds: float | None = None
+    """What the answer's `Retry-After` asks for."""
 
 
 SendOutcome = Accepted | Refused | NotSent | Unclear | Foreign
@@ -120,7 +126,7 @@ class WhatsAppClient:
         exchange = await self._post(body, timeout_seconds)
         if isinstance(exchange, NotSent | NoAnswer):
             return exchange.reason
-        refused = _refused(_object(_object(_parse(exchange.body)).get("error")), exchange.status)
+        refused = _refused(_object(_object(_parse(exchange.body)).get("error")), exchange)
         if refused:
             return str(refused)
         return None if 200 <= exchange.status < 300 else f"HTTP {exchange.status}: {_line(exchange.snippet())}"
@@ -135,14 +141,14 @@ class WhatsAppClient:
 def read_answer(answer: Answer) -> SendOutcome:
     """What an answer says: by the error's code where there is one, never by the HTTP status alone."""
     data = _object(_parse(answer.body))
-    refused = _refused(_object(data.get("error")), answer.status)
+    refused = _refused(_object(data.get("error")), answer)
     if refused:
         return refused
     if 200 <= answer.status < 300:
         return _accepted(data) or Unclear(f"HTTP {answer.status} without a message id: {_line(answer.snippet())}")
     if not answer.complete or answer.status >= 500 or answer.status == 408:
         return Unclear(f"HTTP {answer.status} without a WhatsApp error: {_line(answer.snippet())}")
-    return Foreign(answer.status, _line(answer.snippet()))
+    return Foreign(answer.status, _line(answer.snippet()), retry_after_seconds(answer, time.time()))
 
 
 def _accepted(data: dict[str, Any]) -> Accepted | None:
@@ -154,7 +160,7 @@ def _accepted(data: dict[str, Any]) -> Accepted | None:
     return Accepted(message_id, str(recipient or ""), str(message.get("message_status") or "accepted"))
 
 
-def _refused(error: dict[str, Any], http_status: int) -> Refused | None:
+def _refused(error: dict[str, Any], answer: Answer) -> Refused | None:
     code = error.get("code")
     if not isinstance(code, int) or isinstance(code, bool):
         return None
@@ -166,7 +172,8 @@ def _refused(error: dict[str, Any], http_status: int) -> Refused | None:
         details=_line(str(details)),
         trace_id=_line(str(trace_id)) if trace_id else None,
         transient=error.get("is_transient") is True,
-        http_status=http_status,
+        http_status=answer.status,
+        retry_after_seconds=retry_after_seconds(answer, time.time()),
     )
 
 

@@ -12,6 +12,9 @@ from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLi
 from crmd.handlers.message_payload import SendMessage
 from crmd.jobs import JobContext
 
+UNKNOWN_CODE_ATTEMPTS = 3
+"""In all, of a job that gets an error which crmd does not know and WhatsApp calls transient."""
+
 # HTTP statuses that speak of the one request, where something else than WhatsApp gives them.
 _REQUEST_REFUSED = frozenset({400, 413, 422})
 
@@ -32,9 +35,9 @@ Failure = Refused | NotSent | Unclear | Foreign
 def ending(failure: Failure, ctx: JobContext, message: SendMessage, pace: Pace) -> JobSignal:
     """What the handler has to raise; remembers in `pace` what the failure means for later messages."""
     if isinstance(failure, Refused):
-        return _Refusal(failure, ctx, message, pace).ending()
+        return _not_before(failure.retry_after_seconds, _Refusal(failure, ctx, message, pace).ending())
     if isinstance(failure, Foreign):
-        return _foreign(failure, ctx, pace)
+        return _not_before(failure.retry_after_seconds, _foreign(failure, ctx, pace))
     stop_seconds = pace.failed()
     if isinstance(failure, Unclear):
         return OutcomeUnknown(
@@ -61,6 +64,8 @@ class _Refusal:
             self._pace.answered()
         if row is None:
             self._log(urgent=True)
+            if self._error.transient:
+                return Retry(f"{self._error}; WhatsApp says that it will pass", max_attempts=UNKNOWN_CODE_ATTEMPTS)
             return self._permanent()
         self._log(urgent=row.kind is ErrorClass.PAUSE)
         match row.kind:
@@ -142,6 +147,18 @@ class _Refusal:
 def is_us_number(digits: str) -> bool:
     """Whether a number is one of the United States or its territories, by its area code."""
     return digits.startswith("1") and int(digits[1:4]) not in _OTHER_AREAS
+
+
+def _not_before(seconds: float | None, signal: JobSignal) -> JobSignal:
+    """The signal, with a wait of at least so long where it has one; a little apart, as many are told the same."""
+    if not seconds:
+        return signal
+    least = seconds * random.uniform(1.0, 1.1)
+    if isinstance(signal, Retry) and signal.after is None:
+        signal.at_least = least
+    elif isinstance(signal, Retry | Snooze | RateLimited):
+        signal.after = max(signal.after or 0.0, least)
+    return signal
 
 
 def _foreign(answer: Foreign, ctx: JobContext, pace: Pace) -> JobSignal:

@@ -82,13 +82,19 @@ def cancelled(run: Run, settings: QueueSettings) -> Ending:
 
 
 def failed_attempt(
-    run: Run, settings: QueueSettings, error: str, *, after: float | None = None, max_attempts: int | None = None
+    run: Run,
+    settings: QueueSettings,
+    error: str,
+    *,
+    after: float | None = None,
+    at_least: float = 0.0,
+    max_attempts: int | None = None,
 ) -> Ending:
     """One attempt failed: another one, or the end."""
     allowed = run.attempts if max_attempts is None else min(run.attempts, max_attempts)
     if run.attempt >= allowed:
         return Ending(Kind.FAILED, "failed", error=error)
-    delay = retry_delay(run.data, settings.backoff, run.attempt, after)
+    delay = max(retry_delay(run.data, settings.backoff, run.attempt, after), _bounded(at_least))
     return Ending(Kind.RETRY, "retried", error=error, delay=delay)
 
 
@@ -126,7 +132,9 @@ def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSetti
     text = str(error)
     match error:
         case Retry():
-            return failed_attempt(run, settings, text, after=error.after, max_attempts=error.max_attempts)
+            return failed_attempt(
+                run, settings, text, after=error.after, at_least=error.at_least, max_attempts=error.max_attempts
+            )
         case Snooze():
             delay = error.after if error.after is not None else _seconds_until(error.until, now)
             return Ending(Kind.SNOOZE, "snoozed", error=text, delay=_bounded(delay), counts=False)

@@ -139,6 +139,40 @@ async def test_an_unknown_code_fails_with_the_code_in_sight(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+async def test_an_unknown_code_that_will_pass_is_tried_again_and_not_for_ever(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture, book: MessageBook
+) -> None:
+    server.then_error(131999, status=503, is_transient=True)
+    signal = await run(book, whatsapp)
+    assert isinstance(signal, Retry)
+    assert (signal.after, signal.max_attempts) == (None, 3)
+    assert "131999" in str(signal)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("code", "at_least", "after"),
+    [(131000, 90, None), (131016, 0, 90), (80007, 0, 90), (4, 0, 90), (131056, 0, 90), (134101, 0, 600)],
+)
+async def test_no_wait_is_shorter_than_retry_after(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, at_least: float, after: float, book: MessageBook
+) -> None:
+    server.then_answer(429, {"error": {"code": code, "message": "later"}}, headers={"Retry-After": "90"})
+    signal = await run(book, whatsapp)
+    assert at_least <= getattr(signal, "at_least", 0) <= at_least * 1.1
+    assert (signal.after is None) == (after is None)  # type: ignore[attr-defined]
+    assert after is None or after <= signal.after <= after * 1.1  # type: ignore[attr-defined]
+
+
+async def test_retry_after_of_a_proxy_is_kept_to(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
+    server.then_answer(429, "slow down", headers={"Retry-After": "120"})
+    signal = await run(book, whatsapp)
+    assert isinstance(signal, RateLimited)
+    assert 120 <= signal.after <= 132
+
+
 async def test_an_error_is_logged_with_its_fields_and_without_the_token(
     server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture, book: MessageBook
 ) -> None:

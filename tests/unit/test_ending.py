@@ -275,3 +275,12 @@ def test_any_error_text_can_be_stored(error: str) -> None:
     outcome = outcome_of(run, Ending(Kind.FAILED, "failed", error=error), NOW)
     assert outcome.document
     assert outcome.entry
+
+
+@pytest.mark.parametrize(
+    ("at_least", "delay"), [(1.0, 4.0), (90.0, 90.0), (float("nan"), 4.0), (1e12, LONGEST_WAIT_S)]
+)
+def test_a_retry_comes_by_the_backoff_and_not_before_what_was_asked_for(at_least: float, delay: float) -> None:
+    settled = raised(Retry("later", at_least=at_least), settings=replace(Q, backoff=Backoff(8.0, 8.0)))
+    assert settled.kind is Kind.RETRY
+    assert delay <= settled.delay <= max(delay, 8.0)
