@@ -58,4 +58,4 @@ docs: $(VENV)/.dev ## write the reference pages again from the code
 check: lint types test ## all that a change has to pass
 
 clean: ## remove the virtual environment, caches and the local state
-	rm -rf $(VENV) .state .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .revisions .state .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -123,11 +123,18 @@ class Postgres:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Runs one statement and returns what it printed."""
+        return self._psql(database, "-c", statement)
+
+    def load(self, file: Path, database: str) -> None:
+        """Runs a file of statements."""
+        self._psql(database, "-f", str(file))
+
+    def _psql(self, database: str, *arguments: str) -> str:
         asked = subprocess.run(
             [
                 str(self._binaries / "psql"),
                 *("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"),
-                *("-h", str(self.folder), "-U", USER, "-d", database, "-c", statement),
+                *("-h", str(self.folder), "-U", USER, "-d", database, *arguments),
             ],
             capture_output=True,
             text=True,

@@ -13,6 +13,7 @@ from crmd.sandbox.faults import Fault, FaultKind
 from crmd.sandbox.journal import Kind
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import Addresses, SandboxSettings, toml_lines
+from crmd.sandbox.users import Inbound
 
 START_SECONDS = 10.0
 
@@ -58,6 +59,14 @@ class SandboxThread:
             self._sandbox.faults.add(fault)
 
         asyncio.run_coroutine_threadsafe(add(), self._loop).result(START_SECONDS)
+
+    def write(self, sender: str, text: str) -> None:
+        """A user writes to the business."""
+
+        async def write() -> None:
+            self._sandbox.whatsapp.users.write(Inbound.model_validate({"from": sender, "text": text}))
+
+        asyncio.run_coroutine_threadsafe(write(), self._loop).result(START_SECONDS)
 
     @property
     def is_silent(self) -> bool:

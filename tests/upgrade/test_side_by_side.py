@@ -1,0 +1,122 @@
+"""Daemons of 0.1.0 and of today on one store and one database, while one after the other is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.revision import VERSION_0_1_0, Revision, RevisionUnknown, find_revision
+from crmd.errors import ExitCode
+from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons
+from tests.support.postgres import Postgres
+from tests.support.sandbox import SandboxThread, sandbox
+from tests.support.store import StoreServer
+from tests.support.wait import wait_until_sync
+from tests.upgrade.api import Api
+
+pytestmark = pytest.mark.faults
+
+WAIT_SECONDS = 120.0
+CONTACTS = 300
+MESSAGE_RATE = 40
+CONCURRENCY = 4
+JOBS = 200
+LIVE = ("waiting", "active", "delayed")
+
+
+@pytest.fixture(scope="module")
+def old() -> Revision:
+    """The code of 0.1.0; skips where the history is not all here."""
+    try:
+        return find_revision(VERSION_0_1_0)
+    except RevisionUnknown as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def tables(own_store: StoreServer, postgres: Postgres) -> Iterator[str]:
+    """Of the configuration: the store and the database that all daemons share."""
+    database = postgres.new_database()
+    yield f'[redis]\nurl = "{own_store.url}"\n[database]\nurl = "{postgres.url(database)}"\n'
+    postgres.drop(database)
+
+
+def test_daemons_are_replaced_while_a_campaign_runs(daemons: Daemons, tables: str, old: Revision) -> None:
+    environ = {"PYTHONPATH": str(old.source())}
+    first, second = daemons.make(environ=environ), daemons.make(environ=environ)
+    with sandbox(first.port, status_seconds=(0.1, 0.2, 0.3)) as whatsapp:
+        queue = f'[queues.message]\nrate_limit = "{MESSAGE_RATE}/s"\nconcurrency = {CONCURRENCY}\n'
+        for daemon in (first, second):
+            daemon.configure(f"{tables}{whatsapp.whatsapp_table}\n{queue}", queue="concurrency = 2")
+            daemon.start()
+            assert daemon.get("/health").json["version"] == "0.1.0"
+        keys = _add_work(Api(second))
+        _begin_campaign(Api(first))
+        _wait_taken(whatsapp, 40)
+        first.stop()
+        first.options.environ = {}
+        first.start()
+        keys |= _add_work(Api(first))
+        _wait_taken(whatsapp, 120)
+        second.kill()
+        second.options.environ = {}
+        second.start()
+        _wait_taken(whatsapp, 200)
+        _wait_done(first)
+        _check(first, second, whatsapp, keys)
+        for daemon in (first, second):
+            daemon.stop()
+
+
+def test_an_older_daemon_refuses_a_newer_database(daemons: Daemons, old: Revision) -> None:
+    migrations = "crmd/records/migrations/versions"
+    names = [{path.name for path in (root / migrations).glob("0*.py")} for root in (old.source(), PROJECT)]
+    if names[0] == names[1]:
+        pytest.skip("the database is that of 0.1.0")
+    daemon = daemons.start()
+    daemon.stop()
+    daemon.options.environ = {"PYTHONPATH": str(old.source())}
+    daemon.launch()
+    assert daemon.wait_end() == ExitCode.CONFIG
+    assert "run the newer crmd" in daemon.log().splitlines()[-1]
+
+
+def _add_work(api: Api) -> set[str]:
+    jobs = [{"job": "work", "payload": {"seconds": 0.01}} for _ in range(JOBS)]
+    return {one["key"] for one in api.post(f"/api/v1/queues/{QUEUE}/jobs", {"jobs": jobs})["jobs"]}
+
+
+def _begin_campaign(api: Api) -> None:
+    recipients = [{"phone": f"+4915100000{number:03}"} for number in range(CONTACTS)]
+    payload = {"name": "spring", "audience": {"recipients": recipients}, "content": {"text": "Hello"}}
+    api.add("campaign", "run_campaign", "spring", payload)
+
+
+def _wait_taken(whatsapp: SandboxThread, count: int) -> None:
+    wait_until_sync(lambda: whatsapp.taken >= count, WAIT_SECONDS, f"{count} messages")
+
+
+def _wait_done(daemon: DaemonProcess) -> None:
+    api = Api(daemon)
+
+    def done() -> bool:
+        queues = api.get("/api/v1/queues/health")["queues"]
+        counts = [queues[name][state] for name in (QUEUE, "message", "campaign") for state in LIVE]
+        return not any(counts)
+
+    wait_until_sync(done, WAIT_SECONDS, "everything is over")
+
+
+def _check(first: DaemonProcess, second: DaemonProcess, whatsapp: SandboxThread, keys: set[str]) -> None:
+    twice = {phone: times for phone, times in whatsapp.recipients().items() if times > 1}
+    assert not twice
+    api = Api(first)
+    unknown = {one["phone"] for one in api.get("/api/v1/messages?status=unknown&limit=100")["messages"]}
+    assert len(unknown) <= CONCURRENCY, "only what was under way when one was killed"
+    assert len(set(whatsapp.recipients()) | unknown) == CONTACTS
+    done = first.count("done") + second.count("done")
+    assert set(done) == keys, "each job ran to its end"
+    again = sum(done.values()) - len(keys)
+    assert again <= 2, "only what ran when one was killed ran again"
+    assert api.job("campaign", "spring")["state"] == "completed"
