@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.visitor import NodeTransformer
 
 MAX_NODES = 2_000
+MAX_TOKENS = 12_000
+"""So many come before the tree is made; no tree of `MAX_NODES` needs more, but for texts between them."""
 MAX_DEPTH = 60
 """How deep a template nests: Python's compiler has a limit of its own, and reports it less kindly."""
 
@@ -61,8 +63,12 @@ _TAGS: dict[type[nodes.Node], str] = {
     nodes.Scope: "{% autoescape %}",
     nodes.With: "{% with %}",
 }
+SMALL_CHARS = 100
+"""A text of the template's own that is no longer is not counted where it is compared."""
 CONCAT = "crmd concat"
 STEPS = "crmd steps"
+HANDLED = "crmd handled"
+BUILT = "crmd built"
 """Filters that the parser puts in place; no template can spell their names."""
 
 
@@ -112,7 +118,11 @@ class _Inspection:
 
 
 class _Bounding(NodeTransformer):
-    """Puts the bounds where Jinja leaves no other hook: `~`, and the steps of loops."""
+    """Puts the bounds where Jinja leaves no other hook.
+
+    That is `~`, the steps of loops, what is compared or is a key (all of it may be gone through), and what is
+    built out of other values. Operators, filters, tests and calls are bounded where they are called.
+    """
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -125,10 +135,53 @@ class _Bounding(NodeTransformer):
     def visit_For(self, node: nodes.For, *args: Any, **kwargs: Any) -> nodes.Node:
         """As a loop over what counts its steps."""
         self.generic_visit(node)
-        node.iter = self._filter(node.iter, STEPS, node)
+        node.iter = self._filter(cast(nodes.Expr, node.iter), STEPS, node)
         return node
 
-    def _filter(self, node: nodes.Node, name: str, place: nodes.Node) -> nodes.Filter:
+    def visit_Compare(self, node: nodes.Compare, *args: Any, **kwargs: Any) -> nodes.Node:
+        """Of handled values."""
+        self.generic_visit(node)
+        node.expr = self._handled(node.expr)
+        for operand in node.ops:
+            operand.expr = self._handled(operand.expr)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair, *args: Any, **kwargs: Any) -> nodes.Node:
+        """With a handled key."""
+        self.generic_visit(node)
+        node.key = self._handled(node.key)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem, *args: Any, **kwargs: Any) -> nodes.Node:
+        """By a handled key; a slice is a value that is built."""
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            return self._filter(node, BUILT, node)
+        node.arg = self._handled(node.arg)
+        return node
+
+    def visit_List(self, node: nodes.List, *args: Any, **kwargs: Any) -> nodes.Node:
+        """As a value that is built."""
+        self.generic_visit(node)
+        return self._filter(node, BUILT, node)
+
+    def visit_Dict(self, node: nodes.Dict, *args: Any, **kwargs: Any) -> nodes.Node:
+        """As a value that is built."""
+        self.generic_visit(node)
+        return self._filter(node, BUILT, node)
+
+    def visit_Tuple(self, node: nodes.Tuple, *args: Any, **kwargs: Any) -> nodes.Node:
+        """As a value that is built, unless it names what is assigned to."""
+        self.generic_visit(node)
+        return self._filter(node, BUILT, node) if node.ctx == "load" else node
+
+    def _handled(self, node: nodes.Expr) -> nodes.Expr:
+        small = isinstance(node, nodes.Const) and (
+            not isinstance(node.value, str) or len(node.value) <= SMALL_CHARS
+        )
+        return node if small else self._filter(node, HANDLED, node)
+
+    def _filter(self, node: nodes.Expr, name: str, place: nodes.Node) -> nodes.Filter:
         made = nodes.Filter(node, name, [], [], None, None, lineno=place.lineno)
         made.set_environment(self._environment)
         return made

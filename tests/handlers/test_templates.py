@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crmd.handlers import template_engine
 from crmd.handlers.templates import (
     MAX_OUTPUT_CHARS,
     MAX_TEMPLATE_CHARS,
@@ -223,6 +225,126 @@ def test_nothing_but_the_values_is_reached(text: str) -> None:
 )
 def test_no_template_takes_much_memory_or_time(text: str) -> None:
     refusal(text, {**CONTACT, "long": "x" * 20_000, "symbols": "\\'\"" * 4000}, html=len(text) % 2 == 0)
+
+
+NESTED = "{% set a = ['x'] %}" + "{% set a = [a, a] %}" * 30
+NESTED_TUPLES = "{% set a = ('x',) %}" + "{% set a = (a, a) %}" * 30
+NESTED_DICTS = "{% set a = {'x': 1} %}" + "{% set a = {'l': a, 'r': a} %}" * 30
+# As large as one value may be, twice.
+TWO_LARGE = "".join(f"{{% set {n} = ('x',) %}}" + f"{{% set {n} = ({n}, {n}) %}}" * 16 for n in "ab")
+HUGE = "{% set m = 3 %}" + "{% set m = m * m %}" * 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED + "{{ a == a }}",
+        NESTED + "{{ a|string }}",
+        NESTED + "{{ missing[a] }}",
+        NESTED + "{{ [a]|join }}",
+        NESTED_TUPLES + "{{ {a: 1}|length }}",
+        NESTED_TUPLES + "{{ address[a] }}",
+        NESTED_TUPLES + "{{ [a]|unique|list|length }}",
+        NESTED_DICTS + "{{ a == a }}",
+        "{% set a = 'x' %}" + "{% set a = [a, a]|list %}" * 30 + "{{ a < a }}",
+        "{% set a = 'x' %}" + "{% set a = [a, a][:] %}" * 30 + "{{ a is eq a }}",
+        "{% set a = 'x' %}" + "{% set a = {'k': a, 'l': a}.items() %}" * 30 + "{{ a in [a] }}",
+        TWO_LARGE + "{% for x in ints %}{{ a == b }}{% endfor %}",
+        TWO_LARGE + "{% for x in ints %}{{ a is ne b }}{% endfor %}",
+        TWO_LARGE + "{% for x in ints %}{{ a in [b] }}{% endfor %}",
+        TWO_LARGE + "{% for x in ints %}{{ {a: 1}|length }}{% endfor %}",
+        TWO_LARGE + "{% for x in ints %}{{ address[a]|default('') }}{% endfor %}",
+        TWO_LARGE + "{% for x in ints %}{{ address.get(a) }}{% endfor %}",
+        HUGE + "{{ m % 7 }}",
+        HUGE + "{{ m // 7 }}",
+        "{% set m = 3 %}" + "{% for x in ints %}{% set m = m + m %}{{ m * m * m * m * m }}{% endfor %}" + HUGE,
+        "{{ big % 3 }}",
+        "{{ big // 3 }}",
+        "{{ big - 1 }}",
+        "{{ -big }}",
+        "{{ big is divisibleby 3 }}",
+        "{{ 3 is divisibleby big }}",
+        "{{ long|replace('x', 'f')|int(0, 16) }}",
+        "{{ 0x" + "f" * 60_000 + " % 7 }}",
+        "{{ '%1000000000d' is divisibleby 1 }}",
+        "{{ '%1000000000d' is odd }}",
+        "{{ '%1000000000d' is even }}",
+        "{{ long.strip(long ~ 'y') }}" * 50,
+        "{{ long|trim(long ~ 'y') }}" * 50,
+        "{{ long|list|sort(attribute='" + "0." * 2_000 + "0')|length }}",
+        "{{ long|list|unique(attribute='" + "0." * 2_000 + "0')|list|length }}",
+        "{% for x in ints %}{{ ints|sort|length }}{% endfor %}",
+        "{% for x in ints %}{{ x in ints }}{% endfor %}",
+        "{% for x in ints %}{{ loop|list|length }}{% endfor %}",
+        "{% for x in ints %}{% for y in ints %}{% set z = y.real.real.real %}{% endfor %}{% endfor %}",
+        "{% set b = ints|list %}" * 400,
+        "".join(f"{{% set x{n} = long ~ {n} %}}" for n in range(300)),
+        "{{ long|truncate(5, false, long) }}",
+    ],
+)
+def test_what_is_built_and_computed_is_bounded_beforehand(text: str) -> None:
+    variables = {**CONTACT, "long": "x" * 20_000, "ints": [1] * 30_000, "big": 10**4_200}
+    tracemalloc.start()
+    try:
+        refusal(text, variables, html=len(text) % 2 == 0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 64 * 1024**2
+
+
+def test_no_constants_are_computed_while_compiling() -> None:
+    check(NESTED + "{{ ['x'] == ['x'] }}{{ 3 // 0 }}{{ '%1000000000d' is odd }}")
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ a }}" * 8_000, "{{ " + "a + " * 15_000 + "a }}", "{{ [" + "a, " * 20_000 + "] }}"]
+)
+def test_a_text_that_is_far_too_complex_is_refused_before_its_tree_is_made(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[object] = []
+    monkeypatch.setattr(template_engine, "narrow", lambda tree, _: lines.append(tree) or tree)
+    with pytest.raises(TemplateError, match="too complex"):
+        check(text)
+    assert lines == []
+
+
+_VALUES = st.sampled_from(
+    ["a", "b", "long", "ints", "big", "address", "tags", "'%9999999d'", "7", "2.5", "[a, b]", "(a, a)", "{'k': a}"]
+)
+_SHAPES = st.sampled_from(
+    [
+        *("[{0}, {1}]", "({0}, {1})", "{{'l': {0}, 'r': {1}}}", "{{({0}, 1): {1}}}", "{0} ~ {1}", "{0} + {1}"),
+        *("{0} * {1}", "{0} % {1}", "{0} // {1}", "{0} - {1}", "-{0}", "{0} == {1}", "{0} < {1}", "{0} in {1}"),
+        *("{0} is odd", "{0} is divisibleby({1})", "{0} is eq {1}", "{0}|string", "{0}|list", "{0}|sort"),
+        *("{0}|unique|list", "{0}|join({1})", "{0}|replace('x', {1})", "{0}|int(0, 16)", "{0}|urlencode"),
+        *("{0}[{1}]", "{0}[:]", "{0}.strip({1})", "{0}.split({1})", "{0}.items()", "{0}.get({1})", "{0}|round"),
+    ]
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(_SHAPES, _VALUES, _VALUES), min_size=1, max_size=12), st.integers(1, 12))
+def test_no_mix_of_operations_costs_much(steps: list[tuple[str, str, str]], times: int) -> None:
+    line = "".join(f"{{% set a = ({shape.format(f'({x})', f'({y})')}) %}}" for shape, x, y in steps)
+    variables = {**CONTACT, "a": "x", "b": [1], "long": "x" * 20_000, "ints": [1] * 20_000, "big": 10**4_000}
+    began = time.thread_time()
+    tracemalloc.start()
+    try:
+        render(line * times + "{{ a|string }}", variables)
+    except TemplateError as error:
+        assert str(error)  # noqa: PT017 - either way is right
+    finally:
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert time.thread_time() - began < 3.0
+    assert peak_bytes < 64 * 1024**2
+
+
+def test_a_list_may_be_asked_for_its_length_in_a_long_loop() -> None:
+    text = "{% for x in ints %}{{ x if loop.index < ints|length else (ints|default([]))[0] + 1 }}{% endfor %}"
+    assert render(text, {"ints": [1] * 5_000}) == "1" * 4_999 + "2"
 
 
 def test_the_output_may_be_as_large_as_the_bound() -> None:
