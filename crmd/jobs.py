@@ -46,6 +46,11 @@ class JobSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
 
+    @property
+    def check_in_thread(self) -> bool:
+        """Whether `validate` may take too long for the event loop."""
+        return getattr(self.payload, "CHECK_IN_THREAD", False)
+
     def validate(self, payload: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
         """The payload as its model; raises InvalidPayload that names each bad field."""
         if self.payload is None:

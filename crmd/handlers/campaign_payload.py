@@ -174,6 +174,8 @@ class Canary(Payload):
 class RunCampaign(Payload):
     """One message to many contacts, each of whom gets it once."""
 
+    CHECK_IN_THREAD = True  # its templates are compiled
+
     name: Annotated[
         NotBlank,
         Field(max_length=200, description="Unique: a second job of the same name and definition goes on with it."),

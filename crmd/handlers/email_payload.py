@@ -103,6 +103,8 @@ class Attachment(Payload):
 class SendEmail(Payload):
     """One mail."""
 
+    CHECK_IN_THREAD = True  # its templates are compiled
+
     to: Annotated[
         Addresses,
         Field(min_length=1, description='An address such as `"Ann <ann@example.com>"`, or a list of them.'),

@@ -7,6 +7,7 @@ added; where something else moved the run meanwhile, such as a reply, it finds n
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Any, Self, TypedDict
 
@@ -156,8 +157,8 @@ class _Walk:
             await self._end(run, RunState.CANCELLED, OPTED_OUT)
             return None
         try:
-            flow = _definition(run)
-            turn = _turn(run, contact, flow)
+            # In a thread: a definition may be large, and a template may take its time.
+            turn = await asyncio.to_thread(_turn, run, contact)
             await self._add_job(at, turn)
             saved = await self._save(run, turn)
         except StepFailed as error:
@@ -207,7 +208,8 @@ def _definition(run: FlowRun) -> FlowDefinition:
         ) from None
 
 
-def _turn(run: FlowRun, contact: ContactView, flow: FlowDefinition) -> Turn:
+def _turn(run: FlowRun, contact: ContactView) -> Turn:
+    flow = _definition(run)
     if run.count >= MAX_RUN_STEPS:
         raise StepFailed(f"the run has made {MAX_RUN_STEPS:,} steps, which is the most; look for a loop")
     step = flow.find(run.step or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 
 class Payload(BaseModel):
     """A closed model: an unknown field is an error, not ignored."""
+
+    CHECK_IN_THREAD: ClassVar[bool] = False
+    """Whether to check one may take tens of milliseconds, too long for the event loop."""
 
     # Most daemons run few of the jobs: what checks a payload is built when the first of its kind comes.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

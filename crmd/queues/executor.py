@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,17 @@ def call(worker: CrmWorker, run: Run, spec: JobSpec) -> Awaitable[Any]:
     """Validates the payload and begins the call; raises InvalidPayload."""
     if spec.plain:
         return _call_plain(worker, run, spec)
-    payload = spec.validate(run.kwargs)
+    if spec.check_in_thread:
+        return _call_when_checked(worker, run, spec)
+    return _call_with(worker, run, spec, spec.validate(run.kwargs))
+
+
+async def _call_when_checked(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
+    payload = await asyncio.to_thread(spec.validate, run.kwargs)
+    return await _call_with(worker, run, spec, payload)
+
+
+def _call_with(worker: CrmWorker, run: Run, spec: JobSpec, payload: Any) -> Awaitable[Any]:
     context = JobContext(run, worker.engine.resources)
     if spec.is_async:
         called: Awaitable[Any] = spec.function(context, payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,11 +40,24 @@ async def read_jobs(request: web.Request, catalog: Catalog, queue: str) -> tuple
     many = isinstance(data, dict) and "jobs" in data
     items = schema.checked(data, schema.ManyBody, "body").jobs if many else [data]
     mistakes = _Mistakes()
-    jobs = [_read(index, item, catalog, queue, mistakes) for index, item in enumerate(items)]
+    if any(_takes_long(item, catalog, queue) for item in items):
+        jobs = await asyncio.to_thread(_read_all, items, catalog, queue, mistakes)
+    else:
+        jobs = _read_all(items, catalog, queue, mistakes)
     if mistakes.found:
         raise _problem(mistakes, many)
     found = [job for job in jobs if job is not None]
     return _with_header_key(request, found, many), many
+
+
+def _takes_long(item: Any, catalog: Catalog, queue: str) -> bool:
+    name = item.get("job") if isinstance(item, dict) else None
+    spec = catalog.find(queue, name) if isinstance(name, str) else None
+    return spec is not None and spec.check_in_thread
+
+
+def _read_all(items: list[Any], catalog: Catalog, queue: str, mistakes: _Mistakes) -> list[NewJob | None]:
+    return [_read(index, item, catalog, queue, mistakes) for index, item in enumerate(items)]
 
 
 def _read(index: int, item: Any, catalog: Catalog, queue: str, mistakes: _Mistakes) -> NewJob | None:

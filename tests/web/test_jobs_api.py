@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
+from pydantic import model_validator
 from saq import Job
 from saq.queue.redis import RedisQueue
 
+from crmd.handlers.campaign_payload import RunCampaign
+from crmd.handlers.email_payload import SendEmail
+from crmd.handlers.payload import Payload
+from crmd.jobs import JobContext, JobSpec
 from crmd.queues.views import NewJob
 from tests.support.http import Site
 from tests.support.wait import wait_until
@@ -302,3 +308,33 @@ async def test_head_answers_as_get_without_body(web: Site) -> None:
         assert (status, body) == (200, "")
         assert int(headers["Content-Length"]) > 0
     assert (await web.call("HEAD", f"{JOBS}/nope"))[0] == 404
+
+
+class Slow(Payload):
+    """A payload that says where it was checked."""
+
+    CHECK_IN_THREAD = True
+    checked_in: ClassVar[list[int]] = []
+
+    @model_validator(mode="after")
+    def _note(self) -> Slow:
+        self.checked_in.append(threading.get_ident())
+        return self
+
+
+async def test_a_payload_whose_check_takes_long_is_checked_outside_the_loop(web: Site) -> None:
+    async def take(_: JobContext, payload: Slow) -> None:
+        assert payload
+
+    web.rig.handle_spec("email", JobSpec("slow", "email", take, Slow))
+    Slow.checked_in.clear()
+    await web.work()
+    for body in ({"job": "slow"}, {"jobs": [{"job": "greet", "payload": {"name": "Ada"}}, {"job": "slow"}]}):
+        status, answer, _ = await web.call("POST", JOBS, json=body)
+        assert status == 201
+    key = answer["jobs"][1]["key"]
+    await web.get(f"{JOBS}/{key}?wait=30s")
+    assert len(Slow.checked_in) >= 3
+    assert threading.get_ident() not in Slow.checked_in
+    assert SendEmail.CHECK_IN_THREAD
+    assert RunCampaign.CHECK_IN_THREAD
