@@ -45,7 +45,19 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 6
-    # 7
+    Defect(
+        7,
+        "nested lists and huge numbers in a template took half a minute or tens of GiB, and many templates in one"
+        " request were compiled in the event loop",
+        "every operation takes from one budget beforehand, no value grows beyond a bound, and payloads with"
+        " templates are checked in a thread",
+        (
+            "handlers.test_templates.test_what_is_built_and_computed_is_bounded_beforehand",
+            "handlers.test_templates.test_no_mix_of_operations_costs_much",
+            "handlers.test_templates.test_a_text_that_is_far_too_complex_is_refused_before_its_tree_is_made",
+            "web.test_jobs_api.test_a_payload_whose_check_takes_long_is_checked_outside_the_loop",
+        ),
+    ),
     # 8
     # 9
     # 10
