@@ -271,7 +271,8 @@ class JobContext:
     async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
         """Adds a job and returns its key; a taken key adds nothing.
 
-        Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, `unique_for` (s).
+        Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, and `unique_for`: how many
+        seconds the key stays taken once the job completed (absent: the queue's, 0: not at all).
         """
         [key] = await self._run.enqueue(queue, name, [(_plain(payload), options)])
         return key

@@ -13,7 +13,7 @@ from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.output import as_json, clean
 from crmd.cli.payload import as_duration, as_instant, as_wait, read_payload
 from crmd.cli.session import Session, in_session
-from crmd.errors import ExitCode
+from crmd.errors import ExitCode, JobNotFound
 from crmd.queues.views import Added, JobView, NewJob, State
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--delay", callback=as_duration, metavar="D", help="Start so long from now, such as 10m.")
 @click.option("--at", callback=as_instant, metavar="T", help="Start at 2026-01-31T12:00:00Z.")
 @click.option("--priority", type=click.IntRange(0, 10), default=0, help="1 (first) to 10; 0 is the normal lane.")
-@click.option("--key", help="Unique key: a second job under it is not added while the first is not over.")
+@click.option("--key", help="Unique key: no second job is added under it while it is taken.")
 @click.option("--wait", callback=as_wait, metavar="D", help="Wait so long for the outcome, and print it.")
 @click.option("--from", "file", metavar="FILE.jsonl", help="Add one job for each line; - for standard input.")
 @pass_globals
@@ -111,6 +111,10 @@ async def _enqueue_one(
 async def _wait(session: Session, options: Globals, queue: str, added: Added, wait: float) -> int:
     try:
         view = await session.control.wait(queue, added.key, None if wait == math.inf else wait)
+    except JobNotFound:
+        if added.created:
+            raise
+        return await _tell_last_state(session, options, queue, added)
     except TimeoutError:
         if options.json:
             _print_added(options, added)
@@ -121,6 +125,16 @@ async def _wait(session: Session, options: Globals, queue: str, added: Added, wa
     else:
         click.echo(_outcome(view))
     return ExitCode.OK if view.state is State.COMPLETED else ExitCode.FAILED
+
+
+async def _tell_last_state(session: Session, options: Globals, queue: str, added: Added) -> int:
+    """Of a job that is over and no longer kept, and whose key is still taken."""
+    state = await session.control.inspector.last_state(queue, added.key)
+    if options.json:
+        print_json({"key": added.key, "created": False, "state": state})
+    else:
+        click.echo(f"{state or 'over'}: the job is no longer kept")
+    return ExitCode.OK if state is State.COMPLETED else ExitCode.FAILED
 
 
 def _print_added(options: Globals, added: Added) -> None:

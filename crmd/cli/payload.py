@@ -107,10 +107,15 @@ def read_line(text: str, source: str, job: str | None) -> NewJob:
             delay=_seconds(line.get("delay")),
             at=None if line.get("at") is None else parse_instant(line["at"]),
             priority=_priority(line.get("priority", 0)),
-            unique_for=_seconds(line.get("unique_for")),
+            unique_for=_span(line.get("unique_for")),
         )
     except ValueError as error:
         raise click.UsageError(f"{source}: {error}") from None
+
+
+def _span(value: Any) -> float | None:
+    """A unique_for, of which "none" is one of no length; None where the line does not say."""
+    return 0.0 if value == "none" else _seconds(value)
 
 
 def _read_data(data: str) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Settings(Table):
             keep_failed=_first(tables, "keep_failed"),
             keep_min_seconds=_first(tables, "keep_min"),
             keep_age_seconds=_first(tables, "keep_age"),
+            unique_for_seconds=_first(tables, "unique_for") or 0.0,
             rate_limit=_first(tables[:2], "rate_limit"),
             limits=tuple(limit.resolved() for limit in _first(tables[:2], "limits")),
             handlers=_first(tables, "handlers"),

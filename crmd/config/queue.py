@@ -9,10 +9,14 @@ from typing import Any
 from crmd.config.units import Rate
 
 SHIPPED_QUEUES: Mapping[str, Mapping[str, Any]] = {
-    "message": {"rate_limit": "20/min", "limits": [{"by": "to", "rate": "1/6s", "burst": 45}]},
-    "campaign": {"timeout": "1h", "attempts": 2},
+    "message": {
+        "rate_limit": "20/min",
+        "limits": [{"by": "to", "rate": "1/6s", "burst": 45}],
+        "unique_for": "24h",
+    },
+    "campaign": {"timeout": "1h", "attempts": 2, "unique_for": "24h"},
     "flow": {"timeout": "5m"},
-    "email": {"attempts": 5},
+    "email": {"attempts": 5, "unique_for": "24h"},
     "webhook": {"attempts": 5},
     "ai": {"timeout": "5m", "attempts": 2},
     "import": {"timeout": "10m", "attempts": 1},
@@ -61,6 +65,7 @@ class QueueSettings:
     keep_failed: int = 500
     keep_min_seconds: float = 10.0
     keep_age_seconds: float | None = None
+    unique_for_seconds: float = 0.0
     rate_limit: Rate | None = None
     limits: tuple[KeyedLimit, ...] = ()
     handlers: tuple[str, ...] = ()

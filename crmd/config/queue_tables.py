@@ -83,6 +83,10 @@ class DefaultsTable(Table):
     keep_age: Annotated[float | None, Duration("1s", "3650d", none=True)] = Field(
         None, description="How long a finished job stays at most, whatever the counts."
     )
+    unique_for: Annotated[float | None, Duration("1s", "365d", none=True)] = Field(
+        None,
+        description="How long a job's key stays taken after the job completed or became unknown.",
+    )
     unknown_job_grace: Annotated[float, Duration("0s", "7d")] = Field(
         300.0,
         description="How long a job whose name no daemon knows waits, as in a rolling deploy, before it fails.",

@@ -124,7 +124,8 @@ class Sending:
         jobs, used = [], iter(starts)
         for recipient_id, message in filled.messages.items():
             key = campaign_recipients.key_of(self._id, recipient_id, turn)
-            options = {"key": key, "priority": self._payload.message_priority}
+            # Its key need not outlive the job: `once` knows what was sent, for good.
+            options = {"key": key, "priority": self._payload.message_priority, "unique_for": 0}
             start = next(used)
             jobs.append((message, options if start is None else {**options, "at": start}))
         if jobs:

@@ -82,12 +82,12 @@ class StepJob:
     queue: str
     name: str
     payload: BaseModel
-    unique_for: float | None = UNIQUE_SECONDS
-    """Seconds; None where the job itself does nothing twice."""
+    unique_for: float = UNIQUE_SECONDS
+    """Seconds; 0 where the job itself does nothing twice."""
 
     def options(self) -> dict[str, Any]:
         """How the job is added, beside its key."""
-        return {} if self.unique_for is None else {"unique_for": self.unique_for}
+        return {"unique_for": self.unique_for}
 
     def arguments(self) -> dict[str, Any]:
         """The payload as it is stored: what was not given is left to the job."""
@@ -169,7 +169,7 @@ def _job(step: Passed, scene: Scene) -> StepJob:
         case Send():
             content = _filled(step.content(), variables)
             message = {**content, "to": scene.contact.phone, "once": scene.once}
-            return StepJob("message", "send_message", _checked(SendMessage, message), unique_for=None)
+            return StepJob("message", "send_message", _checked(SendMessage, message), unique_for=0)
         case Webhook():
             event = {"event": step.event, "data": _event_data(step, scene, variables)}
             target = {"url": step.url} if step.endpoint is None else {"endpoint": step.endpoint}

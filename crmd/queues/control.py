@@ -238,14 +238,17 @@ class Control:
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
             document = NewDocument(prefix + key, b"")
-            if new.priority or new.delay is not None or new.at is not None or new.unique_for is not None:
+            span = scripts.settings.unique_for_seconds if new.unique_for is None else _checked_span(new.unique_for)
+            if new.key is not None:
+                document.unique_ms = round(span * 1000)
+                document.again = new.again
+            if new.priority or new.delay is not None or new.at is not None:
                 _check_times(new)
                 due = new.at if new.at is not None else now + new.delay if new.delay else 0.0
                 data["scheduled"] = round(due, 3)
                 document.delay_ms = round(new.delay * 1000) if new.delay else -1
                 document.due_ms = round(new.at * 1000) if new.at is not None else -1
                 document.priority = new.priority
-                document.unique_ms = round((new.unique_for or 0) * 1000)
             data["queued"] = now_ms
             data["status"] = "queued"
             document.document = encode_payload(data)
@@ -270,14 +273,20 @@ def _checked_key(key: str) -> str:
     return key
 
 
+def _checked_span(seconds: float) -> float:
+    if not 0 <= seconds <= LONGEST_S:
+        raise RequestError("unique_for is between 0 and ten years")
+    return seconds
+
+
 def _check_times(new: NewJob) -> None:
     if not 0 <= new.priority <= MAX_PRIORITY:
         raise RequestError(f"priority {new.priority} is not between 1 (first) and {MAX_PRIORITY}, or 0 for none")
     if new.delay is not None and new.at is not None:
         raise RequestError("a job takes delay or at, not both")
     # Compared so that NaN is refused too.
-    if not (0 <= (new.delay or 0) <= LONGEST_S and 0 <= (new.unique_for or 0) <= LONGEST_S):
-        raise RequestError("delay and unique_for are between 0 and ten years")
+    if not 0 <= (new.delay or 0) <= LONGEST_S:
+        raise RequestError("delay is between 0 and ten years")
     if not 0 <= (new.at or 0) < END_OF_TIME:
         raise RequestError(f"{new.at} is not a time between 1970 and 9999")
 

@@ -90,6 +90,12 @@ class Inspector:
             raise JobNotFound(f"queue {queue} holds no job with the key {key!r}; it may have been trimmed")
         return view
 
+    async def last_state(self, queue: str, key: str) -> State | None:
+        """How the job ended that is no longer kept and still holds its key; None where nothing says so."""
+        scripts = self.queue(queue)
+        word = await self.store.command("GET", scripts.keys.unique_prefix + key)
+        return State(text(word)) if word in (b"completed", b"unknown") else None
+
     async def daemons(self) -> list[DaemonInfo]:
         """The live daemons, by their start."""
         names = await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)

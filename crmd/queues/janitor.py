@@ -1,4 +1,4 @@
-"""Heals what plain SAQ clients leave behind: jobs that are in no structure of their queue."""
+"""Heals what plain SAQ clients and older daemons leave: jobs in no structure, words about jobs that are gone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues.codec import Unreadable, decode, encode
 from crmd.queues.control import Control
 from crmd.queues.outcomes import ended_document, entry
@@ -19,6 +20,9 @@ STEP = 200
 GRACE_S = 60.0
 """A client in the middle of an abort or an enqueue has so long to finish."""
 REMEMBERED = 10_000
+TIDY_STEP = 500
+TIDY_STEPS = 20
+"""Steps in one queue, once a second, while each finds much to forget."""
 
 _STATUS_BY_PLACE = {"completed": "complete", "failed": "failed", "unknown": "failed", "cancelled": "aborted"}
 _FINAL = frozenset(_STATUS_BY_PLACE.values())
@@ -45,6 +49,9 @@ class Janitor:
         self._monotonic = monotonic
         self._cursor = "0"
         self._seen: OrderedDict[str, float] = OrderedDict()
+        self._tidied = 0
+        """Which queue's turn it is, and how far its walk is."""
+        self._tidy_cursor = "0"
 
     def add(self, queue: QueueScripts) -> None:
         """Looks after one more queue."""
@@ -57,7 +64,24 @@ class Janitor:
             self._seen.setdefault(job_id, self._monotonic())
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
+        await self._tidy()
         return await self._end_old()
+
+    async def _tidy(self) -> None:
+        """Forgets what is said of jobs that are gone: one queue after the other."""
+        if not self._queues:
+            return
+        queue = self._queues[self._tidied % len(self._queues)]
+        try:
+            for _ in range(TIDY_STEPS):
+                self._tidy_cursor, forgotten = await queue.tidy(self._tidy_cursor, TIDY_STEP)
+                if self._tidy_cursor == "0" or forgotten < TIDY_STEP // 2:
+                    break
+        except StoreUnavailable:
+            raise
+        except StoreError:  # a structure of the wrong type, which its worker tells of
+            self._tidy_cursor = "0"
+        self._tidied += self._tidy_cursor == "0"
 
     async def _end_old(self) -> int:
         ended = 0

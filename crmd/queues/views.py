@@ -127,7 +127,9 @@ class NewJob:
     priority: int = 0
     """1 (first) to 10; 0 is the normal lane."""
     unique_for: float | None = None
-    """Seconds the key stays taken from now on, whatever becomes of the job."""
+    """Seconds that `key` stays taken once the job completed or became unknown; None is the queue's, 0 is none."""
+    again: bool = False
+    """Adds it although a job that is over holds the key by its `unique_for`."""
 
 
 @dataclass(frozen=True, slots=True)

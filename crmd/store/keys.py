@@ -92,7 +92,9 @@ class QueueKeys:
         self.quarantine = self._own("quarantine")
         """list: the last 100 entries that could not be read, as JSON of id, reason and raw text."""
         self.unique_prefix = self._own("unique:")
-        """string with TTL at `<prefix><key>`: the key stays taken."""
+        """string with TTL at `<prefix><key>`: the key is taken; completed, unknown (its job's end) or 1."""
+        self.unique_for = self._own("unique_for")
+        """hash: job id -> ms that its key stays taken once it completed; only of kept jobs that have it."""
         self.log_prefix = self._own("log:")
         """list at `<prefix><key>`: a job's timeline, JSON entries, at most 50."""
 

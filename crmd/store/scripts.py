@@ -43,11 +43,11 @@ class QueueScripts:
         self._turn_keys = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
             *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
-            *(k.override, k.blocked, k.paused, k.parked),
+            *(k.override, k.blocked, k.paused, k.parked, k.unique_for),
         )
         self._turn_args: tuple[str | int, ...] = (
             *(*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix, k.job_prefix, k.log_prefix),
-            ALONE_AFTER_DEATHS,
+            *(ALONE_AFTER_DEATHS, k.unique_prefix),
         )
         self._retention = _retention(settings)
 
@@ -64,7 +64,7 @@ class QueueScripts:
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
-            k.crashes,
+            *(k.crashes, k.unique_for),
         )
         head = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         created: list[bool] = []
@@ -124,7 +124,7 @@ class QueueScripts:
     async def trim(self, batch: int = 500) -> int:
         """Deletes finished jobs over the counts, at most `batch` of each kind; returns how many."""
         k = self.keys
-        names = (*k.indexes, k.unknown, k.incomplete, k.leases)
+        names = (*k.indexes, k.unknown, k.incomplete, k.leases, k.unique_for)
         args = (len(k.job_prefix), k.log_prefix, *self._retention, batch)
         return int(await self.store.call("trim", names, args))
 
@@ -183,8 +183,11 @@ class QueueScripts:
         """Queues a finished job again: 1 done, 0 it is live, -1 not allowed, -2 gone."""
         k = self.keys
         names = (k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown)
-        log = k.log(k.key_of(job_id))
-        args = (job_id, document, priority, log, entry, keys.WAKE_CHANNEL, k.name, int(completed))
+        key = k.key_of(job_id)
+        args = (
+            *(job_id, document, priority, k.log(key), entry, keys.WAKE_CHANNEL, k.name, int(completed)),
+            k.unique_prefix + key,
+        )
         return int(await self.store.call("requeue", names, args))
 
     async def settle_unknown(
@@ -192,8 +195,9 @@ class QueueScripts:
     ) -> bool:
         """Ends an unknown job as completed or failed; False when it is not unknown, or changed meanwhile."""
         k = self.keys
-        names = (k.incomplete, k.leases, k.completed, k.failed, k.unknown)
-        args = (job_id, read, document, int(completed), k.log(k.key_of(job_id)), entry)
+        names = (k.incomplete, k.leases, k.completed, k.failed, k.unknown, k.unique_for)
+        key = k.key_of(job_id)
+        args = (job_id, read, document, int(completed), k.log(key), entry, k.unique_prefix + key)
         return await self.store.call("settle_unknown", names, args) == 1
 
     async def promote(self, job_id: str) -> bool:
@@ -208,15 +212,23 @@ class QueueScripts:
         key = k.key_of(job_id)
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.suspects, *k.indexes, k.unknown),
-            *(k.priorities, k.crashes),
+            *(k.priorities, k.crashes, k.unique_for),
         )
         args = (job_id, k.log(key), k.unique_prefix + key, LONGEST_LANE_SEARCH)
         return int(await self.store.call("delete", names, args))
 
+    async def tidy(self, cursor: str, count: int) -> tuple[str, int]:
+        """One step over the jobs that have a unique_for; returns the next cursor and how many were forgotten."""
+        k = self.keys
+        names = (k.unique_for, k.incomplete, k.leases, k.completed, k.failed, k.unknown)
+        args = (cursor, count, len(k.job_prefix), k.unique_prefix)
+        following, forgotten = await self.store.call("tidy", names, args)
+        return following.decode(), forgotten
+
     async def quarantine(self, job_id: str | bytes, token: str, entry: bytes) -> bool:
         """Sets an unreadable entry aside."""
         k = self.keys
-        names = (k.incomplete, k.leases, k.quarantine, k.counters, k.priorities, k.crashes, k.begun)
+        names = (k.incomplete, k.leases, k.quarantine, k.counters, k.priorities, k.crashes, k.begun, k.unique_for)
         args = (job_id, token, entry, QUARANTINE_KEPT, len(k.job_prefix), k.log_prefix)
         return await self.store.call("quarantine", names, args) == 1
 

@@ -12,15 +12,15 @@ def document_args(documents: Sequence[NewDocument]) -> list[str | bytes | int]:
     """Jobs to add as arguments: the width of an entry, and the entries; short ones where no job is special."""
     args: list[str | bytes | int] = [2]
     for new in documents:
-        if new.delay_ms >= 0 or new.due_ms >= 0 or new.priority or new.unique_ms:
+        if new.delay_ms >= 0 or new.due_ms >= 0 or new.priority or new.unique_ms or new.again:
             break
         args.append(new.job_id)
         args.append(new.document)
     else:
         return args
-    args = [6]
+    args = [7]
     for new in documents:
-        args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms)
+        args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms, int(new.again))
     return args
 
 

@@ -157,7 +157,8 @@ class JobApi:
         try:
             view = await self._outcome(queue, added.key, wait)
         except JobNotFound:  # over, and deleted by its retention since
-            return web.json_response(_added_json(added), status=status, headers=headers)
+            state = await bounded(self._deps.inspector.last_state(queue, added.key), READ_SECONDS)
+            return web.json_response({**_added_json(added), "state": state}, status=status, headers=headers)
         if wait is not None and not view.state.finished:
             status = 202
         body = {**view.to_json(), "created": added.created}

@@ -52,7 +52,8 @@ class CampaignControl:
         campaigns.check_move(campaign, CampaignStatus.RUNNING)
         key = campaign.job_key or f"campaign:{campaign_id}"
         # first of all, as a campaign that runs without a job would not go on
-        new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS)
+        # again, as a job that completed holds its key
+        new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS, again=True)
         await bounded(self._deps.control.enqueue("campaign", [new]), READ_SECONDS)
         await records_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
         with suppress(RequestError, StoreError):

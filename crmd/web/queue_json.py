@@ -46,6 +46,7 @@ def settings_json(settings: QueueSettings) -> dict[str, Any]:
         "keep_failed": settings.keep_failed,
         "keep_min": format_duration(settings.keep_min_seconds),
         "keep_age": format_duration(settings.keep_age_seconds),
+        "unique_for": format_duration(settings.unique_for_seconds or None),
         "rate_limit": str(settings.rate_limit) if settings.rate_limit else None,
         "limits": [{"by": limit.by, "rate": str(limit.rate), "burst": limit.burst} for limit in settings.limits],
         "handlers": list(settings.handlers),

@@ -43,6 +43,12 @@ def _duration(value: object) -> float:
     return seconds
 
 
+def _span(value: object) -> float:
+    if value == "none":
+        return 0.0
+    return _duration(value)
+
+
 def _instant(value: object) -> float:
     if not isinstance(value, str):
         raise ValueError('write an instant as text, such as "2030-01-31T12:00:00Z"')
@@ -74,6 +80,11 @@ Duration = Annotated[
     BeforeValidator(_duration),
     WithJsonSchema({"type": "string", "description": 'With its unit: "500ms", "30s", "10m", "2h", "1d".'}),
 ]
+Span = Annotated[
+    float,
+    BeforeValidator(_span),
+    WithJsonSchema({"type": "string", "description": 'With its unit, such as "24h", or "none".'}),
+]
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 RateText = Annotated[
     Rate,
@@ -100,7 +111,10 @@ class JobBody(Body):
     at: Instant | None = Field(None, description="Start then; not with delay.")
     priority: int = Field(0, ge=0, le=MAX_PRIORITY, description="1 (first) to 10; 0 is the normal lane.")
     key: Key | None = Field(None, description="Unique key; one is made where it is left out.")
-    unique_for: Duration | None = Field(None, description="How long the key stays taken at least.")
+    unique_for: Span | None = Field(
+        None,
+        description="How long the key stays taken once the job completed or became unknown; absent: the queue's.",
+    )
 
     @model_validator(mode="after")
     def _one_time(self) -> JobBody:

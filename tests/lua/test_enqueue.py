@@ -69,17 +69,6 @@ async def test_what_an_aborted_life_left_does_not_haunt_the_next(lab: Lab) -> No
     assert (found.priority, found.deaths, found.log) == (0, 0, [])
 
 
-async def test_unique_for_keeps_a_key_taken_after_its_job_is_over(lab: Lab) -> None:
-    token = lab.token()
-    await lab.add("a", unique_ms=60_000)
-    await lab.claim(1, token)
-    await lab.settle("a", token, Kind.COMPLETE)
-    assert await lab.add("a") == [False]
-    assert 0 < await lab.redis("PTTL", lab.keys.unique_prefix + "a") <= 60_000
-    await lab.redis("DEL", lab.keys.unique_prefix + "a")
-    assert await lab.add("a") == [True]
-
-
 async def test_a_delay_counts_from_now_and_a_time_is_a_time(lab: Lab, clock: StoreClock) -> None:
     await lab.add("later", delay_ms=1_500)
     await lab.add("at", due_ms=clock.ms + 2_500)

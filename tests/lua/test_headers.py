@@ -102,6 +102,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.settle_unknown(job_id, b"{}", b"{}", b"{}", completed=True)
     await first.promote(job_id)
     await first.delete(job_id)
+    await first.tidy("0", 10)
     await first.quarantine(job_id, "d:1", b"{}")
     await first.slow_down(1.0)
     await first.counts()

@@ -32,8 +32,10 @@ from tests.support.whatsapp_server import WhatsAppServer
 
 KEY = "the-campaign"
 QUEUES = (
-    QueueSettings("campaign", attempts=2, timeout_seconds=3600.0, backoff=Backoff(0.01, 0.02)),
-    QueueSettings("message", attempts=2, backoff=Backoff(0.01, 0.02)),
+    QueueSettings(
+        "campaign", attempts=2, timeout_seconds=3600.0, backoff=Backoff(0.01, 0.02), unique_for_seconds=86_400.0
+    ),
+    QueueSettings("message", attempts=2, backoff=Backoff(0.01, 0.02), unique_for_seconds=86_400.0),
 )
 TEXT = {"text": "Hello {{ name }}"}
 
@@ -80,8 +82,8 @@ class CampaignBench:
         return await self.rig.fleet(resources=self.resources, only=only or None)
 
     async def add(self, payload: dict[str, Any], key: str = KEY) -> None:
-        """Adds a job `run_campaign`."""
-        await self.rig.control.enqueue("campaign", [NewJob("run_campaign", payload, key)])
+        """Adds a job `run_campaign`, also where an earlier one holds its key."""
+        await self.rig.control.enqueue("campaign", [NewJob("run_campaign", payload, key, again=True)])
 
     async def run(self, payload: dict[str, Any], key: str = KEY) -> JobView:
         """Adds the job and waits until it is over."""

@@ -16,7 +16,7 @@ PERMANENT = (
     r"saq:[a-z0-9_-]+:(queued|active|incomplete)",
     r"crmd:daemons",
     r"crmd:q:[a-z0-9_-]+:(leases|priority|priorities|suspects|crashes|begun|override|paused|parked)",
-    r"crmd:q:[a-z0-9_-]+:(completed|failed|cancelled|unknown|counters|minutes|quarantine)",
+    r"crmd:q:[a-z0-9_-]+:(completed|failed|cancelled|unknown|counters|minutes|quarantine|unique_for)",
     r"crmd:cache:.*",
 )
 """Keys of a fixed number a queue, each bounded in itself, and what applications cache for good."""
@@ -44,6 +44,7 @@ class Books:
         self.parked = _members(client, own + "parked")
         self.live = self.incomplete | self.leases
         self.of_live = {name: _members(client, own + name) for name in ("priorities", "crashes", "begun")}
+        self.unique_for = _members(client, own + "unique_for")
         self.unknown = _members(client, own + "unknown")
         self.active = _members(client, saq + "active")
 
@@ -52,6 +53,8 @@ class Books:
         for name, ids in self.of_live.items():
             for job_id in ids - self.live:
                 yield f"{self.name}: {name} holds {job_id}, which neither waits nor runs"
+        for job_id in self.unique_for - self.live - self.indexed:
+            yield f"{self.name}: unique_for holds {job_id}, which neither lives nor is kept"
         for job_id in self.indexed & self.live:
             yield f"{self.name}: {job_id} is live and kept as finished"
         for job_id in self.unknown - self.failed:

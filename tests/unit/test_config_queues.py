@@ -16,11 +16,14 @@ from tests.support.config import ConfigBench
 def test_the_ten_queues_ship_with_their_own_settings() -> None:
     assert Settings().queue_settings() == {
         "message": QueueSettings(
-            "message", rate_limit=Rate(20, 60.0), limits=(KeyedLimit("to", Rate(1, 6.0), 45),)
+            "message",
+            rate_limit=Rate(20, 60.0),
+            limits=(KeyedLimit("to", Rate(1, 6.0), 45),),
+            unique_for_seconds=86_400.0,
         ),
-        "campaign": QueueSettings("campaign", timeout_seconds=3600.0, attempts=2),
+        "campaign": QueueSettings("campaign", timeout_seconds=3600.0, attempts=2, unique_for_seconds=86_400.0),
         "flow": QueueSettings("flow", timeout_seconds=300.0),
-        "email": QueueSettings("email", attempts=5),
+        "email": QueueSettings("email", attempts=5, unique_for_seconds=86_400.0),
         "webhook": QueueSettings("webhook", attempts=5),
         "ai": QueueSettings("ai", timeout_seconds=300.0, attempts=2),
         "import": QueueSettings("import", timeout_seconds=600.0, attempts=1),

@@ -38,7 +38,9 @@ local function settle_others(first, books, stale, taken)
     count(COUNTER[kind])
     if kind == 'unknown' then count('unknown') end
     books.over[#books.over + 1] = id
+    if kind ~= 'complete' then books.kinds[id] = kind end
     if ttl < 0 then
+      books.deleted[#books.deleted + 1] = id
       redis.call('UNLINK', id, log_of(id))
     else
       if json ~= '' then
@@ -111,15 +113,29 @@ local function settle_others(first, books, stale, taken)
   end
 end
 
+-- A job that completed or became unknown holds its key for its unique_for from now on; one that failed or was cancelled
+-- gives it back. What the job had stands as long as its JSON, for when it is queued again by hand.
+local function hold_keys(books)
+  local HELD, spans = { complete = 'completed', unknown = 'unknown' }, redis.call('HMGET', k.unique_for, unpack(books.over))
+  for i, id in ipairs(books.over) do
+    if spans[i] then
+      local name, state = k.unique_prefix .. string.sub(id, k.prefix_length + 1), HELD[books.kinds[id] or 'complete']
+      if state then redis.call('SET', name, state, 'PX', spans[i]) else redis.call('UNLINK', name) end
+    end
+  end
+  if #books.deleted > 0 then redis.call('HDEL', k.unique_for, unpack(books.deleted)) end
+end
+
 -- Takes the jobs that are over out of the books of the live ones. The lease goes last: where a structure before it is
 -- of the wrong type, the outcomes can be written again.
 local function close_books(books)
   local over, MINUTES_KEPT = books.over, 20
   for index, members in pairs(books.indexed) do redis.call('ZADD', index, unpack(members)) end
-  if redis.call('EXISTS', k.priorities, k.crashes, k.begun) > 0 then
+  if redis.call('EXISTS', k.priorities, k.crashes, k.begun, k.unique_for) > 0 then
     redis.call('HDEL', k.priorities, unpack(over))
     redis.call('HDEL', k.crashes, unpack(over))
     redis.call('HDEL', k.begun, unpack(over))
+    hold_keys(books)
   end
   redis.call('ZREM', k.incomplete, unpack(over))
   redis.call('HDEL', k.leases, unpack(over))
@@ -148,7 +164,7 @@ end
 -- From `first` stand: keep completed, keep failed, keep_min (ms), hard cap, keep_age (ms; 0: none), number of groups
 -- of completed jobs, for each its token and size and then its ids and JSONs; then all other outcomes.
 local function settle(first, stale, taken)
-  local books, a = { over = {}, counts = {}, indexed = {} }, first + 6
+  local books, a = { over = {}, counts = {}, indexed = {}, kinds = {}, deleted = {} }, first + 6
   for _ = 1, tonumber(ARGV[first + 5]) do
     local last = a + 1 + 2 * tonumber(ARGV[a + 1])
     complete(ARGV[a], a + 2, last, books, stale)

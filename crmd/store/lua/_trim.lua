@@ -15,14 +15,18 @@ local function trim(index, keep, now, keep_min_ms, hard, keep_age_ms, batch, k)
   if gone <= 0 then return 0 end
   local ids = redis.call('ZRANGE', index, 0, gone - 1)
   local scores, held = redis.call('ZMSCORE', k.incomplete, unpack(ids)), redis.call('HMGET', k.leases, unpack(ids))
-  local doomed = {}
+  local doomed, gone_ids = {}, {}
   for i, id in ipairs(ids) do
     if not scores[i] and not held[i] then
+      gone_ids[#gone_ids + 1] = id
       doomed[#doomed + 1] = id
       doomed[#doomed + 1] = k.log_prefix .. string.sub(id, k.prefix_length + 1)
     end
   end
-  if redis.call('EXISTS', k.unknown) == 1 then redis.call('SREM', k.unknown, unpack(ids)) end
+  if redis.call('EXISTS', k.unknown, k.unique_for) > 0 then
+    redis.call('SREM', k.unknown, unpack(ids))
+    if #gone_ids > 0 then redis.call('HDEL', k.unique_for, unpack(gone_ids)) end
+  end
   redis.call('ZREMRANGEBYRANK', index, 0, gone - 1)
   if #doomed > 0 then redis.call('UNLINK', unpack(doomed)) end
   return gone
