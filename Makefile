@@ -1,10 +1,11 @@
 # One command each; `make help` lists them.
 PYTHON ?= python3
 VENV   ?= .venv
+REV    ?= 8f06435
 BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults bench lint types fmt docs check clean
+.PHONY: help setup run demo test faults bench compare lint types fmt docs check clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ faults: $(VENV)/.dev ## run the fault tests: kills, stalls, full disks (minutes)
 
 bench: $(VENV)/.dev ## measure crmd beside SAQ, bull and bullmq (minutes; ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
+
+compare: $(VENV)/.dev ## measure this code beside commit REV, by default 0.1.0 (ten minutes; ARGS="--pairs 3")
+	$(BIN)/python -m bench.compare $(REV) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, format, import directions, Lua
 	$(BIN)/ruff check .

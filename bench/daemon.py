@@ -8,15 +8,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from bench.trial import PROJECT
 
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Whose `crmd run` it is."""
+
+    python: Path = Path(sys.executable)
+    source: Path = PROJECT
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Beside that of this process."""
+
+    def with_environ(self, **environ: str) -> Self:
+        """The same with more of it."""
+        return replace(self, environ={**self.environ, **environ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +44,9 @@ class Daemon:
 
 
 @contextmanager
-def daemon(url: str, config: str = "") -> Iterator[Daemon]:
+def daemon(url: str, config: str = "", program: Program | None = None) -> Iterator[Daemon]:
     """A daemon with its own state folder; HTTP on a free port; `config` beside that. An empty `url`: embedded."""
+    program = program or Program()
     with tempfile.TemporaryDirectory(prefix="crmd-bench-") as name:
         folder = Path(name)
         file = folder / "config.toml"
@@ -41,12 +57,12 @@ def daemon(url: str, config: str = "") -> Iterator[Daemon]:
             said.bind(f"{folder}/notify")
             began = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, "-m", "crmd", "run", "--config", str(file)],
+                [program.python, "-m", "crmd", "run", "--config", str(file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=PROJECT,
-                env={**_environ(), "NOTIFY_SOCKET": f"{folder}/notify"},
+                cwd=program.source,
+                env={**_environ(), **program.environ, "NOTIFY_SOCKET": f"{folder}/notify"},
             )
             try:
                 _wait_ready(said, process, folder / "log")

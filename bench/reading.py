@@ -90,9 +90,9 @@ def store_info(store: Redis, *sections: str) -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used, in user and system mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Processor time that a process has used, in user and system mode, its ended threads included."""
+    # As clock_getcpuclockid(3) makes it; /proc/PID/stat counts in steps of 10 ms, 3 % of some runs.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def resident_bytes(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""The server that all peers are measured on: the embedded Valkey's program, append-only file on."""
+"""The server that all are measured on, append-only file on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ START_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def bench_server() -> Iterator[str]:
-    """A server of its own on a free loopback port; gives its URL."""
+def bench_server(program: Path | None = None) -> Iterator[str]:
+    """A server of its own on a free loopback port, by default the embedded store's; gives its URL."""
     with tempfile.TemporaryDirectory(prefix="crmd-bench-") as folder:
         port = _free_port()
         url = f"redis://127.0.0.1:{port}/0"
@@ -29,7 +29,9 @@ def bench_server() -> Iterator[str]:
             "auto-aof-rewrite-percentage 0\n"  # it would hit whoever is measured at that moment
         )
         with (Path(folder) / "log").open("wb") as log:
-            server = subprocess.Popen([find_server().path, "-"], stdin=subprocess.PIPE, stdout=log, stderr=log)
+            server = subprocess.Popen(
+                [find_server(program).path, "-"], stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
             try:
                 server.communicate(config.encode(), timeout=0.2)
             except subprocess.TimeoutExpired:

@@ -1,0 +1,1 @@
+"""Two revisions of crmd on one store, in alternating pairs of runs."""
