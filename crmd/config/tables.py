@@ -144,6 +144,9 @@ class AuthTable(Table):
         return self
 
 
+_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr")
+
+
 class WhatsAppTable(Table):
     """Meta's WhatsApp Cloud API."""
 
@@ -162,10 +165,14 @@ class WhatsAppTable(Table):
         SecretStr(""), description="Text of your own that Meta repeats when you register the webhook."
     )
     opt_out_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
-        ("stop", "unsubscribe"), description="A message that says just this takes its sender off all lists."
+        ("stop", "unsubscribe"),
+        description="Words or phrases; a message that says just this takes its sender off all lists.",
+    )
+    opt_out_languages: Annotated[tuple[Annotated[str, Choice(*_LANGUAGES)], ...], ListOf("languages")] = Field(
+        _LANGUAGES, description="Languages whose shipped opt-out phrases are heard too; [] for none."
     )
     opt_in_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
-        ("start", "subscribe"), description="A message that says just this puts its sender back."
+        ("start", "subscribe"), description="Words or phrases; a message that says just this puts its sender back."
     )
 
 

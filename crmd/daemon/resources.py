@@ -129,7 +129,8 @@ class Resources:
         return book if isinstance(book, MessageBook) else MessageBook(cast(Records, self._first_records))
 
     def _opt_words(self, settings: Settings) -> OptWords:
-        return OptWords(settings.whatsapp.opt_out_words, settings.whatsapp.opt_in_words)
+        table = settings.whatsapp
+        return OptWords(table.opt_out_words, table.opt_in_words, table.opt_out_languages)
 
     def _webhook(self, settings: Settings) -> WebhookClient:
         table = settings.webhook

@@ -2,27 +2,174 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
+
+from crmd.handlers.opt_phrases import LANGUAGES, PLEASE, POLITE
+
+MAX_CHARS = 200
+"""A longer text says more than that."""
+MAX_WORDS = 16
+# Accents of Latin, Cyrillic and Greek letters; vowel signs and the lengthening stroke of Arabic: often left out.
+_ACCENTS = re.compile("[\u0300-\u036f\u064b-\u065f\u0640\u0670\ufe00-\ufe0f\u20e3]")
+_LENGTHENED = re.compile(r"([^\W\d_])\1{2,}")
+_SPELLED = re.compile(r"(?<!\S)(?:\S )+\S(?!\S)")
+_LETTERS = str.maketrans({"\u0131": "i", "\u0649": "\u064a", "\u0629": "\u0647"})
+
+Meaning = Literal["out", "in"]
+Words = tuple[str, ...]
 
 
 class OptWords:
-    """A resource of handlers: the words of the configuration. A message has to say just one of them."""
+    """A resource of handlers: the words of the configuration and the shipped phrases.
 
-    def __init__(self, out_words: Iterable[str], in_words: Iterable[str]) -> None:
-        """Raises ValueError for a word that means both."""
-        self._out = frozenset(map(_bare, out_words))
-        self._in = frozenset(map(_bare, in_words))
+    A message has to say just that, and nothing more than a please or thanks around it. Case, accents, punctuation,
+    emoji, invisible characters and full-width letters do not matter.
+    """
+
+    def __init__(
+        self, out_words: Iterable[str], in_words: Iterable[str], languages: Iterable[str] = tuple(LANGUAGES)
+    ) -> None:
+        """Raises ValueError for a word that means both. A word of the configuration wins over a shipped phrase."""
+        given = set(map(normal, out_words)), set(map(normal, in_words))
+        self._out, self._in = (frozenset(one - {""}) for one in given)
         if both := self._out & self._in:
             raise ValueError(f'"{min(both)}" cannot be one of opt_out_words and one of opt_in_words')
+        self._languages = [_grammar(language) for language in languages]
 
-    def meaning(self, text: str | None) -> Literal["out", "in"] | None:
-        """What a message asks for."""
-        said = _bare(text or "")
-        if said in self._out:
+    def meaning(self, *texts: str | None) -> Meaning | None:
+        """What the texts of a message ask for: the first that asks for something decides."""
+        for text in texts:
+            found = self._meaning(normal(text)) if text and len(text) <= MAX_CHARS else None
+            if found:
+                return found
+        return None
+
+    def _meaning(self, said: str) -> Meaning | None:
+        words = tuple(said.split())
+        if not 0 < len(words) <= MAX_WORDS:
+            return None
+        cores = _without_politeness(words)
+        bare = {" ".join(core) for core in cores}
+        if bare & self._out:
             return "out"
-        return "in" if said in self._in else None
+        if bare & self._in:
+            return "in"
+        return "out" if any(language.says(core) for core in cores for language in self._languages) else None
 
 
-def _bare(text: str) -> str:
-    return text.strip().casefold()
+def normal(text: str) -> str:
+    """The words of a text, one blank between: what people write differently and mean alike becomes the same."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", plain))
+    plain = unicodedata.normalize("NFC", plain).translate(_LETTERS)
+    kept = "".join(map(_kept, plain))
+    kept = _LENGTHENED.sub(r"\1", " ".join(kept.split()))
+    return _SPELLED.sub(lambda found: found[0].replace(" ", ""), kept)
+
+
+def _kept(character: str) -> str:
+    """Letters, digits and the marks on them; nothing of what is invisible; a blank for everything else."""
+    category = unicodedata.category(character)
+    if category[0] in "LN" or category in ("Mn", "Mc"):
+        return character
+    return "" if category == "Cf" else " "
+
+
+class _Grammar:
+    """One language: which texts are an opt-out as a whole."""
+
+    def __init__(self, code: str) -> None:
+        language = LANGUAGES[code]
+        self._phrases = frozenset(_items(language.phrases))
+        self._verbs = frozenset(_items(language.verbs))
+        self._objects = frozenset(_items(language.objects))
+        self._articles = _items(language.articles)
+        self._wishes = _items(language.wishes)
+
+    def says(self, words: Words) -> bool:
+        """Whether words without politeness around them are a phrase, or a verb with its object."""
+        if words in self._phrases or self._is_sentence(words):
+            return True
+        return any(self._is_demand(words[len(wish) :]) for wish in self._wishes if words[: len(wish)] == wish)
+
+    def _is_demand(self, words: Words) -> bool:
+        """What may follow "can you": no single word, as "can you stop" may be about a car."""
+        return any(
+            len(core) > 1 and (core in self._phrases or self._is_sentence(core))
+            for core in _without_politeness(words)
+        )
+
+    def _is_sentence(self, words: Words) -> bool:
+        cuts = range(1, len(words))
+        return any(words[:cut] in self._verbs and self._is_object(words[cut:]) for cut in cuts) or any(
+            words[cut:] in self._verbs and self._is_object(words[:cut]) for cut in cuts
+        )
+
+    def _is_object(self, words: Words) -> bool:
+        """An object, with any number of articles before it."""
+        if words in self._objects:
+            return True
+        return any(
+            words[: len(article)] == article and self._is_object(words[len(article) :])
+            for article in self._articles
+            if len(article) < len(words)
+        )
+
+
+def _without_politeness(words: Words) -> list[Words]:
+    """The words, and each rest of them without polite ones around; of what is said several times, once."""
+    listed = _politeness()
+    found = dict.fromkeys((words, _without_please(words, listed.please)))
+    left = list(found)
+    for rest in left:  # grows meanwhile: each rest is shorter than the one that it is of
+        starts = (rest[len(one) :] for one in listed.first.get(rest[0], ()) if rest[: len(one)] == one)
+        ends = (rest[: -len(one)] for one in listed.last.get(rest[-1], ()) if rest[-len(one) :] == one)
+        shorter = [one for one in (*starts, *ends) if one and one not in found]
+        found.update(dict.fromkeys(shorter))
+        left += shorter
+    return list(dict.fromkeys((*found, *(rest[:1] for rest in found if len(set(rest)) == 1))))
+
+
+def _without_please(words: Words, please: Mapping[str, Sequence[Words]]) -> Words:
+    """Taken out wherever it stands, unless nothing else is said."""
+    at, kept = 0, []
+    while at < len(words):
+        found = [one for one in please.get(words[at], ()) if words[at : at + len(one)] == one]
+        if not found:
+            kept.append(words[at])
+        at += max(map(len, found), default=1)
+    return tuple(kept) or words
+
+
+class _Politeness:
+    """The polite words by their first and their last, so that few are looked at."""
+
+    def __init__(self) -> None:
+        self.please = _by(PLEASE, 0)
+        self.first = _by(POLITE, 0)
+        self.last = _by(POLITE, -1)
+
+
+@lru_cache(maxsize=1)
+def _politeness() -> _Politeness:
+    return _Politeness()
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _grammar(code: str) -> _Grammar:
+    return _Grammar(code)
+
+
+def _by(listed: str, place: int) -> Mapping[str, Sequence[Words]]:
+    found: dict[str, list[Words]] = {}
+    for words in _items(listed):
+        found.setdefault(words[place], []).append(words)
+    return found
+
+
+def _items(listed: str) -> Sequence[Words]:
+    return tuple(dict.fromkeys(words for one in listed.split(",") if (words := tuple(normal(one).split()))))

@@ -7,7 +7,7 @@ from typing import TypedDict
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError
 from crmd.handlers.flow_inbound import inbound
-from crmd.handlers.opt_words import OptWords
+from crmd.handlers.opt_words import Meaning, OptWords
 from crmd.handlers.unknown_jobs import Settled, UnknownJobs
 from crmd.handlers.whatsapp_event_payload import Event, Inbound, WhatsAppEvent, read_event
 from crmd.jobs import JobContext, job
@@ -97,8 +97,8 @@ async def _take_message(ctx: JobContext, received: Inbound, taken: EventTaken) -
         # An earlier run of this job may have ended between the record and the flows; they know a repeat.
         recorded = await _recorded(ctx, received)
     if recorded is not None:
-        is_word = ctx.get(OptWords).meaning(received.text) == "out"
-        await inbound(ctx, *recorded, is_answer=received.is_answer(utc_now()) and not is_word)
+        is_answer = received.is_answer(utc_now()) and _meaning(ctx, received) != "out"
+        await inbound(ctx, *recorded, is_answer=is_answer)
 
 
 async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
@@ -117,13 +117,18 @@ async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message]
         )
         if message is None:
             return None
-        match ctx.get(OptWords).meaning(received.text):
+        match _meaning(ctx, received):
             case "out":
                 await contacts.opt_out(s, received.phone, received.at)
             case "in":
                 await contacts.opt_in(s, received.phone)
         await s.refresh(contact)
     return contact, message
+
+
+def _meaning(ctx: JobContext, received: Inbound) -> Meaning | None:
+    """What a message to the business alone asks for: in a group a word may be meant for others."""
+    return ctx.get(OptWords).meaning(*received.said) if received.private else None
 
 
 async def _recorded(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:

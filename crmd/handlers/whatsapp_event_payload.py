@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import Field
 
 from crmd.handlers.payload import Payload
-from crmd.handlers.whatsapp_inbound import text_of
+from crmd.handlers.whatsapp_inbound import text_of, words_of
 from crmd.records.contacts import MAX_NAME
 from crmd.records.message_statuses import StatusUpdate, Told
 
@@ -68,6 +68,8 @@ class Inbound:
     at: datetime
     private: bool = True
     """Whether it was written to the business alone, not to a group."""
+    said: tuple[str, ...] = ()
+    """What may be an opt-out word: its text, or what was chosen and its id."""
     readable: bool = True
     """Whether WhatsApp could hand over what was written."""
 
@@ -200,6 +202,7 @@ def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event
             type=(kind or "unknown")[:_MAX_LABEL],
             text=text_of(item),
             at=_instant(item, place),
+            said=words_of(item),
             private=not item.get("group_id"),
             readable=not item.get("errors"),
         )

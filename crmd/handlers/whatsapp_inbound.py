@@ -19,6 +19,31 @@ def text_of(message: Content) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
+def words_of(message: Content) -> tuple[str, ...]:
+    """By what a message may say that its sender wants no more of them: what was written, or chosen and its id."""
+    kind = message.get("type")
+    content = message.get(kind) if isinstance(kind, str) else None
+    if not isinstance(content, Mapping):
+        return ()
+    said: tuple[Any, ...]
+    match kind:
+        case "text":
+            said = (content.get("body"),)
+        case "button":
+            said = (content.get("text"), content.get("payload"))
+        case "interactive":
+            reply = _reply(content)
+            said = (reply.get("title"), reply.get("id"))
+        case "image" | "video" | "document":
+            said = (content.get("caption"),)
+        case "edit":
+            changed = content.get("message")
+            return words_of(changed) if isinstance(changed, Mapping) and changed.get("type") != "edit" else ()
+        case _:
+            return ()
+    return tuple(text for text in said if isinstance(text, str))
+
+
 def _member(name: str) -> Callable[[Content], Any]:
     return lambda content: content.get(name)
 
@@ -31,11 +56,14 @@ def _new_text(content: Content) -> Any:
 
 def _chosen(content: Content) -> Any:
     """What was pressed: a button, a row of a list, or the end of a flow."""
+    reply = _reply(content)
+    return reply.get("title") or reply.get("body") or reply.get("name")
+
+
+def _reply(content: Content) -> Content:
     kind = content.get("type")
     reply = content.get(kind) if isinstance(kind, str) else None
-    if not isinstance(reply, Mapping):
-        return None
-    return reply.get("title") or reply.get("body") or reply.get("name")
+    return reply if isinstance(reply, Mapping) else {}
 
 
 _READERS: Mapping[str, Callable[[Content], Any]] = {

@@ -196,6 +196,39 @@ async def test_a_button_may_say_the_word(hall: Hall) -> None:
     assert (await hall.contact()).opted_out_at is not None
 
 
+async def test_what_is_said_in_a_group_is_no_opt_out(hall: Hall) -> None:
+    await hall.take(event(messages=[text_message("wamid.1", "stop", group_id="Y2FwaV9ncm91cDo")]))
+    assert (await hall.contact()).opted_out_at is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "button", "button": {"text": "Stop promotions", "payload": "P1"}},
+        {"type": "button", "button": {"text": "x", "payload": "stop_promotions"}},
+        {
+            "type": "interactive",
+            "interactive": {"type": "button_reply", "button_reply": {"id": "7", "title": "Detener promociones"}},
+        },
+        {
+            "type": "interactive",
+            "interactive": {"type": "list_reply", "list_reply": {"id": "unsubscribe", "title": "Leave"}},
+        },
+    ],
+)
+async def test_buttons_and_lists_may_say_it(hall: Hall, fields: dict[str, Any]) -> None:
+    await hall.take(event(messages=[text_message("wamid.1", "", **fields)]))
+    assert (await hall.contact()).opted_out_at is not None
+
+
+@pytest.mark.usefixtures("any_flow")
+async def test_an_old_opt_out_is_heard_and_starts_nothing(hall: Hall) -> None:
+    run, at = RecordedRun(), int(time.time()) - 3 * DAY
+    await hall.take(event(messages=[text_message("wamid.1", "Stop, please!", timestamp=str(at))]), run=run)
+    assert (await hall.contact()).opted_out_at == datetime.fromtimestamp(at, UTC)
+    assert run.enqueued == []
+
+
 def test_a_word_cannot_mean_both() -> None:
     with pytest.raises(ValueError, match="stop"):
         OptWords(("Stop",), ("stop ",))
