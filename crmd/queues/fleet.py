@@ -131,7 +131,7 @@ class Fleet:
         """Writes what was spooled, takes back what a predecessor held, begins to work. The store has to answer."""
         await self._write_spooled()
         await self.upkeep.announce()
-        await self.recovery.run_once(judge=False)
+        await self.recovery.run_once()
         self.keeper.start()
         for worker in self.workers.values():
             await worker.start()

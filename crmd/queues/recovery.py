@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.engine import Engine
-from crmd.queues.lease import LEASE_S
+from crmd.queues.lease_observer import LeaseObserver
 from crmd.queues.outcomes import ended_document, entry
 from crmd.store import keys
 from crmd.store.replies import Kind, Outcome
@@ -29,31 +29,21 @@ class Recovery:
     def __init__(self, engine: Engine, queues: Iterable[QueueScripts]) -> None:
         self._engine = engine
         self._queues = list(queues)
-        self._not_renewed_at = 0.0
+        self.observer = LeaseObserver(engine.monotonic)
 
     def add(self, queue: QueueScripts) -> None:
         """Looks after one more queue."""
         self._queues.append(queue)
 
-    def may_judge(self) -> bool:
-        """Whether expired leases may be believed: the store was here, unbroken, for one whole lease.
+    async def run_once(self, dead: Mapping[str, str] = MappingProxyType({})) -> int:
+        """Recovers the jobs of our predecessors, and of `dead`: epochs, and their entries in the list.
 
-        A store that was away, or took no writes, kept everyone from renewing; that is no daemon's death.
+        Returns how many.
         """
-        store = self._engine.store
-        since = max(store.connected_since, self._not_renewed_at)
-        return store.connected and time.monotonic() - since >= LEASE_S
-
-    def renewal_failed(self) -> None:
-        """Our own lease could not be renewed: nobody's may have been."""
-        self._not_renewed_at = time.monotonic()
-
-    async def run_once(self, *, judge: bool) -> int:
-        """Recovers our predecessor's jobs and, with `judge`, those of expired leases; returns how many."""
         total = 0
         for queue in self._queues:
             try:
-                total += await self._recover(queue, judge)
+                total += await self._recover(queue, dead)
             except StoreUnavailable:
                 raise
             except StoreError as error:  # a fault in one queue stays there
@@ -68,17 +58,19 @@ class Recovery:
             gone -= owners
         if gone:
             await self._engine.store.command("ZREM", keys.DAEMONS, *gone)
+            await self._engine.store.command("DEL", *map(keys.daemon_info, gone))
+            self.observer.forget(gone)
 
-    async def _recover(self, queue: QueueScripts, judge: bool) -> int:
+    async def _recover(self, queue: QueueScripts, dead: Mapping[str, str]) -> int:
         engine, cursor, total = self._engine, "0", 0
         while True:
             token = engine.next_token()
-            cursor, returned, fates = await queue.recover(
-                engine.epoch, engine.identity_prefix, token, judge=judge, cursor=cursor
-            )
-            if fates:
-                await queue.settle([self._outcome(queue, token, *fate) for fate in fates])
-            total += returned + len(fates)
+            step = await queue.recover(engine.epoch, engine.identity_prefix, token, dead=dead, cursor=cursor)
+            self.observer.found_unlisted(step.unlisted)
+            if step.fates:
+                await queue.settle([self._outcome(queue, token, *fate) for fate in step.fates])
+            total += step.returned + len(step.fates)
+            cursor = step.cursor
             if cursor == "0":
                 break
         if total:

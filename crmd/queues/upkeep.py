@@ -97,6 +97,7 @@ class Upkeep:
             calls += [self.announce(), engine.store.probe()]
         if number % FOREIGN_EVERY_TICKS == 0:
             calls.append(self._foreign.run_once())
+        self._recovery.observer.ask(engine.store.connected_since)
         seen, _ = await asyncio.gather(
             tick(engine.store, [worker.scripts for worker in workers]),
             asyncio.gather(*map(self._apart, calls)),
@@ -108,7 +109,8 @@ class Upkeep:
                 await self._apart(worker.promote_due())
             if untrimmed:
                 await self._apart(worker.scripts.trim())
-        await self._apart(self._judge(seen.expired, number))
+        self._recovery.observer.listed(seen.daemons)
+        await self._apart(self._judge(number))
         await self._apart(self._janitor.run_once())
         if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
             for worker in workers:
@@ -122,16 +124,17 @@ class Upkeep:
         try:
             await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S)
         except StoreError:
-            self._recovery.renewal_failed()
+            self._recovery.observer.restart()  # nobody else may have been able to renew either
             raise
 
-    async def _judge(self, expired: list[str], number: int) -> None:
-        if not self._recovery.may_judge():
-            return
-        others = [epoch for epoch in expired if epoch != self._engine.epoch]
-        if others or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
-            await self._recovery.run_once(judge=True)
-            await self._recovery.forget(others)
+    async def _judge(self, number: int) -> None:
+        """Takes over from the dead, and now and then looks for leases whose daemon is not even listed."""
+        dead = self._recovery.observer.dead()
+        dead.pop(self._engine.epoch, None)
+        if dead or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
+            await self._recovery.run_once(dead)
+        if dead:
+            await self._recovery.forget(dead)
 
     async def _apart(self, call: Awaitable[Any]) -> None:
         try:

@@ -11,7 +11,7 @@ WAKE_CHANNEL = "crmd:wake"
 """Pub/sub channel: a queue's name (look now), or `cancel <job id>`."""
 
 DAEMONS = "crmd:daemons"
-"""zset: daemon epoch -> when its leases expire, in ms of the store's clock."""
+"""zset: daemon epoch -> when its leases expire, in ms of the store's clock; each renewal changes it."""
 
 ABORT_PREFIX = "saq:abort:"
 """string with TTL, one for each abort by a plain SAQ client; the key bears no queue name."""

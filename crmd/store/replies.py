@@ -99,11 +99,26 @@ class NewDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoverStep:
+    """What one step of a recovery found."""
+
+    cursor: str
+    """Where the next step goes on; "0": there is none."""
+    returned: int
+    """How many jobs were given back."""
+    fates: list[tuple[str, bytes, str]]
+    """id, JSON and fate of those to settle."""
+    unlisted: list[str]
+    """Epochs that hold leases and are not in the list of daemons."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """What a daemon sees once a second."""
 
     now_ms: int
-    expired: list[str]
+    daemons: dict[str, str]
+    """Epoch -> its entry in the list of daemons, which each renewal changes."""
     due_ms: list[int]
     untrimmed: list[bool]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from crmd.config.queue import QueueSettings
@@ -12,7 +13,7 @@ from crmd.store.adder import Adder
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limits import limits_json, rate_window
-from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, Tick, Turn, text
+from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, RecoverStep, Tick, Turn, text
 from crmd.store.turns import document_args, outcome_args, read_claim
 
 MAX_JOBS_PER_CALL = 500
@@ -129,24 +130,29 @@ class QueueScripts:
         return int(await self.store.call("trim", names, args))
 
     async def recover(
-        self, epoch: str, identity: str, token: str, *, judge: bool, cursor: str = "0", batch: int = 200
-    ) -> tuple[str, int, list[tuple[str, bytes, str]]]:
-        """One step of giving back what dead daemons leased.
-
-        Returns the next cursor, how many were given back, and (id, JSON, fate) of those to settle.
-        """
+        self,
+        epoch: str,
+        identity: str,
+        token: str,
+        *,
+        dead: Mapping[str, str] = MappingProxyType({}),
+        cursor: str = "0",
+        batch: int = 200,
+    ) -> RecoverStep:
+        """One step of giving back what our predecessors leased, and `dead`: epochs and their entries."""
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.active, k.crashes),
             *(k.begun, k.suspects, keys.DAEMONS),
         )
         args = (
-            *(epoch, identity, int(judge), cursor, batch, token, ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS),
+            *(epoch, identity, cursor, batch, token, ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS),
             *(len(k.job_prefix), k.log_prefix),
+            *(part for pair in dead.items() for part in pair),
         )
-        following, returned, flat = await self.store.call("recover", names, args)
+        following, returned, flat, unlisted = await self.store.call("recover", names, args)
         fates = [(text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
-        return following.decode(), returned, fates
+        return RecoverStep(following.decode(), returned, fates, [text(owner) for owner in unlisted])
 
     async def leases(self) -> dict[str, str]:
         """All leases of the queue: id to token. As many as jobs run on all daemons."""
@@ -278,8 +284,8 @@ async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:
         names += (queue.keys.incomplete, *queue.keys.indexes)
         completed, failed, keep_min, _, keep_age = queue._retention
         args += (completed, failed, keep_min, keep_age)
-    now, expired, due, untrimmed = await store.call("tick", names, args)
-    return Tick(now, [epoch.decode() for epoch in expired], due, [flag == 1 for flag in untrimmed])
+    now, daemons, due, untrimmed = await store.call("tick", names, args)
+    return Tick(now, _hash(daemons), due, [flag == 1 for flag in untrimmed])
 
 
 async def echo(store: Store, statuses: Iterable[tuple[str, str]]) -> int:

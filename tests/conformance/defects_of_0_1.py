@@ -61,7 +61,18 @@ DEFECTS: tuple[Defect, ...] = (
     # 8
     # 9
     # 10
-    # 11
+    Defect(
+        11,
+        "after a step of the store's clock daemons took each other's running jobs, or left those of dead ones",
+        "daemons are dead when the others saw no renewal for a lease by their own clocks",
+        (
+            "unit.test_lease_observer.test_any_change_is_a_sign_of_life",
+            "conformance.test_lost.test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon",
+            "conformance.test_lost.test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back",
+            "faults.test_store_clock.test_steps_of_the_stores_clock_take_no_running_job",
+            "faults.test_store_clock.test_the_jobs_of_a_dead_daemon_are_taken_though_the_clock_went_back",
+        ),
+    ),
     # 12
     # 13
     # 14

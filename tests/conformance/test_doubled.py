@@ -12,12 +12,11 @@ from saq.job import Status
 
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.errors import IllegalTransition, RequestError, Retry
-from crmd.queues.lease import LEASE_S
 from crmd.queues.views import NewJob, State
 from crmd.store import keys
 from crmd.store.replies import Kind, Outcome
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig
+from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
 
@@ -90,11 +89,11 @@ async def test_a_recovery_takes_no_job_of_a_living_daemon(store_url: str) -> Non
     async with rig(store_url, QueueSettings("q", concurrency=50)) as r:
         work = runs(r, 0.02)
         one, two = await r.fleet(), await r.fleet()
-        r.store.connected_since -= LEASE_S
         added = []
         for _ in range(10):
             added += [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(50)])]
-            await asyncio.gather(*(fleet.recovery.run_once(judge=True) for fleet in (one, two)))
+            await asyncio.gather(*(watch_for_a_lease(fleet, (one, two)) for fleet in (one, two)))
+            await asyncio.gather(*(fleet.upkeep.run_once() for fleet in (one, two)))
         for key in added:
             await r.finished("q", key)
         assert len(work.began) == 500

@@ -16,13 +16,12 @@ import pytest
 from crmd.config.load import load
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.errors import ConfigError, IllegalTransition, StoreError
-from crmd.queues.lease import LEASE_S
 from crmd.queues.views import NewJob, State
-from crmd.store import keys
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig
+from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
+from tests.support.storeclock import freeze
 from tests.support.wait import wait_until
 
 FAST = Backoff(base_seconds=0.02, max_seconds=0.05)
@@ -102,10 +101,9 @@ async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_ove
         dead = await r.fleet()
         await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
         await wait_until(lambda: work.starts == 20)
-        await r.fleet()
+        other = await r.fleet()
         await kill(dead)
-        r.store.connected_since -= LEASE_S
-        await r.store.command("ZADD", keys.DAEMONS, 1, dead.engine.epoch)
+        await watch_for_a_lease(other)
         work.go.set()
         await wait_until(lambda: work.starts == 40, 5)
         await wait_until(lambda: _completed(r, 20), 5)
@@ -119,9 +117,10 @@ async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(sto
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
-        r.store.connected_since = time.monotonic()  # as after a reconnect
         await holder.upkeep.stop()
-        await r.store.command("ZADD", keys.DAEMONS, 1, holder.engine.epoch)
+        holder.keeper.stop()
+        await watch_for_a_lease(other)
+        r.store.connected_since = time.monotonic()  # as after a reconnect
         for _ in range(3):
             await other.upkeep.run_once()
         assert (await r.inspector.totals())["q"].lost == 0
@@ -137,14 +136,14 @@ async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreS
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
-        r.store.connected_since -= LEASE_S
         await holder.upkeep.stop()
+        holder.keeper.stop()
+        await watch_for_a_lease(other)
         with own_store.client() as admin:  # as on a full disk
             admin.execute_command("ACL", "SETUSER", "default", "-zadd")
             with pytest.raises(StoreError):
                 await other.upkeep.announce()
             admin.execute_command("ACL", "SETUSER", "default", "+@all")
-        await r.store.command("ZADD", keys.DAEMONS, 1, holder.engine.epoch)
         for _ in range(3):
             await other.upkeep.run_once()
         assert (await r.inspector.totals())["q"].lost == 0
@@ -201,7 +200,7 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
         # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
         successor = r.new_fleet("one")
         await successor.workers["q"].scripts.recover(
-            successor.engine.epoch, successor.engine.identity_prefix, successor.engine.next_token(), judge=False
+            successor.engine.epoch, successor.engine.identity_prefix, successor.engine.next_token()
         )
         await successor.start()
         assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
@@ -621,10 +620,9 @@ async def test_a_step_of_the_clock_takes_no_running_job(
         wall = time.time
         monkeypatch.setattr(time, "time", lambda: wall() + step)
         fleet.engine.now = r.control._now = lambda: wall() + step
-        r.store.connected_since -= LEASE_S
         [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
-        for _ in range(2):
-            await fleet.upkeep.run_once()
+        await watch_for_a_lease(fleet)
+        await fleet.upkeep.run_once()
         assert fleet.active == 50
         assert all(run.cancel_reason is None for run in fleet.workers["q"]._runs.values())
         work.go.set()
@@ -632,6 +630,43 @@ async def test_a_step_of_the_clock_takes_no_running_job(
             assert (await r.finished("q", key, 3)).state is State.COMPLETED
         assert work.starts == 52
         assert (await r.inspector.totals())["q"].lost == 0
+
+
+@pytest.mark.parametrize("step_ms", [40_000, 3_600_000, -3_600_000])
+async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_url: str, step_ms: int) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=25)) as r:
+        clock = await freeze(r.store)
+        work = held(r)
+        fleets = [await r.fleet(), await r.fleet()]
+        added = [await r.add("q", "work") for _ in range(50)]
+        await wait_until(lambda: work.starts == 50)
+        for _ in range(4):
+            await clock.forward(step_ms)
+            for fleet in fleets:
+                await watch_for_a_lease(fleet, fleets)
+            for fleet in fleets:
+                await fleet.upkeep.run_once()
+        work.go.set()
+        for key in added:
+            assert (await r.finished("q", key)).state is State.COMPLETED
+        assert (work.starts, (await r.inspector.totals())["q"].lost) == (50, 0)
+
+
+async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+        clock = await freeze(r.store)
+        work = held(r)
+        dead = await r.fleet()
+        await r.control.enqueue("q", [NewJob("work") for _ in range(5)])
+        await wait_until(lambda: work.starts == 5)
+        other = await r.fleet()
+        await kill(dead)
+        await clock.forward(-3_600_000)
+        await watch_for_a_lease(other)
+        work.go.set()
+        await wait_until(lambda: _completed(r, 5), 5)
+        assert (work.starts, (await r.inspector.totals())["q"].lost) == (10, 5)
+        assert [daemon.id for daemon in await r.inspector.daemons()] == [other.engine.epoch]
 
 
 async def _suspect(r: Rig) -> str:

@@ -95,7 +95,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.begin_effect(job_id, "d:1")
     await first.running([(job_id, "d:1")])
     await first.trim()
-    await first.recover("d", "d-", "d:2", judge=True)
+    await first.recover("d", "d-", "d:2")
     await first.cancel(job_id, b"{}", b"{}", b"{}")
     await first.finalise_abort(job_id, b"", b"", b"")
     await first.requeue(job_id, b"{}", b"{}")

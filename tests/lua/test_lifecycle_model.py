@@ -294,13 +294,13 @@ class Life:
         new = self.epochs[identity] = f"{identity}-{next(self._numbers)}"
         held = {key: job for key, job in self.jobs.items() if job.token and job.token.startswith(f"{old}:")}
         token = self.lab.token(new)
-        cursor, returned, fates = await self.lab.scripts.recover(new, f"{identity}-", token, judge=False)
-        assert cursor == "0"
+        step = await self.lab.scripts.recover(new, f"{identity}-", token)
+        assert step.cursor == "0"
         expected = {key: self.fate(job) for key, job in held.items()}
-        assert {self.lab.keys.key_of(job_id): fate for job_id, _, fate in fates} == {
+        assert {self.lab.keys.key_of(job_id): fate for job_id, _, fate in step.fates} == {
             key: fate for key, fate in expected.items() if fate
         }
-        assert returned == sum(fate is None for fate in expected.values())
+        assert step.returned == sum(fate is None for fate in expected.values())
         for key, job in held.items():
             assert job.token
             self.past.append((key, job.token))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from crmd.errors import StoreError
 from crmd.store import keys
 from crmd.store.replies import Kind
-from crmd.store.scripts import renew
+from crmd.store.scripts import renew, tick
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 
@@ -20,15 +21,22 @@ LEASE_MS = 30_000
 Fates = list[tuple[str, str]]
 
 
-async def recover(lab: Lab, token: str = f"{ME}:9", *, judge: bool = False, batch: int = 200) -> tuple[int, Fates]:
+async def recover(
+    lab: Lab, token: str = f"{ME}:9", *, dead: Mapping[str, str] | None = None, batch: int = 200
+) -> tuple[int, Fates]:
     """All steps of a recovery: how many came back, and key and fate of the others."""
     cursor, returned, fates = "0", 0, Fates()
     while True:
-        cursor, count, found = await lab.scripts.recover(ME, "me-", token, judge=judge, cursor=cursor, batch=batch)
-        returned += count
-        fates += [(lab.keys.key_of(job_id), fate) for job_id, _, fate in found]
+        step = await lab.scripts.recover(ME, "me-", token, dead=dead or {}, cursor=cursor, batch=batch)
+        cursor, returned = step.cursor, returned + step.returned
+        fates += [(lab.keys.key_of(job_id), fate) for job_id, _, fate in step.fates]
         if cursor == "0":
             return returned, fates
+
+
+async def listed(lab: Lab) -> dict[str, str]:
+    """The daemons of the list, with their entries."""
+    return (await tick(lab.store, [])).daemons
 
 
 async def leased(lab: Lab, epoch: str, *names: str, **options: Any) -> str:
@@ -63,26 +71,39 @@ async def test_a_lost_job_says_so_and_is_no_longer_shown_as_active(lab: Lab, clo
     assert await lab.redis("EXISTS", lab.keys.active) == 0
 
 
-async def test_what_we_and_the_living_hold_is_left_alone(lab: Lab, clock: StoreClock) -> None:
+async def test_what_we_and_others_hold_is_left_alone(lab: Lab, clock: StoreClock) -> None:
     await leased(lab, ME, "mine")
     await leased(lab, OTHER, "theirs")
     await renew(lab.store, OTHER, LEASE_MS)
-    await clock.forward(LEASE_MS)
-    assert await recover(lab, judge=True) == (0, [])
+    await clock.forward(10 * LEASE_MS)
+    assert await recover(lab) == (0, [])
     assert [await lab.place(key) for key in ("mine", "theirs")] == ["active", "active"]
 
 
-async def test_an_expired_lease_is_judged_only_by_those_who_may(lab: Lab, clock: StoreClock) -> None:
+async def test_the_dead_are_taken_from_whatever_the_clock_says(lab: Lab, clock: StoreClock) -> None:
     await renew(lab.store, OTHER, LEASE_MS)
     await leased(lab, OTHER, "a")
-    await clock.forward(LEASE_MS + 1)
-    assert await recover(lab) == (0, [])
-    assert await recover(lab, judge=True) == (1, [])
+    dead = await listed(lab)
+    await clock.forward(-100 * LEASE_MS)
+    assert await recover(lab, dead=dead) == (1, [])
 
 
-async def test_a_daemon_that_is_not_listed_is_dead(lab: Lab) -> None:
+async def test_a_renewal_in_the_last_moment_wins(lab: Lab, clock: StoreClock) -> None:
+    await renew(lab.store, OTHER, LEASE_MS)
     await leased(lab, OTHER, "a")
-    assert await recover(lab, judge=True) == (1, [])
+    dead = await listed(lab)
+    await renew(lab.store, OTHER, LEASE_MS)
+    assert await recover(lab, dead=dead) == (0, [])
+
+
+async def test_a_daemon_that_is_not_listed_is_told_of_and_taken_from_when_it_is_dead(lab: Lab) -> None:
+    await leased(lab, OTHER, "a")
+    step = await lab.scripts.recover(ME, "me-", f"{ME}:9")
+    assert (step.returned, step.unlisted) == (0, [OTHER])
+    await renew(lab.store, OTHER, LEASE_MS)
+    assert await recover(lab, dead={OTHER: ""}) == (0, [])
+    await lab.redis("DEL", keys.DAEMONS)
+    assert await recover(lab, dead={OTHER: ""}) == (1, [])
 
 
 async def test_a_token_without_a_number_has_an_owner_too(lab: Lab) -> None:
@@ -93,7 +114,7 @@ async def test_a_token_without_a_number_has_an_owner_too(lab: Lab) -> None:
 
 async def test_the_fence_holds_against_the_daemon_that_was_thought_dead(lab: Lab) -> None:
     token = await leased(lab, OTHER, "a")
-    await recover(lab, judge=True)
+    await recover(lab, dead={OTHER: ""})
     fresh = lab.token(ME)
     assert await lab.claimed(1, fresh) == ["a"]
     assert await lab.settle("a", token, Kind.COMPLETE) == "stale"
@@ -148,9 +169,7 @@ async def test_a_lease_without_json_has_a_fate_too(lab: Lab) -> None:
     await leased(lab, OLD, "a")
     await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
     await lab.redis("DEL", lab.keys.job_id("a"))
-    assert (await lab.scripts.recover(ME, "me-", f"{ME}:9", judge=False))[2] == [
-        (lab.keys.job_id("a"), b"", "aborted")
-    ]
+    assert (await lab.scripts.recover(ME, "me-", f"{ME}:9")).fates == [(lab.keys.job_id("a"), b"", "aborted")]
     await lab.settle("a", f"{ME}:9", Kind.ABORTED, number=-1)
     assert await lab.place("a") == "gone"
 
@@ -186,3 +205,12 @@ async def test_a_structure_of_the_wrong_type_loses_no_job(lab: Lab, wrong: str, 
 async def test_leases_are_renewed_in_the_stores_time(lab: Lab, clock: StoreClock) -> None:
     assert await renew(lab.store, "me-1", 5_000) == clock.ms
     assert float(await lab.redis("ZSCORE", keys.DAEMONS, "me-1")) == clock.ms + 5_000
+
+
+@pytest.mark.parametrize("step_ms", [0, 1, -1, 3_600_000, -3_600_000])
+async def test_each_renewal_changes_the_entry(lab: Lab, clock: StoreClock, step_ms: int) -> None:
+    await renew(lab.store, "me-1", 5_000)
+    before = await listed(lab)
+    await clock.forward(step_ms)
+    await renew(lab.store, "me-1", 5_000)
+    assert (await listed(lab))["me-1"] != before["me-1"]

@@ -154,7 +154,7 @@ async def test_a_tick_says_when_a_queue_wants_trimming(
     assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
 
 
-async def test_a_tick_sees_due_jobs_of_every_queue_and_expired_leases(store: Store, clock: StoreClock) -> None:
+async def test_a_tick_sees_due_jobs_of_every_queue_and_the_daemons(store: Store, clock: StoreClock) -> None:
     labs = [Lab(store, QueueSettings(name)) for name in ("q", "r", "s")]
     await labs[0].add("a", delay_ms=1_500)
     await labs[0].add("b", delay_ms=700)
@@ -163,7 +163,8 @@ async def test_a_tick_sees_due_jobs_of_every_queue_and_expired_leases(store: Sto
     await scripts.renew(store, "here-1", 1_001)
     await clock.forward(1_000)
     seen = await scripts.tick(store, [lab.scripts for lab in labs])
-    assert (seen.now_ms, seen.due_ms, seen.expired) == (clock.ms, [0, -1, 0], ["gone-1"])
+    assert (seen.now_ms, seen.due_ms) == (clock.ms, [0, -1, 0])
+    assert seen.daemons == {"gone-1": str(clock.ms), "here-1": str(clock.ms + 1)}
 
 
 @pytest.mark.parametrize("wrong", ["incomplete", "completed", "failed", "cancelled"])

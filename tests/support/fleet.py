@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from crmd.jobs import Catalog, JobSpec
 from crmd.queues.control import Control
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector
+from crmd.queues.lease import LEASE_S
 from crmd.queues.views import JobView, NewJob
 from crmd.store.client import Store, StoreTarget
 from crmd.telemetry.events import Events
@@ -106,6 +107,14 @@ async def rig(url: str, *settings: QueueSettings) -> AsyncIterator[Rig]:
         yield made
     finally:
         await made.close()
+
+
+async def watch_for_a_lease(watcher: Fleet, living: Iterable[Fleet] = ()) -> None:
+    """Lets a daemon watch the others for a whole lease, in which the living ones renew."""
+    await watcher.upkeep.run_once()
+    for fleet in living:
+        await fleet.upkeep.announce()
+    watcher.recovery.observer._watched_s += LEASE_S
 
 
 async def kill(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,11 @@ START_SECONDS = 10.0
 class StoreServer:
     """A server process on a unix socket in a short folder of its own."""
 
-    def __init__(self, binary: Path, *, persistent: bool, settings: str = "") -> None:
+    def __init__(
+        self, binary: Path, *, persistent: bool, settings: str = "", environ: Mapping[str, str] | None = None
+    ) -> None:
         self._binary = binary
+        self._environ = {**os.environ, **(environ or {})}
         self._persistent = persistent
         self._settings = settings
         # Not pytest's tmp_path: a unix socket's path may have 107 bytes only.
@@ -60,6 +63,7 @@ class StoreServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=self._environ,
             )
         assert self.process.stdin is not None
         self.process.stdin.write(self._config().encode())

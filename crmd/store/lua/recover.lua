@@ -1,25 +1,29 @@
 #!lua flags=allow-oom
--- Gives back what daemons that are gone had leased: those of our own state folder before us, and, once we may judge,
--- those whose leases expired.
+-- Gives back what daemons that are gone had leased: those of our own state folder before us, and those that the caller
+-- found dead, unless their entry has changed since.
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, active, crashes, begun, suspects, daemons
--- ARGV  our epoch, our identity (prefix of our epochs), judge (1: expired leases too), cursor, batch,
---       new lease token, deaths after which a job runs alone, deaths after which it is poison, id prefix length, log prefix
--- Returns {next cursor, given back, {id, JSON, fate, …}} where fate is unknown, poison or aborted: these are leased to us, to be
---          settled
+-- ARGV  our epoch, our identity (prefix of our epochs), cursor, batch, new lease token, deaths after which a job runs
+--       alone, deaths after which it is poison, id prefix length, log prefix, then for each dead daemon its epoch and the
+--       entry with which it was found dead (empty: not listed)
+-- Returns {next cursor, given back, {id, JSON, fate, …}, epochs that hold leases and are not listed}; fate is unknown,
+--          poison or aborted: these are leased to us, to be settled
 --@include _time
 --@include _lane
 local queued, incomplete, leases, priority, priorities, counters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local crashes, begun = KEYS[8], KEYS[9]
-local me, identity, judge, token = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[6]
-local alone_after, poison_after, prefix_length, log_prefix = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local me, identity, token = ARGV[1], ARGV[2], ARGV[5]
+local alone_after, poison_after, prefix_length, log_prefix = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local FIRST_DEAD = 10
 local now = now_ms()
 
-local verdicts = {}
+local dead, verdicts, unlisted = {}, {}, {}
+for a = FIRST_DEAD, #ARGV, 2 do dead[ARGV[a]] = ARGV[a + 1] end
 local function is_dead(owner)
   if owner == me then return false end
   if verdicts[owner] == nil then
-    local expires = tonumber(redis.call('ZSCORE', KEYS[11], owner) or 0)
-    verdicts[owner] = string.sub(owner, 1, #identity) == identity or (judge and expires < now)
+    local own, entry = string.sub(owner, 1, #identity) == identity, redis.call('ZSCORE', KEYS[11], owner) or ''
+    if entry == '' and not own then unlisted[#unlisted + 1] = owner end
+    verdicts[owner] = own or dead[owner] == entry
   end
   return verdicts[owner]
 end
@@ -31,7 +35,7 @@ local function note(id, deaths)
   redis.call('LTRIM', log, -50, -1)
 end
 
-local page = redis.call('HSCAN', leases, ARGV[4], 'COUNT', ARGV[5])
+local page = redis.call('HSCAN', leases, ARGV[3], 'COUNT', ARGV[4])
 local entries, returned, fates = page[2], 0, {}
 -- From behind, because each goes to the head of its lane.
 for i = #entries - 1, 1, -2 do
@@ -70,4 +74,4 @@ for i = #entries - 1, 1, -2 do
     end
   end
 end
-return { page[1], returned, fates }
+return { page[1], returned, fates, unlisted }

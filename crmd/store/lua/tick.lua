@@ -2,7 +2,8 @@
 -- What a daemon looks at once a second, for all of its queues in one trip.
 -- KEYS  daemons, then for each queue: incomplete, completed, failed, cancelled
 -- ARGV  for each queue: keep completed, keep failed, keep_min (ms), keep_age (ms; 0: none)
--- Returns {store time in ms, epochs whose leases expired, {for each queue: ms until the next delayed job is due (-1: none)},
+-- Returns {store time in ms, {epoch, entry of each listed daemon},
+--          {for each queue: ms until the next delayed job is due (-1: none)},
 --          {for each queue: 1 when finished jobs want trimming}}
 --@include _time
 local now = now_ms()
@@ -31,5 +32,5 @@ for q = 0, (#KEYS - 1) / 4 - 1 do
   due[#due + 1] = whole and next_due or -1
   untrimmed[#untrimmed + 1] = whole and wanted and 1 or 0
 end
-local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
-return { now, expired, due, untrimmed }
+local DAEMONS = 1000
+return { now, redis.call('ZRANGE', KEYS[1], 0, DAEMONS - 1, 'WITHSCORES'), due, untrimmed }
