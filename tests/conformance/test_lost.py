@@ -232,7 +232,7 @@ async def test_a_suspect_whose_claim_is_lost_is_tried_again(
         work = held(r)
         work.go.set()
         key = await _suspect(r)
-        between.lose_reply(":parked\r\n$1\r\n1\r\n")  # the claim of one slot: others ask for more
+        between.lose_reply(":unique_for\r\n$1\r\n1\r\n")  # the claim of one slot: others ask for more
         await r.fleet("one")
         await wait_until(between.lost.is_set, 5)
         assert work.starts == 0
