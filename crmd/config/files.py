@@ -7,7 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +36,31 @@ def find_and_read(path: Path | None, environ: Mapping[str, str], cwd: Path, syst
 
     Raises ConfigError where a named file is missing, or one cannot be read or is not TOML.
     """
-    if path is not None:
-        return _read(cwd / path)
-    if named := environ.get(CONFIG_VARIABLE):
-        return _read(cwd / named)
-    warnings: tuple[str, ...] = ()
+    named = path or environ.get(CONFIG_VARIABLE)
+    if named:
+        found = _read(cwd / named)
+        distrust = _distrust(cwd / named, owners=(os.geteuid(), 0))
+        warning = f"{cwd / named}: {distrust}: who can write it decides what crmd runs; run: chmod go-w"
+        return replace(found, warnings=(warning,) if distrust else ())
     local = cwd / LOCAL_NAME
-    if local.is_file():
-        distrust = _distrust(local)
+    is_local, has_system, warnings = local.is_file(), _exists(system_config), list[str]()
+    if is_local:
+        distrust = _distrust(local, owners=(os.geteuid(),))
         if not distrust:
-            return _read(local)
-        warnings = (f"{local}: not read: {distrust}; name it with --config if it is yours",)
-    if _exists(system_config):
-        found = _read(system_config)
-        return ConfigFile(found.path, found.data, found.open_to_all, warnings)
-    return ConfigFile(warnings=warnings)
+            if has_system:
+                warnings.append(
+                    f"{local} is read, and {system_config} is not; name the one you mean with --config"
+                )
+            return replace(_read(local), warnings=tuple(warnings))
+        warnings.append(f"{local}: not read: {distrust}; name it with --config if it is yours")
+    found = _read(system_config) if has_system else ConfigFile()
+    return replace(found, warnings=tuple(warnings))
 
 
-def _distrust(path: Path) -> str | None:
-    """Why a file that nobody named is not to be trusted."""
+def _distrust(path: Path, owners: tuple[int, ...]) -> str | None:
+    """Why a file is not to be trusted by its owner and mode."""
     status = path.stat()
-    if status.st_uid != os.geteuid():
+    if status.st_uid not in owners:
         return "it belongs to another user"
     if status.st_mode & _OTHERS_MAY_WRITE:
         return "other users may write it"

@@ -57,10 +57,37 @@ def test_a_local_file_of_another_user_is_passed_over(config: ConfigBench) -> Non
     ]
 
 
-def test_a_named_file_is_read_whoever_may_write_it(config: ConfigBench) -> None:
-    path = config.write(_port(2), mode=0o666)
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_named_file_that_others_may_write_is_read_and_warned_about(config: ConfigBench, mode: int) -> None:
+    path = config.write(_port(2), "named.toml", mode=mode)
 
-    assert config.load(path=path).settings.http.port == 2
+    for loaded in (config.load(path=path), config.load(environ={"CRMD_CONFIG": "named.toml"})):
+        assert loaded.settings.http.port == 2
+        [warning] = loaded.warnings
+        assert warning.startswith(f"{path}: other users may write it")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_a_named_file_of_another_user_is_read_and_warned_about(config: ConfigBench) -> None:
+    path = config.write(_port(2), "named.toml")
+    os.chown(path, 12345, -1)
+
+    [warning] = config.load(path=path).warnings
+
+    assert warning.startswith(f"{path}: it belongs to another user")
+
+
+def test_a_local_file_that_hides_the_systems_is_named(config: ConfigBench) -> None:
+    config.write(_port(1), "etc/config.toml")
+    config.write(_port(2))
+
+    loaded = config.load()
+
+    assert loaded.settings.http.port == 2
+    assert loaded.warnings == [
+        f"{config.file} is read, and {config.system_file} is not; name the one you mean with --config"
+    ]
+    assert config.load(path=config.file).warnings == []
 
 
 def test_a_named_file_that_is_missing_is_a_mistake(config: ConfigBench) -> None:
