@@ -13,7 +13,7 @@ from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.output import as_json, clean
 from crmd.cli.payload import as_duration, as_instant, as_wait, read_payload
 from crmd.cli.session import Session, in_session
-from crmd.errors import ExitCode, JobNotFound
+from crmd.errors import ExitCode, JobNotFound, UnknownJob
 from crmd.queues.views import Added, JobView, NewJob, State
 
 if TYPE_CHECKING:
@@ -72,20 +72,26 @@ def enqueue(
     return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait))
 
 
-def validate(catalog: Catalog, session: Session, queue: str, new: NewJob) -> str | None:
-    """Checks a payload against the model of a shipped job; raises InvalidPayload.
+def validate(catalog: Catalog, known: set[str] | None, session: Session, queue: str, new: NewJob) -> str | None:
+    """Checks a job's name and, where crmd ships the job, its payload; raises UnknownJob and InvalidPayload.
 
-    Returns a warning where neither crmd ships such a job nor the queue has handlers of its own.
+    `known` are the names that the live daemons know, None where nobody says: then the result is a warning, unless
+    the queue has handlers of its own.
     """
     spec = catalog.find(queue, new.job)
     if spec is not None:
         spec.validate(new.payload)
         return None
-    if session.queues[queue].handlers:
+    if known is None and session.queues[queue].handlers:
         return None
-    known = catalog.names(queue)
-    near = difflib.get_close_matches(new.job, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"crmd ships: {', '.join(known) or 'none'}"
+    names = sorted(known) if known is not None else catalog.names(queue)
+    if known is not None and new.job in known:
+        return None
+    near = difflib.get_close_matches(new.job, names, n=1)
+    if known is not None:
+        hint = f"did you mean {near[0]}?" if near else f"its daemons know: {', '.join(names) or 'none'}"
+        raise UnknownJob(f"queue {queue} has no job {new.job!r}; {hint}")
+    hint = f"did you mean {near[0]}?" if near else f"crmd ships: {', '.join(names) or 'none'}"
     return (
         f"queue {queue} has no job {new.job!r} that this command knows ({hint}); it waits for a daemon that does"
     )
@@ -95,7 +101,8 @@ async def _enqueue_one(
     session: Session, catalog: Catalog, options: Globals, queue: str, new: NewJob, wait: float | None
 ) -> int:
     session.require([queue])
-    if warning := validate(catalog, session, queue, new):
+    known = await session.inspector.known_jobs(queue)
+    if warning := validate(catalog, known, session, queue, new):
         complain(f"warning: {warning}")
     (added,) = await session.control.enqueue(queue, [new])
     if not added.created:

@@ -14,7 +14,7 @@ from crmd.cli.enqueue import validate
 from crmd.cli.output import plural, progress
 from crmd.cli.payload import read_line
 from crmd.cli.session import Session, in_session
-from crmd.errors import ExitCode, InvalidPayload, RequestError
+from crmd.errors import ExitCode, InvalidPayload, RequestError, UnknownJob
 from crmd.queues.views import NewJob
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | Non
 
     async def work(session: Session) -> int:
         session.require([queue])
-        reader = _Reader(session, shipped_catalog(), queue, job)
+        known = await session.inspector.known_jobs(queue)
+        reader = _Reader(session, shipped_catalog(), known, queue, job)
         total = reader.check(path) if path and readable_twice else None
         counts = await _add(session, queue, reader.batches(path), total)
         _report(options, *counts)
@@ -50,9 +51,12 @@ def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | Non
 class _Reader:
     """Turns lines into jobs and names the line of what is wrong."""
 
-    def __init__(self, session: Session, catalog: Catalog, queue: str, job: str | None) -> None:
+    def __init__(
+        self, session: Session, catalog: Catalog, known: set[str] | None, queue: str, job: str | None
+    ) -> None:
         self._session = session
         self._catalog = catalog
+        self._known = known
         self._queue = queue
         self._job = job
         self._warned: set[str] = set()
@@ -64,7 +68,7 @@ class _Reader:
             try:
                 self._read(source, line)
                 count += 1
-            except (click.UsageError, InvalidPayload) as error:
+            except (click.UsageError, InvalidPayload, UnknownJob) as error:
                 complain(str(error))
                 faults += 1
                 if faults == FAULTS_SHOWN:
@@ -89,9 +93,11 @@ class _Reader:
     def _read(self, source: str, line: bytes) -> NewJob:
         try:
             new = read_line(line.decode(), source, self._job)
-            warning = validate(self._catalog, self._session, self._queue, new)
+            warning = validate(self._catalog, self._known, self._session, self._queue, new)
         except UnicodeDecodeError:
             raise click.UsageError(f"{source}: is not UTF-8") from None
+        except UnknownJob as error:
+            raise UnknownJob(f"{source}: {error}") from None
         except InvalidPayload as error:
             raise InvalidPayload(f"{source}: {error}", error.errors) from None
         if warning and new.job not in self._warned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -98,12 +98,27 @@ class Inspector:
 
     async def daemons(self) -> list[DaemonInfo]:
         """The live daemons, by their start."""
-        names = await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)
-        if not names:
-            return []
-        documents = await self.store.command("MGET", *(keys.daemon_info(text(name)) for name in names))
-        found = [DaemonInfo(**orjson.loads(document)) for document in documents if document]
+        found = [DaemonInfo.from_json(info) for (info,) in await self._of_daemons(keys.daemon_info) if info]
         return sorted(found, key=lambda daemon: daemon.started_at)
+
+    async def known_jobs(self, queue: str) -> set[str] | None:
+        """Names of the jobs that the live daemons of a queue know; None where none is, or one did not say."""
+        known: set[str] | None = None
+        for info, catalog in await self._of_daemons(keys.daemon_info, keys.daemon_jobs):
+            if info is None or queue not in DaemonInfo.from_json(info).queues:
+                continue
+            if catalog is None:
+                return None  # version 0.1.0 does not say
+            known = (known or set()) | set(orjson.loads(catalog).get(queue, ()))
+        return known
+
+    async def _of_daemons(self, *kinds: Callable[[str], str]) -> list[tuple[bytes | None, ...]]:
+        """For each daemon that is listed, its strings of these kinds."""
+        epochs = [text(name) for name in await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)]
+        if not epochs:
+            return []
+        documents = await self.store.command("MGET", *(kind(epoch) for epoch in epochs for kind in kinds))
+        return [tuple(documents[at : at + len(kinds)]) for at in range(0, len(documents), len(kinds))]
 
     async def _metrics(self, name: str) -> QueueMetrics:
         scripts = self.scripts[name]

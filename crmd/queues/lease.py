@@ -73,8 +73,10 @@ class LeaseKeeper:
                 if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
                     continue
                 try:
-                    names = (keys.DAEMONS, keys.daemon_info(self.epoch))
-                    client.eval(script.text, 2, *names, self.epoch, str(round(LEASE_S * 1000)), "", "0")
+                    names = (keys.DAEMONS, keys.daemon_info(self.epoch), keys.daemon_jobs(self.epoch))
+                    client.eval(
+                        script.text, len(names), *names, self.epoch, str(round(LEASE_S * 1000)), "", "0", ""
+                    )
                 except RedisError as error:
                     if self._errors.allow("renew") is not None:
                         _log.warning("cannot renew the leases: %s", error)

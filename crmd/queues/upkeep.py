@@ -81,7 +81,7 @@ class Upkeep:
         """Takes the daemon off the list: its leases are all given back."""
         epoch = self._engine.epoch
         await self._engine.store.command("ZREM", keys.DAEMONS, epoch)
-        await self._engine.store.command("DEL", keys.daemon_info(epoch))
+        await self._engine.store.command("DEL", keys.daemon_info(epoch), keys.daemon_jobs(epoch))
 
     async def run_once(self) -> Tick:
         """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
@@ -118,11 +118,12 @@ class Upkeep:
         return seen
 
     async def announce(self) -> None:
-        """Writes the daemon's entry, and its place in the list."""
+        """Writes the daemon's entry, its place in the list, and which jobs it knows."""
         engine = self._engine
         document = orjson.dumps(asdict(self._describe()))
+        known = orjson.dumps({name: engine.catalog.names(name) for name in self._workers})
         try:
-            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S)
+            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S, known)
         except StoreError:
             self._recovery.observer.restart()  # nobody else may have been able to renew either
             raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+import orjson
 
 
 class State(StrEnum):
@@ -237,6 +239,12 @@ class DaemonInfo:
     state: str
     """running or draining."""
     seen_at: float
+
+    @classmethod
+    def from_json(cls, document: bytes) -> DaemonInfo:
+        """The daemon as it describes itself in the store; what only a newer version says is passed over."""
+        data = orjson.loads(document)
+        return cls(**{one.name: data[one.name] for one in fields(cls)})
 
     def to_json(self) -> dict[str, Any]:
         """The daemon as HTTP and `--json` show it."""

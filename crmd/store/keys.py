@@ -24,6 +24,11 @@ def daemon_info(epoch: str) -> str:
     return f"crmd:daemon:{epoch}"
 
 
+def daemon_jobs(epoch: str) -> str:
+    """string with TTL: JSON of the names of the jobs that one live daemon knows, by queue."""
+    return f"crmd:daemon:{epoch}:jobs"
+
+
 def alert(kind: str, queue: str) -> str:
     """string with TTL: since when an alert about a queue lasts, in ms of the store's clock."""
     return f"crmd:alert:{kind}:{queue}"

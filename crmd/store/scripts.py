@@ -271,10 +271,12 @@ class QueueScripts:
         return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
 
-async def renew(store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0) -> int:
-    """Renews a daemon's leases, and with `info` its entry; returns the store's time in ms."""
-    names = (keys.DAEMONS, keys.daemon_info(epoch))
-    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s)))
+async def renew(
+    store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0, jobs: bytes = b""
+) -> int:
+    """Renews a daemon's leases, and with `info` and `jobs` its entries; returns the store's time in ms."""
+    names = (keys.DAEMONS, keys.daemon_info(epoch), keys.daemon_jobs(epoch))
+    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s, jobs)))
 
 
 async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:

@@ -84,6 +84,7 @@ def _keys() -> Iterator[tuple[str, str]]:
     yield keys.DAEMONS, types["DAEMONS"]
     yield f"{keys.ABORT_PREFIX}KEY", types["ABORT_PREFIX"]
     yield keys.daemon_info("EPOCH"), types["daemon_info"]
+    yield keys.daemon_jobs("EPOCH"), types["daemon_jobs"]
     yield keys.schedule("NAME"), types["schedule"]
     yield keys.alert("KIND", "QUEUE"), types["alert"]
     one = cache.Cache.from_url("unix:///nowhere")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from crmd.config.queue import QueueSettings
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli, store_cli
+from tests.support.fleet import rig
 
 __all__ = ["cli", "store_cli"]
 
@@ -81,6 +85,42 @@ def test_unknown_jobs_are_added_with_a_warning(store_cli: Cli) -> None:
     done = store_cli("enqueue", "notification", "notfy", "message=x")
     assert done.code == 0
     assert "did you mean notify?" in done.complaint
+
+
+async def _announce(url: str) -> None:
+    """What a live daemon that knows `greet` beside the shipped jobs says of itself."""
+    async with rig(url, QueueSettings("notification"), QueueSettings("email")) as r:
+        r.handle("notification", "greet", lambda _: None)
+        r.handle("notification", "notify", lambda _: None)
+        await r.new_fleet().upkeep.announce()
+
+
+@pytest.mark.parametrize("way", ["argument", "file"])
+def test_a_job_that_no_live_daemon_knows_is_refused(
+    store_cli: Cli, store_url: str, tmp_path: Path, way: str
+) -> None:
+    asyncio.run(_announce(store_url))
+    (tmp_path / "many.jsonl").write_text('{"job": "notfy", "payload": {}}\n')
+    given = ["notfy", "message=x"] if way == "argument" else ["--from", f"{tmp_path}/many.jsonl"]
+    done = store_cli("enqueue", "notification", *given)
+    assert (done.code, done.out) == (ExitCode.FAILED, "")
+    assert "queue notification has no job 'notfy'; did you mean notify?" in done.err
+    assert keys_in(store_cli, "waiting") == set()
+
+
+def test_a_job_that_a_live_daemon_knows_is_added_whatever_this_configuration_says(
+    store_cli: Cli, store_url: str
+) -> None:
+    asyncio.run(_announce(store_url))
+    assert store_cli("enqueue", "notification", "greet", "name=Ada").err == ""
+
+
+def test_a_daemon_that_does_not_say_what_it_knows_refuses_nothing(store_cli: Cli, store_url: str) -> None:
+    asyncio.run(_announce(store_url))
+    with Redis.from_url(store_url) as client:
+        assert client.delete(*client.scan_iter("crmd:daemon:*:jobs")) == 1  # as version 0.1.0
+    done = store_cli("enqueue", "notification", "notfy", "message=x")
+    assert (done.code, "warning" in done.complaint) == (0, True)
 
 
 def test_jobs_of_own_handlers_are_added_without_one(store_cli: Cli) -> None:
