@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -108,6 +109,22 @@ def test_the_whole_demo(demo: Demo) -> None:
     delivered, read, failed, inbound = rest
     assert delivered + read + failed == 32, demo.text
     assert inbound == 2
+
+
+def test_the_commands_that_it_prints_do_what_it_did(demo: Demo) -> None:
+    demo.start()
+    text = demo.said("20 are accepted", FIRST_20_SECONDS)
+    curls = re.findall(r"^\s*\$ (curl .*)$", text, re.MULTILINE)
+    assert len(curls) >= 2
+    for line in curls:
+        done = subprocess.run(
+            [*shlex.split(line), "--silent", "--fail"],
+            cwd=demo.folder,
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+        assert done.returncode == 0, line
 
 
 def test_ctrl_c_ends_the_daemon_the_store_and_the_sandbox(demo: Demo) -> None:

@@ -108,13 +108,14 @@ class Crm:
 
     async def upload(self, name: str) -> str:
         """Uploads a file of the folder; returns its id."""
-        self._say(f"curl --data-binary @{name} {self.url}/api/v1/files?name={name}")
-        stored = await self._ask("POST", f"/api/v1/files?name={name}", data=self._folder.read(name))
+        path = f"/api/v1/files?name={name}"
+        self._say_curl("--data-binary", f"@{name}", path)
+        stored = await self._ask("POST", path, data=self._folder.read(name))
         return str(json.loads(stored)["id"])
 
     async def download(self, file_id: str, name: str) -> None:
         """Fetches a file into the folder."""
-        self._say(f"curl -o {name} {self.url}/api/v1/files/{file_id}")
+        self._say_curl("-o", name, f"/api/v1/files/{file_id}")
         self._folder.write(name, await self._ask("GET", f"/api/v1/files/{file_id}"))
 
     async def get(self, path: str) -> Any:
@@ -130,6 +131,11 @@ class Crm:
             if response.status >= 400:
                 raise CrmdError(f"{method} {path} was answered {response.status}: {body.decode(errors='replace')}")
             return body
+
+    def _say_curl(self, *options: str) -> None:
+        """The same request as a person types it; the last option is the path."""
+        *given, path = options
+        self._say(shlex.join(["curl", "-u", f"admin:{self.password}", *given, self.url + path]))
 
     async def _is_ready(self) -> bool:
         if self._process is not None and self._process.returncode is not None:
