@@ -169,7 +169,7 @@ class QueueScripts:
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.suspects, k.cancelled, k.counters),
-            *(k.priorities, k.crashes),
+            *(k.priorities, k.crashes, k.completed, k.failed, k.unknown),
         )
         log = k.log(k.key_of(job_id))
         args = (job_id, waiting, running, keys.WAKE_CHANNEL, log, entry, LONGEST_LANE_SEARCH)

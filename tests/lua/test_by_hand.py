@@ -92,6 +92,17 @@ async def _next(listener: object) -> tuple[bytes, bytes]:
                 return message["channel"], message["data"]
 
 
+@pytest.mark.parametrize("before", ["completed", "failed", "unknown"])
+async def test_a_cancelled_job_under_the_key_of_a_finished_one_is_cancelled_alone(lab: Lab, before: str) -> None:
+    await put(lab, before)
+    assert await lab.stock_enqueue("a", 0)  # a plain client, which leaves the indexes as they are
+    await lab.scripts.cancel(lab.keys.job_id("a"), document("q", "a", status="aborted"), b"", ENTRY)
+    assert await lab.place("a") == "cancelled"
+    for index in (lab.keys.completed, lab.keys.failed):
+        assert await lab.redis("ZCARD", index) == 0
+    assert await lab.redis("SCARD", lab.keys.unknown) == 0
+
+
 async def test_a_cancelled_id_in_a_lane_too_long_to_search_is_dropped_by_a_claim(lab: Lab) -> None:
     await put(lab, "waiting")
     await lab.redis("RPUSH", lab.keys.queued, *(b"x" for _ in range(10_000)))
