@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MASK = "***"
+CUT = "…"
+MAX_DEPTH = 20
+"""What a value shows of itself is cut below so many levels."""
+_MARGIN_CHARS = 1_024
+"""Read beyond a cut, so that what is masked there is seen whole; no rule looks farther back."""
 
 _SENSITIVE = r"(?:password|passwd|token|secret|authorization|api[_-]?key|cookie)[\w-]{0,40}"
 _SENSITIVE_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
-_STRING = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+# A string that does not end goes to the end of the text, which may have been cut there.
+_STRING = r"\"(?:[^\"\\]|\\[\s\S])*+(?:\"|\\?\Z)|'(?:[^'\\]|\\[\s\S])*+(?:'|\\?\Z)"
 
 # Repeats in front of a word are bounded: unbounded ones take quadratic time on long lines.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -38,6 +44,23 @@ def redact(text: str) -> str:
     return text
 
 
+def redact_start(text: str, limit: int) -> str:
+    """Up to `limit` characters of the text, masked; costs no more than that, however long the text is."""
+    if len(text) <= limit:
+        return redact(text)[:limit]
+    seen = redact(text[: limit + _MARGIN_CHARS])
+    whole = len(text) <= limit + _MARGIN_CHARS
+    return seen[: limit if whole else max(0, min(limit, len(seen) - _MARGIN_CHARS))] + CUT
+
+
+def shown(value: Any, limit: int) -> str:
+    """Up to `limit` characters of the value as Python writes it, masked; costs no more, however large it is."""
+    if isinstance(value, str):
+        return redact_start(value, limit)
+    text = repr(_Start(limit).of(value, 0))
+    return text if len(text) <= limit else f"{text[:limit]}{CUT}"
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a field of that name holds a secret."""
     return _SENSITIVE_NAME.search(name) is not None
@@ -56,3 +79,55 @@ def _redact_value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_redact_value(item) for item in value]
     return value
+
+
+class _Start:
+    """Copies the start of a value, secrets masked."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def of(self, value: Any, depth: int) -> Any:
+        """The part of the value that is within the limit."""
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if isinstance(value, (list, tuple)):
+            return self._list(value, depth)
+        self._left -= value.bit_length() // 3 if isinstance(value, int) else 4
+        return value if self._left >= 0 else _Cut()
+
+    def _text(self, text: str) -> str:
+        start = redact_start(text, max(0, self._left))
+        self._left -= len(start) + 2
+        return start
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        found: dict[Any, Any] = {}
+        for name, item in value.items():
+            if self._left <= 0 or depth >= MAX_DEPTH:
+                found[_Cut()] = _Cut()
+                break
+            own = str(name)
+            found[self._text(own)] = self._masked() if is_secret_name(own) else self.of(item, depth + 1)
+        return found
+
+    def _list(self, value: Sequence[Any], depth: int) -> list[Any]:
+        found: list[Any] = []
+        for item in value:
+            if self._left <= 0 or depth >= MAX_DEPTH:
+                found.append(_Cut())
+                break
+            found.append(self.of(item, depth + 1))
+            self._left -= 2
+        return found
+
+    def _masked(self) -> str:
+        self._left -= len(MASK)
+        return MASK
+
+
+class _Cut:
+    def __repr__(self) -> str:
+        return CUT

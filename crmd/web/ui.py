@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
 from crmd.queues.views import DaemonInfo, JobView, QueueCounts, QueueTotals, State
-from crmd.telemetry.redact import redact, redact_fields
+from crmd.telemetry.redact import redact_start, shown
 from crmd.web import schema
 from crmd.web.api_queues import known_queue
 from crmd.web.auth import current_principal
@@ -23,8 +24,14 @@ from crmd.web.static import StaticFiles
 
 ROOT = "/admin/queues"
 
+MAX_LISTS = 2
+"""Made at a time: masking takes processor time, and a list of large jobs tens of MiB. Others wait."""
 MAX_SHOWN_CHARS = 20_000
-"""Of one payload or result: the page is drawn anew every two seconds."""
+"""Of one payload, result or error: the page is drawn anew every two seconds."""
+MAX_LISTED_CHARS = 2_000
+"""The same in a list of jobs, which opens each of them."""
+MAX_PAGE_CHARS = 300_000
+"""Of all payloads, results and errors of a list: masking them takes up to 0.3 s, in a thread."""
 
 
 class QueuePages:
@@ -35,6 +42,7 @@ class QueuePages:
         self._lookout = lookout
         self._static = static
         self._root = prefix + ROOT
+        self._lists = asyncio.Semaphore(MAX_LISTS)
 
     def routes(self) -> list[Route]:
         """What this part answers; none of it is in the API's description."""
@@ -69,21 +77,22 @@ class QueuePages:
         name = known_queue(self._deps, request)
         asked = schema.query(request, schema.JobsQuery)
         seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
-        listing = self._deps.inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
-        try:
-            page = await bounded(listing, READ_SECONDS)
-        except ValueError as error:
-            raise Problem(422, str(error)) from None
+        async with self._lists:
+            listing = self._deps.inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
+            try:
+                page = await bounded(listing, READ_SECONDS)
+            except ValueError as error:
+                raise Problem(422, str(error)) from None
+            jobs = await asyncio.to_thread(_jobs, page.jobs)
         queue = _queue(seen.counts[name], seen.totals[name], daemons)
         held = self._deps.why_held(name) or self._deps.degraded().get(name)
-        return web.json_response(
-            {"queue": {**queue, "held": held, "jobs": [_job(view) for view in page.jobs], "cursor": page.cursor}}
-        )
+        return web.json_response({"queue": {**queue, "held": held, "jobs": jobs, "cursor": page.cursor}})
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        view = self._deps.inspector.job(known_queue(self._deps, request), request.match_info["key"])
-        return web.json_response({"job": _job(await bounded(view, READ_SECONDS))})
+        looking = self._deps.inspector.job(known_queue(self._deps, request), request.match_info["key"])
+        view = await bounded(looking, READ_SECONDS)
+        return web.json_response({"job": await asyncio.to_thread(_job, view, MAX_SHOWN_CHARS)})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queues a job again; 409 where its state does not allow it."""
@@ -130,13 +139,18 @@ def _queue(counts: QueueCounts, totals: QueueTotals, daemons: Iterable[DaemonInf
     }
 
 
-def _job(view: JobView) -> dict[str, Any]:
+def _jobs(views: Sequence[JobView]) -> list[dict[str, Any]]:
+    chars = min(MAX_LISTED_CHARS, MAX_PAGE_CHARS // (3 * max(len(views), 1)))
+    return [_job(view, chars) for view in views]
+
+
+def _job(view: JobView, chars: int) -> dict[str, Any]:
     """A job under SAQ's names. Its key is percent-encoded: SAQ's script puts it into addresses as it is."""
     return {
         "key": quote(view.key, safe=":@+"),
         "queue": view.queue,
         "function": view.job,
-        "kwargs": _shown(view.payload),
+        "kwargs": shown(view.payload, chars),
         "status": view.state,
         "queued": _ms(view.enqueued_at),
         "started": _ms(view.started_at),
@@ -144,16 +158,9 @@ def _job(view: JobView) -> dict[str, Any]:
         # SAQ's script does not draw 0, and then the bar looks as if it moved.
         "progress": 1.0 if view.state is State.COMPLETED else view.progress or 1e-9,
         "attempts": view.attempt,
-        "result": None if view.result is None else _shown(view.result),
-        "error": None if view.error is None else redact(view.error)[:MAX_SHOWN_CHARS],
+        "result": None if view.result is None else shown(view.result, chars),
+        "error": None if view.error is None else redact_start(view.error, chars),
     }
-
-
-def _shown(value: Any) -> str:
-    """A value as text, secrets masked."""
-    masked = redact_fields({"value": value})["value"]
-    text = masked if isinstance(masked, str) else repr(masked)
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
 
 
 def _ms(seconds: float | None) -> int | None:

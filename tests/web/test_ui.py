@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 
 import pytest
 from saq import Job
 from saq.queue.redis import RedisQueue
 from saq.web.common import STATIC_PATH
 
+from crmd.queues.views import NewJob
+from crmd.telemetry import redact as redact_module
 from tests.support.http import Site
 
 API = "/admin/queues/api/queues"
@@ -101,3 +105,32 @@ async def test_keys_go_into_addresses_as_they_are(web: Site, store_url: str) -> 
     url = URL(f"{web.url}{API}/email/jobs/{job['key']}", encoded=True)
     async with web.session.get(url, headers=web.headers) as response:
         assert response.status == 200
+
+
+async def test_a_page_over_hostile_payloads_is_short_and_masks_little(
+    web: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = ["password='" * 25_000, "x-api-key " * 25_000, "://a:b" * 40_000, {"token": ["'" * 250_000]}]
+    for number in range(50):
+        await web.rig.control.enqueue("email", [NewJob("greet", {"a": hostile[number % 4]})])
+    masked: list[tuple[int, int]] = []
+    real = redact_module.redact
+
+    def count(text: str) -> str:
+        masked.append((len(text), threading.get_ident()))
+        return real(text)
+
+    monkeypatch.setattr(redact_module, "redact", count)
+    seen = 0
+    cursor = ""
+    while True:
+        masked.clear()
+        page = (await web.get(f"{API}/email?limit=50{cursor}"))["queue"]
+        assert len(json.dumps(page)) < 400_000
+        assert sum(size for size, _ in masked) < 400_000
+        assert threading.get_ident() not in {thread for _, thread in masked}
+        seen += len(page["jobs"])
+        if page["cursor"] is None:
+            break
+        cursor = f"&cursor={page['cursor']}"
+    assert seen == 50
