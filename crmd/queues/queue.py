@@ -192,6 +192,13 @@ class CrmQueue(RedisQueue):
         await self.control.store.command("PUBLISH", job.id, job.status)
 
     async def _page(self, offset: int, limit: int) -> list[dict[str, Any]]:
-        page = await self.inspector.jobs(self.name, limit=offset + limit)
-        documents = await self.jobs(view.key for view in page.jobs[offset:])
+        keys: list[str] = []
+        cursor: str | None = None
+        while len(keys) < offset + limit:
+            page = await self.inspector.jobs(self.name, cursor=cursor, limit=offset + limit - len(keys))
+            keys += [view.key for view in page.jobs]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        documents = await self.jobs(keys[offset:])
         return [job.to_dict() for job in documents if job is not None]

@@ -112,6 +112,8 @@ class JobPage:
 
     jobs: list[JobView]
     cursor: str | None
+    size: int = 0
+    """Bytes of the jobs' JSON in the store."""
 
 
 @dataclass(frozen=True, slots=True)

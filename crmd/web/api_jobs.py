@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from crmd.errors import JobNotFound
-from crmd.queues.views import Added, JobView
+from crmd.queues.listing import INLINE_BYTES
+from crmd.queues.views import Added, JobPage, JobView
 from crmd.web import schema
 from crmd.web.adding import read_jobs
 from crmd.web.api_queues import known_queue
@@ -19,6 +21,9 @@ from crmd.web.look import Lookout
 from crmd.web.probe import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, Route
+
+MAX_LISTS = 4
+"""Made at a time: a list of large jobs takes tens of MiB while it is made. Others wait."""
 
 _JOBS = "/api/v1/queues/{queue}/jobs"
 _ONE = f"{_JOBS}/{{key}}"
@@ -37,6 +42,7 @@ class JobApi:
         self._lookout = lookout
         self._closing = closing
         self._prefix = prefix
+        self._lists = asyncio.Semaphore(MAX_LISTS)
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -79,12 +85,14 @@ class JobApi:
         """A page of jobs."""
         queue = known_queue(self._deps, request)
         asked = schema.query(request, schema.JobsQuery)
-        listing = self._deps.inspector.jobs(queue, asked.state, asked.search, asked.cursor, asked.limit)
-        try:
-            page = await bounded(listing, READ_SECONDS)
-        except ValueError as error:
-            raise Problem(422, str(error)) from None
-        return web.json_response({"jobs": [view.to_json() for view in page.jobs], "cursor": page.cursor})
+        async with self._lists:
+            listing = self._deps.inspector.jobs(queue, asked.state, asked.search, asked.cursor, asked.limit)
+            try:
+                page = await bounded(listing, READ_SECONDS)
+            except ValueError as error:
+                raise Problem(422, str(error)) from None
+            body = _page_json(page) if page.size <= INLINE_BYTES else await asyncio.to_thread(_page_json, page)
+        return web.json_response(text=body)
 
     async def add(self, request: web.Request) -> web.Response:
         """Adds jobs; all are checked before any is stored."""
@@ -180,6 +188,12 @@ class JobApi:
 
 def _job(view: JobView) -> web.Response:
     return web.json_response(view.to_json())
+
+
+def _page_json(page: JobPage) -> str:
+    # Job by job: one call that encodes megabytes lets no other thread run meanwhile.
+    jobs = ", ".join(json.dumps(view.to_json()) for view in page.jobs)
+    return f'{{"jobs": [{jobs}], "cursor": {json.dumps(page.cursor)}}}'
 
 
 def _added_json(added: Added) -> dict[str, object]:

@@ -17,7 +17,8 @@ from crmd.handlers.campaign_payload import RunCampaign
 from crmd.handlers.email_payload import SendEmail
 from crmd.handlers.payload import Payload
 from crmd.jobs import JobContext, JobSpec
-from crmd.queues.views import NewJob
+from crmd.queues import listing
+from crmd.queues.views import NewJob, State
 from tests.support.http import Site
 from tests.support.wait import wait_until
 
@@ -338,3 +339,41 @@ async def test_a_payload_whose_check_takes_long_is_checked_outside_the_loop(web:
     assert threading.get_ident() not in Slow.checked_in
     assert SendEmail.CHECK_IN_THREAD
     assert RunCampaign.CHECK_IN_THREAD
+
+
+LARGE = "'token=x password: " * 12_500
+"""Some 250 KiB of JSON."""
+
+
+async def test_a_page_of_large_jobs_ends_early_and_goes_on_behind(web: Site) -> None:
+    small = [NewJob("greet", {"name": "Ada"}, key=f"s{number}") for number in range(30)]
+    await web.rig.control.enqueue("email", small)
+    for number in range(20):
+        await web.rig.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"l{number}")])
+    keys: list[str] = []
+    query = "state=waiting&limit=200"
+    while query:
+        page = await web.get(f"{JOBS}?{query}")
+        assert len(json.dumps(page)) < listing.MAX_PAGE_BYTES + 100_000
+        keys += [job["key"] for job in page["jobs"]]
+        query = page["cursor"] and f"state=waiting&limit=200&cursor={page['cursor']}"
+    assert keys == [f"s{number}" for number in range(30)] + [f"l{number}" for number in range(20)]
+
+
+async def test_a_search_among_large_jobs_goes_on_where_it_ended(
+    web: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SCAN_MAX_BYTES", 600_000)
+    for number in range(9):
+        await web.rig.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"k{number}")])
+    found: list[str] = []
+    page = await web.get(f"{JOBS}?search=k")
+    pages = 1
+    found += [job["key"] for job in page["jobs"]]
+    while page["cursor"]:
+        page = await web.get(f"{JOBS}?search=k&cursor={page['cursor']}")
+        pages += 1
+        found += [job["key"] for job in page["jobs"]]
+    assert found == [f"k{number}" for number in range(9)]
+    assert pages >= 3
+    assert await web.rig.control.matching("email", State.WAITING, "k") == found
