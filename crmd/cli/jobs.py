@@ -11,6 +11,7 @@ from crmd.cli.output import NOTHING, as_json, clean, duration, moment, relative,
 from crmd.cli.session import Session, in_session
 from crmd.errors import ExitCode
 from crmd.queues.views import JobView, State
+from crmd.telemetry.redact import redact
 
 PAGE_JOBS = 200
 """Jobs asked for in one trip."""
@@ -19,16 +20,24 @@ DETAIL_LENGTH = 100
 """Characters of an error or payload that a list shows."""
 
 StateOption = click.Choice([state.value for state in State])
+QUARANTINED = "quarantined"
 
 
 @click.command(cls=Command)
 @click.argument("queue")
-@click.option("--state", type=StateOption, help="Only jobs in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([*StateOption.choices, QUARANTINED]),
+    help="Only jobs in this state; quarantined: entries that could not be read.",
+)
 @click.option("--search", metavar="T", help="Only jobs whose key, name, payload or error holds this text.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 @pass_globals
 def jobs(options: Globals, queue: str, state: str | None, search: str | None, limit: int) -> int:
     """List the jobs of QUEUE."""
+
+    if state == QUARANTINED:
+        return in_session(options, lambda session: _quarantined(session, options, queue))
 
     async def work(session: Session) -> int:
         found, more = await _find(session, queue, State(state) if state else None, search, limit)
@@ -61,6 +70,19 @@ def job(options: Globals, queue: str, key: str) -> int:
         return ExitCode.OK
 
     return in_session(options, work)
+
+
+async def _quarantined(session: Session, options: Globals, queue: str) -> int:
+    found = await session.inspector.quarantined(queue)
+    if options.json:
+        print_json({"entries": [entry.to_json() for entry in found]})
+        return ExitCode.OK
+    rows = [
+        (relative(entry.at), entry.id, entry.reason, shorten(clean(redact(entry.raw)), DETAIL_LENGTH))
+        for entry in found
+    ]
+    show(table(("when", "id", "reason", "content"), rows))
+    return ExitCode.OK
 
 
 async def _find(

@@ -14,7 +14,16 @@ from crmd.queues.codec import Unreadable, decode
 from crmd.queues.listing import Listing
 from crmd.queues.stats import counts_of, metrics_of, totals_of
 from crmd.queues.view import view_of
-from crmd.queues.views import DaemonInfo, JobPage, JobView, QueueCounts, QueueMetrics, QueueTotals, State
+from crmd.queues.views import (
+    DaemonInfo,
+    JobPage,
+    JobView,
+    Quarantined,
+    QueueCounts,
+    QueueMetrics,
+    QueueTotals,
+    State,
+)
 from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.replies import text
@@ -95,6 +104,11 @@ class Inspector:
         scripts = self.queue(queue)
         word = await self.store.command("GET", scripts.keys.unique_prefix + key)
         return State(text(word)) if word in (b"completed", b"unknown") else None
+
+    async def quarantined(self, queue: str) -> list[Quarantined]:
+        """The last 100 entries of a queue that could not be read, the newest first."""
+        entries = await self.store.command("LRANGE", self.queue(queue).keys.quarantine, 0, -1)
+        return [Quarantined(**orjson.loads(entry)) for entry in reversed(entries)]
 
     async def daemons(self) -> list[DaemonInfo]:
         """The live daemons, by their start."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from crmd.telemetry.redact import redact
+
 
 class State(StrEnum):
     """The states of a job."""
@@ -114,6 +116,23 @@ class JobPage:
     cursor: str | None
     size: int = 0
     """Bytes of the jobs' JSON in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An entry of a queue that could not be read, and was set aside."""
+
+    at: float
+    """Epoch seconds."""
+    id: str
+    """Its id in the store."""
+    reason: str
+    raw: str
+    """The first 10,000 bytes of what stood there, as text."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as HTTP and `--json` show it, secrets masked."""
+        return {"at": instant(self.at), "id": self.id, "reason": self.reason, "raw": redact(self.raw)}
 
 
 @dataclass(frozen=True, slots=True)

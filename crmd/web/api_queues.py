@@ -48,6 +48,10 @@ class QueueApi:
                 body=schema.LimitBody,
                 errors=_BODY_ERRORS,
             ),
+            Route(
+                *("GET", f"{one}/quarantine", self.quarantine, Access.READ, "Entries that could not be read"),
+                errors=_ERRORS,
+            ),
             Route("GET", "/api/v1/workers", self.workers, Access.READ, "The live daemons", errors=(503,)),
         ]
 
@@ -85,6 +89,11 @@ class QueueApi:
         body = await schema.body(request, schema.LimitBody)
         await bounded(self._deps.control.limit(queue, body.rate, body.duration), READ_SECONDS)
         return await self._answer(queue)
+
+    async def quarantine(self, request: web.Request) -> web.Response:
+        """What could not be read and was set aside, the newest first."""
+        found = await bounded(self._deps.inspector.quarantined(self._queue(request)), READ_SECONDS)
+        return web.json_response({"entries": [entry.to_json() for entry in found]})
 
     async def workers(self, request: web.Request) -> web.Response:
         """The live daemons."""

@@ -87,6 +87,24 @@ def test_unknown_jobs_are_added_with_a_warning(store_cli: Cli) -> None:
     assert "did you mean notify?" in done.complaint
 
 
+def test_what_could_not_be_read_is_listed(store_cli: Cli, store_url: str) -> None:
+    assert "quarantined" in store_cli("jobs", "--help").out
+    entry = {
+        "at": 1_700_000_000,
+        "id": "saq:job:email:k\x1b[2J",
+        "reason": "is not JSON",
+        "raw": '{"token": "hidden"',
+    }
+    with Redis.from_url(store_url) as client:
+        client.rpush("crmd:q:email:quarantine", json.dumps(entry))
+    shown = store_cli("jobs", "email", "--state", "quarantined")
+    assert (shown.code, "is not JSON" in shown.out) == (0, True)
+    assert "\x1b[2J" not in shown.out
+    [listed] = store_cli("jobs", "email", "--state", "quarantined", "--json").json["entries"]
+    assert (listed["id"], listed["at"][:4]) == (entry["id"], "2023")
+    assert "hidden" not in shown.out + listed["raw"]
+
+
 async def _announce(url: str) -> None:
     """What a live daemon that knows `greet` beside the shipped jobs says of itself."""
     async with rig(url, QueueSettings("notification"), QueueSettings("email")) as r:

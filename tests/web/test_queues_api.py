@@ -46,6 +46,20 @@ async def test_pause_and_resume(web: Site) -> None:
     await web.rig.finished("email", key)
 
 
+async def test_what_could_not_be_read_is_listed_without_its_secrets(web: Site) -> None:
+    await web.rig.store.command("SET", "saq:job:email:k", '{"function": "greet", "password": "hidden"')
+    await web.rig.store.command("ZADD", "saq:email:incomplete", 0, "saq:job:email:k")
+    await web.rig.store.command("RPUSH", "saq:email:queued", "saq:job:email:k")
+    assert (await web.get(f"{EMAIL}/quarantine")) == {"entries": []}
+    await web.work()
+    await wait_until(lambda: web.rig.store.command("LLEN", "crmd:q:email:quarantine"))
+    [entry] = (await web.get(f"{EMAIL}/quarantine"))["entries"]
+    assert (entry["id"], entry["at"][:2]) == ("saq:job:email:k", "20")
+    assert "is not JSON" in entry["reason"]
+    assert '"function": "greet"' in entry["raw"]
+    assert "hidden" not in entry["raw"]
+
+
 async def test_a_limit_is_set_and_taken_back(web: Site) -> None:
     limit = "/api/v1/queues/message/limit"
     status, body, _ = await web.call("POST", limit, json={"rate": "5/min", "duration": "1h"})
