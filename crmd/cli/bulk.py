@@ -111,7 +111,7 @@ async def _show_samples(session: Session, selection: Selection, keys: list[str],
     click.echo(f"{number} of {selection.queue}:", err=True)
     for key in keys[:SAMPLES]:
         try:
-            view = await session.inspector.job(selection.queue, key)
+            view = (await session.inspector.job(selection.queue, key)).masked()
         except JobNotFound:
             continue
         detail = view.error or as_json(view.payload)

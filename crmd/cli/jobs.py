@@ -44,7 +44,7 @@ def jobs(options: Globals, queue: str, state: str | None, search: str | None, li
         if options.json:
             print_json({"jobs": [view.to_json() for view in found], "more": more})
             return ExitCode.OK
-        show(table(("key", "job", "state", "when", "attempt", "detail"), map(_row, found)))
+        show(table(("key", "job", "state", "when", "attempt", "detail"), (_row(view.masked()) for view in found)))
         if more:
             complain(
                 f"there are more than these {limit}; see them with --limit, or narrow with --state or --search"
@@ -66,7 +66,7 @@ def job(options: Globals, queue: str, key: str) -> int:
         if options.json:
             print_json(view.to_json())
         else:
-            _show_job(view)
+            _show_job(view.masked())
         return ExitCode.OK
 
     return in_session(options, work)

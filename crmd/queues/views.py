@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
-from crmd.telemetry.redact import redact
+from crmd.telemetry.redact import redact, redact_value
 
 
 class State(StrEnum):
@@ -90,12 +90,18 @@ class JobView:
     timeline: list[TimelineEntry] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The job as HTTP and `--json` show it."""
-        data = {name: getattr(self, name) for name in self.__slots__}
+        """The job as HTTP and `--json` show it, masked."""
+        shown = self.masked()
+        data = {name: getattr(shown, name) for name in self.__slots__}
         for name in ("enqueued_at", "started_at", "finished_at", "run_at"):
             data[name] = instant(data[name])
-        data["timeline"] = [entry.to_json() for entry in self.timeline]
+        data["timeline"] = [entry.to_json() for entry in shown.timeline]
         return data
+
+    def masked(self) -> JobView:
+        """The job without secrets in its payload and errors. Its result stays: it is for whoever waits for it."""
+        timeline = [replace(entry, detail=redact_value(entry.detail)) for entry in self.timeline]
+        return replace(self, payload=redact_value(self.payload), error=redact_value(self.error), timeline=timeline)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JobView:

@@ -10,6 +10,8 @@ MASK = "***"
 CUT = "…"
 MAX_DEPTH = 20
 """What a value shows of itself is cut below so many levels."""
+LONG_CHARS = 4_096
+"""A text of a whole value that is longer is not searched for secrets: a search holds the interpreter meanwhile."""
 _MARGIN_CHARS = 1_024
 """Read beyond a cut, so that what is masked there is seen whole; no rule looks farther back."""
 
@@ -59,6 +61,17 @@ def shown(value: Any, limit: int) -> str:
         return redact_start(value, limit)
     text = repr(_Start(limit).of(value, 0))
     return text if len(text) <= limit else f"{text[:limit]}{CUT}"
+
+
+def redact_value(value: Any) -> Any:
+    """A whole JSON value with secret fields masked, and secrets in texts of up to LONG_CHARS."""
+    if isinstance(value, str):
+        return redact(value) if len(value) <= LONG_CHARS else value
+    if isinstance(value, Mapping):
+        return {name: MASK if is_secret_name(name) else redact_value(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [redact_value(item) for item in value]
+    return value
 
 
 def is_secret_name(name: str) -> bool:

@@ -153,6 +153,17 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 25
+    Defect(
+        25,
+        "an entry that could not be read was in no list, and HTTP and the command line showed secrets of payloads",
+        "it is listed with the reason, and secrets are masked as on the page",
+        (
+            "queues.test_cli_store.test_secrets_of_a_payload_are_masked",
+            "queues.test_cli_store.test_what_could_not_be_read_is_listed",
+            "web.test_jobs_api.test_secrets_of_payloads_and_errors_are_masked_and_results_are_not",
+            "web.test_queues_api.test_what_could_not_be_read_is_listed_without_its_secrets",
+        ),
+    ),
     # 26
     # 27
 )

@@ -87,6 +87,20 @@ def test_unknown_jobs_are_added_with_a_warning(store_cli: Cli) -> None:
     assert "did you mean notify?" in done.complaint
 
 
+def test_secrets_of_a_payload_are_masked(store_cli: Cli) -> None:
+    secret = (
+        '{"message": "see https://x/?access_token=hidden1", "password": "hidden2", "a": [{"api_key": "hidden3"}]}'
+    )
+    store_cli.config.write_text(store_cli.config.read_text() + '\n[queues.ai]\nhandlers = ["my.jobs"]\n')
+    assert store_cli("enqueue", "ai", "mine", "-d", secret, "--key", "k").code == 0
+    for arguments in (("jobs", "ai"), ("job", "ai", "k"), ("cancel", "ai", "--state", "waiting")):
+        for option in ((), ("--json",)):
+            done = store_cli(*arguments, *option)
+            assert "hidden" not in done.out + done.err, (arguments, option)
+    payload = store_cli("job", "ai", "k", "--json").json["payload"]
+    assert payload == {"message": "see https://x/?access_token=***", "password": "***", "a": [{"api_key": "***"}]}
+
+
 def test_what_could_not_be_read_is_listed(store_cli: Cli, store_url: str) -> None:
     assert "quarantined" in store_cli("jobs", "--help").out
     entry = {

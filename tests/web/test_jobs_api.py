@@ -341,6 +341,29 @@ async def test_a_payload_whose_check_takes_long_is_checked_outside_the_loop(web:
     assert RunCampaign.CHECK_IN_THREAD
 
 
+async def test_secrets_of_payloads_and_errors_are_masked_and_results_are_not(web: Site) -> None:
+    failed = {
+        "function": "greet",
+        "status": "failed",
+        "error": "refused: Bearer hidden1234",
+        "result": {"token": "t"},
+    }
+    payload = {"name": "Ada", "password": "hidden", "deep": [{"cookie": "hidden"}], "note": "token=hidden"}
+    document = json.dumps({**failed, "kwargs": payload})
+    await web.rig.store.command("SET", "saq:job:email:k", document)
+    await web.rig.store.command("ZADD", "crmd:q:email:failed", 1_700_000_000_000, "saq:job:email:k")
+    job = await web.get("/api/v1/queues/email/jobs/k")
+    [listed] = (await web.get("/api/v1/queues/email/jobs?state=failed"))["jobs"]
+    for one in (job, listed):
+        assert one["payload"] == {
+            "name": "Ada",
+            "password": "***",
+            "deep": [{"cookie": "***"}],
+            "note": "token=***",
+        }
+        assert (one["error"], one["result"]) == ("refused: Bearer ***", {"token": "t"})
+
+
 LARGE = "'token=x password: " * 12_500
 """Some 250 KiB of JSON."""
 
