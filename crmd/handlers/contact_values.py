@@ -12,9 +12,12 @@ import orjson
 from crmd.handlers.import_payload import MAX_TAGS
 from crmd.handlers.tabular.rows import MAX_CELL_CHARS
 from crmd.records.contacts import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name, normal_phone
+from crmd.records.phones import plain
 
 MAX_VALUE_CHARS = 4_096
 """Of an attribute."""
+MAX_PARTS = 20
+"""Of a cell with several phone numbers."""
 MIN_PHONE_DIGITS = 7
 """A shorter number is one within a network, and takes no messages."""
 
@@ -28,6 +31,8 @@ _EMAIL = re.compile(r"[^@\s,;<>()\[\]\"\\]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_]
 _YES = frozenset({"yes", "y", "true", "1", "x", "ja", "oui", "si", "sí", "sim"})
 _NO = frozenset({"no", "n", "false", "0", "nein", "non", "não"})
 TAG_SEPARATOR = re.compile(r"[,;|\n]")
+PARTS = " ::: "
+"""What Google Contacts puts between several values of one kind."""
 
 
 def clean(text: str) -> str:
@@ -42,11 +47,26 @@ def clean(text: str) -> str:
     return text.strip()
 
 
+def phones(value: Any, region: str | None) -> list[str]:
+    """The valid ones of the phone numbers of a cell, in E.164, mobile ones first; raises ValueError for none."""
+    parts = value.split(PARTS.strip()) if isinstance(value, str) and PARTS.strip() in value else [value]
+    found: list[str] = []
+    reason: ValueError | None = None
+    for part in parts[:MAX_PARTS]:
+        try:
+            found.append(phone(part.strip() if isinstance(part, str) else part, region))
+        except ValueError as error:
+            reason = reason or error
+    if not found:
+        raise reason or ValueError("is no phone number")
+    return sorted(found, key=lambda one: not is_mobile(one)) if len(found) > 1 else found
+
+
 def phone(value: Any, region: str | None) -> str:
     """E.164; raises ValueError."""
     if isinstance(value, bool | float) or not isinstance(value, str | int):
         raise ValueError("is no phone number")
-    text = str(value)
+    text = plain(str(value))
     if _ROUNDED.fullmatch(text):
         raise ValueError("was rounded by a spreadsheet; format the column as text and enter it anew")
     if _SEVERAL.search(text):
@@ -74,7 +94,7 @@ def name(value: Any) -> str:
 
 def email(value: Any) -> str:
     """An e-mail address; raises ValueError."""
-    text = _text(value)
+    text = _text(value).split(PARTS.strip())[0].strip()
     text = text[7:] if text[:7].lower() == "mailto:" else text
     if len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text):
         raise ValueError("is no e-mail address")
@@ -88,6 +108,8 @@ def tags(value: Any) -> list[str]:
             value = orjson.loads(value)
         except ValueError:
             raise ValueError("begins like a JSON list and is none") from None
+    if isinstance(value, str) and PARTS.strip() in value:  # Google marks its own groups with an asterisk
+        value = [part.strip().removeprefix("* ") for part in value.split(PARTS.strip())]
     parts = TAG_SEPARATOR.split(_text(value)) if not isinstance(value, list) else [_text(part) for part in value]
     found = list(dict.fromkeys(stripped for part in parts if (stripped := part.strip())))
     if len(found) > MAX_TAGS:
@@ -132,6 +154,13 @@ def attributes(value: Any) -> dict[str, Any]:
         check_attribute_name(key)
         attribute(item)
     return value
+
+
+def is_mobile(number: str) -> bool:
+    """Whether a number in E.164 is a mobile one, where its country tells."""
+    import phonenumbers
+
+    return phonenumbers.number_type(phonenumbers.parse(number)) == phonenumbers.PhoneNumberType.MOBILE
 
 
 def _without_plus(digits: str, region: str) -> str:

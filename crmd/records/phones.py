@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 MAX_CHARS = 64
-"""Longer texts are no phone numbers, whatever they hold."""
-# Marks of direction and width that come along when a number is copied, and the apostrophe that spreadsheets put
-# before what they shall not take for a number.
-_AROUND = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]|^'|^tel:", re.I)
-_BEGIN = re.compile(r"[+＋(\d]")  # noqa: RUF001 - East Asian keyboards write that one - people's keyboards have the wide one too
+"""Longer texts are not phone numbers, whatever they hold."""
+# The apostrophe that spreadsheets put before what they shall not take for a number.
+_AROUND = re.compile("^'|^tel:", re.I)
+_BEGIN = re.compile(r"[+(0-9]")
+_MEXICAN_MOBILE = re.compile(r"\+521([0-9]{10})")
+"""As WhatsApp and old address books write it; since 2019 the 1 is not dialled any more."""
 
 
 def normal_phone(text: str, region: str | None = None) -> str:
@@ -20,7 +22,7 @@ def normal_phone(text: str, region: str | None = None) -> str:
     """
     import phonenumbers
 
-    written = _AROUND.sub("", text.strip()).strip()
+    written = _AROUND.sub("", plain(text)).strip()
     if len(written) > MAX_CHARS or not _BEGIN.match(written):
         raise ValueError("is no phone number")
     if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
@@ -31,12 +33,43 @@ def normal_phone(text: str, region: str | None = None) -> str:
         number = phonenumbers.parse(written, region)
     except phonenumbers.NumberParseException as error:
         raise ValueError(_explained(error.error_type, written, region)) from None
-    if written[0] not in "+＋":  # noqa: RUF001 - East Asian keyboards write that one
+    if written[0] != "+":
         if not phonenumbers.is_valid_number(number):
             raise ValueError(f"is no number in use in {region}")
-    elif not phonenumbers.is_possible_number(number):
+        return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    found = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if mexican := _MEXICAN_MOBILE.fullmatch(found):
+        number = phonenumbers.parse(f"+52{mexican[1]}")
+    fits = phonenumbers.is_possible_number_with_reason(number)
+    if fits == phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY:
+        raise ValueError("is too short for a phone number of its country: the area code is missing")
+    if fits != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise ValueError("is too short or too long for a phone number of its country")
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return found
+
+
+def plain(text: str) -> str:
+    """The text with spaces, dashes, digits and wide signs of any script as in ASCII, without invisible marks."""
+    if text.isascii():
+        return text.strip()
+    return "".join(map(_plain_letter, text[: 4 * MAX_CHARS])).strip()
+
+
+def _plain_letter(letter: str) -> str:
+    kind = unicodedata.category(letter)
+    if kind == "Nd":
+        return str(unicodedata.decimal(letter))
+    if kind == "Cf":  # marks of direction and width come along when a number is copied
+        return ""
+    if kind == "Pd" or letter == "\N{MINUS SIGN}":
+        return "-"
+    return (
+        " "
+        if kind == "Zs"
+        else unicodedata.normalize("NFKC", letter)
+        if "\uff01" <= letter <= "\uff5e"
+        else letter
+    )
 
 
 def masked(phone: str) -> str:
@@ -48,7 +81,7 @@ def _explained(kind: int, written: str, region: str | None) -> str:
     from phonenumbers import NumberParseException
 
     if kind == NumberParseException.INVALID_COUNTRY_CODE:
-        if region is None and written[0] not in "+＋":  # noqa: RUF001 - East Asian keyboards write that one
+        if region is None and written[0] != "+":
             return "has no country code; write it like +491701234567, or say which country such numbers are from"
         return "has a country code that does not exist"
     if kind == NumberParseException.NOT_A_NUMBER:

@@ -178,6 +178,20 @@ async def test_what_is_exported_and_imported_is_the_same(office: Office, tmp_pat
     assert sorted(same(one) for one in await office.contacts()) == sorted(before)
 
 
+FORMS = ("+5215512345678", "+525512345679", "+551181234567", "+5511981234567", "+5491123456789", "+541123456780")
+"""People of Mexico, Brazil and Argentina under the numbers that WhatsApp knows them by."""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("region", [None, "MX"])
+async def test_numbers_in_whatsapps_forms_come_back(office: Office, format: str, region: str | None) -> None:
+    await add(office, *(ContactRow(phone, f"Person {phone}") for phone in FORMS))
+    exported = await office.run_export("export_contacts", format=format)
+    office.write((await office.path(exported["file"])).read_bytes(), "back")
+    result = await office.run_import("back", default_region=region)
+    assert (result["unchanged"], result["rejected"]) == (len(FORMS), 0)
+
+
 @pytest.mark.parametrize("format", ["xlsx", "jsonl"])
 async def test_kinds_come_back_too(office: Office, format: str) -> None:
     await add(office, ContactRow("+491701234567", attributes={"n": 5, "x": 2.5, "b": True, "text": "5"}))
