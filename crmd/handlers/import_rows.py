@@ -20,8 +20,10 @@ from crmd.handlers.tabular.columns import (
     TAGS,
     Columns,
     TooManyColumns,
+    attribute_name,
 )
 from crmd.handlers.tabular.defuse import is_formula, undefuse
+from crmd.handlers.tabular.phone_names import is_mobile
 from crmd.handlers.tabular.rows import Row
 from crmd.records.contacts import MAX_ATTRIBUTES, MAX_NAME
 
@@ -75,6 +77,8 @@ class _Draft:
     columns: dict[str, str] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
+    phones: list[tuple[str, Any]] = field(default_factory=list)
+    """Columns and cells of numbers among which is chosen."""
 
 
 class RowCheck:
@@ -98,12 +102,14 @@ class RowCheck:
         if row.fields is not None:
             for name, value in row.fields.items():
                 self._put(draft, name, self._target(name), value)
+            self._choose_phone(draft)
             return draft
         names = self._columns.names
         if len(row.cells) != len(names):
             self._check_width(row, len(names))
         for name, target, value in zip(names, self._columns.targets, row.cells, strict=False):
             self._put(draft, name, target, value)
+        self._choose_phone(draft)
         return draft
 
     def _target(self, name: str) -> str:
@@ -137,13 +143,44 @@ class RowCheck:
             draft.attributes |= values.attributes(value)
         elif target.startswith(ATTRIBUTE_PREFIX):
             draft.attributes[target.removeprefix(ATTRIBUTE_PREFIX)] = values.attribute(value)
+        elif name in self._columns.numbered_phones:
+            draft.phones.append((name, value))
         else:
             draft.values[target] = self._value(target, value)
             draft.columns[target] = name
 
+    def _choose_phone(self, draft: _Draft) -> None:
+        """Of several numbers the mobile one, else the first that is valid; the others become attributes."""
+        found: list[tuple[int, str, str]] = []
+        bad: _BadCell | None = None
+        for name, value in draft.phones:
+            try:
+                number = values.phones(value, self._rules.region)[0]
+            except ValueError as error:
+                bad = bad or _BadCell(name, value, str(error))
+            else:
+                found.append((self._preference(draft, name, number), number, name))
+        if not found:
+            if bad is not None:
+                raise bad
+            return
+        _, draft.values[PHONE], chosen = min(found, key=lambda one: one[0])
+        for name, value in draft.phones:
+            if name != chosen:
+                draft.attributes[attribute_name(name)] = values.attribute(value)
+
+    def _preference(self, draft: _Draft, column: str, number: str) -> int:
+        """What the label says, then what the number looks like; the lower the better."""
+        columns = self._columns
+        label_column = columns.phone_labels.get(columns.numbered_phones[column], "")
+        target = columns.target(label_column) if label_column else ""
+        if is_mobile(str(draft.attributes.get(target.removeprefix(ATTRIBUTE_PREFIX), ""))):
+            return 0
+        return 1 if len(draft.phones) > 1 and values.is_mobile(number) else 2
+
     def _value(self, target: str, value: Any) -> Any:
         if target == PHONE:
-            return values.phone(value, self._rules.region)
+            return values.phones(value, self._rules.region)[0]
         if target == EMAIL:
             return values.email(value)
         if target == OPTED_OUT:
@@ -165,8 +202,9 @@ class RowCheck:
             raise _BadCell(self._phone_column(), "", "has no phone number")
         if len(draft.attributes) > MAX_ATTRIBUTES:
             raise _BadCell("", "", f"has more than {MAX_ATTRIBUTES} attributes")
-        parts = [draft.values.get(part) for part in (FIRST_NAME, LAST_NAME)]
-        name = draft.values.get(NAME) or " ".join(part for part in parts if part)
+        name = draft.values.get(NAME) or _joined_name(
+            *(draft.values.get(part) for part in (FIRST_NAME, LAST_NAME))
+        )
         return Found(
             number=number,
             phone=phone,
@@ -179,6 +217,21 @@ class RowCheck:
 
     def _phone_column(self) -> str:
         return next((name for name, target in self._columns.described.items() if target == PHONE), "")
+
+
+def _joined_name(first: str | None, last: str | None) -> str:
+    """The whole name; one of the halves may be the whole already, as columns called `Name` are either."""
+    if first and last:
+        if _holds(last, first):
+            return last
+        if _holds(first, last):
+            return first
+    return " ".join(part for part in (first, last) if part)
+
+
+def _holds(whole: str, part: str) -> bool:
+    words, parts = whole.casefold().split(), part.casefold().split()
+    return len(words) > len(parts) and any(words[i : i + len(parts)] == parts for i in range(len(words)))
 
 
 SHOWN_CHARS = 80

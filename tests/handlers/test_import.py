@@ -108,6 +108,67 @@ async def test_an_uploaded_file_is_taken_by_its_id(office: Office) -> None:
         await import_contacts(office.context("import_contacts", "b"), ImportContacts(file="0" * 32))
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "name"),
+    [
+        ("Telefon;Vorname;Name", "+491701234567;Ada;Lovelace", "Ada Lovelace"),
+        ("Nom;Prénom;Téléphone", "Lovelace;Ada;+491701234567", "Ada Lovelace"),
+        ("Nombre;Apellidos;Teléfono WhatsApp", "Ada;Lovelace King;+491701234567", "Ada Lovelace King"),
+        ("Nome;Cognome;Cellulare", "Ada;Lovelace;+491701234567", "Ada Lovelace"),
+        ("Nome;Sobrenome;Celular", "Ada;;+491701234567", "Ada"),
+        ("First name;Name;Phone", "Ada;Ada Lovelace;+491701234567", "Ada Lovelace"),
+        ("Name;Nachname;Phone", "Ada Lovelace;Lovelace;+491701234567", "Ada Lovelace"),
+    ],
+)
+async def test_no_half_of_a_name_is_lost(office: Office, header: str, row: str, name: str) -> None:
+    result = await office.run_import(office.write(f"{header}\n{row}\n"))
+    assert counts(result) == {"rows": 1, "created": 1}
+    assert (await office.by_phone())["+491701234567"].name == name
+
+
+GOOGLE = (
+    "First Name,Last Name,Labels,E-mail 1 - Label,E-mail 1 - Value,"
+    "Phone 1 - Label,Phone 1 - Value,Phone 2 - Label,Phone 2 - Value\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("phones", "phone"),
+    [
+        ("Work,+49 30 901820,Mobile,+49 170 1234567", "+491701234567"),
+        ("Mobile,+49 170 1234567,Work,+49 151 23456789", "+491701234567"),
+        ("Work,+49 151 23456789,Mobil,+49 170 1234567", "+491701234567"),
+        ("Work,+49 30 901820,Home,+49 30 901821", "+4930901820"),
+        ("Home,+49 30 901820,Other,+49 170 1234567", "+491701234567"),
+        ("Mobile,12345,Work,+49 30 901820", "+4930901820"),
+        (",,Work,+49 30 901820", "+4930901820"),
+        ("* Mobile,+49 30 901820 ::: +49 170 1234567,,", "+491701234567"),
+        ("Work,+49 30 901820 ::: x ::: +49 30 901821,,", "+4930901820"),
+        ("Work,n/a ::: +49 30 901820,,", "+4930901820"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Label", "Type"])
+async def test_of_googles_phones_the_mobile_one_is_taken(
+    office: Office, phones: str, phone: str, kind: str
+) -> None:
+    row = f"Ada,Lovelace,* myContacts ::: Club,Home,ada@example.org ::: a@example.com,{phones}\n"
+    result = await office.run_import(office.write(GOOGLE.replace("Label,", f"{kind},") + row))
+    assert counts(result) == {"rows": 1, "created": 1}
+    [one] = await office.contacts()
+    assert (one.phone, one.name, one.email) == (phone, "Ada Lovelace", "ada@example.org")
+    assert one.tags == ("Club", "myContacts")
+
+
+async def test_the_numbers_that_are_not_taken_become_attributes(office: Office) -> None:
+    office.write(GOOGLE + "Ada,,,,,Work,+49 30 901820,Mobile,+49 170 1234567\nBo,,,,,Work,1,Mobile,2\n")
+    result = await office.run_import("contacts.csv")
+    [one] = await office.contacts()
+    assert one.attributes["Phone_1_Value"] == "+49 30 901820"
+    assert "Phone_2_Value" not in one.attributes
+    [refused] = await office.report(result)
+    assert (refused["column"], refused["value"]) == ("Phone 1 - Value", "1")
+
+
 async def test_a_file_without_a_header(office: Office) -> None:
     path = office.write("Anna,0170 1234567,x\nBo,0170 1234568,y\n")
     result = await office.run_import(path, default_region="DE", columns={"3": "attributes.code"})

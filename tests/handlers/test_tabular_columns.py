@@ -19,9 +19,9 @@ from crmd.handlers.tabular.defuse import defuse, is_formula, undefuse
         (["Phone 1 - Value", "E-mail 1 - Value", "Labels"], ["phone", "email", "tags"]),
         (["Téléphone portable", "Prénom", "Courriel"], ["phone", "first_name", "email"]),
         (["Número", "Teléfono", "Apellidos"], ["attributes.Número", "phone", "last_name"]),
-        (["Телефон", "Имя", "Фамилия"], ["phone", "name", "attributes.Фамилия"]),
+        (["Телефон", "Имя", "Фамилия"], ["phone", "first_name", "last_name"]),
         (["電話番号", "名前"], ["phone", "name"]),
-        (["phone", "first name", "name"], ["phone", "attributes.first_name", "name"]),
+        (["phone", "first name", "full name"], ["phone", "attributes.first_name", "name"]),
         (["phone", "Kunden-Nr.", "", "!!"], ["phone", "attributes.Kunden_Nr", "attributes.column_3", "ignore"]),
         (["phone", "city", "city"], ["phone", "attributes.city", "attributes.city_2"]),
         (["phone", "a b", "a-b"], ["phone", "attributes.a_b", "attributes.a_b_2"]),
@@ -31,6 +31,94 @@ from crmd.handlers.tabular.defuse import defuse, is_formula, undefuse
 )
 def test_names_are_guessed(names: list[str], targets: list[str]) -> None:
     assert Columns(names, {}).targets == targets
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        *[("Vorname", "Name"), ("Vorname", "Nachname"), ("Name", "Nachname"), ("Vorname", "Familienname")],
+        *[("Prénom", "Nom"), ("Prénom", "Nom de famille"), ("PRENOM", "NOM")],
+        *[
+            ("Nombre", "Apellidos"),
+            ("Nombre", "Apellido"),
+            ("Nombres", "Apellidos"),
+            ("Nombre", "Apellido Paterno"),
+        ],
+        *[("Nome", "Cognome"), ("Nome", "Sobrenome"), ("Nome", "Apelido"), ("Primeiro nome", "Nome")],
+        *[("First Name", "Last Name"), ("First name", "Name"), ("Name", "Surname"), ("Given Name", "Family Name")],
+        *[("Voornaam", "Naam"), ("Voornaam", "Achternaam"), ("Imię", "Nazwisko"), ("Имя", "Фамилия")],
+        *[("Förnamn", "Efternamn"), ("Fornavn", "Etternavn"), ("Etunimi", "Sukunimi"), ("Ad", "Soyad")],
+        *[("Jméno", "Příjmení"), ("Keresztnév", "Vezetéknév"), ("Prenume", "Nume")],
+    ],
+)
+@pytest.mark.parametrize("around", [[], ["E-Mail", "Ort"]])
+def test_halves_of_a_name_are_known(first: str, last: str, around: list[str]) -> None:
+    assert Columns(["Phone", first, last, *around], {}).targets[1:3] == ["first_name", "last_name"]
+    assert Columns([last, *around, "Phone", first], {}).targets[0] == "last_name"
+    assert Columns([first, last, "Phone"], {first: "first_name"}).targets[:2] == ["first_name", "last_name"]
+    assert Columns([first, last, "Phone"], {last: "last_name"}).targets[:2] == ["first_name", "last_name"]
+
+
+@pytest.mark.parametrize("name", ["Name", "Nom", "Nombre", "Nome", "Naam", "Full Name", "Nombre completo"])
+def test_a_name_alone_is_the_whole_one(name: str) -> None:
+    assert Columns(["Phone", name], {}).targets == ["phone", "name"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[
+            "Teléfono WhatsApp",
+            "WhatsApp Telefon",
+            "Número de WhatsApp",
+            "WhatsApp-Nr.",
+            "Nr. WhatsApp",
+            "Mi WhatsApp",
+        ],
+        *["Handy (privat)", "Handy-Nr.", "Telefon mobil", "Mobile / WhatsApp", "Tel. Handy", "Telefon 1"],
+        *["Téléphone mobile", "N° de téléphone", "Numéro de téléphone portable", "Tél."],
+        *["Celular/WhatsApp", "Teléfono celular", "Número de teléfono móvil", "Número de contacto móvil"],
+        *[
+            "Numero di cellulare",
+            "Telefono cellulare",
+            "Número de celular",
+            "Telefone WhatsApp",
+            "Telemóvel (principal)",
+        ],
+        *["Telefoonnummer mobiel", "Numer telefonu", "Telefon komórkowy", "Номер телефона", "Мобильный телефон"],
+        *[
+            "Cep telefonu numarası",
+            "Nomor WhatsApp",
+            "No. HP",
+            "Số điện thoại",
+            "Telefonní číslo",
+            "Mobile Phone Number",
+        ],
+        *["رقم الهاتف", "رقم الجوال", "מספר טלפון", "मोबाइल नंबर", "手机号码", "携帯番号", "휴대폰 번호"],
+    ],
+)
+def test_names_of_several_words_are_known_as_phones(name: str) -> None:
+    assert Columns(["Nr", name, "Ort"], {}).targets[1] == "phone"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["Phone type", "WhatsApp opt-in", "WhatsApp consent", "Mobile app", "Phone verified", "Teléfono tipo"],
+        *["Fax", "Telefax", "Contact", "Number", "Home", "Telefon erreichbar ab", "Mobile e-mail", "Phone model"],
+        *["WhatsApp Name", "Country code", "1", "", "Phone country code"],
+    ],
+)
+def test_names_that_only_speak_of_phones_are_none(name: str) -> None:
+    assert Columns(["A", name], {}).targets[1] != "phone"
+
+
+def test_of_several_phones_the_one_for_whatsapp_is_taken_then_the_mobile_one() -> None:
+    names = ["Telefon geschäftlich", "Home phone", "Tel.", "Número de móvil", "WhatsApp del cliente"]
+    assert Columns(names, {}).targets.index("phone") == 4
+    assert Columns(names[:4], {}).targets.index("phone") == 3
+    assert Columns(names[:3], {}).targets.index("phone") == 2
+    assert Columns(names[:2], {}).targets.index("phone") == 1
 
 
 def test_what_the_job_says_wins_and_the_rest_is_guessed() -> None:

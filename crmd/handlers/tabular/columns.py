@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from crmd.handlers.tabular.phone_names import fold as fold
+from crmd.handlers.tabular.phone_names import phone_kind
 from crmd.handlers.tabular.rows import MAX_COLUMNS
 from crmd.records.contacts import MAX_ATTRIBUTE_NAME
+from crmd.records.phones import plain
 
 PHONE, NAME, FIRST_NAME, LAST_NAME = "phone", "name", "first_name", "last_name"
 EMAIL, TAGS, OPTED_OUT, ATTRIBUTES, IGNORE = "email", "tags", "opted_out_at", "attributes", "ignore"
@@ -36,15 +38,75 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     NAME: (
         *("name", "fullname", "displayname", "contactname", "customername", "vollername", "vollstandigername"),
         *("nombre", "nombrecompleto", "nomcomplet", "nome", "nomecompleto", "naam", "imieinazwisko", "имя"),
-        *("фио", "名前", "氏名", "姓名"),
+        *(
+            "nom",
+            "nombres",
+            "navn",
+            "namn",
+            "nimi",
+            "jmeno",
+            "nume",
+            "nev",
+            "ad",
+            "adsoyad",
+            "isim",
+            "ονομα",
+            "імя",
+        ),
+        *("namevorname", "vornamename", "vorundnachname", "vornameundnachname", "nometprenom", "nomprenom"),
+        *("prenometnom", "nombreyapellidos", "nombreyapellido", "nomeecognome", "nomecognome", "nomeesobrenome"),
+        *(
+            "naamenvoornaam",
+            "voorenachternaam",
+            "firstandlastname",
+            "nameandsurname",
+            "jmenoaprijmeni",
+            "teljesnev",
+        ),
+        *("фио", "名前", "氏名", "姓名", "이름", "성명", "الاسم"),
     ),
     FIRST_NAME: (
         *("firstname", "givenname", "forename", "first", "vorname", "prenom", "primernombre", "primeironome"),
-        *("voornaam", "imie"),
+        *(
+            "voornaam",
+            "imie",
+            "rufname",
+            "nombredepila",
+            "nomeproprio",
+            "primonome",
+            "roepnaam",
+            "fornavn",
+            "fornamn",
+        ),
+        *(
+            "etunimi",
+            "krestnijmeno",
+            "keresztnev",
+            "utonev",
+            "prenume",
+            "onad",
+            "firstnames",
+            "givennames",
+            "prenoms",
+        ),
+        *("vornamen", "μικροονομα"),
     ),
     LAST_NAME: (
         *("lastname", "surname", "familyname", "last", "nachname", "familienname", "nomdefamille", "apellido"),
         *("apellidos", "sobrenome", "cognome", "achternaam", "nazwisko", "фамилия"),
+        *("zuname", "primerapellido", "apellidopaterno", "apelido", "apelidos", "ultimonome", "efternavn"),
+        *("etternavn", "efternamn", "sukunimi", "prijmeni", "priezvisko", "vezeteknev", "numedefamilie", "soyad"),
+        *(
+            "soyadi",
+            "soyisim",
+            "prezime",
+            "επωνυμο",
+            "επιθετο",
+            "прізвище",
+            "surnames",
+            "lastnames",
+            "nomsdefamille",
+        ),
     ),
     EMAIL: (
         *("email", "emailaddress", "emailadresse", "email1value", "mail", "mailadresse", "correo"),
@@ -56,20 +118,41 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     # What exports have besides, and only crmd decides.
     IGNORE: ("createdat", "updatedat", "lastinboundat"),
 }
+# Half a name beside a column of the other half, the whole one elsewhere: `Vorname;Name`, `Nombre;Apellidos`.
+_HALF_OR_WHOLE = frozenset(
+    {
+        *(
+            "name",
+            "nom",
+            "nome",
+            "nombre",
+            "nombres",
+            "naam",
+            "имя",
+            "імя",
+            "navn",
+            "namn",
+            "nimi",
+            "jmeno",
+            "nume",
+        ),
+        *("nev", "ad", "isim", "ονομα"),
+    }
+)
+# Google Contacts numbers its phones, and says beside each what it is.
+_NUMBERED_PHONE = re.compile(r"phone([0-9]{1,2})value")
+_NUMBERED_LABEL = re.compile(r"phone([0-9]{1,2})(?:type|label)")
 _FIELD_OF = {name: field for field, names in _NAMES.items() for name in names}
 # NAME stands before the parts of a name, which are attributes where there is a whole one.
 _RANK = {name: rank for rank, name in enumerate(name for names in _NAMES.values() for name in names)}
-
-
-def fold(name: str) -> str:
-    """A column's name without case, accents, spaces and punctuation: `E-Mail` and `email` are one."""
-    plain = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(letter for letter in plain if letter.isalnum())
+_PHONE_NAMES = len(_NAMES[PHONE])
+_KIND_RANKS = (0.5, _RANK["mobile"] + 0.5, _RANK["phone"] + 0.5, _PHONE_NAMES - 0.5)
+"""Behind the first names of their kind in `_NAMES`; see `phone_kind`."""
 
 
 def is_known(name: str) -> bool:
     """Whether a text is the name of a column, rather than a contact's data."""
-    return fold(name) in _FIELD_OF or name.startswith(ATTRIBUTE_PREFIX)
+    return name.startswith(ATTRIBUTE_PREFIX) or _known_field(name) is not None
 
 
 def attribute_name(header: str) -> str:
@@ -100,6 +183,10 @@ class Columns:
         self._taken: set[str] = set()
         self.names = _unique(names)
         self._targets: dict[str, str] = {}
+        self.numbered_phones: dict[str, str] = {}
+        """The numbers of those phone columns of which each row has its own choice."""
+        self.phone_labels: dict[str, str] = {}
+        """The columns that say what these are, by their numbers."""
         self._check_given(given, later)
         self._assign(self.names)
 
@@ -138,14 +225,22 @@ class Columns:
             if target is not None:
                 found[name] = target
                 self._taken.add(target)
-        for name in sorted(names, key=lambda name: _RANK.get(fold(name), len(_RANK))):
+        half = _missing_half({*filter(None, map(_known_field, {*self.names, *names})), *self._taken})
+        for name in sorted(names, key=_rank):
             if name not in found:
-                found[name] = self._guess(name)
+                found[name] = self._guess(name, half)
                 self._taken.add(found[name])
+            if label := _NUMBERED_LABEL.fullmatch(fold(name)):
+                self.phone_labels[label[1]] = name
         self._targets |= {name: found[name] for name in names}
 
-    def _guess(self, name: str) -> str:
-        field = _FIELD_OF.get(fold(name))
+    def _guess(self, name: str, half: str | None) -> str:
+        folded = fold(name)
+        numbered = _NUMBERED_PHONE.fullmatch(folded)
+        if numbered and (self.numbered_phones or PHONE not in self._taken):
+            self.numbered_phones[name] = numbered[1]
+            return PHONE
+        field = half if half and folded in _HALF_OR_WHOLE else _known_field(name)
         if field in (FIRST_NAME, LAST_NAME) and NAME in self._taken:
             field = None
         if field is not None and (field == IGNORE or field not in self._taken):
@@ -173,7 +268,7 @@ def find_header(rows: Sequence[Sequence[Any]], given: Iterable[str]) -> int | No
 
 def looks_like_phone(cell: Any) -> bool:
     """Whether a cell may be a phone number, at a glance."""
-    text = str(cell)
+    text = plain(str(cell))
     return bool(_PHONE_LIKE.fullmatch(text)) and sum(map(str.isdigit, text)) >= MIN_PHONE_DIGITS
 
 
@@ -194,6 +289,27 @@ def guess_names(rows: Sequence[Sequence[Any]]) -> list[str]:
         take(EMAIL, lambda text: re.fullmatch(r"[^@\s]+@[^@\s]+", text) is not None)
         take(NAME, lambda text: re.fullmatch(r"[^\W\d_][^\d@]*", text) is not None)
     return names
+
+
+def _known_field(name: str) -> str | None:
+    field = _FIELD_OF.get(fold(name))
+    return PHONE if field is None and phone_kind(name) is not None else field
+
+
+def _rank(name: str) -> float:
+    """The lower, the better a column suits as the field that it is known as."""
+    folded = fold(name)
+    if folded in _RANK:
+        return _RANK[folded]
+    kind = phone_kind(name)
+    return len(_RANK) if kind is None else _KIND_RANKS[kind]
+
+
+def _missing_half(fields: set[str]) -> str | None:
+    """Of a name whose other half has a column of its own."""
+    if (FIRST_NAME in fields) == (LAST_NAME in fields):
+        return None
+    return LAST_NAME if FIRST_NAME in fields else FIRST_NAME
 
 
 def _names_column(cell: Any, wanted: set[str]) -> bool:
