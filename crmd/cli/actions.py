@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crmd.cli import output
 from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.jobs import StateOption
 from crmd.cli.payload import as_rate
@@ -160,7 +161,7 @@ async def _by_key(session: Session, options: Globals, action: Action, queue: str
             continue
         results.append(view.to_json() if view else {"queue": queue, "key": key, "deleted": True})
         if not options.json:
-            click.echo(f"{key}: {_said(action, view)}")
+            click.echo(f"{output.clean(key)}: {_said(action, view)}")
     if options.json:
         print_json(results)
     return ExitCode.OK if len(results) == len(set(keys)) else ExitCode.FAILED

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from crmd.cli.output import clean
 from crmd.errors import ConfigError, CrmdError, ExitCode
 
 INTERRUPTED = 130
@@ -135,7 +136,7 @@ def _invoke(command: click.Command, arguments: list[str]) -> int:
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    click.echo("crmd: " + " ".join(message.split()), err=True)
+    click.echo("crmd: " + clean(" ".join(message.split())), err=True)
 
 
 def _usage(error: click.ClickException) -> str:
@@ -148,4 +149,10 @@ def _usage(error: click.ClickException) -> str:
 def print_json(value: Any) -> None:
     """One JSON document on standard output, indented on a terminal and one line else."""
     indent = 2 if sys.stdout.isatty() else None
-    click.echo(json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    click.echo(text if text.isprintable() else "".join(map(_escaped, text)))
+
+
+def _escaped(character: str) -> str:
+    """A character as it stands in JSON for a terminal: JSON itself leaves C1 controls and marks of direction."""
+    return character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]

@@ -115,7 +115,7 @@ async def _show_samples(session: Session, selection: Selection, keys: list[str],
         except JobNotFound:
             continue
         detail = view.error or as_json(view.payload)
-        click.echo(f"  {clean(key)}  {view.job}  {shorten(clean(detail), SAMPLE_LENGTH)}", err=True)
+        click.echo(f"  {clean(key)}  {clean(view.job)}  {shorten(clean(detail), SAMPLE_LENGTH)}", err=True)
     if len(keys) > SAMPLES:
         click.echo("  …", err=True)
 

@@ -154,4 +154,4 @@ def _print_added(options: Globals, added: Added) -> None:
 def _outcome(view: JobView) -> str:
     if view.state is not State.COMPLETED:
         return f"{view.state}: {clean(view.masked().error or 'no reason was given')}"
-    return f"{view.state}" if view.result is None else f"{view.state} {as_json(view.result)}"
+    return f"{view.state}" if view.result is None else f"{view.state} {clean(as_json(view.result))}"

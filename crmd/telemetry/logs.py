@@ -98,7 +98,7 @@ class TextFormatter(logging.Formatter):
     """`2026-01-31 12:00:00.000 INFO    queues.worker: message field=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one or more lines without secrets."""
+        """The record as one or more lines without secrets and control characters."""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         head = f"{at}.{int(record.msecs):03d} {record.levelname:<7} "
         return head + self.body(record)
@@ -107,7 +107,7 @@ class TextFormatter(logging.Formatter):
         """What a person reads: logger, message, fields and traceback."""
         logger = record.name.removeprefix("crmd.")
         fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
-        return "\n".join([f"{logger}: {_message(record)}{fields}", *_trace(self, record)])
+        return _printable("\n".join([f"{logger}: {_message(record)}{fields}", *_trace(self, record)]))
 
 
 class JournalFormatter(TextFormatter):
@@ -156,6 +156,13 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else redact(str(value))
     return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ' "=\n\r\t') else text
+
+
+def _printable(text: str) -> str:
+    """The text with control characters written out: a payload's may not move a reader's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:

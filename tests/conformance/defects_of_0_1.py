@@ -111,6 +111,15 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 18
+    Defect(
+        18,
+        "control characters of a payload reached the terminal through fields of log lines and errors of commands",
+        "they are written out, in logs, errors, answers and JSON",
+        (
+            "unit.test_logs.test_no_line_moves_the_cursor",
+            "queues.test_cli_store.test_no_answer_or_error_moves_the_cursor",
+        ),
+    ),
     # 19
     # 20
     Defect(

@@ -87,6 +87,40 @@ def test_unknown_jobs_are_added_with_a_warning(store_cli: Cli) -> None:
     assert "did you mean notify?" in done.complaint
 
 
+ESCAPES = "\x1b]0;owned\x07 \x9b2J \u202e"
+
+
+def test_no_answer_or_error_moves_the_cursor(store_cli: Cli, store_url: str) -> None:
+    job = {
+        "function": f"mine{ESCAPES}",
+        "kwargs": {"a": ESCAPES},
+        "status": "failed",
+        "error": ESCAPES,
+        "result": ESCAPES,
+    }
+    key = f"k{ESCAPES}"
+    with Redis.from_url(store_url) as client:
+        client.set(f"saq:job:email:{key}", json.dumps(job))
+        client.zadd("crmd:q:email:failed", {f"saq:job:email:{key}": 1_700_000_000_000})
+    for arguments in (
+        ("jobs", "email"),
+        ("job", "email", key),
+        ("job", "email", f"no{ESCAPES}"),
+        ("jobs", f"email{ESCAPES}"),
+        ("enqueue", "email", f"no{ESCAPES}", ESCAPES),
+        ("enqueue", "email", "send_email", "-d", f"@{ESCAPES}"),
+        ("pause", f"email{ESCAPES}"),
+        (f"no{ESCAPES}",),
+        ("jobs", f"--{ESCAPES}"),
+        ("retry", "email", "--state", "failed"),
+        ("retry", "email", key),
+        ("clean", "email", key),
+    ):
+        for option in ((), ("--json",)):
+            done = store_cli(*arguments, *option)
+            assert not [c for c in done.out + done.err if not c.isprintable() and c != "\n"], (arguments, option)
+
+
 def test_secrets_of_a_payload_are_masked(store_cli: Cli) -> None:
     secret = (
         '{"message": "see https://x/?access_token=hidden1", "password": "hidden2", "a": [{"api_key": "hidden3"}]}'

@@ -8,6 +8,7 @@ import logging
 import os
 import pty
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def test_text_has_time_level_and_fields() -> None:
         r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} WARNING queues: job.failed error="no such host" n=1\n',
         stream.getvalue(),
     )
+
+
+@pytest.mark.parametrize("style", ["text", "journal", "json"])
+def test_no_line_moves_the_cursor(style: logs.Style) -> None:
+    escapes = "\x1b]0;owned\x07\r\x9b2J\u202e"
+    fields = {"error": escapes, "key": "a\x1bb"}
+    record = logging.LogRecord("crmd.x", logging.ERROR, __file__, 1, "failed: %s", (escapes,), None)
+    record.fields = fields
+    try:
+        raise ValueError(escapes)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    text = logs.formatter(style).format(record)
+    assert not [c for c in text if not c.isprintable() and c != "\n"]
+    assert "owned" in text
 
 
 def test_a_terminal_gets_text() -> None:
