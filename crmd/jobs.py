@@ -95,11 +95,11 @@ class Catalog:
     def add_reference(self, queue: str, reference: str) -> None:
         """Adds the handlers that `"package.module"` or `"package.module:function"` names.
 
-        Of a module each queue takes the jobs that are marked for it; a function is taken as it is named. Raises
-        ValueError that says what is wrong with the reference.
+        Of a module all jobs are taken; one that is marked for another queue takes no name that is known already.
+        Raises ValueError that says what is wrong with the reference.
         """
         for spec in load_specs(reference):
-            if ":" in reference or spec.queue == queue:
+            if ":" in reference or spec.queue == queue or self.find(queue, spec.name) is None:
                 self.add(queue, spec)
 
     def find(self, queue: str, name: str) -> JobSpec | None:

@@ -121,6 +121,12 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 19
+    Defect(
+        19,
+        "a module named in a queue's handlers gave it only the jobs marked for it; its others failed as not known",
+        "the table decides: all jobs of the module are known to the queue",
+        ("unit.test_catalog.test_a_module_gives_a_queue_all_its_jobs",),
+    ),
     # 20
     Defect(
         20,
