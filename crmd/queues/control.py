@@ -107,6 +107,7 @@ class Control:
         """Lets a paused queue go on, on all daemons; also lifts a slow-down that the outside asked for."""
         k = self.inspector.queue(queue).keys
         await self.store.command("DEL", k.paused, k.blocked)
+        await self.store.command("HDEL", k.counters, "blocked_until", "blocked_under")
         await self._wake(queue)
         self.store.events.emit("queue.resumed", queue=queue)
 

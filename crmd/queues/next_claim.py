@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from crmd.store.limit_clock import CORRECTED, UNSURE
 from crmd.store.replies import Claimed
 
 FOREVER = float("inf")
@@ -53,5 +54,5 @@ class NextClaim:
     def plan(self, claimed: Claimed, asked: int) -> float | None:
         """Takes in what a claim brought, begun at that count of `asked`; seconds until another may bring more."""
         self.more = claimed.reason == "ok"
-        self.now = self.more or self.asked != asked
+        self.now = self.more or claimed.reason in (UNSURE, CORRECTED) or self.asked != asked
         return min((ms / 1000 for ms in (claimed.wait_ms, claimed.due_ms) if ms >= 0), default=None)

@@ -58,7 +58,8 @@ class Recovery:
             gone -= owners
         if gone:
             await self._engine.store.command("ZREM", keys.DAEMONS, *gone)
-            await self._engine.store.command("DEL", *map(keys.daemon_info, gone))
+            entries = (name(epoch) for epoch in gone for name in (keys.daemon_info, keys.daemon_jobs))
+            await self._engine.store.command("DEL", *entries)
             self.observer.forget(gone)
 
     async def _recover(self, queue: QueueScripts, dead: Mapping[str, str]) -> int:

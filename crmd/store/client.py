@@ -56,9 +56,15 @@ class Store:
     `call` runs a script and joins the trip of the moment; `redis` is a plain client for ordinary commands.
     """
 
-    def __init__(self, target: StoreTarget, events: Events | None = None) -> None:
+    def __init__(
+        self,
+        target: StoreTarget,
+        events: Events | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.target = target
         self.events = events or Events()
+        self.monotonic = monotonic
         self.redis = self._client()
         self.scripts = load_scripts()
         self.run_id = ""

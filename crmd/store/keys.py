@@ -91,7 +91,7 @@ class QueueKeys:
         self.unknown = self._own("unknown")
         """set of ids: which of the failed are unknown."""
         self.counters = self._own("counters")
-        """hash: all-time counts, and the time of the last start in ms."""
+        """hash: all-time counts, the time of the last start in ms, what corrects the clock of limits."""
         self.minutes = self._own("minutes")
         """hash: minute number -> jobs finished in it; the last twenty."""
         self.quarantine = self._own("quarantine")

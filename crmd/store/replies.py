@@ -55,13 +55,17 @@ class Claimed:
     """What a claim brought."""
 
     reason: str
-    """ok, empty, paused, limited or blocked."""
+    """ok, empty, paused, limited, blocked, or unsure or corrected, where the clock of limits may have been set."""
     wait_ms: int
     """Until a start may be possible; -1 unknown."""
     due_ms: int
     """Until the next delayed job is due; -1 none."""
     suspects: int
     """How many jobs wait to run alone and could start now."""
+    clock_ms: int = 0
+    """The clock of limits; 0: it was not looked at."""
+    correction_ms: int = 0
+    """How far it is ahead of the store's."""
     jobs: list[tuple[str, bytes, int]] = field(default_factory=list)
     """id, JSON, deaths."""
     ghosts: list[str] = field(default_factory=list)

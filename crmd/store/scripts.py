@@ -12,6 +12,7 @@ from crmd.store import keys
 from crmd.store.adder import Adder
 from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
+from crmd.store.limit_clock import LimitClock
 from crmd.store.limits import limits_json, rate_window
 from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, RecoverStep, Tick, Turn, text
 from crmd.store.turns import document_args, outcome_args, read_claim
@@ -34,6 +35,7 @@ class QueueScripts:
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
         self.keys = QueueKeys(settings.name)
+        self._clock = LimitClock(lambda: store.monotonic())
         self._adder = Adder(self._enqueue, ENQUEUE_BATCH)
         self.configure(settings)
 
@@ -79,7 +81,14 @@ class QueueScripts:
 
         With 0 slots it promotes only what is due, with -1 it claims nothing.
         """
-        args: list[str | bytes | int] = [min(slots, MAX_JOBS_PER_CALL), token, int(alone), *self._turn_args]
+        sent_ms, told = self._clock.ask()
+        args: list[str | bytes | int] = [
+            min(slots, MAX_JOBS_PER_CALL),
+            token,
+            int(alone),
+            *self._turn_args,
+            *told,
+        ]
         if outcomes:
             args += self._retention
             args += outcome_args(outcomes)
@@ -88,7 +97,9 @@ class QueueScripts:
         if claimed and isinstance(claimed[0], Exception):
             turn.claim_error = self.store.translate(claimed[0])
         elif claimed:
-            turn.claimed = read_claim(claimed[0])
+            turn.claimed = found = read_claim(claimed[0])
+            if found.clock_ms:
+                self._clock.see(sent_ms, found.reason, found.clock_ms, found.correction_ms)
         return turn
 
     async def claim(self, token: str, slots: int, *, alone: bool = False) -> Claimed:
@@ -241,8 +252,10 @@ class QueueScripts:
     async def slow_down(self, seconds: float, limit_keys: Sequence[str] = ()) -> None:
         """Holds the queue, or the given limit keys, for a while, on all daemons."""
         k = self.keys
-        args = (max(1, round(seconds * 1000)), k.limit_prefix, *limit_keys)
-        await self.store.call("slow_down", (k.blocked, k.parked), args)
+        sent_ms, told = self._clock.ask()
+        args = (max(1, round(seconds * 1000)), k.limit_prefix, *told, *limit_keys)
+        clock_ms, correction_ms = await self.store.call("slow_down", (k.blocked, k.parked, k.counters), args)
+        self._clock.meet(sent_ms, clock_ms, correction_ms)
 
     async def counts(self) -> RawCounts:
         """How many jobs are in each state, and what holds the queue."""

@@ -47,8 +47,10 @@ def outcome_args(outcomes: Sequence[Outcome]) -> list[str | bytes | int]:
 
 def read_claim(reply: Sequence[Any]) -> Claimed:
     """A claim's answer."""
-    reason, wait, due, suspects, flat, ghosts, crashed = reply
-    claimed = Claimed(reason.decode(), wait, due, suspects, ghosts=[text(ghost) for ghost in ghosts])
+    reason, wait, due, suspects, flat, ghosts, crashed, clock, correction = reply
+    claimed = Claimed(
+        reason.decode(), wait, due, suspects, clock, correction, ghosts=[text(ghost) for ghost in ghosts]
+    )
     deaths = {crashed[i]: int(crashed[i + 1]) for i in range(0, len(crashed), 2)}
     for i in range(0, len(flat), 2):
         raw_id = flat[i]

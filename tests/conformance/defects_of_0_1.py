@@ -75,13 +75,19 @@ DEFECTS: tuple[Defect, ...] = (
     # 10
     Defect(
         11,
-        "after a step of the store's clock daemons took each other's running jobs, or left those of dead ones",
-        "daemons are dead when the others saw no renewal for a lease by their own clocks",
+        "after a step of the store's clock daemons took each other's running jobs, or left those of dead ones; "
+        "limits let through too many or held the queue for as long as the step was wide",
+        "daemons are dead when the others saw no renewal for a lease by their own clocks; limits count real time",
         (
             "unit.test_lease_observer.test_any_change_is_a_sign_of_life",
             "conformance.test_lost.test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon",
             "conformance.test_lost.test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back",
             "faults.test_store_clock.test_steps_of_the_stores_clock_take_no_running_job",
+            "lua.test_limit_clock.test_a_limit_counts_real_time_however_the_clock_is_set",
+            "lua.test_limit_clock.test_a_limit_is_used_again_within_its_period",
+            "lua.test_limit_clock.test_a_hold_lasts_as_long_as_was_asked_for",
+            "lua.test_limit_clock.test_a_limit_by_key_rests_as_long_as_it_should",
+            "faults.test_store_clock.test_a_rate_limit_holds_and_is_used_while_the_clock_is_set",
             "faults.test_store_clock.test_the_jobs_of_a_dead_daemon_are_taken_though_the_clock_went_back",
         ),
     ),

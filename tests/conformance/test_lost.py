@@ -641,7 +641,7 @@ async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_
         added = [await r.add("q", "work") for _ in range(50)]
         await wait_until(lambda: work.starts == 50)
         for _ in range(4):
-            await clock.forward(step_ms)
+            await clock.step(step_ms)
             for fleet in fleets:
                 await watch_for_a_lease(fleet, fleets)
             for fleet in fleets:
@@ -661,7 +661,7 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(s
         await wait_until(lambda: work.starts == 5)
         other = await r.fleet()
         await kill(dead)
-        await clock.forward(-3_600_000)
+        await clock.step(-3_600_000)
         await watch_for_a_lease(other)
         work.go.set()
         await wait_until(lambda: _completed(r, 5), 5)

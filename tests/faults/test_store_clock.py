@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -69,3 +70,28 @@ def test_the_jobs_of_a_dead_daemon_are_taken_though_the_clock_went_back(
     took = time.monotonic() - died
     print(f"\n    taken after {took:.1f} s")  # noqa: T201 - a figure, for those who run the faults by hand
     made[1].kill()
+
+
+def test_a_rate_limit_holds_and_is_used_while_the_clock_is_set(
+    daemons: Daemons, stepped_store: SteppedStore
+) -> None:
+    url, period, rate = stepped_store.url, 20.0, 20
+    queue = f'concurrency = 25\ntimeout = "5m"\nrate_limit = "{rate}/{period:.0f}s"'
+    made = [daemons.start(config=f'[redis]\nurl = "{url}"', queue=queue) for _ in range(2)]
+    steps = [step for _ in range(ROUNDS) for step in STEPS_S]
+    keys = made[0].add(4 * rate, seconds=period, url=url)
+    wait_until_sync(lambda: both(made, "started").total() == rate, 20)
+    for step in steps:
+        let_pass(3.0 * period / len(steps))
+        stepped_store.step(step)
+    wait_until_sync(lambda: both(made, "done").total() >= len(keys), 3 * period)
+    starts = sorted(one.at for daemon in made for one in daemon.effects("started"))
+    fullest = max(sum(first <= at < first + period for at in starts) for first in starts)
+    longest = max(later - sooner for sooner, later in pairwise(starts))
+    took = starts[-1] - starts[0]
+    print(f"\n    at most {fullest} in a period, none for {longest:.2f} s, all in {took:.1f} s")  # noqa: T201
+    assert both(made, "started") == both(made, "done") == dict.fromkeys(keys, 1)
+    assert fullest <= rate
+    assert longest < 1.1 * period
+    for daemon in made:
+        daemon.stop()

@@ -111,10 +111,12 @@ async def rig(url: str, *settings: QueueSettings) -> AsyncIterator[Rig]:
 
 async def watch_for_a_lease(watcher: Fleet, living: Iterable[Fleet] = ()) -> None:
     """Lets a daemon watch the others for a whole lease, in which the living ones renew."""
+    await watcher.upkeep.stop()  # it is not to look between a renewal and the lease's end
     await watcher.upkeep.run_once()
     for fleet in living:
         await fleet.upkeep.announce()
     watcher.recovery.observer._watched_s += LEASE_S
+    watcher.upkeep.start()
 
 
 async def kill(fleet: Fleet) -> None:

@@ -21,11 +21,18 @@ class StoreClock:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.ms = START_MS
+        self.passed_ms = 0
+        """How much time has passed: what no step of the clock changes."""
 
     async def set(self, ms: int) -> None:
-        """Sets the time."""
-        self.ms = ms
-        await self._store.command("SET", NOW_KEY, ms)
+        """Lets time pass until then."""
+        self.passed_ms += ms - self.ms
+        await self.step(ms - self.ms)
+
+    async def step(self, ms: int) -> None:
+        """Sets the clock forward or back, while no time passes."""
+        self.ms += ms
+        await self._store.command("SET", NOW_KEY, self.ms)
 
     async def forward(self, ms: int) -> None:
         """Lets time pass."""
@@ -39,5 +46,6 @@ async def freeze(store: Store) -> StoreClock:
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         store.scripts[name] = Script(name, text, sha)
     clock = StoreClock(store)
-    await clock.set(START_MS)
+    store.monotonic = lambda: clock.passed_ms / 1000
+    await clock.step(0)
     return clock

@@ -1,4 +1,5 @@
 -- Included: promotes what is due, then leases as many waiting jobs as may start now.
+--@include _limit_clock
 --@include _claim_rate
 
 -- In how many ms the next delayed job is due; 0 or less: now, nil: there is none.
@@ -22,19 +23,37 @@ local function promote()
   redis.call('ZADD', k.incomplete, unpack(zeros))
 end
 
+-- Sets the clock of limits. Returns why nothing may start by it, if so.
+local function look_at_clock(c)
+  local doubt
+  local counted = redis.call('HMGET', k.counters, 'correction', 'limited_at', 'blocked_under')
+  c.blocked_under = tonumber(counted[3] or 0)
+  k.clock, c.correction, doubt = limit_clock(k.counters, k.now, tonumber(counted[1] or 0), tonumber(counted[2] or 0), k.told)
+  return doubt
+end
+
 -- Looks at what may hold the queue before anything is leased, also so that a structure of the wrong type fails the
 -- whole claim. Returns the reason and the ms to wait where nothing may start.
-local function held_back(c)
-  local counted = redis.call('HMGET', k.counters, 'turn', 'started')
+local function held_back(c, limited)
+  local counted = redis.call('HMGET', k.counters, 'turn', 'started', 'blocked_until')
   c.turn, c.started_before = tonumber(counted[1] or 0), tonumber(counted[2] or 0)
-  if redis.call('EXISTS', k.paused, k.blocked, k.parked, k.crashes, k.suspects, k.priority, k.override) == 0 then return end
-  c.by_hand = redis.call('HMGET', k.override, 'count', 'period_ms')
-  c.could_start = redis.call('LLEN', k.suspects)
-  c.any_crashed, c.any_parked = redis.call('EXISTS', k.crashes) == 1, redis.call('ZCARD', k.parked) > 0
-  c.any_ranked = redis.call('ZCARD', k.priority) > 0
-  if redis.call('EXISTS', k.paused) == 1 then return 'paused', redis.call('PTTL', k.paused) end
-  local blocked_ms = redis.call('PTTL', k.blocked)
-  if blocked_ms > 0 then return 'blocked', blocked_ms end
+  local blocked_until, kept_until = 0, tonumber(counted[3])
+  if redis.call('EXISTS', k.paused, k.blocked, k.parked, k.crashes, k.suspects, k.priority, k.override) > 0 then
+    c.by_hand = redis.call('HMGET', k.override, 'count', 'period_ms')
+    c.could_start = redis.call('LLEN', k.suspects)
+    c.any_crashed, c.any_parked = redis.call('EXISTS', k.crashes) == 1, redis.call('ZCARD', k.parked) > 0
+    c.any_ranked = redis.call('ZCARD', k.priority) > 0
+    if redis.call('EXISTS', k.paused) == 1 then return 'paused', redis.call('PTTL', k.paused) end
+    blocked_until = tonumber(redis.call('GET', k.blocked) or 0)
+  end
+  c.limited = limited or c.by_hand[1] or c.any_parked
+  if not (c.limited or kept_until or blocked_until > 0) then return end
+  local doubt = look_at_clock(c)
+  if doubt then return doubt, 0 end
+  -- Where the clock was set since, the string may have expired before its time.
+  if kept_until and c.blocked_under ~= c.correction then blocked_until = math.max(blocked_until, kept_until) end
+  if blocked_until > k.clock then return 'blocked', blocked_until - k.clock end
+  if kept_until then redis.call('HDEL', k.counters, 'blocked_until', 'blocked_under') end
 end
 
 -- The ids at the heads of the two lanes, in the order in which they start, and what takes the first n of them away.
@@ -174,9 +193,10 @@ end
 -- `slots` 0 only promotes; `alone` takes one suspect and nothing else; a `count` of 0 is no limit.
 -- Returns {reason, wait (ms until a start may be possible; -1: none known), due (ms until the next delayed job; -1: none),
 -- suspects that could start, jobs {id, JSON, …}, ids that an abort took out of incomplete, deaths {id, count, …} of
--- those jobs whose daemon died with them}. The reason is ok (all slots filled), empty, paused, limited or blocked.
+-- those jobs whose daemon died with them, clock of limits (ms; 0: nothing is limited), its correction}. The reason is ok (all
+-- slots filled), empty, paused, limited, blocked, or what limit_clock says.
 local function claim(token, slots, alone, count, period, limits)
-  local c = { token = token, allowed = slots, started = 0, drained = false, could_start = 0, turn = 0,
+  local c = { token = token, allowed = slots, started = 0, drained = false, could_start = 0, turn = 0, correction = 0,
     suspected = 0, jobs = {}, ghosts = {}, deaths = {}, by_hand = {} }
   local due = next_due()
   if due and due <= 0 then
@@ -184,22 +204,22 @@ local function claim(token, slots, alone, count, period, limits)
     due = next_due()
   end
   local function answer(reason, wait)
-    return { reason, wait, due and math.max(0, due) or -1, c.suspected, c.jobs, c.ghosts, c.deaths }
+    return { reason, wait, due and math.max(0, due) or -1, c.suspected, c.jobs, c.ghosts, c.deaths, k.clock, c.correction }
   end
 
   if slots == 0 then return answer('empty', -1) end
-  local reason, hold = held_back(c)
+  local reason, hold = held_back(c, count > 0 or limits ~= '')
   -- While nothing may start no suspect is told of: its daemon would hold all its queues back for it.
   if reason then return answer(reason, hold) end
   if c.by_hand[1] then count, period = tonumber(c.by_hand[1]), tonumber(c.by_hand[2]) end
   -- Of a limit one start is left for a suspect, which would else never get one while others wait.
   local reserved = c.could_start > 0 and not alone and 1 or 0
-  local rate = count > 0 and rolling_rate(k.starts, k.buckets, count, period, k.now)
+  local rate = count > 0 and rolling_rate(k.starts, k.buckets, count, period, k.clock)
   if rate then
     local allowance, free_at = rate.allowance(slots + reserved)
     if allowance > 0 then c.suspected = c.could_start end
     c.allowed = math.min(slots, allowance - reserved)
-    if c.allowed <= 0 then return answer('limited', math.max(1, free_at - k.now)) end
+    if c.allowed <= 0 then return answer('limited', math.max(1, free_at - k.clock)) end
   end
   c.suspected = c.could_start
   if alone then c.allowed = 1 end
@@ -211,12 +231,13 @@ local function claim(token, slots, alone, count, period, limits)
     if rate then rate.spend(c.started) end
     local started, last_start = string.format('%.0f', c.started_before + c.started), string.format('%.0f', k.now)
     redis.call('HSET', k.counters, 'started', started, 'last_start', last_start)
+    if c.limited then redis.call('HSET', k.counters, 'limited_at', string.format('%.0f', k.clock)) end
   end
   local wait = c.any_parked and parked_wait() or -1
   if c.started < c.allowed then return answer(c.drained and 'empty' or 'ok', c.drained and wait or 0) end
   if c.allowed < slots and not alone then
     local _, again = rate.allowance(1 + reserved)
-    return answer('limited', math.max(1, again - k.now))
+    return answer('limited', math.max(1, again - k.clock))
   end
   return answer('ok', wait)
 end

@@ -6,14 +6,14 @@
 local function limit_free_at(name, limit)
   local state = redis.call('HMGET', k.limit_prefix .. name, 'start', 'count', 'blocked', 'last')
   local blocked = tonumber(state[3]) or 0
-  if blocked > k.now then return blocked end
+  if blocked > k.clock then return blocked end
   local start, count = tonumber(state[1]), tonumber(state[2])
-  if not start then return k.now end
+  if not start then return k.clock end
   local paid_at = start + count * limit.period
-  if k.now >= paid_at then return k.now end
-  if k.now >= start and count < limit.burst then
+  if k.clock >= paid_at then return k.clock end
+  if k.clock >= start and count < limit.burst then
     local ends = (tonumber(state[4]) or start) + limit.window
-    if k.now <= ends or paid_at - ends <= limit.free_debt * limit.period then return k.now end
+    if k.clock <= ends or paid_at - ends <= limit.free_debt * limit.period then return k.clock end
   end
   return math.ceil(paid_at)
 end
@@ -23,14 +23,14 @@ local function requeue_key(name, limit)
   if redis.call('EXISTS', k.parked_prefix .. name) == 0 then
     redis.call('ZREM', k.parked, name)
   else
-    local at = limit and limit_free_at(name, limit) or k.now
+    local at = limit and limit_free_at(name, limit) or k.clock
     redis.call('ZADD', k.parked, string.format('%.0f', at), name)
   end
 end
 
 -- The limits of the queue, on the jobs of one claim.
 local function keyed_limits(c, limits)
-  local LIMIT_SLACK_MS, LONGEST_TEXT = 60000, 128
+  local LONGEST_TEXT = 128
 
   local function keys_of(json)
     local ok, doc = pcall(cjson.decode, json)
@@ -52,10 +52,10 @@ local function keyed_limits(c, limits)
     local state_key = k.limit_prefix .. name
     local state = redis.call('HMGET', state_key, 'start', 'count')
     local start, count = tonumber(state[1]), tonumber(state[2])
-    if not start or k.now >= start + count * limit.period then start, count = k.now, 0 end
+    if not start or k.clock >= start + count * limit.period then start, count = k.clock, 0 end
     count = count + 1
-    redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count, 'last', string.format('%.0f', k.now))
-    redis.call('PEXPIRE', state_key, math.ceil(start + count * limit.period - k.now) + LIMIT_SLACK_MS)
+    redis.call('HSET', state_key, 'start', string.format('%.0f', start), 'count', count, 'last', string.format('%.0f', k.clock))
+    redis.call('PEXPIRE', state_key, math.ceil(start + count * limit.period - k.clock) + LIMIT_SLACK_MS)
   end
 
   -- Parks the job behind the first of its keys that is not free, or spends one start of each; says whether it parked.
@@ -64,7 +64,7 @@ local function keyed_limits(c, limits)
     for _, key in ipairs(keys) do
       local list = k.parked_prefix .. key.name
       local behind = redis.call('EXISTS', list) == 1
-      if key.name ~= own and (behind or limit_free_at(key.name, key.limit) > k.now) then
+      if key.name ~= own and (behind or limit_free_at(key.name, key.limit) > k.clock) then
         redis.call('RPUSH', list, id)
         requeue_key(key.name, key.limit)
         c.any_parked = true
@@ -86,12 +86,12 @@ end
 
 -- One job from the head of each key that has become free; returns how many keys were looked at.
 local function unpark(c)
-  local now_text = string.format('%.0f', k.now)
+  local now_text = string.format('%.0f', k.clock)
   local names = redis.call('ZRANGEBYSCORE', k.parked, '-inf', now_text, 'LIMIT', 0, c.allowed - c.started)
   for _, name in ipairs(names) do
     local list, limit = k.parked_prefix .. name, c.limits and c.limits.limit_of(name)
     local id = redis.call('LINDEX', list, 0)
-    if id and not (limit and limit_free_at(name, limit) > k.now) then
+    if id and not (limit and limit_free_at(name, limit) > k.clock) then
       if c.any_crashed and tonumber(redis.call('HGET', k.crashes, id) or 0) >= k.alone_after then
         redis.call('RPUSH', k.suspects, id) -- it was parked when it should have run alone
         c.suspected = c.suspected + 1
@@ -107,5 +107,5 @@ end
 
 local function parked_wait()
   local first = redis.call('ZRANGE', k.parked, 0, 0, 'WITHSCORES')
-  return #first > 0 and math.max(1, tonumber(first[2]) - k.now) or -1
+  return #first > 0 and math.max(1, tonumber(first[2]) - k.clock) or -1
 end

@@ -1,6 +1,7 @@
--- Included: the rolling limit of a queue. At most `count` starts in any `period` ms, in the store's time.
+-- Included: the rolling limit of a queue. At most `count` starts in any `period` ms, by the clock of limits.
 -- Up to EXACT starts are remembered one by one; larger limits in buckets of a hundredth of the period, each
 -- named by its last ms and taken as if all its starts came then, so that none lets one too many through.
+-- Neither expires: they are bounded, and a clock that is set forward would forget what has just started. 0.1.0 lets them.
 -- Gives `allowance(want)`: how many of `want` may start now, and when the next may, in ms; and `spend(spent)`.
 local function rolling_rate(starts, buckets, count, period, now)
   local EXACT, BUCKETS = 1000, 100
@@ -22,7 +23,7 @@ local function rolling_rate(starts, buckets, count, period, now)
     local width = period / BUCKETS
     local last = math.max(now, math.ceil((math.floor(now / width) + 1) * width) - 1)
     redis.call('HINCRBY', buckets, string.format('%.0f', last), spent)
-    if redis.call('PTTL', buckets) < period * 2 then redis.call('PEXPIRE', buckets, math.ceil(period * 2)) end
+    redis.call('PERSIST', buckets)
     if redis.call('HLEN', buckets) <= 2 * BUCKETS then return end
     for _, name in ipairs(redis.call('HKEYS', buckets)) do
       if now - tonumber(name) > period then redis.call('HDEL', buckets, name) end
@@ -49,8 +50,7 @@ local function rolling_rate(starts, buckets, count, period, now)
     for i = 1, spent do at[i] = string.format('%.0f', now) end
     redis.call('RPUSH', starts, unpack(at))
     redis.call('LTRIM', starts, -EXACT, -1)
-    local ttl = math.ceil(period) + 60000
-    if redis.call('PTTL', starts) < ttl then redis.call('PEXPIRE', starts, ttl) end
+    redis.call('PERSIST', starts)
   end
 
   if count > EXACT then return { allowance = bucket_allowance, spend = bucket_spend } end

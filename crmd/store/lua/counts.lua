@@ -22,9 +22,13 @@ local waiting = math.max(0, ask(0, 'ZCOUNT', KEYS[2], 0, 0) - leased)
 local override = ask({}, 'HGETALL', KEYS[10])
 local chosen = ask({}, 'HMGET', KEYS[10], 'count', 'period_ms')
 local count, period = tonumber(chosen[1] or ARGV[1]), tonumber(chosen[2] or ARGV[2])
+local counted = ask({}, 'HMGET', KEYS[14], 'correction', 'blocked_until', 'blocked_under')
+local correction = tonumber(counted[1] or 0)
+local kept = counted[2] and tonumber(counted[3]) ~= correction and tonumber(counted[2]) or 0
+local blocked_until = math.max(kept, tonumber(ask(0, 'GET', KEYS[11]) or 0)) - correction
 local left = -1
 if count > 0 then
-  local whole, allowance = pcall(rolling_rate(KEYS[12], KEYS[13], count, period, now).allowance, count)
+  local whole, allowance = pcall(rolling_rate(KEYS[12], KEYS[13], count, period, now + correction).allowance, count)
   left = whole and allowance or 0
 end
 
@@ -40,5 +44,5 @@ end
 
 return { now, waiting, ask(0, 'ZCOUNT', KEYS[2], '(0', '+inf'), leased,
   ask(0, 'ZCARD', KEYS[5]), ask(0, 'ZCARD', KEYS[6]), ask(0, 'ZCARD', KEYS[7]), ask(0, 'SCARD', KEYS[8]),
-  ask({}, 'HGETALL', KEYS[9]), override, math.max(0, redis.call('PTTL', KEYS[11])) > 0 and
-  tonumber(ask(0, 'GET', KEYS[11])) or 0, left, oldest, ask({}, 'HGETALL', KEYS[14]), ask({}, 'HGETALL', KEYS[15]) }
+  ask({}, 'HGETALL', KEYS[9]), override, blocked_until > now and blocked_until or 0, left, oldest,
+  ask({}, 'HGETALL', KEYS[14]), ask({}, 'HGETALL', KEYS[15]) }

@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- Renews a daemon's leases, and its entries for those who look. The list's entry differs from the one before, whatever
--- the clock says: others see by that that the daemon lives.
+-- Renews a daemon's leases, and its entries for those who look. The entry in the list differs from those of the moments
+-- before, whatever the clock says: by that others see that the daemon lives.
 -- KEYS  daemons, info, jobs
 -- ARGV  epoch, lease (ms), info (JSON, empty: both entries as they are), its TTL (s), names of its jobs (JSON)
 -- Returns the store's time in ms
 --@include _time
 local now = now_ms()
-local expires = now + tonumber(ARGV[2])
-if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) == expires then expires = expires + 1 end
+local MOMENT_MS = 1000
+local expires, last = now + tonumber(ARGV[2]), tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
+if last >= expires and last - expires < MOMENT_MS then expires = last + 1 end
 redis.call('ZADD', KEYS[1], string.format('%.0f', expires), ARGV[1])
 if ARGV[3] ~= '' then
   redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])

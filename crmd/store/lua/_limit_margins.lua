@@ -1,0 +1,7 @@
+-- Included: what the clock of limits allows for.
+
+-- A daemon's own clock and a trip are exact to so much. A step that is smaller goes unnoticed.
+local LIMIT_TOLERANCE_MS = 100
+-- Keys of limits live by the store's own time. They stay longer than they count by so much, for a clock that is set
+-- forward.
+local LIMIT_SLACK_MS = 3900000

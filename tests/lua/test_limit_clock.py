@@ -1,0 +1,256 @@
+"""Limits while the store's clock is set: none is exceeded in real time, and none holds longer than it should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crmd.config.queue import KeyedLimit, QueueSettings
+from crmd.config.units import Rate
+from crmd.store.client import Store
+from crmd.store.limit_clock import CORRECTED, UNSURE
+from crmd.store.limits import rate_window
+from crmd.store.replies import Claimed
+from tests.lua.test_rate_model import Starts
+from tests.support.lab import Bench, Lab
+from tests.support.storeclock import StoreClock
+
+MODEL = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+STEPS_MS = (40_000, 3_600_000, -3_600_000)
+TRIES = 4
+"""Claims until the clock is corrected and one of them counts."""
+
+
+async def claim(lab: Lab, slots: int = 10) -> Claimed:
+    """Claims as a worker does: at once again where the clock was in doubt."""
+    for _ in range(TRIES):
+        claimed = await lab.claim(slots)
+        if claimed.reason not in (UNSURE, CORRECTED):
+            return claimed
+        assert claimed.jobs == []
+    raise AssertionError("the clock stays in doubt")
+
+
+@dataclass(frozen=True)
+class Move:
+    """The clock is set, some time passes, one of the daemons claims."""
+
+    step_ms: int
+    forward_ms: int
+    want: int
+    daemon: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A limit and what is tried under it."""
+
+    rate: Rate
+    moves: Sequence[Move]
+
+
+STEP = st.one_of(
+    st.just(0), st.sampled_from(STEPS_MS), st.integers(-5_000, 5_000).filter(lambda ms: abs(ms) > 200)
+)
+CASES = st.builds(
+    Case,
+    st.builds(Rate, st.integers(1, 20), st.sampled_from([1.0, 60.0])),
+    st.lists(
+        st.builds(Move, STEP, st.integers(0, 40_000), st.integers(1, 10), st.integers(0, 1)),
+        min_size=3,
+        max_size=20,
+    ),
+)
+
+
+@MODEL
+@given(case=CASES)
+def test_a_limit_counts_real_time_however_the_clock_is_set(workbench: Bench, case: Case) -> None:
+    async def scenario(store: Store, clock: StoreClock) -> None:
+        labs = [Lab(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
+        for lab in labs:
+            await claim(lab)  # both know the clock
+        await labs[0].add(*(f"k{n}" for n in range(sum(move.want for move in case.moves))))
+        count, period_ms = rate_window(case.rate)
+        starts = Starts()
+        for move in case.moves:
+            await clock.step(move.step_ms)
+            await clock.forward(move.forward_ms)
+            free = count - starts.within(period_ms, clock.passed_ms)
+            started = len((await claim(labs[move.daemon], move.want)).jobs)
+            # Each correction may put the clock back by a ms, by which it and the own clock are rounded.
+            late = count - starts.within(period_ms + 2 * len(case.moves), clock.passed_ms)
+            assert min(move.want, late) <= started <= min(move.want, free)
+            starts.add(clock.passed_ms, started)
+        assert starts.most_in_a_window(case.rate.period_seconds * 1000) <= count
+
+    workbench.run(scenario)
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+@pytest.mark.parametrize("rate", [Rate(5, 60), Rate(1_100, 60)])
+async def test_a_limit_is_used_again_within_its_period(
+    store: Store, clock: StoreClock, step_ms: int, rate: Rate
+) -> None:
+    lab = Lab(store, QueueSettings("q", rate_limit=rate))
+    await lab.add(*(f"k{n}" for n in range(5 * rate.count)))
+    for _ in range(4):
+        started = sum([len((await claim(lab, 500)).jobs) for _ in range(4)])
+        assert started <= rate.count
+        assert (await lab.claim()).reason == "limited"
+        await clock.step(step_ms)
+        claimed = await claim(lab)
+        assert claimed.reason == "limited"
+        assert 0 < claimed.wait_ms <= 61_000
+        await clock.forward(claimed.wait_ms)
+        assert (await claim(lab, 1)).jobs
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+async def test_a_daemon_that_starts_after_the_step_is_told_by_the_first_that_was_there(
+    store: Store, clock: StoreClock, step_ms: int
+) -> None:
+    old, new = (Lab(store, QueueSettings("q", rate_limit=Rate(5, 60))) for _ in range(2))
+    await old.add(*(f"k{n}" for n in range(20)))
+    assert len((await claim(old)).jobs) == 5
+    await clock.step(step_ms)
+    assert (await claim(old)).reason == "limited"
+    for lab in (new, old, new, old):
+        assert (await lab.claim()).reason == "limited"
+    await clock.forward(61_000)
+    assert len((await claim(new)).jobs) == 5
+
+
+async def test_a_step_back_while_no_daemon_was_there_holds_a_limit_for_a_period_at_most(
+    store: Store, clock: StoreClock
+) -> None:
+    await Lab(store, QueueSettings("q")).add(*(f"k{n}" for n in range(20)))
+    before = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    assert len((await claim(before)).jobs) == 5
+    await clock.step(-3_600_000)
+    after = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    claimed = await claim(after)
+    assert claimed.reason == "limited"
+    assert claimed.wait_ms <= 61_000
+    await clock.forward(claimed.wait_ms)
+    assert len((await claim(after)).jobs) == 5
+
+
+async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, clock: StoreClock) -> None:
+    """One knew the clock before the step, the other since; the first corrects it while the second is away."""
+    first, second = (Lab(store, QueueSettings("q", rate_limit=Rate(1, 3600))) for _ in range(2))
+    await first.add(*(f"k{n}" for n in range(9)))
+    await claim(first)
+    await clock.step(40_000)
+    await claim(second)
+    for step_ms in (0, 0, 3_600_000, -40_000, -3_600_000):
+        await clock.step(step_ms)
+        for lab in (first, second, first):
+            assert (await claim(lab)).reason == "limited"
+        for lab in (first, second):
+            assert (await lab.claim()).reason == "limited"
+
+
+async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    await claim(lab)
+    command = store.command
+
+    async def slow(*parts: str | bytes | int | float) -> object:
+        if parts[0] == "EVALSHA":
+            await clock.forward(900)
+        return await command(*parts)
+
+    monkeypatch.setattr(store, "command", slow)
+    assert [(await lab.claim()).reason for _ in range(3)] == ["unsure", "empty", "empty"]
+    monkeypatch.undo()
+    assert (await lab.counters()).get("correction") is None
+    assert (await lab.claim()).reason == "empty"
+
+
+async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, QueueSettings("q"))
+    await lab.add(*(f"k{n}" for n in range(9)))
+    for step_ms in STEPS_MS:
+        await clock.step(step_ms)
+        assert len((await lab.claim(1)).jobs) == 1
+    assert "correction" not in await lab.counters()
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreClock, step_ms: int) -> None:
+    lab = Lab(store, QueueSettings("q"))
+    await lab.add("a")
+    await lab.scripts.slow_down(10)
+    await clock.step(step_ms)
+    if step_ms > 10_000:  # what a step does to a time to live
+        await lab.redis("DEL", lab.keys.blocked)
+    claimed = await claim(lab)
+    assert (claimed.reason, claimed.wait_ms) == ("blocked", 10_000)
+    await clock.forward(9_999)
+    assert (await claim(lab)).reason == "blocked"
+    await clock.forward(1)
+    assert len((await claim(lab)).jobs) == 1
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
+    store: Store, clock: StoreClock, step_ms: int
+) -> None:
+    lab = Lab(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    await claim(lab)
+    await lab.add("a")
+    await clock.step(step_ms)
+    await lab.scripts.slow_down(10)
+    claimed = await claim(lab)
+    assert claimed.reason == "blocked"
+    assert 9_900 <= claimed.wait_ms <= 10_100
+    await clock.forward(claimed.wait_ms)
+    assert len((await claim(lab)).jobs) == 1
+
+
+async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, clock: StoreClock) -> None:
+    lab = Lab(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    await claim(lab)
+    await lab.scripts.slow_down(10)
+    assert (await claim(lab)).reason == "blocked"
+    await lab.redis("DEL", lab.keys.blocked)
+    await lab.add("a")
+    assert len((await claim(lab)).jobs) == 1
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: StoreClock, step_ms: int) -> None:
+    lab = Lab(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
+    await lab.add("a", "b", payload={"to": "ann"})
+    assert lab.keys_of(await claim(lab)) == ["a"]
+    await clock.step(step_ms)
+    claimed = await claim(lab)
+    assert claimed.jobs == []
+    assert 0 < claimed.wait_ms <= 6_061
+    await clock.forward(claimed.wait_ms - 1)
+    assert (await claim(lab)).jobs == []
+    await clock.forward(1)
+    assert lab.keys_of(await claim(lab)) == ["b"]
+
+
+@pytest.mark.parametrize("step_ms", STEPS_MS)
+async def test_what_is_shown_of_a_limit_is_right_after_a_step(
+    store: Store, clock: StoreClock, step_ms: int
+) -> None:
+    lab = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    await lab.add(*(f"k{n}" for n in range(9)))
+    await claim(lab, 3)
+    await lab.scripts.slow_down(10)
+    await clock.step(step_ms)
+    await claim(lab)
+    seen = await lab.scripts.counts()
+    assert (seen.rate_left, seen.blocked_until_ms - seen.now_ms) == (2, 10_000)
