@@ -22,6 +22,7 @@ from crmd.config.urls import mask_url
 from crmd.errors import RequestError, StoreError, StoreUnavailable, StoreUnusable
 from crmd.store.library import Script, load_scripts
 from crmd.store.link import Link
+from crmd.store.tls import check_tls_files
 from crmd.store.translate import gives_up, store_error
 from crmd.telemetry.events import Events
 
@@ -98,8 +99,10 @@ class Store:
     async def start(self, wait: bool = True) -> None:
         """Connects. With `wait`, waits for a store that is away; else raises StoreUnavailable at once.
 
-        Raises StoreUnusable for wrong credentials, a cluster, an old version or an eviction policy.
+        Raises StoreUnusable for wrong credentials, unreadable TLS files, a database that is not there, a cluster,
+        an old version or an eviction policy.
         """
+        check_tls_files(self.redis.connection_pool.connection_kwargs, self.target.masked)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="store")
         if wait:

@@ -34,6 +34,8 @@ def store_error(error: Exception, what: str) -> StoreError:
         return StoreUnusable(f"{what}: the store refuses the user or password; check the store's URL")
     if any(isinstance(cause, redis_errors.NoPermissionError) for cause in causes):
         return StoreUnusable(f"{what}: the store's user may not do all that is needed: {_in_short(text)}")
+    if text.endswith("DB index is out of range"):
+        return StoreUnusable(f"{what}: the store has no database of that number; correct it in the store's URL")
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull(f"{what}: the store is at its memory limit; raise maxmemory or delete what is not needed")
     if "MISCONF " in text:

@@ -130,6 +130,28 @@ async def test_a_store_that_evicts_is_refused_with_the_remedy(own_store: StoreSe
     assert "noeviction" in str(error)
 
 
+async def test_a_database_that_is_not_there_is_final(own_store: StoreServer) -> None:
+    error = await refused(f"{own_store.url}?db=99")
+    assert isinstance(error, StoreUnusable)
+    assert "?db=99: the store has no database of that number" in str(error)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"])
+async def test_a_tls_file_that_cannot_be_read_is_final_and_named(tmp_path: Path, option: str) -> None:
+    error = await refused(f"rediss://127.0.0.1:1/0?{option}={tmp_path}/nothing")
+    assert isinstance(error, StoreUnusable)
+    assert f"{option}: {tmp_path}/nothing cannot be read: No such file" in str(error)
+
+
+async def test_a_tls_file_of_another_kind_is_final_and_named(tmp_path: Path) -> None:
+    file = tmp_path / "file.pem"
+    file.write_text("no certificate")
+    for query in (f"ssl_ca_certs={file}", f"ssl_certfile={file}&ssl_keyfile={file}"):
+        error = await refused(f"rediss://127.0.0.1:1/0?{query}")
+        assert isinstance(error, StoreUnusable)
+        assert f"{file} is not what it should be" in str(error)
+
+
 async def test_a_cluster_is_refused(store_binary: Path) -> None:
     server = StoreServer(store_binary, persistent=False, settings="cluster-enabled yes\ncluster-port 0\n")
     try:
