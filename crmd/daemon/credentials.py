@@ -52,7 +52,8 @@ def ensure_password(loaded: Loaded) -> Password:
     found = find_password(loaded)
     if found is not None and found.configured:
         state.create()
-        state.write_private(SOURCE_NAME, found.source + "\n")
+        if daemon_source(loaded) != found.source:  # on a full disk nothing could be written
+            state.write_private(SOURCE_NAME, found.source + "\n")
         return found
     if problem := missing_password(loaded):
         raise ConfigError([problem])

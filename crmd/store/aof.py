@@ -57,10 +57,10 @@ def mend(data: Path, keep_tail_in: Path, complaint: str) -> int:
     path = newest_file(data)
     scan = scan_file(path) if path else None
     if path is None or scan is None or scan.whole:
-        raise _damaged(data, f"the server says: {complaint}", None)
+        raise damaged(data, f"the server says: {complaint}", None)
     if not scan.torn:
         found = f"{path.name} is good up to byte {scan.good_bytes} of {scan.size_bytes}"
-        raise _damaged(data, found, f'truncate -s {scan.good_bytes} "{path}"')
+        raise damaged(data, found, f'truncate -s {scan.good_bytes} "{path}"', "go on without what follows")
     with path.open("r+b") as file:
         file.seek(scan.good_bytes)
         keep_tail_in.write_bytes(file.read())
@@ -91,9 +91,9 @@ def scan_file(path: Path) -> Scan:
 
 def keep_copy(data: Path) -> str:
     """Copies the damaged data aside, once for each state of them, and says in words what it did."""
-    path = newest_file(data) or data / MANIFEST
+    candidates = (newest_file(data), data / MANIFEST, data / MANIFEST.parent, data)
     try:
-        info = path.stat()
+        info = next(path for path in candidates if path is not None and path.exists()).stat()
         copy = data.with_name(f"{data.name}.damaged-{int(info.st_mtime)}-{info.st_size}")
         if copy.exists():
             return f"a copy is in {copy}"
@@ -109,8 +109,9 @@ def keep_copy(data: Path) -> str:
     return f"a copy is in {copy}"
 
 
-def _damaged(data: Path, found: str, cure: str | None) -> StoreUnusable:
-    after = f"; to go on without what follows, run: {cure}" if cure else "; put a backup in its place"
+def damaged(data: Path, found: str, cure: str | None, aim: str = "list them again") -> StoreUnusable:
+    """The error for data that a person has to look at, with the command that `cure`s them where there is one."""
+    after = f"; to {aim}, run: {cure}" if cure else "; put a backup in its place"
     return StoreUnusable(
         f"the store's data in {data} are damaged: {found}; nothing was changed and {keep_copy(data)}{after}"
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crmd.errors import ConfigError, CrmdError, Problem, StoreFull, StoreUnavailable
-from crmd.store import aof, launcher, server_log
+from crmd.store import aof, aof_files, launcher, server_log
 from crmd.store.aof_sync import AofSync
 from crmd.store.orphan import end_orphan
 from crmd.store.server_binary import find_server
@@ -92,13 +92,13 @@ class EmbeddedStore:
     async def start(self) -> str:
         """Starts the server, waits until it has loaded its data, and returns its URL.
 
-        Raises ConfigError, StateDirTaken, PortTaken, StoreFull, StoreUnusable (damaged data; nothing is changed, a
-        copy is made) or StoreUnavailable. Waits as long as loading makes progress.
+        Raises ConfigError, StateDirTaken, PortTaken, StoreUnusable (damaged data; nothing is changed, a copy is
+        made) or StoreUnavailable. Waits as long as loading makes progress, and for room on a full disk.
         """
         if self._supervisor is not None:
             return self.url
         await self.prepare()
-        await self._launch()
+        await self._launch_with_room()
         if self._fsync == "everysec":
             self._sync.start()
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
@@ -140,10 +140,20 @@ class EmbeddedStore:
         if self._listen is None:
             self._state.delete_private(PASSWORD_NAME)
             return None
-        known = self._state.read_private(PASSWORD_NAME)
-        password = known.strip() if known else secrets.token_urlsafe(32)
-        self._state.write_private(PASSWORD_NAME, password + "\n")
+        known = (self._state.read_private(PASSWORD_NAME) or "").strip()
+        password = known or secrets.token_urlsafe(32)
+        if not known:
+            self._state.write_private(PASSWORD_NAME, password + "\n")
         return password
+
+    async def _launch_with_room(self) -> None:
+        while True:
+            try:
+                return await self._launch()
+            except StoreFull as error:
+                # Looking for room costs nothing, so that it is not done more and more rarely.
+                self._note_failure(error)
+            await asyncio.sleep(FULL_DISK_POLL_SECONDS)
 
     async def _launch(self) -> None:
         try:
@@ -165,6 +175,8 @@ class EmbeddedStore:
         if orphan is not None:
             self._emit("store.orphan_ended", pid=orphan)
         try:
+            aof_files.check_accessible(self._files.data, self._files.log, self._files.pid)
+            aof_files.check_listed(self._files.data)
             server_log.check_room(self._files.data)
             since = server_log.rotate(self._files.log)
             self._remove_drafts()
@@ -223,11 +235,7 @@ class EmbeddedStore:
         while True:
             await asyncio.sleep(_backoff_seconds(failures))
             try:
-                await self._launch()
-            except StoreFull as error:
-                # Looking for room costs nothing, so that it is not done more and more rarely.
-                self._note_failure(error)
-                await asyncio.sleep(FULL_DISK_POLL_SECONDS)
+                await self._launch_with_room()
             except Exception as error:
                 self._note_failure(error)
                 failures += 1

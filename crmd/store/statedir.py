@@ -150,7 +150,8 @@ class StateDir:
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
-            raise self._failure(f"its {LOCK_NAME} file cannot be written", error) from None
+            if error.errno not in _DISK_FULL:  # it is held all the same; only its holder is not named
+                raise self._failure(f"its {LOCK_NAME} file cannot be written", error) from None
 
     def _private_path(self, name: str) -> Path:
         if not _PRIVATE_NAME.fullmatch(name):
