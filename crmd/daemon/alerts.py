@@ -64,7 +64,7 @@ class Alerts:
 
     async def run_once(self) -> None:
         """One look. Raises StoreError where the store answers and refuses."""
-        if not self._store.connected:
+        if not self._store.serves:
             self._while_away()
             return
         try:

@@ -10,6 +10,8 @@ async def status_line(daemon: Daemon) -> str:
     """What the queues hold, or why the store is away."""
     if not daemon.store.connected:
         return f"the store is away: {daemon.store.trouble}"
+    if daemon.store.refusal:
+        return f"the store takes no writes: {daemon.store.refusal}"
     try:
         counts = (await daemon.fleet.inspect()).values()
     except CrmdError as error:
@@ -25,9 +27,9 @@ async def status_line(daemon: Daemon) -> str:
     return text
 
 
-def start_line(daemon: Daemon) -> tuple[str, str | None]:
-    """What the start waits for, and what is wrong, if something is."""
+def start_line(daemon: Daemon, refusal: str | None) -> tuple[str, str | None]:
+    """What the start waits for, and what is wrong, if something is. `refusal` is what the store answered last."""
     store, embedded = daemon.store, daemon.embedded
-    trouble = (embedded.last_error if embedded else None) or store.last_error
+    trouble = (embedded.last_error if embedded else None) or store.last_error or refusal
     waits = f"waiting for the store at {store.target.masked}"
     return (f"waiting for the store: {trouble}" if trouble else waits), trouble

@@ -20,7 +20,7 @@ from crmd.daemon.signals import StopRequest, capture, is_on_terminal
 from crmd.daemon.status import start_line, status_line
 from crmd.daemon.systemd import Systemd
 from crmd.daemon.welcome import short_path, typed_command, welcome
-from crmd.errors import ExitCode, StoreUnavailable
+from crmd.errors import ExitCode, StoreError, StoreUnusable
 from crmd.store.statedir import StateDir
 from crmd.telemetry.throttle import Throttle
 
@@ -29,6 +29,9 @@ START_LOOK_S = 0.5
 """While the start waits for the store, what it waits for is looked at so often."""
 START_EXTENSION_S = 60.0
 """What systemd is asked to wait for a start that goes on: a store that is away is waited for without end."""
+START_AGAIN_FIRST_S = 0.1
+START_AGAIN_MAX_S = 1.0
+"""A store that refuses what the start has to write is asked again so often."""
 WAITING_LOGGED_EVERY_S = 300.0
 STOP_MARGIN_S = 10.0
 """What systemd is asked to wait beyond the drain: for the store to write and the process to end."""
@@ -64,6 +67,8 @@ class Supervisor:
         self._systemd = Systemd.take(os.environ, os.getpid())
         self._reloader = Reloader(reload, self._systemd.notifier)
         self._waiting = Throttle(WAITING_LOGGED_EVERY_S)
+        self._refusal: str | None = None
+        """What keeps the queues from starting."""
         self.leaked = 0
         """Handlers that still run although they were cancelled."""
 
@@ -112,18 +117,24 @@ class Supervisor:
         daemon.alerts.start()
 
     async def _start_fleet(self, daemon: Daemon) -> None:
+        """What the store refuses is waited for, as a running daemon does; only what it denies for good ends us."""
+        pause = START_AGAIN_FIRST_S
         while True:
+            await daemon.store.wait_connected()
             try:
                 return await daemon.fleet.start()
-            except StoreUnavailable as error:
-                _log.warning("the store went away during the start: %s", error)
-                await daemon.store.wait_connected()
+            except StoreUnusable:
+                raise
+            except StoreError as error:
+                self._refusal = str(error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, START_AGAIN_MAX_S)
 
     async def _tell_waiting(self, daemon: Daemon) -> None:
         """While the start goes on: says what for, and asks systemd for more time."""
         told = ""
         while True:
-            status, trouble = start_line(daemon)
+            status, trouble = start_line(daemon, self._refusal)
             daemon.life.reason = f"starting: {status}"
             self._systemd.notifier.extend(START_EXTENSION_S)
             if status != told:

@@ -28,6 +28,7 @@ from crmd.queues.upkeep import Upkeep
 from crmd.queues.views import DaemonInfo, QueueCounts
 from crmd.queues.wake import WakeListener
 from crmd.queues.worker import CrmWorker
+from crmd.store.access import StoreAccess
 from crmd.store.client import Store
 from crmd.store.replies import Outcome
 from crmd.store.scripts import MAX_JOBS_PER_CALL
@@ -93,7 +94,10 @@ class Fleet:
         self.keeper = LeaseKeeper(parts.store.target, self.engine.epoch)
         self.recovery = Recovery(self.engine, scripts)
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
-        self.upkeep = Upkeep(self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.describe)
+        self.access = StoreAccess(parts.store, lambda: [queue.scripts.keys for queue in self.queues.values()])
+        self.upkeep = Upkeep(
+            self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.access, self.describe
+        )
         self.wake = WakeListener(parts.store, parts.control, self.workers)
         self.draining = False
         self._started_at = time.time()
@@ -128,7 +132,11 @@ class Fleet:
         return await self._parts.control.inspector.all_counts()
 
     async def start(self) -> None:
-        """Writes what was spooled, takes back what a predecessor held, begins to work. The store has to answer."""
+        """Writes what was spooled, takes back what a predecessor held, begins to work. Fine again after an error.
+
+        Raises StoreUnusable where the store's user lacks permissions, and what the store answers to writes.
+        """
+        await self.access.require()
         await self._write_spooled()
         await self.upkeep.announce()
         await self.recovery.run_once()

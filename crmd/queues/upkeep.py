@@ -20,6 +20,7 @@ from crmd.queues.recovery import Recovery
 from crmd.queues.views import DaemonInfo
 from crmd.queues.worker import CrmWorker
 from crmd.store import keys
+from crmd.store.access import StoreAccess
 from crmd.store.keys import QueueKeys
 from crmd.store.replies import Tick
 from crmd.store.scripts import echo, renew, tick
@@ -46,6 +47,7 @@ class Upkeep:
         keeper: LeaseKeeper,
         recovery: Recovery,
         janitor: Janitor,
+        access: StoreAccess,
         describe: Callable[[], DaemonInfo],
     ) -> None:
         self._engine = engine
@@ -53,6 +55,7 @@ class Upkeep:
         self._keeper = keeper
         self._recovery = recovery
         self._janitor = janitor
+        self._access = access
         self._foreign = ForeignWorkers(
             engine.store, [worker.scripts.keys for worker in workers.values()], now=engine.now
         )
@@ -87,7 +90,8 @@ class Upkeep:
         """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
         engine, workers = self._engine, list(self._workers.values())
         number, self._ticks = self._ticks, self._ticks + 1
-        calls: list[Awaitable[Any]] = [worker.watch.check() for worker in workers if worker.active]
+        calls: list[Awaitable[Any]] = [self._access.run_once()]
+        calls += [worker.watch.check() for worker in workers if worker.active]
         for worker in workers:
             worker.outbox.forget_sent()
         finished = [pair for worker in workers for pair in worker.outbox.recently_finished()]

@@ -70,7 +70,7 @@ class WakeListener:
 
     async def _listen(self, connection: AbstractConnection) -> None:
         await self._track_aborts(connection)
-        await connection.send_command("SUBSCRIBE", keys.WAKE_CHANNEL, INVALIDATIONS, check_health=False)
+        await connection.send_command("SUBSCRIBE", keys.WAKE_CHANNEL, check_health=False)
         silent = False
         while True:
             message = await connection.read_response(disable_decoding=True, timeout=PING_EVERY_S)
@@ -101,6 +101,9 @@ class WakeListener:
             own = await connection.read_response()
             tracking = ("TRACKING", "ON", "REDIRECT", own, "BCAST", "PREFIX", keys.ABORT_PREFIX)
             await connection.send_command("CLIENT", *tracking, check_health=False)
+            await connection.read_response()
+            # Apart from the wake channel: a user who may not listen here hears that one all the same.
+            await connection.send_command("SUBSCRIBE", INVALIDATIONS, check_health=False)
             await connection.read_response()
         except ResponseError as error:
             _log.info("aborts by SAQ clients are noticed within a second only: %s", error)

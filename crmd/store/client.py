@@ -20,10 +20,11 @@ from redis.exceptions import DataError, NoScriptError, RedisError
 
 from crmd.config.urls import mask_url
 from crmd.errors import RequestError, StoreError, StoreUnavailable, StoreUnusable
+from crmd.store import keys
 from crmd.store.library import Script, load_scripts
 from crmd.store.link import Link
 from crmd.store.tls import check_tls_files
-from crmd.store.translate import gives_up, store_error
+from crmd.store.translate import gives_up, refuses_writes, store_error
 from crmd.telemetry.events import Events
 
 CONNECT_TIMEOUT_S = 2.0
@@ -71,6 +72,8 @@ class Store:
         self.run_id = ""
         self.server = ""
         self.last_error: str | None = None
+        self.refusal: str | None = None
+        """Why the store, though it answers, does not take what has to be written; None while it does."""
         self.why_away: Callable[[], str | None] = _no_reason
         """What the server's keeper knows of why it does not serve, such as a full disk."""
         self.latency_ms: float | None = None
@@ -92,9 +95,19 @@ class Store:
         return self._up.is_set()
 
     @property
+    def serves(self) -> bool:
+        """Whether the store answers and takes writes."""
+        return self.connected and self.refusal is None
+
+    @property
     def trouble(self) -> str:
-        """Why the store does not answer, in one line."""
-        return self.why_away() or self.last_error or f"{self.target.masked}: the store does not answer"
+        """Why the store does not serve, in one line."""
+        return (
+            self.why_away()
+            or self.last_error
+            or self.refusal
+            or f"{self.target.masked}: the store does not answer"
+        )
 
     async def start(self, wait: bool = True) -> None:
         """Connects. With `wait`, waits for a store that is away; else raises StoreUnavailable at once.
@@ -152,7 +165,10 @@ class Store:
         except (RedisError, OSError) as error:
             if gives_up(error):
                 self._link.give_up(error)
-            raise self.translate(error) from error
+            translated = self.translate(error)
+            if refuses_writes(error) or isinstance(translated, StoreUnusable):
+                self.note_refusal(str(translated))
+            raise translated from error
 
     async def dedicated_connection(self) -> AbstractConnection:
         """A connection of the caller's own, for commands that block: reads do not time out.
@@ -170,6 +186,14 @@ class Store:
         self._dedicated.add(connection)
         return connection
 
+    def note_refusal(self, reason: str | None) -> None:
+        """Notes why writes are not taken, or with None that they are."""
+        if reason and not self.refusal:
+            self.events.emit("store.writes_refused", reason=reason)
+        elif self.refusal and not reason:
+            self.events.emit("store.writes_taken")
+        self.refusal = reason
+
     def translate(self, error: Exception) -> StoreError:
         """A redis error as one of ours."""
         return store_error(error, self.target.masked)
@@ -180,6 +204,10 @@ class Store:
             return await call
         except (RedisError, OSError, TimeoutError) as error:
             raise self.translate(error) from error
+
+    async def require_writes(self) -> None:
+        """Raises what a write ends with, by one that changes nothing: no time to live is longer than none."""
+        await self.command("PEXPIRE", keys.DAEMONS, 1, "GT")
 
     async def probe(self) -> None:
         """Measures the latency and reads the memory figures; never raises."""

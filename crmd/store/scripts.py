@@ -284,6 +284,12 @@ class QueueScripts:
         return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
 
+async def denied(store: Store, commands: Sequence[Sequence[str]]) -> list[int]:
+    """The positions of those commands that the store's user may not run; none of them is run."""
+    args = [part for command in commands for part in (len(command), *command)]
+    return [position - 1 for position in await store.call("access", (), args)]
+
+
 async def renew(
     store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0, jobs: bytes = b""
 ) -> int:

@@ -61,6 +61,8 @@ LEVELS: Mapping[str, int] = {
     "store.loading": logging.INFO,
     "store.lost": logging.ERROR,
     "store.back": logging.WARNING,
+    "store.writes_refused": logging.ERROR,
+    "store.writes_taken": logging.WARNING,
     "store.exited": logging.ERROR,
     "store.restarted": logging.WARNING,
     "store.restart_failed": logging.ERROR,

@@ -92,13 +92,14 @@ class Metrics:
         self,
         *,
         connected: bool,
+        writable: bool = False,
         latency_seconds: float | None = None,
         memory_ratio: float | None = None,
         queues: Mapping[str, Mapping[str, float | None]] | None = None,
         totals: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         """What the store holds now, by queue; without the store only that it is away is told."""
-        self._store.set(connected, latency_seconds, memory_ratio, queues or {}, totals or {})
+        self._store.set(connected, writable, latency_seconds, memory_ratio, queues or {}, totals or {})
 
     def render(self) -> bytes:
         """All metrics as Prometheus text."""
@@ -109,17 +110,18 @@ class _StoreCollector(Collector):
     """Gauges made from what was last seen of the store; nothing is kept of queues that are gone."""
 
     def __init__(self) -> None:
-        self.set(False, None, None, {}, {})
+        self.set(False, False, None, None, {}, {})
 
     def set(
         self,
         connected: bool,
+        writable: bool,
         latency_seconds: float | None,
         memory_ratio: float | None,
         queues: Mapping[str, Mapping[str, float | None]],
         totals: Mapping[str, Mapping[str, int]],
     ) -> None:
-        self._connected = connected
+        self._connected, self._writable = connected, writable
         self._plain = (
             ("crmd_store_latency_seconds", "Time of one trip to the store.", latency_seconds),
             ("crmd_store_memory_ratio", "Used share of the store's memory limit.", memory_ratio),
@@ -129,6 +131,7 @@ class _StoreCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("crmd_store_connected", "Whether the store answers.", value=self._connected)
+        yield GaugeMetricFamily("crmd_store_writable", "Whether the store takes writes.", value=self._writable)
         for name, text, value in self._plain:
             if value is not None:
                 yield GaugeMetricFamily(name, text, value=value)

@@ -81,9 +81,9 @@ class Health:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 while jobs are taken and the store answers."""
+        """200 while jobs are taken and the store answers and takes writes."""
         look = await self._lookout.look()
-        reason = self._phase() or (None if look.connected else look.error)
+        reason = self._phase() or look.error or look.refusal
         body = {"status": "error", "reason": reason} if reason else {"status": "ok"}
         return web.json_response(body, status=503 if reason else 200)
 
@@ -97,6 +97,7 @@ class Health:
         else:
             metrics.set_store(
                 connected=True,
+                writable=store.refusal is None,
                 latency_seconds=None if store.latency_ms is None else store.latency_ms / 1000,
                 memory_ratio=store.memory_ratio,
                 queues={name: _gauges(counts) for name, counts in seen.counts.items()},
@@ -113,8 +114,8 @@ class Health:
             "queues": {name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
             "totals": _sums(look),
         }
-        if look.error:
-            body["reason"] = look.error
+        if reason := look.error or look.refusal:
+            body["reason"] = reason
         return web.json_response(body, status=200 if look.connected else 503)
 
     async def queues_metrics(self, request: web.Request) -> web.Response:
@@ -130,7 +131,7 @@ class Health:
         return web.json_response({"totals": _statistics(_sum_totals(list(found.values()))), "queues": queues})
 
     def _reason(self, look: Look) -> str | None:
-        return self._phase() or look.error or "; ".join(look.stalls.values()) or None
+        return self._phase() or look.error or look.refusal or "; ".join(look.stalls.values()) or None
 
     def _phase(self) -> str | None:
         life = self._deps.life

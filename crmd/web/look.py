@@ -47,6 +47,8 @@ class Look:
     degraded: Mapping[str, str] = field(default_factory=dict)
     """Queues whose jobs this daemon cannot run now, and why."""
     error: str | None = None
+    refusal: str | None = None
+    """Why the store, though it answers, takes no writes: no job can be added or started."""
 
     @property
     def connected(self) -> bool:
@@ -64,7 +66,7 @@ class Look:
     def status(self) -> QueueStatus:
         """How the queues do together: as the worst of them."""
         found = {self.status_of(queue) for queue in self.seen.counts}
-        if self.error or QueueStatus.UNHEALTHY in found:
+        if self.error or self.refusal or QueueStatus.UNHEALTHY in found:
             return QueueStatus.UNHEALTHY
         return QueueStatus.DEGRADED if QueueStatus.DEGRADED in found else QueueStatus.HEALTHY
 
@@ -95,7 +97,7 @@ class Lookout:
             stalls = {name: why for name, counts in seen.counts.items() if (why := await self._stall(counts))}
         except StoreError as error:
             return Look(error=str(error))
-        return Look(seen, stalls, self._deps.degraded())
+        return Look(seen, stalls, self._deps.degraded(), refusal=self._deps.store.refusal)
 
     async def snapshot(self) -> Snapshot:
         """Counts and all-time totals of every queue, at most a second old. Raises StoreUnavailable."""

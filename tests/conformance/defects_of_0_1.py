@@ -71,7 +71,16 @@ DEFECTS: tuple[Defect, ...] = (
             "unit.test_redact.test_no_cut_shows_a_secret",
         ),
     ),
-    # 9
+    Defect(
+        9,
+        "a start on a store that refuses writes spun with 2,200 log lines a second, or ended with 1",
+        "it waits with pauses, says for what in STATUS, /readyz and the log, and goes on by itself",
+        (
+            "daemon.test_process_refused.test_a_start_waits_for_a_store_that_refuses_writes",
+            "daemon.test_embedded_damage.test_a_start_without_room_waits_and_says_why",
+            "faults.test_embedded.test_a_start_on_a_full_disk_waits_for_room",
+        ),
+    ),
     # 10
     Defect(
         11,
@@ -91,9 +100,42 @@ DEFECTS: tuple[Defect, ...] = (
             "faults.test_store_clock.test_the_jobs_of_a_dead_daemon_are_taken_though_the_clock_went_back",
         ),
     ),
-    # 12
-    # 13
-    # 14
+    Defect(
+        12,
+        "with a user without channels all looked well, jobs ran, and no outcome was ever written",
+        "permissions are tested at the start, what is missing named (78), what is taken away later noticed",
+        (
+            "daemon.test_process_refused.test_a_user_without_channels_is_bad_configuration",
+            "queues.test_access.test_a_start_names_what_is_missing",
+            "queues.test_access.test_the_documented_permissions_are_enough",
+            "queues.test_access.test_our_own_keys_and_channels_are_enough",
+            "queues.test_access.test_all_commands_that_are_used_are_tested",
+            "queues.test_access.test_what_is_taken_away_at_work_stops_the_queue_and_is_said_until_it_is_back",
+        ),
+    ),
+    Defect(
+        13,
+        "a lost manifest of the append-only file was a silent fresh start, and the next one mixed old and new",
+        "data that the manifest does not list are damage: 78, nothing changed, and the command that lists them",
+        (
+            "daemon.test_embedded_damage.test_a_manifest_that_does_not_list_the_files_is_refused_and_nothing_changed",
+            "daemon.test_embedded_damage.test_a_renamed_folder_of_data_is_no_fresh_start",
+            "daemon.test_embedded_damage.test_a_file_of_the_manifest_that_is_missing_is_refused",
+            "daemon.test_embedded_damage.test_what_a_killed_server_may_leave_is_no_damage",
+        ),
+    ),
+    Defect(
+        14,
+        "/readyz stayed 200 while the store took no writes; what never comes was waited for; no path in errors",
+        "503 with the reason until writes are taken; 78 that names the file, the database or the folder",
+        (
+            "daemon.test_process_refused.test_a_store_that_refuses_writes_is_unready_with_a_reason_until_it_takes_them",
+            "daemon.test_process_refused.test_data_of_another_user_are_named_with_the_remedy",
+            "queues.test_store_client.test_a_database_that_is_not_there_is_final",
+            "queues.test_store_client.test_a_tls_file_that_cannot_be_read_is_final_and_named",
+            "queues.test_store_client.test_a_tls_file_of_another_kind_is_final_and_named",
+        ),
+    ),
     # 15
     Defect(
         16,

@@ -107,6 +107,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.slow_down(1.0)
     await first.counts()
     await first.inspect([job_id])
+    assert await scripts.denied(store, [("GET", "any")]) == []
     await scripts.renew(store, "info", 1000)
     await scripts.tick(store, [first, second])
     await scripts.echo(store, [(job_id, "complete")])

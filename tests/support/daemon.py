@@ -130,6 +130,8 @@ class Options:
     notify: bool = False
     watchdog_seconds: float | None = None
     expect_tracebacks: bool = False
+    prefix: Sequence[str] = ()
+    """A command that runs the daemon's in its own place, such as setpriv."""
 
 
 class DaemonProcess:
@@ -167,7 +169,8 @@ class DaemonProcess:
 
     def launch(self) -> None:
         """Starts the process and returns at once."""
-        command = [sys.executable, "-m", "crmd", "run", "--config", str(self.config), *self.options.arguments]
+        command = [*self.options.prefix, sys.executable, "-m", "crmd", "run", "--config", str(self.config)]
+        command += self.options.arguments
         with self.out_file.open("ab") as out, self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=self.folder, env=self._environ()
