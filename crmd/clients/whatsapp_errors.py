@@ -85,6 +85,8 @@ R, P, X, XPLUS, A = (
     ErrorClass.PAUSE,
 )
 
+USER_STOPPED_MARKETING = "131050"
+"""Of an answer or a status: the recipient wants no marketing from this business."""
 HOUR_SECONDS = 3600.0
 SERVICE_WAIT = Wait(2, 2, 300)
 PAIR_WAIT = Wait(1, 4, 4.0**5)  # Meta: 4^X seconds, X from 0

@@ -14,6 +14,8 @@ from crmd.handlers.message_payload import SendMessage
 from crmd.records.campaign_recipients import Recipient, once_of
 
 OPTED_OUT = "the contact has opted out"
+MARKETING_STOPPED = "the contact has stopped marketing messages"
+REPEATED = "another number of the same person is a recipient"
 
 
 @dataclass(slots=True)
@@ -26,15 +28,18 @@ class Filled:
     """Why there is none, by the recipient's id. Texts of few kinds, without personal data."""
 
 
-def fill(campaign_id: int, content: Content, recipients: Sequence[Recipient]) -> Filled:
+def fill(
+    campaign_id: int, content: Content, recipients: Sequence[Recipient], category: str = "marketing"
+) -> Filled:
     """Fills the content in for each recipient: some 50 µs each, so that a page of them belongs in a thread."""
     filled = Filled()
     for recipient in recipients:
-        if recipient.contact is not None and recipient.contact.opted_out_at is not None:
-            filled.skipped[recipient.id] = OPTED_OUT
+        reason = _unwanted(recipient, category)
+        if reason:
+            filled.skipped[recipient.id] = reason
             continue
         try:
-            filled.messages[recipient.id] = _message(campaign_id, content, recipient)
+            filled.messages[recipient.id] = _message(campaign_id, content, recipient, category)
         except templates.TemplateError as error:
             filled.skipped[recipient.id] = str(error)
         except ValidationError as error:
@@ -42,13 +47,24 @@ def fill(campaign_id: int, content: Content, recipients: Sequence[Recipient]) ->
     return filled
 
 
-def _message(campaign_id: int, content: Content, recipient: Recipient) -> dict[str, Any]:
+def _unwanted(recipient: Recipient, category: str) -> str | None:
+    person = recipient.person
+    if person is not None and person.opted_out:
+        return OPTED_OUT
+    if person is not None and category == "marketing" and person.stopped_marketing:
+        return MARKETING_STOPPED
+    return REPEATED if recipient.repeats else None
+
+
+def _message(campaign_id: int, content: Content, recipient: Recipient, category: str) -> dict[str, Any]:
     message = {
         **_filled(content.message, _variables(recipient)),
         "to": recipient.phone,
         "once": once_of(campaign_id, recipient.id),
         "campaign": campaign_id,
     }
+    if category != "marketing":  # what a campaign's message is by itself: daemons of 0.1.0 do not know the field
+        message["category"] = category
     SendMessage.model_validate(message)
     return message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -182,6 +182,12 @@ class RunCampaign(Payload):
     ]
     audience: Annotated[Audience, Field(description="Whom it goes to.")]
     content: Annotated[Content, Field(description="What is sent.")]
+    category: Annotated[
+        Literal["marketing", "utility"],
+        Field(
+            description="What it is for. Marketing does not go to people who have stopped marketing in WhatsApp."
+        ),
+    ] = "marketing"
     default_region: Annotated[
         Annotated[str, AfterValidator(check_region)] | None,
         Field(

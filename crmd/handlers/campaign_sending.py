@@ -66,7 +66,7 @@ class Sending:
         async with self._records.reading() as s:
             page = await campaign_recipients.pending(s, self._id, len(starts))
             left = self._left or (await campaign_recipients.counts(s, self._id))[RecipientState.PENDING]
-        filled = await asyncio.to_thread(fill, self._id, self._payload.content, page)
+        filled = await asyncio.to_thread(fill, self._id, self._payload.content, page, self._payload.category)
         await self._enqueue(campaign, page, filled, starts)
         self._left = left - len(page)
         total = campaign.total or len(page)

@@ -13,7 +13,7 @@ from crmd.handlers.flow_definition import Start, read_flow
 from crmd.handlers.flow_steps import WaitForReply, seconds_of
 from crmd.handlers.flow_turn import after_reply
 from crmd.jobs import JobContext
-from crmd.records import flows
+from crmd.records import flows, people
 from crmd.records.database import Records
 from crmd.records.flows import Position, RunState, Step, Trigger
 from crmd.records.tables import Contact, FlowRun, Message
@@ -36,27 +36,34 @@ async def inbound(ctx: JobContext, contact: Contact, message: Message, *, is_ans
         return
     async with ctx.get(Records).transaction() as s:
         # One message of a contact after the other: two at once shall not start a flow twice.
-        locked = await flows.lock_contact(s, contact.id)
-        if locked is None:
-            return
-        moved = await _move(s, locked, wamid, (message.text or "") if is_answer else None)
+        person = await people.one_behind(s, message.phone)
+        locked = await people.lock(s, sorted({contact.id, *(person.ids if person else ())}))
+        if contact.id not in {one.id for one in locked}:
+            return  # forgotten meanwhile
+        moved = await _move(s, contact, locked, wamid, (message.text or "") if is_answer else None)
     jobs = [continuation(at) for at in moved]
     if jobs:
         await ctx.enqueue_many("flow", "run_flow", [(payload, {"key": key}) for payload, key in jobs])
 
 
-async def _move(s: AsyncSession, contact: Contact, wamid: str, text: str | None) -> list[Position]:
-    """The runs that have to go on now. Without a `text` the message moves none that it has not moved before."""
-    if contact.opted_out_at is not None:
-        await flows.cancel_all(s, contact.id, OPTED_OUT)
+async def _move(
+    s: AsyncSession, contact: Contact, locked: Sequence[Contact], wamid: str, text: str | None
+) -> list[Position]:
+    """The runs of a person's contacts that have to go on now; the first of them starts what is started.
+
+    Without a `text` the message moves none that it has not moved before.
+    """
+    if any(one.opted_out_at is not None for one in locked):
+        for one in locked:
+            await flows.cancel_all(s, one.id, OPTED_OUT)
         return []
-    runs = await flows.latest(s, contact.id)
+    runs = [run for one in locked for run in await flows.latest(s, one.id)]
     moved_before = [run for run in runs if wamid in run.data.get("messages", [])]
     if moved_before:  # the job of the message died before it had added theirs
         return [Position(run.id, run.count) for run in moved_before if run.state == RunState.RUNNING]
     if text is None:
         return []
-    waiting = await flows.waiting_for_reply(s, contact.id)
+    waiting = [run for one in locked for run in await flows.waiting_for_reply(s, one.id)]
     answered = [at for run in waiting if (at := await _answer(s, run, wamid, text))]
     return answered or await _start(s, contact, runs, wamid, text)
 

@@ -94,6 +94,7 @@ class Send(_Passed):
     video: Captioned | None = None
     audio: Media | None = None
     location: Location | None = None
+    category: Literal["marketing", "utility", "authentication", "service"] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -169,6 +169,8 @@ def _job(step: Passed, scene: Scene) -> StepJob:
         case Send():
             content = _filled(step.content(), variables)
             message = {**content, "to": scene.contact.phone, "once": scene.once}
+            if step.category is not None:
+                message["category"] = step.category
             return StepJob("message", "send_message", _checked(SendMessage, message), unique_for=0)
         case Webhook():
             event = {"event": step.event, "data": _event_data(step, scene, variables)}

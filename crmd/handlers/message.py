@@ -13,6 +13,7 @@ from crmd.handlers.message_record import MessageRecord
 from crmd.handlers.whatsapp_policy import ending
 from crmd.jobs import JobContext, job
 from crmd.records.message_begin import Verdict
+from crmd.records.types import utc_now
 
 UNCONFIGURED_SECONDS = 60.0
 MARK_READ_SECONDS = 5.0
@@ -52,6 +53,7 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
     except BaseException as error:  # a cancellation too: nothing was sent, and the row must not say otherwise
         await record.not_begun(error)
         raise
+    begun_at = utc_now()
     try:
         outcome = await client.send(
             payload.request(), callback_data=ctx.key, timeout_seconds=_timeout_seconds(ctx.remaining_seconds)
@@ -61,13 +63,13 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
         raise
     if not isinstance(outcome, Accepted):
         signal = ending(outcome, ctx, payload, client.pace)
-        await record.ended(outcome, signal)
+        await record.ended(outcome, signal, begun_at)
         raise signal
     client.pace.answered()
     client.pace.free(payload.digits)
     if payload.subject:
         client.pace.free(payload.subject)
-    await record.accepted(outcome.message_id)
+    await record.accepted(outcome.message_id, outcome.recipient)
     return MessageSent(message_id=outcome.message_id, recipient=outcome.recipient, status=outcome.status)
 
 

@@ -80,6 +80,13 @@ class SendMessage(Payload):
     campaign: Annotated[
         int | None, Field(ge=1, description="Id of the campaign that the message is counted with.")
     ] = None
+    category: Annotated[
+        Literal["marketing", "utility", "authentication", "service"] | None,
+        Field(
+            description="What the message is for. `marketing` does not go to people who have stopped marketing. "
+            "Left out, a campaign's message is marketing, and others are not."
+        ),
+    ] = None
     mark_read: Annotated[
         MessageId | None,
         Field(description="Id of an inbound message that is shown as read before this one is sent."),
@@ -118,6 +125,11 @@ class SendMessage(Payload):
         return self.to.removeprefix("+")
 
     @property
+    def is_marketing(self) -> bool:
+        """Whether it is marketing."""
+        return self.category == "marketing" or (self.category is None and self.campaign is not None)
+
+    @property
     def subject(self) -> str | None:
         """The template or flow that the message uses, which an error may be about."""
         if self.template is not None:
@@ -139,5 +151,5 @@ class SendMessage(Payload):
 
     def request(self) -> dict[str, Any]:
         """The message as the Cloud API takes it."""
-        ours = {"once", "campaign", "mark_read"}
+        ours = {"once", "campaign", "category", "mark_read"}
         return {**self.model_dump(mode="json", exclude_none=True, exclude=ours), "to": self.digits}

@@ -8,14 +8,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from crmd.clients.whatsapp import Foreign, Refused, SendOutcome
+from crmd.clients.whatsapp_errors import USER_STOPPED_MARKETING
 from crmd.errors import JobSignal, OutcomeUnknown, Permanent, RecordsError, Retry, Snooze
 from crmd.handlers.message_payload import SendMessage
 from crmd.jobs import JobContext
 from crmd.records.message_begin import Begun, Outgoing, Verdict
 from crmd.records.message_book import MessageBook
 from crmd.records.message_halts import CAMPAIGN_CANCELLED
-from crmd.records.messages import OPTED_OUT
-from crmd.records.phones import masked
+from crmd.records.messages import MARKETING_STOPPED, OPTED_OUT
+from crmd.records.phones import is_wa_id, masked
 
 ONCE_DIFFERS = "once_differs"
 """Error code of a message whose `once` was used for somebody else."""
@@ -68,6 +69,8 @@ class MessageRecord:
                 )
             case Verdict.OPTED_OUT:
                 raise Permanent("the contact has opted out and gets no messages", code=OPTED_OUT)
+            case Verdict.MARKETING_STOPPED:
+                raise Permanent("the contact has stopped marketing messages", code=MARKETING_STOPPED)
             case Verdict.PAUSED:
                 raise Snooze("the message's campaign is paused", after=PAUSED_SECONDS)
             case Verdict.CANCELLED:
@@ -84,13 +87,17 @@ class MessageRecord:
         """The job is cancelled while the request is under way."""
         await self._briefly(lambda: self._book.unknown(self._id, "its job was stopped while the message was sent"))
 
-    async def accepted(self, wamid: str) -> None:
-        """WhatsApp took the message."""
-        await self._surely(lambda: self._book.accepted(self._id, wamid))
+    async def accepted(self, wamid: str, recipient: str) -> None:
+        """WhatsApp took the message; `recipient` is the recipient's WhatsApp id."""
+        phone = self._outgoing().phone
+        wa_phone = f"+{recipient}" if is_wa_id(recipient) else ""
+        await self._surely(lambda: self._book.accepted(self._id, wamid, phone=phone, wa_phone=wa_phone))
 
-    async def ended(self, outcome: SendOutcome, signal: JobSignal) -> None:
+    async def ended(self, outcome: SendOutcome, signal: JobSignal, begun_at: datetime) -> None:
         """WhatsApp did not take the message, or nobody knows; `signal` is what the job ends with."""
         code, text = _code(outcome), str(signal)
+        if code == USER_STOPPED_MARKETING:
+            await self._surely(lambda: self._book.stopped_marketing(self._outgoing().phone, begun_at))
         if isinstance(signal, OutcomeUnknown):
             await self._surely(lambda: self._book.unknown(self._id, text))
         elif isinstance(signal, Permanent) or (isinstance(signal, Retry) and self._is_last(signal)):
@@ -109,6 +116,7 @@ class MessageRecord:
             job_enqueued_at=datetime.fromtimestamp(ctx.enqueued_at, UTC),
             once=payload.once,
             campaign_id=payload.campaign,
+            marketing=payload.is_marketing,
         )
 
     def _is_last(self, signal: Retry) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 from crmd.clients.whatsapp import WhatsAppClient
+from crmd.clients.whatsapp_errors import USER_STOPPED_MARKETING
 from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError
 from crmd.handlers.flow_inbound import inbound
 from crmd.handlers.opt_words import Meaning, OptWords
 from crmd.handlers.unknown_jobs import Settled, UnknownJobs
-from crmd.handlers.whatsapp_event_payload import Event, Inbound, WhatsAppEvent, read_event
+from crmd.handlers.whatsapp_event_payload import Event, Inbound, MarketingChoice, WhatsAppEvent, read_event
 from crmd.jobs import JobContext, job
 from crmd.records import contacts, messages
 from crmd.records.database import Records
@@ -34,6 +36,8 @@ class EventTaken(TypedDict):
     """What was known before, or came too late to matter."""
     foreign: int
     """Statuses of messages that are not in the records: another program sent them."""
+    choices: NotRequired[int]
+    """Choices for or against marketing; left out where there were none."""
     ignored: dict[str, int]
     """What crmd has no use for, by kind."""
 
@@ -45,6 +49,7 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
     taken = EventTaken(statuses=0, messages=0, repeated=0, foreign=0, ignored=dict(event.ignored))
     try:
         await _take_statuses(ctx, event.statuses, taken)
+        await _take_choices(ctx, event.choices, taken)
         for message in event.messages:
             await _take_message(ctx, message, taken)
     except RecordsUnavailable as error:
@@ -68,6 +73,24 @@ async def _take_statuses(ctx: JobContext, updates: list[StatusUpdate], taken: Ev
             taken["statuses"] += 1
         if applied is not None and applied.settled:
             await _settle(ctx, update, applied)
+        if update.error_code == USER_STOPPED_MARKETING:
+            await _stop_marketing(ctx, update, applied)
+
+
+async def _stop_marketing(ctx: JobContext, update: StatusUpdate, applied: Applied | None) -> None:
+    """Also where another program sent the message, as far as WhatsApp names the person."""
+    phone = applied.phone if applied else update.recipient
+    if phone:
+        await ctx.get(MessageBook).stopped_marketing(phone, update.at)
+
+
+async def _take_choices(ctx: JobContext, choices: Sequence[MarketingChoice], taken: EventTaken) -> None:
+    """What people chose about marketing by WhatsApp's own button."""
+    for choice in choices:
+        async with ctx.get(Records).transaction() as s:
+            decide = contacts.resume_marketing if choice.wanted else contacts.stop_marketing
+            await decide(s, choice.phone, choice.at)
+        taken["choices"] = taken.get("choices", 0) + 1
 
 
 async def _settle(ctx: JobContext, update: StatusUpdate, applied: Applied) -> None:
@@ -113,15 +136,16 @@ async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message]
             text=received.text,
             at=received.at,
             now=utc_now(),
+            phone=received.phone,
             opens_window=received.opens_window,
         )
         if message is None:
             return None
         match _meaning(ctx, received):
             case "out":
-                await contacts.opt_out(s, received.phone, received.at)
+                await contacts.opt_out(s, received.phone, received.at, received.wamid)
             case "in":
-                await contacts.opt_in(s, received.phone)
+                await contacts.opt_in(s, received.phone, received.at, received.wamid)
         await s.refresh(contact)
     return contact, message
 

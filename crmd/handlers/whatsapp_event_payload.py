@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast, get_args
@@ -14,7 +14,13 @@ from crmd.handlers.payload import Payload
 from crmd.handlers.whatsapp_inbound import text_of, words_of
 from crmd.records.contacts import MAX_NAME
 from crmd.records.message_statuses import StatusUpdate, Told
+from crmd.records.phones import is_wa_id
 
+_ITEMS: Mapping[str, Sequence[str]] = {
+    "messages": ("statuses", "messages"),
+    "user_preferences": ("user_preferences",),
+}
+"""The fields of Meta's webhook that are read, and the lists in their values."""
 _STATUSES = frozenset(get_args(Told))
 _NOT_FROM_PEOPLE = frozenset({"system"})
 """Types of messages that WhatsApp itself writes, such as that a number changed."""
@@ -84,12 +90,24 @@ class Inbound:
         return self.private and self.readable and fresh and self.type in _WRITTEN
 
 
+@dataclass(frozen=True, slots=True)
+class MarketingChoice:
+    """What a person chose by WhatsApp's own button."""
+
+    phone: str
+    """E.164."""
+    wanted: bool
+    """Whether the person wants marketing."""
+    at: datetime
+
+
 @dataclass(slots=True)
 class Event:
     """What an event says to crmd."""
 
     statuses: list[StatusUpdate] = field(default_factory=list)
     messages: list[Inbound] = field(default_factory=list)
+    choices: list[MarketingChoice] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     """What crmd has no use for, by kind."""
     malformed: list[str] = field(default_factory=list)
@@ -108,7 +126,7 @@ def read_event(payload: WhatsAppEvent, phone_number_id: str) -> Event:
         if not isinstance(name, str):
             event.malformed.append(f"{place}.field is not text")
             continue
-        if name != "messages":
+        if name not in _ITEMS:
             event.ignored[_label("field", name)] += 1
             continue
         value = change.get("value")
@@ -119,7 +137,7 @@ def read_event(payload: WhatsAppEvent, phone_number_id: str) -> Event:
         if phone_number_id and number is not None and str(number) != phone_number_id:
             event.ignored["another number"] += 1
             continue
-        _read_value(value, f"{place}.value", event)
+        _read_value(value, _ITEMS[name], f"{place}.value", event)
     return event
 
 
@@ -137,14 +155,14 @@ def _changes(payload: WhatsAppEvent, event: Event) -> Iterator[tuple[str, dict[s
                 event.malformed.append(f"{place} is no object")
 
 
-def _read_value(value: dict[str, Any], place: str, event: Event) -> None:
+def _read_value(value: dict[str, Any], kinds: Sequence[str], place: str, event: Event) -> None:
     names = {
         str(contact.get("wa_id")): _object(contact.get("profile")).get("name")
         for contact in map(_object, _list(value.get("contacts")))
     }
     if value.get("errors"):
         event.ignored["errors"] += 1
-    for kind in ("statuses", "messages"):
+    for kind in kinds:
         items = value.get(kind)
         if items is not None and not isinstance(items, list):
             event.malformed.append(f"{place}.{kind} is no list")
@@ -154,8 +172,10 @@ def _read_value(value: dict[str, Any], place: str, event: Event) -> None:
                     raise _Malformed(f"{place}.{kind}.{index} is no object")
                 if kind == "statuses":
                     _read_status(item, f"{place}.{kind}.{index}", event)
-                else:
+                elif kind == "messages":
                     _read_message(item, f"{place}.{kind}.{index}", names, event)
+                else:
+                    _read_choice(item, f"{place}.{kind}.{index}", event)
             except _Malformed as error:
                 event.malformed.append(str(error))
 
@@ -179,25 +199,27 @@ def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
             error=_text(
                 _object(error.get("error_data")).get("details") or error.get("message") or error.get("title")
             ),
+            recipient=_phone(item.get("recipient_id")) if item.get("recipient_type") != "group" else None,
         )
     )
 
 
 def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event: Event) -> None:
-    kind, sender = item.get("type"), item.get("from")
+    kind = item.get("type")
     if not isinstance(kind, str | None):
         raise _Malformed(f"{place}.type is not text")
     if kind in _NOT_FROM_PEOPLE:
         event.ignored[_label("message", kind)] += 1
         return
-    if not isinstance(sender, str) or not sender.isascii() or not sender.isdecimal() or len(sender) > 15:
+    phone = _phone(item.get("from"))
+    if phone is None:
         event.ignored["message without a phone number"] += 1
         return
-    name = names.get(sender)
+    name = names.get(phone[1:])
     event.messages.append(
         Inbound(
             wamid=_id(item, place),
-            phone=f"+{sender}",
+            phone=phone,
             name=name.strip()[:MAX_NAME] or None if isinstance(name, str) else None,
             type=(kind or "unknown")[:_MAX_LABEL],
             text=text_of(item),
@@ -207,6 +229,25 @@ def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event
             readable=not item.get("errors"),
         )
     )
+
+
+def _read_choice(item: dict[str, Any], place: str, event: Event) -> None:
+    category, value = item.get("category"), item.get("value")
+    if not isinstance(category, str) or not isinstance(value, str):
+        raise _Malformed(f"{place} has a category or a value that is not text")
+    if category != "marketing_messages" or value not in ("stop", "resume"):
+        event.ignored[_label("preference", f"{category} {value}")] += 1
+        return
+    phone = _phone(item.get("wa_id"))
+    if phone is None:
+        event.ignored["preference without a phone number"] += 1
+        return
+    event.choices.append(MarketingChoice(phone, value == "resume", _instant(item, place)))
+
+
+def _phone(wa_id: object) -> str | None:
+    """A WhatsApp id as E.164, where it is a phone number."""
+    return f"+{wa_id}" if isinstance(wa_id, str) and is_wa_id(wa_id) else None
 
 
 def _id(item: dict[str, Any], place: str) -> str:

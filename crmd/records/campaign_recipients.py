@@ -11,7 +11,10 @@ from typing import Any
 from sqlalchemy import Select, String, cast, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.records import people
 from crmd.records.campaigns import CampaignStatus
+from crmd.records.people import Person
+from crmd.records.phones import forms
 from crmd.records.tables import Campaign, CampaignRecipient, Contact, ContactTag, Message
 from crmd.records.types import Json
 from crmd.records.upsert import insert_into
@@ -53,6 +56,9 @@ class Recipient:
     variables: dict[str, Any]
     contact: Contact | None
     tags: tuple[str, ...]
+    person: Person | None = None
+    repeats: bool = False
+    """Whether the same person is an earlier recipient of the campaign, by another number."""
 
 
 def once_of(campaign_id: int, recipient_id: int) -> str:
@@ -113,20 +119,26 @@ async def add_contacts(
 async def pending(s: AsyncSession, campaign_id: int, limit: int) -> list[Recipient]:
     """The next recipients whose messages are to be queued, with what is known of them as contacts."""
     query = (
-        select(CampaignRecipient, Contact)
-        .outerjoin(Contact, Contact.phone == CampaignRecipient.phone)
+        select(CampaignRecipient)
         .where(
             CampaignRecipient.campaign_id == campaign_id, CampaignRecipient.state == RecipientState.PENDING.value
         )
         .order_by(CampaignRecipient.id)
         .limit(limit)
     )
-    rows = [(recipient, contact) for recipient, contact in await s.execute(query)]
-    tags = await _tags(s, [contact.id for _, contact in rows if contact is not None])
-    return [
-        Recipient(one.id, one.phone, one.variables, contact, tags.get(contact.id, ()) if contact else ())
-        for one, contact in rows
-    ]
+    rows = (await s.scalars(query)).all()
+    persons = await people.behind(s, {one.phone for one in rows})
+    ids = [person.contact.id for person in persons.values()]
+    contacts = {one.id: one for one in await s.scalars(select(Contact).where(Contact.id.in_(ids)))} if ids else {}
+    tags = await _tags(s, ids)
+    repeated = await _repeated(s, campaign_id, rows, persons)
+    found = []
+    for one in rows:
+        person = persons.get(one.phone)
+        contact_id = person.contact.id if person else 0
+        known = contacts.get(contact_id), tags.get(contact_id, ())
+        found.append(Recipient(one.id, one.phone, one.variables, *known, person, one.id in repeated))
+    return found
 
 
 async def mark_queued(s: AsyncSession, ids: Sequence[int]) -> None:
@@ -244,6 +256,35 @@ async def _mark(s: AsyncSession, ids: Sequence[int], state: RecipientState, reas
     still_pending = CampaignRecipient.state == RecipientState.PENDING.value
     where = update(CampaignRecipient).where(CampaignRecipient.id.in_(ids), still_pending)
     await s.execute(where.values(state=state.value, reason=reason))
+
+
+async def _repeated(
+    s: AsyncSession, campaign_id: int, rows: Sequence[CampaignRecipient], persons: Mapping[str, Person]
+) -> set[int]:
+    """Those of the recipients that come after another number of the same person."""
+    contacts = {one.id: one.phone for person in persons.values() for one in person.contacts}
+    numbers = await people.numbers_of(s, contacts)
+    others: dict[int, set[str]] = {}
+    for row in rows:
+        person = persons.get(row.phone)
+        known = (numbers[one.id] for one in person.contacts) if person else ()
+        same = {*forms(row.phone), *(number for some in known for number in some)} - {row.phone}
+        if same:
+            others[row.id] = same
+    if not others:
+        return set()
+    wanted = {number for same in others.values() for number in same}
+    query = select(CampaignRecipient.phone, CampaignRecipient.id).where(
+        CampaignRecipient.campaign_id == campaign_id,
+        CampaignRecipient.phone.in_(wanted),
+        CampaignRecipient.state != RecipientState.SKIPPED.value,
+    )
+    first = {phone: recipient_id for phone, recipient_id in await s.execute(query)}  # noqa: C416 - as above
+    return {
+        recipient_id
+        for recipient_id, same in others.items()
+        if any(first.get(number, recipient_id) < recipient_id for number in same)
+    }
 
 
 async def _tags(s: AsyncSession, contact_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

@@ -9,7 +9,8 @@ from sqlalchemy import Boolean, ColumnElement, Select, and_, cast, exists, func,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from crmd.records.tables import Contact, ContactTag
+from crmd.records.phones import forms
+from crmd.records.tables import Contact, ContactIdentity, ContactTag
 from crmd.records.types import Json
 
 MAX_LISTED = 100
@@ -37,7 +38,8 @@ class ContactFilter(BaseModel):
     opted_out: bool | None = Field(None, description="Wants no messages (true), or does (false).")
     created_after: AwareDatetime | None = Field(None, description="Created then or later.")
     created_before: AwareDatetime | None = Field(None, description="Created earlier than then.")
-    phone: str | None = Field(None, max_length=64, description="Has this number, in E.164.")
+    marketing_stopped: bool | None = Field(None, description="Wants no marketing (true), or does (false).")
+    phone: str | None = Field(None, max_length=64, description="Has this number, in E.164, in whatever form.")
     search: str | None = Field(
         None,
         min_length=1,
@@ -60,12 +62,17 @@ def _conditions(wanted: ContactFilter) -> list[ColumnElement[bool]]:
     found += [_has_attribute(name, value) for name, value in wanted.attributes.items()]
     if wanted.opted_out is not None:
         found.append(Contact.opted_out_at.is_not(None) if wanted.opted_out else Contact.opted_out_at.is_(None))
+    if wanted.marketing_stopped is not None:
+        stopped = Contact.marketing_stopped_at
+        found.append(stopped.is_not(None) if wanted.marketing_stopped else stopped.is_(None))
     if wanted.created_after is not None:
         found.append(Contact.created_at >= wanted.created_after)
     if wanted.created_before is not None:
         found.append(Contact.created_at < wanted.created_before)
     if wanted.phone is not None:
-        found.append(Contact.phone == wanted.phone)
+        numbers = forms(wanted.phone)
+        identity = (ContactIdentity.contact_id == Contact.id, ContactIdentity.value.in_(numbers))
+        found.append(or_(Contact.phone.in_(numbers), exists().where(*identity)))
     if wanted.search is not None:
         found.append(_holds(wanted.search))
     return found

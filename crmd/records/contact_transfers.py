@@ -6,31 +6,34 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, true, update
+from sqlalchemy import bindparam, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.records import people
 from crmd.records.contact_filter import ContactFilter, matching
 from crmd.records.tables import Contact
 
 _CONTACT: Any = Contact.__table__
-_EXISTING = select(Contact.phone).where(Contact.phone.in_(bindparam("phones", expanding=True)))
 _OPT_OUT = (
     update(_CONTACT)
-    .where(_CONTACT.c.phone == bindparam("number"), _CONTACT.c.opted_out_at.is_(None))
+    .where(_CONTACT.c.id == bindparam("row"), _CONTACT.c.opted_out_at.is_(None))
+    .where(or_(_CONTACT.c.opt_word_at.is_(None), _CONTACT.c.opt_word_at < bindparam("at")))
     .values(opted_out_at=bindparam("at"))
 )
 
 
 async def existing(s: AsyncSession, phones: Sequence[str]) -> set[str]:
     """Those of the numbers that are contacts' already; give a thousand or two at most."""
-    return set(await s.scalars(_EXISTING, {"phones": phones}))
+    return set(await people.behind(s, phones))
 
 
 async def opt_out_many(s: AsyncSession, pairs: Sequence[tuple[str, datetime]]) -> None:
-    """Notes of contacts since when they want no messages; what is known earlier stands."""
-    if pairs:
+    """Notes of contacts since when they want no messages; what is known earlier, or was said later, stands."""
+    persons = await people.behind(s, {phone for phone, _ in pairs})
+    rows = {(one.id, at) for phone, at in pairs if phone in persons for one in persons[phone].contacts}
+    if rows:
         connection = await s.connection()
-        await connection.execute(_OPT_OUT, [{"number": phone, "at": at} for phone, at in pairs])
+        await connection.execute(_OPT_OUT, [{"row": row, "at": at} for row, at in sorted(rows)])
 
 
 async def extent(s: AsyncSession, wanted: ContactFilter) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.records import people
+from crmd.records.phones import forms
 from crmd.records.tables import Contact, ContactTag
 from crmd.records.types import utc_now
 from crmd.records.upsert import insert_into
@@ -56,17 +58,30 @@ class UpsertCounts:
 
 
 async def upsert(s: AsyncSession, rows: Sequence[ContactRow]) -> UpsertCounts:
-    """Adds or updates contacts by phone; of several rows with one phone later ones win.
+    """Adds or updates contacts by phone, in whatever form; of several rows of one contact later ones win.
 
     All rows are one transaction, that of the session: a thousand or two are a good measure.
     """
-    by_phone = _merged(rows)
+    by_phone = _merged(await _as_known(s, rows))
     counts = UpsertCounts()
     # In the same order everywhere, so that two upserts at the same time do not wait for each other.
     phones = sorted(by_phone)
     for begin in range(0, len(phones), CHUNK_ROWS):
         await _upsert_chunk(s, [by_phone[phone] for phone in phones[begin : begin + CHUNK_ROWS]], counts)
     return counts
+
+
+async def _as_known(s: AsyncSession, rows: Sequence[ContactRow]) -> list[ContactRow]:
+    """The rows under the numbers that their contacts have: another form of a number meets the same contact."""
+    met: dict[str, str] = {}
+    phones = list(dict.fromkeys(row.phone for row in rows))
+    for begin in range(0, len(phones), CHUNK_ROWS):
+        persons = await people.behind(s, phones[begin : begin + CHUNK_ROWS])
+        met |= {phone: person.contact.phone for phone, person in persons.items()}
+    for phone in phones:  # of two forms of a new number the first one counts
+        if phone not in met:
+            met |= {form: phone for form in forms(phone) if form not in met}
+    return [row if met[row.phone] == row.phone else replace(row, phone=met[row.phone]) for row in rows]
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.records.phones import forms
 from crmd.records.tables import Contact, Flow, FlowRun
 from crmd.records.types import utc_now
 from crmd.records.upsert import insert_into
@@ -260,7 +261,7 @@ async def runs(
     if states:
         found = found.where(FlowRun.state.in_(states))
     if phone is not None:
-        found = found.where(Contact.phone == phone)
+        found = found.where(Contact.phone.in_(forms(phone)))
     if before is not None:
         found = found.where(FlowRun.id < before)
     return [RunView(run, phone) for run, phone in (await s.execute(found)).all()]

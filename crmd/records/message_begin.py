@@ -11,9 +11,12 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.records import people
 from crmd.records.message_halts import halt
-from crmd.records.messages import MAX_TEXT, MESSAGE, OPTED_OUT, Status, note_all, unknown
-from crmd.records.tables import Campaign, Contact, Message
+from crmd.records.messages import MARKETING_STOPPED, MAX_TEXT, MESSAGE, OPTED_OUT, Status, note_all, unknown
+from crmd.records.people import Person
+from crmd.records.phones import forms
+from crmd.records.tables import Campaign, Message
 from crmd.records.upsert import insert_into
 
 
@@ -35,6 +38,8 @@ class Verdict(StrEnum):
     """Its campaign is paused, and knows nothing of it: it has to come back by itself."""
     CANCELLED = "cancelled"
     """Its campaign was cancelled or stopped."""
+    MARKETING_STOPPED = "marketing_stopped"
+    """It is marketing, of which its contact wants none."""
     OTHER_RECIPIENT = "other_recipient"
     """Its `once` stands for a message to somebody else."""
 
@@ -52,6 +57,7 @@ class Outgoing:
     job_enqueued_at: datetime
     once: str | None = None
     campaign_id: int | None = None
+    marketing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,9 @@ async def begin_many(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetim
 
 
 async def _begin_all(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetime) -> list[Begun]:
-    contacts = await _contacts(s, {new.phone for new in outgoing})
+    persons = await people.behind(s, {new.phone for new in outgoing})
     campaigns = await _campaigns(s, {new.campaign_id for new in outgoing if new.campaign_id is not None})
-    rows = [_row(new, contacts.get(new.phone), campaigns, now) for new in outgoing]
+    rows = [_row(new, persons.get(new.phone), campaigns, now) for new in outgoing]
     inserting = insert_into(s, Message).on_conflict_do_nothing()
     returned = inserting.returning(MESSAGE.c.id, MESSAGE.c.job_key, MESSAGE.c.job_enqueued_at)
     connection = await s.connection()
@@ -112,23 +118,18 @@ async def _begin_all(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetim
     return begun
 
 
-async def _contacts(s: AsyncSession, phones: set[str]) -> dict[str, Any]:
-    query = select(Contact.phone, Contact.id, Contact.opted_out_at).where(Contact.phone.in_(phones))
-    return {row.phone: row for row in await s.execute(query)}
-
-
 async def _campaigns(s: AsyncSession, wanted: set[int]) -> set[int]:
     """Those that exist: a deleted campaign leaves a message as it leaves those already sent, without one."""
     return set(await s.scalars(select(Campaign.id).where(Campaign.id.in_(wanted)))) if wanted else set()
 
 
-def _row(new: Outgoing, contact: Any, campaigns: set[int], now: datetime) -> dict[str, Any]:
-    opted_out = contact is not None and contact.opted_out_at is not None
+def _row(new: Outgoing, person: Person | None, campaigns: set[int], now: datetime) -> dict[str, Any]:
+    unwanted = _unwanted(new, person)
     at = new.job_enqueued_at
     return {
         "direction": "out",
         "phone": new.phone,
-        "contact_id": contact.id if contact else None,
+        "contact_id": person.contact.id if person else None,
         "campaign_id": new.campaign_id if new.campaign_id in campaigns else None,
         "once": new.once,
         "job_queue": new.job_queue,
@@ -136,15 +137,25 @@ def _row(new: Outgoing, contact: Any, campaigns: set[int], now: datetime) -> dic
         "job_enqueued_at": at.replace(microsecond=at.microsecond // 1000 * 1000),
         "type": new.type,
         "text": new.text and new.text[:MAX_TEXT],
-        "status": (Status.FAILED if opted_out else Status.SENDING).value,
+        "status": (Status.FAILED if unwanted else Status.SENDING).value,
         "status_at": now,
-        "error_code": OPTED_OUT if opted_out else None,
+        "error_code": unwanted,
         "created_at": now,
     }
 
 
+def _unwanted(new: Outgoing, person: Person | None) -> str | None:
+    """The error code of a message that its recipient does not want."""
+    if person is None:
+        return None
+    if person.opted_out:
+        return OPTED_OUT
+    return MARKETING_STOPPED if new.marketing and person.stopped_marketing else None
+
+
 def _verdict(row: dict[str, Any]) -> Verdict:
-    return Verdict.SEND if row["status"] == Status.SENDING else Verdict.OPTED_OUT
+    """What the row's error code says; the verdicts are named like the codes."""
+    return Verdict(row["error_code"]) if row["error_code"] else Verdict.SEND
 
 
 async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now: datetime) -> Begun:
@@ -155,7 +166,7 @@ async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now:
     columns = (m.id, m.status, m.wamid, m.phone, m.once, m.job_queue, m.job_key)
     query = select(*columns).where(which).order_by(m.once.is_(None))
     found = (await s.execute(query.limit(1).with_for_update())).one()
-    if found.once is not None and found.once == new.once and found.phone != new.phone:
+    if found.once is not None and found.once == new.once and not await _is_same(s, found.phone, new.phone):
         return Begun(found.id, Verdict.OTHER_RECIPIENT, Status(found.status), phone=found.phone)
     status, ours = Status(found.status), (found.job_queue, found.job_key) == (new.job_queue, new.job_key)
     if status is Status.SENDING and not ours:
@@ -170,3 +181,11 @@ async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now:
     await s.execute(update(MESSAGE).where(m.id == found.id).values(**values, wamid=None, error=None))
     await note_all(s, [(found.id, Status(row["status"]), now, row["error_code"])])
     return Begun(found.id, _verdict(row), Status(row["status"]))
+
+
+async def _is_same(s: AsyncSession, phone: str, other: str) -> bool:
+    """Whether two numbers are one person's, as far as is known."""
+    if other in forms(phone):
+        return True
+    persons = await people.behind(s, (phone, other))
+    return len(persons) == 2 and not set(persons[phone].ids).isdisjoint(persons[other].ids)

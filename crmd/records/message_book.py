@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.records import messages
+from crmd.records import contacts, messages, people
 from crmd.records.database import Records
 from crmd.records.gathering import Gathering
 from crmd.records.message_begin import Begun, Outgoing, begin_many
 from crmd.records.message_statuses import Applied, StatusUpdate, apply_statuses
+from crmd.records.messages import OPEN
 from crmd.records.types import utc_now
 
 MOST_STATUSES = 200
@@ -31,9 +34,14 @@ class MessageBook:
         """The message's row, and whether it may be sent."""
         return await self._beginning.call(new)
 
-    async def accepted(self, message_id: int, wamid: str) -> None:
-        """WhatsApp took the message."""
-        await self._accepting.call((message_id, wamid))
+    async def accepted(self, message_id: int, wamid: str, *, phone: str = "", wa_phone: str = "") -> None:
+        """WhatsApp took the message to `phone`, for which it has the number `wa_phone`; empty: not known."""
+        await self._accepting.call(_Taken(message_id, wamid, phone, wa_phone))
+
+    async def stopped_marketing(self, phone: str, at: datetime) -> None:
+        """WhatsApp said that a person wants no marketing."""
+        async with self._records.transaction() as s:
+            await contacts.stop_marketing(s, phone, at)
 
     async def told(self, updates: Sequence[StatusUpdate]) -> list[Applied | None]:
         """What WhatsApp's webhooks said; of each what it changed, None where it is about no message of ours."""
@@ -63,11 +71,34 @@ async def _begin(s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[Begun]:
 
 
 async def _tell(s: AsyncSession, events: Sequence[Sequence[StatusUpdate]]) -> list[list[Applied | None]]:
-    results = await apply_statuses(s, [update for event in events for update in event])
+    updates = [update for event in events for update in event]
+    results = await apply_statuses(s, updates)
+    # Where the answer to the send was lost, its statuses are the first to say under which number it went out.
+    differing = [
+        (applied.phone, update.recipient)
+        for update, applied in zip(updates, results, strict=True)
+        if applied and applied.before in OPEN and update.recipient and update.recipient != applied.phone
+    ]
+    if differing:
+        await people.note_sent(s, differing, utc_now())
     ends = accumulate(len(event) for event in events)
     return [results[end - len(event) : end] for event, end in zip(events, ends, strict=True)]
 
 
-async def _accept(s: AsyncSession, taken: Sequence[tuple[int, str]]) -> Sequence[None]:
-    await messages.accepted_many(s, taken, utc_now())
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A message that WhatsApp took."""
+
+    message_id: int
+    wamid: str
+    phone: str
+    wa_phone: str
+
+
+async def _accept(s: AsyncSession, taken: Sequence[_Taken]) -> Sequence[None]:
+    now = utc_now()
+    await messages.accepted_many(s, [(one.message_id, one.wamid) for one in taken], now)
+    differing = [(one.phone, one.wa_phone) for one in taken if one.phone and one.wa_phone not in ("", one.phone)]
+    if differing:
+        await people.note_sent(s, differing, now)
     return [None] * len(taken)

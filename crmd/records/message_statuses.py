@@ -30,6 +30,8 @@ class StatusUpdate:
     """`biz_opaque_callback_data`."""
     error_code: str | None = None
     error: str | None = None
+    recipient: str | None = None
+    """The number that WhatsApp has for the recipient, E.164."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Select, and_, bindparam, case, exists, func, or_, select,
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.errors import IllegalTransition
+from crmd.records.phones import forms
 from crmd.records.tables import Contact, Message, MessageEvent
 from crmd.records.upsert import insert_into
 
@@ -19,6 +20,8 @@ MAX_TEXT = 4096
 MAX_ERROR = 2000
 OPTED_OUT = "opted_out"
 """Error code of a message that was not sent because its contact wants none."""
+MARKETING_STOPPED = "marketing_stopped"
+"""Error code of a marketing message that was not sent because its contact wants none."""
 BY_HAND = "settled_by_hand"
 """Error code of an unknown message of which a person says that it was not sent."""
 
@@ -183,15 +186,17 @@ async def record_inbound(
     text: str | None,
     at: datetime,
     now: datetime,
+    phone: str | None = None,
     opens_window: bool = True,
 ) -> Message | None:
     """Writes down a message that came in, and when its contact last wrote. None: it was written down before.
 
-    `opens_window`: whether free-form messages are allowed for 24 hours from `at` on.
+    `phone` is the number that it came from, where that is not the contact's. `opens_window`: whether free-form
+    messages are allowed for 24 hours from `at` on.
     """
     values = {
         "direction": "in",
-        "phone": contact.phone,
+        "phone": phone or contact.phone,
         "contact_id": contact.id,
         "wamid": wamid,
         "type": type,
@@ -239,7 +244,9 @@ async def campaign_counts(s: AsyncSession, campaign_id: int) -> dict[str, int]:
 def matching(wanted: MessageFilter) -> Select[Message]:
     """The messages that a filter lets through, in no order."""
     query = select(Message)
-    for name in ("direction", "status", "phone", "contact_id", "campaign_id"):
+    if wanted.phone is not None:
+        query = query.where(Message.phone.in_(forms(wanted.phone)))
+    for name in ("direction", "status", "contact_id", "campaign_id"):
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(getattr(Message, name) == value)

@@ -72,6 +72,40 @@ def _plain_letter(letter: str) -> str:
     )
 
 
+# Mobile numbers that differ by national rules and may be one person's, in E.164. An eight-digit number of Brazil
+# that begins with 2 to 5 is a landline, and somebody else's.
+_OTHER_FORMS = (
+    (re.compile(r"\+55([1-9]\d)9([6-9]\d{7})"), r"+55\1\2"),
+    (re.compile(r"\+55([1-9]\d)([6-9]\d{7})"), r"+55\g<1>9\2"),
+    (re.compile(r"\+521(\d{10})"), r"+52\1"),
+    (re.compile(r"\+52(\d{10})"), r"+521\1"),
+    (re.compile(r"\+549(\d{10})"), r"+54\1"),
+    (re.compile(r"\+54(\d{10})"), r"+549\1"),
+)
+
+
+def forms(phone: str) -> tuple[str, ...]:
+    """A number in E.164, and the other form that may be the same person's: in Brazil, Mexico and Argentina."""
+    if not phone.startswith("+5"):
+        return (phone,)
+    found = (pattern.fullmatch(phone) for pattern, _ in _OTHER_FORMS)
+    others = [match.expand(other) for match, (_, other) in zip(found, _OTHER_FORMS, strict=True) if match]
+    return (phone, *others)
+
+
+def may_be_same(phone: str, other: str) -> bool:
+    """Whether two numbers may be one person's, where WhatsApp says so: they begin alike, and one has a digit more.
+
+    Without a plus WhatsApp may put another country's code before a number; then it speaks of a stranger.
+    """
+    return phone != other and phone[:3] == other[:3] and abs(len(phone) - len(other)) <= 1
+
+
+def is_wa_id(text: str) -> bool:
+    """Whether a WhatsApp id is a phone number: digits only, without a plus."""
+    return text.isascii() and text.isdecimal() and 0 < len(text) <= 15
+
+
 def masked(phone: str) -> str:
     """A number that its owner recognizes and nobody else: for errors and logs."""
     return f"{phone[:3]}…{phone[-4:]}"

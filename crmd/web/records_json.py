@@ -23,6 +23,7 @@ def contact_json(contact: ContactView) -> dict[str, Any]:
         "tags": list(contact.tags),
         "attributes": contact.attributes,
         "opted_out_at": instant(contact.opted_out_at),
+        "marketing_stopped_at": instant(contact.marketing_stopped_at),
         "last_inbound_at": instant(contact.last_inbound_at),
         "created_at": instant(contact.created_at),
         "updated_at": instant(contact.updated_at),

@@ -10,7 +10,7 @@ SMALL_BYTES = 80 * 1024
 """An event up to this is one job: JSON gets three times as long at most where all of it has to be escaped."""
 PART_BYTES = 160 * 1024
 """Of a part's JSON, escaped: as long as it can get."""
-_LISTS = ("messages", "statuses")
+_LISTS = ("messages", "statuses", "user_preferences")
 
 
 def parts(event: dict[str, Any], raw_bytes: int) -> list[dict[str, Any]]:

@@ -21,8 +21,37 @@ class Defect:
 
 DEFECTS: tuple[Defect, ...] = (
     # 1
-    # 2
-    # 3
+    Defect(
+        2,
+        "an older START undid a later STOP; STOP was heard as the exact word only; stopped marketing was ignored",
+        "the later word holds; phrases of twelve languages; marketing is a consent of its own",
+        (
+            "records.test_consent.test_the_later_word_holds_in_whatever_order_they_come",
+            "records.test_consent.test_the_later_word_holds_however_many_are_said_at_once",
+            "handlers.test_whatsapp_event.test_a_word_that_comes_late_undoes_no_later_one",
+            "handlers.test_opt_words.test_the_word_counts_however_it_is_written",
+            "handlers.test_opt_words.test_the_phrases_of_each_language",
+            "handlers.test_opt_words.test_what_only_sounds_like_it_costs_nobody_a_customer",
+            "handlers.test_whatsapp_event.test_buttons_and_lists_may_say_it",
+            "handlers.test_whatsapp_event.test_the_button_that_stops_marketing_and_the_one_that_resumes_it",
+            "handlers.test_whatsapp_event.test_a_status_that_says_that_marketing_was_stopped",
+            "handlers.test_message_records.test_an_answer_that_marketing_was_stopped_is_remembered",
+        ),
+    ),
+    Defect(
+        3,
+        "who is known to WhatsApp by another number was two people: STOP and replies were lost",
+        "contacts are found by either number, by what sends teach and by the rules of three countries",
+        (
+            "records.test_people.test_who_writes_by_the_other_form_meets_the_contact",
+            "records.test_people.test_the_answer_to_a_send_teaches_the_number",
+            "records.test_people.test_where_both_are_contacts_a_word_holds_for_both_and_neither_is_merged",
+            "records.test_people.test_imports_meet_the_same_person",
+            "handlers.test_message_records.test_who_was_written_to_by_another_number_is_heard",
+            "handlers.test_flow_inbound.test_a_reply_from_the_number_that_whatsapp_has",
+            "handlers.test_campaign.test_a_person_gets_it_once_by_whatever_number",
+        ),
+    ),
     Defect(
         4,
         "`once` for two recipients lost the second: its job completed with the first's message id",

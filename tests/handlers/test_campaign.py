@@ -19,10 +19,11 @@ from crmd.handlers.campaign_payload import RunCampaign
 from crmd.jobs import NewPayload
 from crmd.queues.control import Control
 from crmd.queues.views import State
-from crmd.records import contacts, messages
+from crmd.records import campaign_recipients, contacts, messages, people
 from crmd.records.contacts import ContactRow
 from crmd.records.database import Records
 from crmd.records.message_statuses import StatusUpdate, apply_status
+from crmd.records.tables import Contact
 from crmd.records.types import utc_now
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
 from tests.support.fleet import kill, rig
@@ -91,6 +92,34 @@ async def test_inline_recipients_get_their_text_once(bench: CampaignBench) -> No
     assert (campaign.status, campaign.total, campaign.job_key) == ("done", 12, KEY)
     assert campaign.finished_at is not None
     await wait_until(lambda: _has(bench, {"accepted": 12}))
+
+
+async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) -> None:
+    async with bench.records.transaction() as s:
+        s.add_all([Contact(phone="+5511981234567"), Contact(phone="+551181234567"), Contact(phone=phone(1))])
+        await s.flush()
+        await people.note_sent(s, [(phone(1), phone(2))], utc_now())
+        s.add(Contact(phone="+5215512345678", opted_out_at=utc_now()))
+    numbers = ("+551181234567", "+5511981234567", phone(2), phone(1), "+525512345678", phone(3))
+    await bench.fleet()
+    to = {"recipients": [{"phone": one, "variables": {"name": "N"}} for one in numbers]}
+    result = await bench.result(definition(to))
+    assert (result["total"], result["queued"], result["skipped"]) == (6, 3, 3)
+    assert set(await bench.sent(3)) == {"+551181234567", phone(2), phone(3)}
+    async with bench.records.reading() as s:
+        reasons = await campaign_recipients.skipped_reasons(s, (await bench.campaign()).id)
+    assert reasons == {"another number of the same person is a recipient": 2, "the contact has opted out": 1}
+
+
+async def test_marketing_leaves_out_who_has_stopped_it(bench: CampaignBench) -> None:
+    async with bench.records.transaction() as s:
+        await contacts.stop_marketing(s, phone(1), utc_now())
+    await bench.fleet()
+    result = await bench.result(definition(inline(3)))
+    assert (result["queued"], result["skipped"]) == (2, 1)
+    again = await bench.result(definition(inline(3), name="notice", category="utility"), key="notice")
+    assert (again["queued"], again["skipped"]) == (3, 0)
+    await wait_until(lambda: len(bench.server.messages) == 5)
 
 
 async def test_contacts_by_tags_get_a_template_with_their_values(bench: CampaignBench) -> None:

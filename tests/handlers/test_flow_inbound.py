@@ -15,7 +15,7 @@ from crmd.jobs import NewPayload
 from crmd.queues.views import State
 from crmd.records import flows, messages
 from crmd.records.flows import Position
-from crmd.records.tables import FlowRun
+from crmd.records.tables import Contact, FlowRun
 from crmd.records.types import utc_now
 from tests.support.flows import PHONE, FlowBench, StoredRun
 from tests.support.wait import wait_until
@@ -49,6 +49,36 @@ async def test_a_reply_goes_on_at_once_and_is_kept(bench: FlowBench) -> None:
     run = await bench.run_in("done")
     assert await bench.sent(1) == ["You said blue"]
     assert run.data == {"saved": {"answer": "blue"}, "reply": "blue", "messages": ["wamid.IN1"]}
+
+
+@pytest.mark.parametrize("taught", [False, True])
+async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taught: bool) -> None:
+    wa_phone = "+491701234568" if taught else "+551181234567"
+    phone = PHONE if taught else "+5511981234567"
+    bench.server.wa_ids[phone[1:]] = wa_phone[1:]
+    await bench.put(THANKS | {"id": "hi", "text": "Hi", "next": "ask"}, *QUIZ)
+    await bench.fleet()
+    await bench.start(phone)
+    await bench.sent(1)
+    await bench.run_in("waiting_for_reply")
+    await bench.reply("blue", phone=wa_phone)
+    await bench.run_in("done")
+    assert await bench.sent(2) == ["Hi", "You said blue"]
+
+
+async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench) -> None:
+    async with bench.records.transaction() as s:
+        s.add_all([Contact(phone="+551181234567"), Contact(phone="+5511981234567")])
+    await bench.put(*QUIZ, start=on_words("blue"))
+    await bench.fleet()
+    await bench.start("+5511981234567")
+    await bench.run_in("waiting_for_reply")
+    await bench.reply("blue", phone="+551181234567")
+    await bench.run_in("done")
+    assert len(await bench.runs()) == 1
+    await bench.opt_out("+551181234567")
+    await bench.reply("blue", "wamid.2", phone="+551181234567")
+    assert len(await bench.runs()) == 1
 
 
 async def test_the_same_message_again_answers_no_later_question(bench: FlowBench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from crmd.records import contacts, messages
 from crmd.records.database import Records
 from crmd.records.message_begin import Outgoing
 from crmd.records.message_book import MessageBook
-from crmd.records.tables import Message
+from crmd.records.tables import Campaign, Message
 from crmd.records.types import utc_now
 from tests.support.context import RecordedRun, make_context
 from tests.support.wait import wait_until
@@ -147,6 +147,56 @@ async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
     assert signal.code == "opted_out"
     assert (desk.server.messages, run.effects_begun) == ([], 0)
     assert ((await desk.row()).status, (await desk.row()).error_code) == ("failed", "opted_out")
+
+
+async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(desk: Desk) -> None:
+    async with desk.records.transaction() as s:
+        await contacts.stop_marketing(s, PHONE, utc_now())
+        s.add(Campaign(id=7, name="spring", definition={}, status="running"))
+    wanted: list[dict[str, Any]] = [{}, {"category": "utility"}, {"campaign": 7, "category": "utility"}]
+    unwanted: list[dict[str, Any]] = [{"category": "marketing"}, {"campaign": 7}]
+    for number, marketing in enumerate(unwanted):
+        signal = await desk.signal(marketing, key=f"m{number}")
+        assert isinstance(signal, Permanent)
+        assert signal.code == "marketing_stopped"
+    assert desk.server.messages == []
+    for number, other in enumerate(wanted):
+        await desk.send(other, key=f"o{number}")
+    assert len(desk.server.messages) == 3
+    assert all("category" not in message for message in desk.server.messages)
+    async with desk.records.transaction() as s:
+        await contacts.resume_marketing(s, PHONE, utc_now() + timedelta(seconds=1))
+    await desk.send({"category": "marketing"}, key="again")
+
+
+async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) -> None:
+    desk.server.then_error(131050)
+    before = utc_now()
+    signal = await desk.signal({"category": "marketing"}, key="a")
+    assert isinstance(signal, Permanent)
+    assert signal.code == "131050"
+    async with desk.records.reading() as s:
+        contact = await contacts.by_phone(s, PHONE)
+    assert contact
+    assert contact.marketing_stopped_at
+    assert contact.marketing_stopped_at >= before
+    assert contact.opted_out_at is None
+    assert (await desk.signal({"category": "marketing"}, key="b")).code == "marketing_stopped"  # type: ignore[attr-defined]
+    await desk.send({"text": "your order"}, key="c")
+
+
+@pytest.mark.parametrize(
+    ("to", "wa_id"), [("5511981234567", "551181234567"), ("4915112345678", "4915112345679")], ids=["BR", "taught"]
+)
+async def test_who_was_written_to_by_another_number_is_heard(desk: Desk, to: str, wa_id: str) -> None:
+    desk.server.wa_ids[to] = wa_id
+    sent = await desk.send({"to": f"+{to}"}, key="a")
+    assert sent["recipient"] == wa_id
+    async with desk.records.transaction() as s:
+        await contacts.opt_out(s, f"+{wa_id}", utc_now(), "w1")
+    for number, phone in enumerate((to, wa_id)):
+        assert (await desk.signal({"to": f"+{phone}"}, key=f"k{number}")).code == "opted_out"  # type: ignore[attr-defined]
+    assert len(desk.server.messages) == 1
 
 
 async def test_an_unknown_outcome_is_written_and_never_sent_again(desk: Desk) -> None:

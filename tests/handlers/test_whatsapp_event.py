@@ -196,6 +196,69 @@ async def test_a_button_may_say_the_word(hall: Hall) -> None:
     assert (await hall.contact()).opted_out_at is not None
 
 
+async def test_a_word_that_comes_late_undoes_no_later_one(hall: Hall) -> None:
+    now = int(time.time())
+    for wamid, word, at in (("w1", "STOP", now), ("w2", "start", now - 60), ("w3", "hello", now + 1)):
+        await hall.take(event(messages=[text_message(wamid, word, timestamp=str(at))]))
+    assert (await hall.contact()).opted_out_at == datetime.fromtimestamp(now, UTC)
+    for wamid, word in (("w5", "start"), ("w4", "stop")):
+        await hall.take(event(messages=[text_message(wamid, word, timestamp=str(now + 2))]))
+    assert (await hall.contact()).opted_out_at is None, "of one second the greater id"
+
+
+async def test_a_stop_from_the_other_form_of_a_number(hall: Hall) -> None:
+    async with hall.records.transaction() as s:
+        await contacts.ensure(s, "+5511981234567", "Ana")
+    await hall.take(
+        event(messages=[text_message("w1", "parar", "551181234567")], contacts=[sender("551181234567")])
+    )
+    contact = await hall.contact("+5511981234567")
+    assert (contact.name, contact.opted_out_at is not None) == ("Ana", True)
+    [message] = await hall.inbound()
+    assert (message.phone, message.contact_id) == ("+551181234567", contact.id)
+
+
+def preference(value: str, at: int, **fields: Any) -> dict[str, Any]:
+    chosen = {"wa_id": PHONE[1:], "detail": "x", "category": "marketing_messages", "value": value, "timestamp": at}
+    value_ = {"messaging_product": "whatsapp", "metadata": {}, "user_preferences": [chosen | fields]}
+    return {"entry": [{"id": "1", "changes": [{"field": "user_preferences", "value": value_}]}]}
+
+
+async def test_the_button_that_stops_marketing_and_the_one_that_resumes_it(hall: Hall) -> None:
+    now = int(time.time())
+    taken = await hall.take(preference("stop", now))
+    assert taken.get("choices") == 1
+    contact = await hall.contact()
+    assert (contact.marketing_stopped_at, contact.opted_out_at) == (datetime.fromtimestamp(now, UTC), None)
+    await hall.take(preference("resume", now - 1))
+    assert (await hall.contact()).marketing_stopped_at is not None, "the later choice holds"
+    await hall.take(preference("resume", now + 1), preference("stop", now))
+    assert (await hall.contact()).marketing_stopped_at is None
+
+
+async def test_preferences_that_are_not_about_marketing_or_nobody_we_know(hall: Hall) -> None:
+    taken = await hall.take(
+        preference("stop", 1, category="other"), preference("maybe", 1), preference("stop", 1, wa_id=None)
+    )
+    assert taken["ignored"] == {
+        "preference other stop": 1,
+        "preference marketing_messages maybe": 1,
+        "preference without a phone number": 1,
+    }
+    signal = await signal_of(hall, preference("stop", 1, category=["x"]))
+    assert "user_preferences.0" in str(signal)
+    await hall.take(preference("stop", 1))
+    assert (await hall.contact()).marketing_stopped_at is not None
+
+
+async def test_a_status_that_says_that_marketing_was_stopped(hall: Hall) -> None:
+    _, wamid = await hall.sent()
+    await hall.take(event(statuses=[failure(wamid, 131050, timestamp="1790000000")]))
+    assert (await hall.contact()).marketing_stopped_at == datetime.fromtimestamp(1_790_000_000, UTC)
+    await hall.take(event(statuses=[failure("wamid.other", 131050, recipient_id="4915187654321")]))
+    assert (await hall.contact("+4915187654321")).marketing_stopped_at is not None, "of another program's message"
+
+
 async def test_what_is_said_in_a_group_is_no_opt_out(hall: Hall) -> None:
     await hall.take(event(messages=[text_message("wamid.1", "stop", group_id="Y2FwaV9ncm91cDo")]))
     assert (await hall.contact()).opted_out_at is None

@@ -288,7 +288,7 @@ async def test_of_a_contact_that_is_forgotten_nothing_is_left(crowd: Records) ->
 def test_every_table_with_a_phone_is_thought_of() -> None:
     """Whoever adds one adds it to `forget` as well."""
     with_phone = {name for name, table in Base.metadata.tables.items() if "phone" in table.columns}
-    assert with_phone == {"contacts", "messages", "campaign_recipients"}
+    assert with_phone == {"contacts", "messages", "campaign_recipients", "wa_numbers"}
 
 
 def test_a_contact_has_a_view_of_everything() -> None:

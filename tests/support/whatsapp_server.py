@@ -28,6 +28,8 @@ class WhatsAppServer(LocalSite):
         self.messages: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.peers: list[tuple[str, int]] = []
+        self.wa_ids: dict[str, str] = {}
+        """Numbers that WhatsApp has in another form, with that form."""
         self.read: list[str] = []
         """Inbound messages that were marked as read."""
         self._next: deque[Behaviour] = deque()
@@ -115,7 +117,7 @@ class WhatsAppServer(LocalSite):
     def _accepted(self, message: dict[str, Any]) -> dict[str, Any]:
         return {
             "messaging_product": "whatsapp",
-            "contacts": [{"input": message["to"], "wa_id": message["to"]}],
+            "contacts": [{"input": message["to"], "wa_id": self.wa_ids.get(message["to"], message["to"])}],
             "messages": [{"id": f"wamid.TEST{len(self.messages)}"}],
         }
 

@@ -72,6 +72,7 @@ async def test_a_contact_as_it_is(crowd: Site) -> None:
         "tags": ["vip"],
         "attributes": {"city": "Berlin"},
         "opted_out_at": None,
+        "marketing_stopped_at": None,
         "last_inbound_at": None,
     }
 
