@@ -4,13 +4,48 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 MAX_PAIRS = 100_000
 """Recipients remembered; those who are free again are forgotten first."""
 
 
+class Throughput(Protocol):
+    """So many messages a second, in and out together, for a phone number. Meta does not say how it counts them."""
+
+    def admits(self, now: float) -> bool:
+        """Whether one more is within the rule."""
+
+    def count(self, now: float) -> None:
+        """Notes one message."""
+
+
+class BucketRule:
+    """A token bucket: `size` at once, refilled at the rate."""
+
+    def __init__(self, per_second: int, size: int) -> None:
+        self._per_second = per_second
+        self._size = size
+        self._tokens = float(size)
+        self._filled_at = 0.0
+
+    def admits(self, now: float) -> bool:
+        """Whether one more is within the rule."""
+        self._fill(now)
+        return self._tokens >= 1
+
+    def count(self, now: float) -> None:
+        """Notes one message."""
+        self._fill(now)
+        self._tokens = max(0.0, self._tokens - 1)
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._size, self._tokens + (now - self._filled_at) * self._per_second)
+        self._filled_at = now
+
+
 class ThroughputRule:
-    """So many messages a second, in and out together, for a phone number."""
+    """A strict window: never more than the rate in any second."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
@@ -23,6 +58,11 @@ class ThroughputRule:
     def count(self, now: float) -> None:
         """Notes one message."""
         self._last.append(now)
+
+
+def throughput(per_second: int, bucket: int) -> Throughput:
+    """A bucket of that size, or with 0 a strict window."""
+    return BucketRule(per_second, bucket) if bucket else ThroughputRule(per_second)
 
 
 @dataclass(slots=True)

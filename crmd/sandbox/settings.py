@@ -33,6 +33,8 @@ class SandboxSettings:
     webhook_secret: str = "whsec_c2FuZGJveC1vbmx5LCBub3QgYSBzZWNyZXQ="  # noqa: S105 - as above
     ai_key: str = "sandbox-key"
     messages_per_second: int = 80
+    throughput_bucket: int = 0
+    """Size of a token bucket that keeps to `messages_per_second`; 0: a strict window of one second does."""
     pair_seconds: float = 6.0
     """One message to a recipient costs so many seconds of the pair's quota."""
     pair_burst: int = 45

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crmd.sandbox.callback import Callback
 from crmd.sandbox.journal import Entry, Journal, Kind, excerpt
-from crmd.sandbox.limits import ThroughputRule
+from crmd.sandbox.limits import Throughput
 from crmd.sandbox.settings import SandboxSettings
 
 WINDOW_SECONDS = 24 * 3600.0
@@ -83,7 +83,7 @@ class Users:
         settings: SandboxSettings,
         callback: Callback,
         journal: Journal,
-        throughput: ThroughputRule,
+        throughput: Throughput,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings

@@ -17,7 +17,7 @@ from crmd.sandbox import content
 from crmd.sandbox.callback import Callback
 from crmd.sandbox.faults import Fault, FaultKind, Faults, Service
 from crmd.sandbox.journal import Entry, Journal, Kind, excerpt
-from crmd.sandbox.limits import PairRule, ThroughputRule
+from crmd.sandbox.limits import PairRule, throughput
 from crmd.sandbox.meta_errors import error_body, error_of
 from crmd.sandbox.settings import SandboxSettings
 from crmd.sandbox.statuses import Statuses
@@ -34,7 +34,7 @@ class CloudApi:
     ) -> None:
         self.callback = Callback(settings, journal.touch)
         self.statuses = Statuses(settings, self.callback, journal, clock)
-        self.throughput = ThroughputRule(settings.messages_per_second)
+        self.throughput = throughput(settings.messages_per_second, settings.throughput_bucket)
         self.users = Users(settings, self.callback, journal, self.throughput, clock)
         self._settings = settings
         self._journal = journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crmd.sandbox import limits
-from crmd.sandbox.limits import PairRule, ThroughputRule
+from crmd.sandbox.limits import BucketRule, PairRule, ThroughputRule
 from tests.sandbox.conftest import ANN, BOB, Rig, Start
 
 T0 = 1_800_000_000.0
@@ -87,6 +87,23 @@ def test_80_a_second_and_not_81() -> None:
     rule.count(T0 + 1.0)
     assert not rule.admits(T0 + 1.0)
     assert rule.admits(T0 + 1.01)
+
+
+def test_a_bucket_lets_its_size_through_at_once_and_then_the_rate() -> None:
+    rule = BucketRule(80, 10)
+    assert [burst(rule, T0, 20), burst(rule, T0 + 0.05, 20), burst(rule, T0 + 60, 20)] == [10, 4, 10]
+    for _ in range(30):
+        rule.count(T0 + 60)  # what people write is not refused
+    assert burst(rule, T0 + 60.05, 20) == 4
+
+
+def burst(rule: BucketRule, at: float, count: int) -> int:
+    """How many of `count` messages pass at one moment."""
+    passed = 0
+    while passed < count and rule.admits(at):
+        rule.count(at)
+        passed += 1
+    return passed
 
 
 def test_what_is_remembered_is_bounded(rule: PairRule, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +52,34 @@ class SandboxThread:
         """How many accepted messages went to each number."""
         entries = self._sandbox.journal.entries(Kind.MESSAGE)
         return Counter(f"+{entry.fields['to']}" for entry in entries if entry.fields["wamid"])
+
+    def errors(self) -> Counter[int]:
+        """How many messages it refused, by the error's code."""
+        entries = self._sandbox.journal.entries(Kind.MESSAGE)
+        return Counter(entry.fields["error"] for entry in entries if entry.fields["wamid"] is None)
+
+    def accepted_at(self) -> list[float]:
+        """When it accepted each message, in epoch seconds."""
+        entries = self._sandbox.journal.entries(Kind.MESSAGE)
+        return sorted(entry.fields["history"][0]["at"] for entry in entries if entry.fields["wamid"])
+
+    def people_write(self, per_second: float) -> Callable[[], int]:
+        """From now on people write, at random times; returns what ends that and says how many wrote."""
+        dice, senders = random.Random(1), itertools.count(1)
+
+        async def write() -> None:
+            while True:
+                await asyncio.sleep(dice.expovariate(per_second))
+                sender = f"4917{next(senders):08d}"
+                self._sandbox.whatsapp.users.write(Inbound.model_validate({"from": sender, "text": "hello"}))
+
+        writing = asyncio.run_coroutine_threadsafe(write(), self._loop)
+
+        def end() -> int:
+            writing.cancel()
+            return next(senders) - 1
+
+        return end
 
     def keep_silent(self, times: int, *, taken: bool) -> None:
         """The next messages get no answer, whether they are taken or not."""
