@@ -97,6 +97,8 @@ def _policy(row: ErrorRow) -> str:
 
 
 def _park(row: ErrorRow) -> str:
+    if row.scope is Scope.RATE:
+        return f"the rate at which messages leave is halved, and recovers; this message waits {_growth(row.wait)}"
     who = {Scope.PAIR: "this recipient waits", Scope.TEMPLATE: "messages with this template wait"}
     alert = row.alert_after_seconds
     told = f"; logged as an error after {format_duration(alert)}" if alert else ""

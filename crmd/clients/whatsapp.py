@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from yarl import URL
 
 from crmd.clients.http import Answer, Exchange, HttpClient, NoAnswer, NotSent
 from crmd.clients.retry_after import retry_after_seconds
-from crmd.clients.whatsapp_errors import ErrorRow, find_row
+from crmd.clients.send_rate import SendLine
+from crmd.clients.whatsapp_errors import THROUGHPUT_REACHED, ErrorRow, find_row
 from crmd.clients.whatsapp_pace import Pace
 
 SEND_SECONDS = 30.0
@@ -92,6 +94,7 @@ class WhatsAppClient:
         phone_number_id: str,
         token: SecretStr,
         pace: Pace | None = None,
+        line: SendLine | None = None,
     ) -> None:
         secret = token.get_secret_value()
         if any(character <= " " or character > "~" for character in secret):
@@ -104,21 +107,33 @@ class WhatsAppClient:
         self.phone_number_id = phone_number_id
         self.configured = bool(phone_number_id and secret)
         self.pace = pace or Pace()
+        self.line = line or SendLine(None)
 
     async def send(
-        self, message: Mapping[str, Any], *, callback_data: str, timeout_seconds: float = SEND_SECONDS
+        self,
+        message: Mapping[str, Any],
+        *,
+        callback_data: str,
+        slot_at: float | None = None,
+        timeout_seconds: float = SEND_SECONDS,
     ) -> SendOutcome:
-        """Sends a message in the API's own shape, once.
+        """Sends a message in the API's own shape, once, at the slot that `line` gave it.
 
         `callback_data` comes back in each status webhook of the message.
         """
         body = {"messaging_product": "whatsapp", "recipient_type": "individual", **message}
         if len(callback_data) <= _MAX_CALLBACK_DATA:
             body["biz_opaque_callback_data"] = callback_data
+        if slot_at is not None:
+            await asyncio.sleep(max(0.0, slot_at - time.monotonic()))
+        posted_at = time.monotonic()
         exchange = await self._post(body, timeout_seconds)
         if isinstance(exchange, NotSent):
             return exchange
-        return Unclear(exchange.reason) if isinstance(exchange, NoAnswer) else read_answer(exchange)
+        outcome = Unclear(exchange.reason) if isinstance(exchange, NoAnswer) else read_answer(exchange)
+        if isinstance(outcome, Refused) and outcome.code == THROUGHPUT_REACHED:
+            await self.line.refused(posted_at)
+        return outcome
 
     async def mark_read(self, message_id: str, *, timeout_seconds: float) -> str | None:
         """Shows the sender of an inbound message that it was read. Fine twice. Returns None, or why it failed."""

@@ -32,6 +32,7 @@ class Scope(StrEnum):
     TEMPLATE = "template"
     FLOW = "flow"
     NUMBER = "phone number"
+    RATE = "rate of the phone number"
     ACCOUNT = "account"
     COUNTRY = "account and country"
     APP = "app"
@@ -87,10 +88,13 @@ R, P, X, XPLUS, A = (
 
 USER_STOPPED_MARKETING = "131050"
 """Of an answer or a status: the recipient wants no marketing from this business."""
+THROUGHPUT_REACHED = 130429
+
 HOUR_SECONDS = 3600.0
 SERVICE_WAIT = Wait(2, 2, 300)
 PAIR_WAIT = Wait(1, 4, 4.0**5)  # Meta: 4^X seconds, X from 0
-THROUGHPUT_WAIT = Wait(1, 2, 60)
+# Of the one message: the number's rate is halved, which lets all others go on.
+THROUGHPUT_WAIT = Wait(1, 1, 1)
 MINUTE_WAIT = Wait(60, 2, HOUR_SECONDS)
 # A template or flow is tried again now and then, as only Meta's answer tells that a person has freed it.
 SUBJECT_WAIT = Wait(HOUR_SECONDS, 1, HOUR_SECONDS)
@@ -119,7 +123,7 @@ ROWS: tuple[ErrorRow, ...] = (
     ),
     ErrorRow(80007, "account rate limit", P, Scope.ACCOUNT, wait=MINUTE_WAIT),
     ErrorRow(130403, "this business blocked the user", XPLUS, Scope.RECIPIENT, "unblock the user first"),
-    ErrorRow(130429, "throughput of the number reached", P, Scope.NUMBER, wait=THROUGHPUT_WAIT),
+    ErrorRow(THROUGHPUT_REACHED, "throughput of the number reached", P, Scope.RATE, wait=THROUGHPUT_WAIT),
     ErrorRow(130472, "withheld as part of an experiment", X, Scope.JOB),
     ErrorRow(130497, "restricted from messaging this country", XPLUS, Scope.COUNTRY, "leave that country out"),
     ErrorRow(131000, "unknown error", R, Scope.JOB, max_attempts=3),

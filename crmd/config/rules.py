@@ -170,11 +170,15 @@ class Duration(Rule):
 
 @dataclass(frozen=True)
 class RateRule(Rule):
-    """A rate such as `"20/min"`; with `none` also `"none"`, which is None."""
+    """A rate such as `"20/min"`; with `none` also `"none"`, which is None. The bounds are counts a second."""
 
     none: bool = False
+    least: float = 0.0
+    most: float = float("inf")
 
     def describe(self) -> str:
+        if self.least:
+            return f'rate, "{self.least:g}/s" to "{self.most:g}/s"'
         return 'rate, such as "20/min"' + (', or "none"' if self.none else "")
 
     def read(self, value: object) -> Rate | None:
@@ -187,6 +191,8 @@ class RateRule(Rule):
         rate = Rate.parse(value)
         if rate.count > RATE_COUNT_MAX or rate.period_seconds > RATE_PERIOD_MAX_SECONDS:
             raise ValueError(f"must be at most {RATE_COUNT_MAX} in at most 31d, not {show(value)}")
+        if not self.least <= rate.per_second <= self.most:
+            raise ValueError(f'must be "{self.least:g}/s" to "{self.most:g}/s", not {show(value)}')
         return rate
 
     def write(self, value: Any) -> str:

@@ -9,9 +9,10 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from crmd.config.network import BasePath, Host, Listen, Network, NetworkRule, Port, is_loopback
 from crmd.config.queue_tables import Name, QueueName, Table, check_known
-from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, Text, Whole
+from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, RateRule, Text, Whole
 from crmd.config.secret import Password, Secret, WebhookSecret
 from crmd.config.service_tables import EndpointTable
+from crmd.config.units import Rate
 from crmd.config.urls import HttpUrl, StoreUrl
 
 Networks = Annotated[tuple[Annotated[Network, NetworkRule()], ...], ListOf('networks such as "10.0.0.0/8"')]
@@ -158,6 +159,10 @@ class WhatsAppTable(Table):
         "", description="Id of the sending number, not the number itself."
     )
     token: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="Access token.")
+    rate: Annotated[Rate, RateRule(least=1, most=1000)] = Field(
+        Rate(80, 1.0),
+        description="Meta's limit for the number, messages out and in: 20/s where the Business app uses it too.",
+    )
     app_secret: Annotated[SecretStr, Secret()] = Field(
         SecretStr(""), description="Secret of the app, which signs what Meta sends."
     )

@@ -89,6 +89,11 @@ class Rate:
             raise ValueError(f'"{text}" lets nothing through; pause the queue instead')
         return cls(count, period)
 
+    @property
+    def per_second(self) -> float:
+        """The mean rate."""
+        return self.count / self.period_seconds
+
     def __str__(self) -> str:
         """The rate as people write it; `Rate.parse` reads it back."""
         period = format_duration(self.period_seconds)

@@ -27,6 +27,7 @@ from crmd.queues.figures import queue_figures
 from crmd.queues.fleet import Fleet, FleetParts
 from crmd.queues.inspector import Inspector
 from crmd.queues.schedule import Schedules
+from crmd.queues.send_rate import send_rates
 from crmd.queues.ticker import Ticker
 from crmd.queues.unknown_jobs import unknown_jobs
 from crmd.records.database import Records
@@ -84,7 +85,7 @@ async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequenc
     inspector = Inspector(store, queues)
     control = Control(store, queues, inspector)
     catalog = build_catalog(loaded)
-    resources = Resources(queue_figures(inspector), unknown_jobs(inspector))
+    resources = Resources(queue_figures(inspector), unknown_jobs(inspector), send_rates(store))
     clients = resources.make(loaded)
     fleet = Fleet(
         FleetParts(

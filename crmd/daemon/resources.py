@@ -11,6 +11,7 @@ from crmd.clients.attachments import FOLDER, AttachmentFolder
 from crmd.clients.downloads import Downloads
 from crmd.clients.http import HttpClient
 from crmd.clients.notify import Channel, NotifyClient
+from crmd.clients.send_rate import SendLine, SendRates
 from crmd.clients.smtp import SmtpClient
 from crmd.clients.webhooks import WebhookClient
 from crmd.clients.whatsapp import WhatsAppClient
@@ -115,12 +116,15 @@ class Resources:
 
     def _whatsapp(self, settings: Settings) -> WhatsAppClient:
         table = settings.whatsapp
+        rates, per_second = self._clients.get(SendRates), table.rate.per_second
+        rate = rates.of(table.phone_number_id, per_second) if isinstance(rates, SendRates) else None
         return WhatsAppClient(
             self._http,
             base_url=table.base_url,
             api_version=table.api_version,
             phone_number_id=table.phone_number_id,
             token=table.token,
+            line=SendLine(rate, per_second),
         )
 
     def _message_book(self, settings: Settings) -> MessageBook:

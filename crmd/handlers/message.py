@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypedDict
 
+from crmd.clients.send_rate import Place, SendLine
 from crmd.clients.whatsapp import SEND_SECONDS, Accepted, WhatsAppClient
 from crmd.clients.whatsapp_pace import SERVICE
 from crmd.errors import RateLimited, Snooze
@@ -17,6 +18,10 @@ from crmd.records.types import utc_now
 
 UNCONFIGURED_SECONDS = 60.0
 MARK_READ_SECONDS = 5.0
+PATIENCE_SECONDS = 15.0
+"""How long a job waits to be among the next that are sent."""
+CROWDED_SECONDS = 5.0
+"""A job that waited longer comes back after this."""
 # Left of the job's own timeout for writing down what became of the request.
 _RESERVE_SECONDS = 1.0
 
@@ -43,20 +48,25 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
     _check_ready(client, payload)
     if payload.mark_read:
         await _mark_read(ctx, client, payload.mark_read)
-    begun = await record.begin()
-    if begun.verdict is Verdict.HELD:
-        return MessageSent(message_id="", recipient=payload.digits, status=begun.verdict.value)
-    if begun.verdict is Verdict.REPEAT:
-        return MessageSent(message_id=begun.wamid or "", recipient=payload.digits, status=begun.status.value)
-    try:
-        await ctx.effect_begun()
-    except BaseException as error:  # a cancellation too: nothing was sent, and the row must not say otherwise
-        await record.not_begun(error)
-        raise
+    async with await _place(ctx, client.line) as place:
+        begun = await record.begin()
+        if begun.verdict is Verdict.HELD:
+            return MessageSent(message_id="", recipient=payload.digits, status=begun.verdict.value)
+        if begun.verdict is Verdict.REPEAT:
+            return MessageSent(message_id=begun.wamid or "", recipient=payload.digits, status=begun.status.value)
+        try:
+            slot_at = await place.slot()
+            await ctx.effect_begun()
+        except BaseException as error:  # a cancellation too: nothing was sent, and the row must not say otherwise
+            await record.not_begun(error)
+            raise
     begun_at = utc_now()
     try:
         outcome = await client.send(
-            payload.request(), callback_data=ctx.key, timeout_seconds=_timeout_seconds(ctx.remaining_seconds)
+            payload.request(),
+            callback_data=ctx.key,
+            slot_at=slot_at,
+            timeout_seconds=_timeout_seconds(ctx.remaining_seconds),
         )
     except asyncio.CancelledError:
         await record.lost()
@@ -87,6 +97,18 @@ def _check_ready(client: WhatsAppClient, payload: SendMessage) -> None:
         seconds = client.pace.remaining_seconds(payload.subject)
         if seconds:
             raise Snooze(f"{payload.subject} cannot be sent now; the job waits", after=seconds)
+
+
+async def _place(ctx: JobContext, line: SendLine) -> Place:
+    """A place among those that are sent next. What waits too long for one is given back: others may be faster."""
+    remaining = ctx.remaining_seconds
+    patience = PATIENCE_SECONDS if remaining is None else min(PATIENCE_SECONDS, remaining / 2)
+    try:
+        async with asyncio.timeout(patience):
+            return await line.place()
+    except TimeoutError:
+        reason = "more messages wait than the number's rate lets through; the job waits"
+        raise RateLimited(reason, after=CROWDED_SECONDS, scope="key") from None
 
 
 async def _mark_read(ctx: JobContext, client: WhatsAppClient, message_id: str) -> None:

@@ -89,6 +89,10 @@ class _Refusal:
         return Retry(str(self._error), after=after, max_attempts=row.max_attempts)
 
     def _park(self, row: ErrorRow) -> JobSignal:
+        if row.scope is Scope.RATE:
+            wait = row.wait or MINUTE_WAIT
+            after = random.uniform(wait.first_seconds, 2 * wait.first_seconds)
+            return RateLimited(str(self._error), after=after, scope="key")
         name = self._name(row.scope)
         park = self._pace.park(name, row.wait or MINUTE_WAIT)
         lasted_seconds = park.until - park.first_at

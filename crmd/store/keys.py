@@ -39,6 +39,11 @@ def schedule(name: str) -> str:
     return f"crmd:schedule:{name}"
 
 
+def send_rate(phone_number_id: str) -> str:
+    """hash with TTL: how fast messages leave from a WhatsApp number, and when the next may."""
+    return f"crmd:whatsapp:{phone_number_id}:rate"
+
+
 class QueueKeys:
     """The keys of one queue."""
 

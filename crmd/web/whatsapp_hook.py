@@ -6,10 +6,15 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 from aiohttp import web
 from pydantic import SecretStr
 
+from crmd.errors import StoreError
+from crmd.queues.send_rate import StoreSendRate
 from crmd.queues.views import NewJob
 from crmd.store import exactjson
 from crmd.web.attempts import Attempts
@@ -19,7 +24,7 @@ from crmd.web.probe import READ_SECONDS, bounded
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, Route
 from crmd.web.schema import BODY_SECONDS
-from crmd.web.whatsapp_parts import parts
+from crmd.web.whatsapp_parts import parts, received
 
 PATH = "/webhooks/whatsapp"
 MAX_BYTES = 3 * 1024 * 1024
@@ -70,8 +75,17 @@ class WhatsAppHook:
         if not hmac.compare_digest(_bytes(given), f"{_SIGNATURE}{expected}".encode()):
             self._refuse(request, 401, "X-Hub-Signature-256 does not fit the body and whatsapp.app_secret")
         jobs = _jobs(raw) if len(raw) <= LARGE_BYTES else await asyncio.to_thread(_jobs, raw)
-        await bounded(self._deps.control.enqueue(QUEUE, jobs), READ_SECONDS)
+        await bounded(asyncio.gather(self._deps.control.enqueue(QUEUE, jobs), self._count(jobs)), READ_SECONDS)
         return web.Response(text="EVENT_RECEIVED")
+
+    async def _count(self, jobs: Sequence[NewJob]) -> None:
+        """Takes what people write right now out of the number's rate; where that fails, a refusal tells."""
+        table = self._deps.whatsapp
+        count = received([job.payload for job in jobs], table.phone_number_id, time.time())
+        if count:
+            with suppress(StoreError):
+                rate = StoreSendRate(self._deps.store, table.phone_number_id, table.rate.per_second)
+                await rate.received(count)
 
     def _refuse(self, request: web.Request, status: int, why: str) -> None:
         """Refuses, and tells who does it too often to slow down. What is signed rightly passes all the same."""

@@ -10,6 +10,8 @@ SMALL_BYTES = 80 * 1024
 """An event up to this is one job: JSON gets three times as long at most where all of it has to be escaped."""
 PART_BYTES = 160 * 1024
 """Of a part's JSON, escaped: as long as it can get."""
+RECENT_SECONDS = 10.0
+"""Meta's timestamps are whole seconds, and a median webhook takes a quarter of one."""
 _LISTS = ("messages", "statuses", "user_preferences")
 
 
@@ -51,6 +53,31 @@ def _pieces(change: Any) -> Iterator[Any]:
         items = value.get(name)
         for some in _slices(items) if isinstance(items, list) else ():
             yield {**change, "value": {**rest, **_senders(value, name, some), name: some}}
+
+
+def received(events: Sequence[dict[str, Any]], phone_number_id: str, now: float) -> int:
+    """How many messages people wrote to the number within the last RECENT_SECONDS; `now` is epoch seconds.
+
+    What Meta sends again later was counted for its rate when it was written.
+    """
+    count = 0
+    for event in events:
+        for entry in _objects(event.get("entry")):
+            for change in _objects(entry.get("changes")):
+                [value] = _objects([change.get("value")]) or [{}]
+                [metadata] = _objects([value.get("metadata")]) or [{}]
+                if metadata.get("phone_number_id") == phone_number_id:
+                    count += sum(_is_recent(message, now) for message in _objects(value.get("messages")))
+    return count
+
+
+def _objects(items: Any) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _is_recent(message: dict[str, Any], now: float) -> bool:
+    written_at = message.get("timestamp")
+    return isinstance(written_at, str) and written_at.isdecimal() and now - int(written_at[:20]) <= RECENT_SECONDS
 
 
 def _slices(items: Sequence[Any]) -> Iterator[list[Any]]:

@@ -228,7 +228,27 @@ DEFECTS: tuple[Defect, ...] = (
             "handlers.test_whatsapp_event.test_what_is_no_fresh_private_message_answers_no_question",
         ),
     ),
-    # 23
+    Defect(
+        23,
+        was="140 messages left within a second at 80/s; each refusal stopped the queue for up to a minute, so that"
+        " 16 % of Meta's rate was used; a fourth reply waited 11 s; Retry-After and is_transient were not read; a"
+        " bulk retry of unknown jobs sent them again",
+        now="messages leave evenly spaced over all daemons, less what comes in; a refusal halves the rate, which"
+        " recovers; quick replies pass; Retry-After and is_transient count; unknown jobs are retried by key only",
+        tests=(
+            "lua.test_send_rate_model.test_nine_tenths_are_used_and_one_in_a_thousand_is_refused",
+            "lua.test_send_rate.test_a_step_of_the_stores_clock_holds_nothing_up",
+            "queues.test_send_rate.test_no_second_holds_more_than_the_rate",
+            "faults.test_send_rate.test_nine_tenths_of_the_rate_are_used",
+            "faults.test_send_rate.test_three_kills_neither_break_the_limit_nor_send_twice",
+            "handlers.test_whatsapp_pace.test_the_throughput_limit_holds_the_one_message_and_never_longer",
+            "handlers.test_whatsapp_errors.test_no_wait_is_shorter_than_retry_after",
+            "handlers.test_whatsapp_errors.test_an_unknown_code_that_will_pass_is_tried_again_and_not_for_ever",
+            "web.test_whatsapp_hook.test_what_people_write_now_is_taken_out_of_the_numbers_rate",
+            "lua.test_limits.test_quick_replies_are_not_delayed",
+            "web.test_bulk.test_unknown_jobs_run_again_only_by_their_key",
+        ),
+    ),
     # 24
     Defect(
         24,

@@ -87,6 +87,7 @@ def _keys() -> Iterator[tuple[str, str]]:
     yield keys.daemon_jobs("EPOCH"), types["daemon_jobs"]
     yield keys.schedule("NAME"), types["schedule"]
     yield keys.alert("KIND", "QUEUE"), types["alert"]
+    yield keys.send_rate("PHONE_NUMBER_ID"), types["send_rate"]
     one = cache.Cache.from_url("unix:///nowhere")
     yield one._name("NAME"), "string"
     yield one._lock_name("NAME"), "string"

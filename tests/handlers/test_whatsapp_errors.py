@@ -43,7 +43,7 @@ EXPECTED: dict[int, Expected] = {
     1: Expected(Retry, max_attempts=3),
     **dict.fromkeys((2, 131016, 133004), SERVICE_DOWN),
     **dict.fromkeys((4, 80007), Expected(RateLimited, after=(60, 60), scope="queue")),
-    130429: Expected(RateLimited, after=(1, 1), scope="queue"),
+    130429: Expected(RateLimited, after=(1, 2), scope="key"),
     131056: Expected(RateLimited, after=(1, 1), scope="key"),
     131057: Expected(RateLimited, after=(60, 60), scope="queue"),
     **dict.fromkeys((131048, 131064, 368, 131031, 131042, 131037, 131063, 134011), PAUSED),

@@ -11,13 +11,16 @@ import pytest
 from pydantic import SecretStr
 
 from crmd.clients.http import HttpClient
+from crmd.clients.send_rate import SendLine
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.clients.whatsapp_errors import PAIR_WAIT, Wait
 from crmd.clients.whatsapp_pace import BREAKER_FAILURES, SERVICE, Pace
 from crmd.errors import JobSignal, OutcomeUnknown, RateLimited, Retry, Snooze
 from crmd.handlers.message import MessageSent, send_message
 from crmd.handlers.message_payload import SendMessage
+from crmd.queues.send_rate import StoreSendRate
 from crmd.records.message_book import MessageBook
+from crmd.store.client import Store, StoreTarget
 from tests.support.context import make_context
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
@@ -46,6 +49,14 @@ def whatsapp(http: HttpClient, server: WhatsAppServer, clock: Clock) -> WhatsApp
         phone_number_id=NUMBER_ID,
         token=SecretStr(TOKEN),
         pace=Pace(clock=clock),
+    )
+
+
+def client_with(line: SendLine, http: HttpClient, server: WhatsAppServer) -> WhatsAppClient:
+    """A client whose messages wait in that line."""
+    token = SecretStr(TOKEN)
+    return WhatsAppClient(
+        http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=token, line=line
     )
 
 
@@ -83,27 +94,73 @@ async def test_the_pair_limit_waits_4_to_the_x_up_to_5_and_starts_over_after_suc
     assert await wait_of(book, whatsapp) == 1
 
 
-async def test_throughput_waits_grow_and_are_forgotten_only_with_time(
+async def test_waits_of_the_account_grow_and_are_forgotten_only_with_time(
     server: WhatsAppServer, whatsapp: WhatsAppClient, clock: Clock, book: MessageBook
 ) -> None:
     waits = []
     for _ in range(3):
-        server.then_error(130429)
+        server.then_error(80007)
         waits.append(await wait_of(book, whatsapp))
         clock.now += waits[-1]
         assert isinstance(await send(book, whatsapp), dict), "a success in between does not make it fast again"
-    assert waits == [1, 2, 4]
-    clock.now += 61
-    server.then_error(130429)
-    assert await wait_of(book, whatsapp) == 1
+    assert waits == [60, 120, 240]
+    clock.now += 3601
+    server.then_error(80007)
+    assert await wait_of(book, whatsapp) == 60
 
 
 async def test_errors_of_requests_under_way_do_not_lengthen_a_wait(
     server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
 ) -> None:
     for _ in range(10):
+        server.then_error(80007)
+        assert await wait_of(book, whatsapp) == 60
+
+
+async def test_the_throughput_limit_holds_the_one_message_and_never_longer(
+    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+) -> None:
+    for _ in range(10):
         server.then_error(130429)
-        assert await wait_of(book, whatsapp) == 1
+        signal = await send(book, whatsapp)
+        assert isinstance(signal, RateLimited)
+        assert signal.scope == "key", "other recipients go on"
+        assert 1 <= signal.after <= 2
+
+
+async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
+    http: HttpClient, server: WhatsAppServer, book: MessageBook, store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(StoreTarget(store_url))
+    await store.start(wait=False)
+    rate = StoreSendRate(store, NUMBER_ID, 100.0)
+    paced = client_with(SendLine(rate, 100.0), http, server)
+    assert isinstance(await send(book, paced), dict)
+    before = (await StoreSendRate(store, NUMBER_ID, 100.0).take(0)).between_seconds
+    server.then_error(130429)
+    assert isinstance(await send(book, paced), RateLimited)
+    after = (await StoreSendRate(store, NUMBER_ID, 100.0).take(0)).between_seconds
+    assert before * 1.01 < after <= before * 2.01, "it recovers at once"
+    assert [one for one in caplog.records if "47.0/s from now on" in one.getMessage()]
+    assert isinstance(await send(book, paced), dict)
+    await store.stop()
+
+
+async def test_a_message_that_cannot_get_a_place_is_given_back(
+    http: HttpClient, server: WhatsAppServer, book: MessageBook, store_url: str
+) -> None:
+    store = Store(StoreTarget(store_url))
+    await store.start(wait=False)
+    line = SendLine(StoreSendRate(store, NUMBER_ID, 100.0), 100.0)
+    paced = client_with(line, http, server)
+    while line.has_place:
+        await line.place()
+    ctx = make_context(book, paced, timeout_seconds=0.2)
+    with pytest.raises(RateLimited, match="more messages wait") as caught:
+        await send_message(ctx, SendMessage.model_validate({"to": "+4915112345678", "text": "hi"}))
+    assert caught.value.scope == "key"
+    assert not server.messages
+    await store.stop()
 
 
 async def test_long_maintenance_is_told(

@@ -10,6 +10,7 @@ import pytest
 
 from crmd.config.queue import KeyedLimit, QueueSettings
 from crmd.config.units import Rate
+from crmd.queues import send_rate
 from crmd.store import schedules, scripts
 from crmd.store.client import Store, StoreTarget
 from crmd.store.library import load_scripts
@@ -113,6 +114,10 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await scripts.echo(store, [(job_id, "complete")])
     await scripts.replace(store, job_id, b"", b"{}", "queued")
     await scripts.sweep_step(store, [first, second], "0", 10)
+    rate = send_rate.StoreSendRate(store, "1", 80.0)
+    await rate.take(1)
+    await rate.received(1)
+    await rate.refused(0.1)
     await schedules.look(store, "schedule")
     await schedules.claim(store, "schedule", first.keys, 0, 1, NewDocument(job_id, b"{}", unique_ms=1))
     await store.command("FLUSHALL")

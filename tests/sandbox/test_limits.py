@@ -91,10 +91,10 @@ def test_80_a_second_and_not_81() -> None:
 
 def test_a_bucket_lets_its_size_through_at_once_and_then_the_rate() -> None:
     rule = BucketRule(80, 10)
-    assert [burst(rule, T0, 20), burst(rule, T0 + 0.05, 20), burst(rule, T0 + 60, 20)] == [10, 4, 10]
+    assert [burst(rule, T0, 20), burst(rule, T0 + 0.055, 20), burst(rule, T0 + 60, 20)] == [10, 4, 10]
     for _ in range(30):
         rule.count(T0 + 60)  # what people write is not refused
-    assert burst(rule, T0 + 60.05, 20) == 4
+    assert burst(rule, T0 + 60.055, 20) == 4
 
 
 def burst(rule: BucketRule, at: float, count: int) -> int:

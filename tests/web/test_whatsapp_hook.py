@@ -23,9 +23,10 @@ from crmd.web.whatsapp_parts import SMALL_BYTES, parts
 from tests.support.http import QUEUES, Site, site
 from tests.support.meta import SECRET, event, raw, sender, signed, status, text_message
 from tests.support.store import StoreServer
+from tests.support.whatsapp_server import NUMBER_ID
 
 TOKEN = "verify-token of the tests"
-CONFIGURED = {"app_secret": SECRET, "verify_token": TOKEN}
+CONFIGURED = {"app_secret": SECRET, "verify_token": TOKEN, "phone_number_id": NUMBER_ID}
 
 
 @pytest.fixture
@@ -274,3 +275,23 @@ async def test_without_the_store_meta_is_asked_to_come_again(own_store: StoreSer
         own_store.kill()
         answered, problem = await post(web, raw(event(statuses=[])))
         assert (answered, problem["status"]) == (503, 503)
+
+
+# The number's rate
+
+
+async def test_what_people_write_now_is_taken_out_of_the_numbers_rate(hook: Site) -> None:
+    old = text_message("wamid.old", "hi", timestamp=str(int(time.time()) - 60))
+    odd: list[Any] = [old, text_message("wamid.odd", "hi", timestamp=["x"]), "x", None]
+    for event_of in (
+        event(messages=odd),
+        event(statuses=[status("wamid.9")]),
+        event(messages=[text_message("wamid.8", "hi")], number_id="999"),
+    ):
+        assert (await post(hook, raw(event_of)))[0] == 200
+    rate = f"crmd:whatsapp:{NUMBER_ID}:rate"
+    assert await hook.rig.store.command("EXISTS", rate) == 0
+    several = [text_message(f"wamid.{n}", "hi", sender=f"49151{n:07d}") for n in range(5)]
+    assert (await post(hook, raw(event(messages=[*several, *odd]))))[0] == 200
+    per_second = float(await hook.rig.store.command("HGET", rate, "received"))
+    assert per_second == pytest.approx(0.5, abs=0.1), "of the last ten seconds"

@@ -1,0 +1,100 @@
+"""Two daemons at Meta's limit, while people write and daemons die: nine tenths of it used, hardly a refusal."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from crmd.client import Client
+from crmd.queues.views import NewJob
+from tests.support.daemon import DaemonProcess, Daemons, free_port
+from tests.support.sandbox import SandboxThread, sandbox
+from tests.support.wait import wait_until_sync
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+RATE = 80
+SLOTS = 25
+QUEUE = f'[queues.message]\nrate_limit = "{RATE}/s"\nconcurrency = {SLOTS}\n'
+RULES: dict[str, dict[str, Any]] = {"window": {}, "bucket": {"throughput_bucket": RATE}}
+
+
+def fill(url: str, count: int) -> list[str]:
+    """Adds messages, each to somebody else; returns their numbers."""
+    numbers = [f"4915{n:08d}" for n in range(count)]
+    with Client(url) as client:
+        for start in range(0, count, 500):
+            some = numbers[start : start + 500]
+            client.enqueue_many("message", [NewJob("send_message", {"to": to, "text": "hi"}) for to in some])
+    return numbers
+
+
+def left(daemon: DaemonProcess) -> int:
+    """Messages that are not over."""
+    queue = daemon.get("/api/v1/queues/health").json["queues"]["message"]
+    return int(queue["waiting"] + queue["active"] + queue["delayed"])
+
+
+def start(daemons: Daemons, meta: SandboxThread, url: str, port: int | None = None) -> DaemonProcess:
+    """A daemon on the shared store."""
+    made = daemons.make(config=f'{meta.whatsapp_table}\n[redis]\nurl = "{url}"\n{QUEUE}')
+    made.port = port or made.port
+    made.configure()
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize("people", [0, 20])
+@pytest.mark.parametrize("rule", RULES)
+def test_nine_tenths_of_the_rate_are_used(daemons: Daemons, store_url: str, rule: str, people: int) -> None:
+    count, port = (RATE - people) * 45, free_port()
+    with sandbox(port, messages_per_second=RATE, **RULES[rule]) as meta:
+        hook = start(daemons, meta, store_url, port)
+        other = start(daemons, meta, store_url)
+        ended = meta.people_write(people) if people else lambda: 0
+        fill(store_url, count)
+        wait_until_sync(lambda: meta.taken >= count, 120)
+        wrote = ended()
+        times, errors = meta.accepted_at(), meta.errors()
+        seconds = times[-1] - times[0]
+        used = (count + wrote) / seconds / RATE
+        print(f"\n    {rule}, {people} a second write: {used:.1%} used, {dict(errors)} of {count}")  # noqa: T201 - figures
+        hook.stop()
+        other.stop()
+        assert errors[130429] <= max(1, count / 1000)
+        assert set(errors) <= {130429}
+        assert used >= 0.9
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_three_kills_neither_break_the_limit_nor_send_twice(daemons: Daemons, store_url: str, rule: str) -> None:
+    count, port = 60 * 60, free_port()
+    with sandbox(port, messages_per_second=RATE, **RULES[rule]) as meta:
+        hook = start(daemons, meta, store_url, port)
+        other = start(daemons, meta, store_url)
+        ended = meta.people_write(20)
+        began = time.monotonic()
+        numbers = fill(store_url, count)
+        for share in (0.2, 0.4, 0.6):
+            wait_until_sync(lambda: meta.taken >= count * share, 120)  # noqa: B023 - waited for at once
+            other.kill()
+            other.start()
+        wait_until_sync(lambda: meta.taken >= count - 3 * SLOTS, 120)
+        seconds = time.monotonic() - began
+        wait_until_sync(lambda: left(hook) == 0, 90)
+        wrote = ended()
+        errors, recipients = meta.errors(), meta.recipients()
+        print(  # noqa: T201 - figures
+            f"\n    {rule}, three kills: {(count + wrote) / seconds / RATE:.1%} used, {dict(errors)} of {count}, "
+            f"{count - len(recipients)} unknown"
+        )
+        hook.stop()
+        other.stop()
+        assert max(recipients.values()) == 1
+        assert set(recipients) <= {f"+{number}" for number in numbers}
+        assert len(recipients) >= count - 3 * SLOTS
+        assert errors[130429] <= count / 1000
+        assert Counter(errors).keys() <= {130429}
