@@ -14,12 +14,13 @@ from crmd.errors import IllegalTransition, JobNotFound, RequestError, StoreFull
 from crmd.queues.codec import Unreadable, decode, encode, encode_payload
 from crmd.queues.inspector import Inspector
 from crmd.queues.outcomes import ended_document, entry
+from crmd.queues.requests import MAX_JOBS, Requested, RequestKey, fingerprint, made_keys
 from crmd.queues.views import END_OF_TIME, RETRY_BY_NAME, Added, JobView, NewJob, State
 from crmd.queues.waiting import Waiter
 from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.limits import rate_window
-from crmd.store.replies import NewDocument
+from crmd.store.replies import NewDocument, RequestRecord
 from crmd.store.scripts import QueueScripts
 
 T = TypeVar("T")
@@ -68,12 +69,41 @@ class Control:
             for document, new in zip(documents, created, strict=True)
         ]
 
-    def documents(self, queue: str, jobs: Sequence[NewJob]) -> list[NewDocument]:
-        """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""
+    async def enqueue_request(
+        self, queue: str, jobs: Sequence[NewJob], request: RequestKey, *, many: bool = True
+    ) -> Requested:
+        """Adds the jobs of a request that may be repeated: a repeat adds nothing and gets the first answer again.
+
+        Raises as `enqueue`, and RequestError for more jobs than one step takes or for a key of another request.
+        """
+        if len(jobs) > MAX_JOBS:
+            raise RequestError(f"{len(jobs):,} jobs under one idempotency key; at most {MAX_JOBS:,} are taken")
+        scripts, digest, now = self.inspector.queue(queue), request.digest, self._now()
+        own_keys = any(new.key is not None for new in jobs)
+        record = RequestRecord(digest, fingerprint(jobs, many), int(now * 1000), own_keys)
+        made = made_keys(record.time_ms, digest, len(jobs))
+        reply = await scripts.enqueue_request(self.documents(queue, jobs, made), record)
+        if reply is None:
+            raise RequestError(
+                "the idempotency key stands for another request: job, payload, delay, at, priority, key or "
+                "unique_for differ; use a new key for a new request"
+            )
+        made = made_keys(reply.time_ms, digest, len(jobs))
+        names = [fresh if new.key is None else new.key for new, fresh in zip(jobs, made, strict=True)]
+        states = await self.inspector.states(queue, names) if reply.repeated else [None] * len(names)
+        return Requested(list(map(Added, names, reply.created, states)), reply.repeated)
+
+    def documents(
+        self, queue: str, jobs: Sequence[NewJob], made: Sequence[str] | None = None
+    ) -> list[NewDocument]:
+        """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`.
+
+        Those without a key of their own get that of their place in `made`, or one that is drawn by chance.
+        """
         scripts = self.inspector.queue(queue)
         if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
             raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
-        return self._documents(scripts, jobs)
+        return self._documents(scripts, jobs, made)
 
     async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
         """The job once it is over; raises TimeoutError after `timeout` seconds, JobNotFound."""
@@ -230,12 +260,14 @@ class Control:
         except Unreadable as error:
             raise IllegalTransition(f"the stored job {key} {error}; delete it") from None
 
-    def _documents(self, scripts: QueueScripts, jobs: Sequence[NewJob]) -> list[NewDocument]:
+    def _documents(
+        self, scripts: QueueScripts, jobs: Sequence[NewJob], made: Sequence[str] | None
+    ) -> list[NewDocument]:
         """The jobs as the store takes them; raises for the first that it would not take."""
         now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
         now_ms = int(now * 1000)
         documents = []
-        for new, fresh in zip(jobs, _fresh_keys(now_ms, len(jobs)), strict=True):
+        for new, fresh in zip(jobs, made or _fresh_keys(now_ms, len(jobs)), strict=True):
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
             document = NewDocument(prefix + key, b"")

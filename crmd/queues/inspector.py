@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from crmd.errors import JobNotFound, StoreError, StoreUnavailable, UnknownQueue
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.listing import Listing
 from crmd.queues.stats import counts_of, metrics_of, totals_of
-from crmd.queues.view import view_of
+from crmd.queues.view import present_state, view_of
 from crmd.queues.views import (
     DaemonInfo,
     JobPage,
@@ -27,7 +27,7 @@ from crmd.queues.views import (
 from crmd.store import keys
 from crmd.store.client import Store
 from crmd.store.replies import text
-from crmd.store.scripts import QueueScripts
+from crmd.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 
 PERCENTILE_SAMPLE = 100
 """Kept completed jobs that wait and run times are taken from."""
@@ -99,11 +99,19 @@ class Inspector:
             raise JobNotFound(f"queue {queue} holds no job with the key {key!r}; it may have been trimmed")
         return view
 
-    async def last_state(self, queue: str, key: str) -> State | None:
-        """How the job ended that is no longer kept and still holds its key; None where nothing says so."""
+    async def states(self, queue: str, job_keys: Sequence[str]) -> list[State | None]:
+        """The state of each job, as it ended where it is no longer kept and still holds its key, else None."""
         scripts = self.queue(queue)
-        word = await self.store.command("GET", scripts.keys.unique_prefix + key)
-        return State(text(word)) if word in (b"completed", b"unknown") else None
+        found: list[State | None] = []
+        for start in range(0, len(job_keys), MAX_JOBS_PER_CALL):
+            ids = [scripts.keys.job_id(key) for key in job_keys[start : start + MAX_JOBS_PER_CALL]]
+            found += map(present_state, await scripts.inspect(ids))
+        gone = [place for place, state in enumerate(found) if state is None]
+        if gone:
+            words = await self.store.command("MGET", *(scripts.keys.unique_prefix + job_keys[at] for at in gone))
+            for place, word in zip(gone, words, strict=True):
+                found[place] = State(text(word)) if word in (b"completed", b"unknown") else None
+        return found
 
     async def quarantined(self, queue: str) -> list[Quarantined]:
         """The last 100 entries of a queue that could not be read, the newest first."""

@@ -50,7 +50,7 @@ class Janitor:
         self._cursor = "0"
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._tidied = 0
-        """Which queue's turn it is, and how far its walk is."""
+        """How many walks are through; it says whose turn it is."""
         self._tidy_cursor = "0"
 
     def add(self, queue: QueueScripts) -> None:
@@ -68,13 +68,14 @@ class Janitor:
         return await self._end_old()
 
     async def _tidy(self) -> None:
-        """Forgets what is said of jobs that are gone: one queue after the other."""
-        if not self._queues:
+        """Forgets what is said of jobs and requests that are gone: one queue after the other."""
+        walks = [walk for queue in self._queues for walk in (queue.tidy_unique, queue.tidy_requests)]
+        if not walks:
             return
-        queue = self._queues[self._tidied % len(self._queues)]
+        walk = walks[self._tidied % len(walks)]
         try:
             for _ in range(TIDY_STEPS):
-                self._tidy_cursor, forgotten = await queue.tidy(self._tidy_cursor, TIDY_STEP)
+                self._tidy_cursor, forgotten = await walk(self._tidy_cursor, TIDY_STEP)
                 if self._tidy_cursor == "0" or forgotten < TIDY_STEP // 2:
                     break
         except StoreUnavailable:

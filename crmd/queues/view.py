@@ -61,6 +61,16 @@ def state_of(found: Inspected, data: dict[str, Any]) -> State:
     return _BY_STATUS.get(str(data.get("status")), State.WAITING)
 
 
+def present_state(found: Inspected) -> State | None:
+    """Where the job stands; None when there is none."""
+    if found.document is None:
+        return None
+    try:
+        return state_of(found, decode(found.document))
+    except Unreadable:
+        return state_of(found, {})
+
+
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else str(value)
 

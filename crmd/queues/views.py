@@ -168,6 +168,8 @@ class Added:
     key: str
     created: bool
     """False where the key was taken: the existing job stands."""
+    state: State | None = None
+    """Of a repeated request: the job's state; None where it is over and no longer kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class QueueKeys:
         """string with TTL at `<prefix><key>`: the key is taken; completed, unknown (its job's end) or 1."""
         self.unique_for = self._own("unique_for")
         """hash: job id -> ms that its key stays taken once it completed; only of kept jobs that have it."""
+        self.requests = self._own("requests")
+        """hash: digest of a request that may be repeated -> its record, as _request.lua describes it."""
         self.log_prefix = self._own("log:")
         """list at `<prefix><key>`: a job's timeline, JSON entries, at most 50."""
 

@@ -117,6 +117,31 @@ class RecoverStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What the store keeps of a request that may be repeated."""
+
+    digest: bytes
+    """Whose request it is, 12 bytes."""
+    fingerprint: bytes
+    """Of its jobs, 8 bytes."""
+    time_ms: int
+    """What the keys that were made for it begin with."""
+    own_keys: bool
+    """Whether some of its jobs have keys of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReply:
+    """What became of a request that may be repeated."""
+
+    repeated: bool
+    time_ms: int
+    """What the keys begin with that were made for the first of its kind."""
+    created: list[bool]
+    """Of each job, whether the first added it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """What a daemon sees once a second."""
 

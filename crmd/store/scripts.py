@@ -14,12 +14,28 @@ from crmd.store.client import Store
 from crmd.store.keys import QueueKeys
 from crmd.store.limit_clock import LimitClock
 from crmd.store.limits import limits_json, rate_window
-from crmd.store.replies import Claimed, Inspected, NewDocument, Outcome, RawCounts, RecoverStep, Tick, Turn, text
+from crmd.store.replies import (
+    Claimed,
+    Inspected,
+    NewDocument,
+    Outcome,
+    RawCounts,
+    RecoverStep,
+    RequestRecord,
+    RequestReply,
+    Tick,
+    Turn,
+    text,
+)
 from crmd.store.turns import document_args, outcome_args, read_claim
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
 ENQUEUE_BATCH = 500
+REQUEST_LIFE_S = 86_400
+"""A request that may be repeated is known so long after its first answer, and after its last job is due."""
+OWN_KEYS_LIFE_S = 30 * 86_400
+"""One whose jobs have keys of their own is known so much longer: whether they live only a repeat can tell."""
 HARD_CAP = 10_000 - 64
 """Finished jobs over the count that keep_min may hold back: 10,000, less those that may end between two trims."""
 LONGEST_LANE_SEARCH = 10_000
@@ -34,7 +50,12 @@ class QueueScripts:
 
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
-        self.keys = QueueKeys(settings.name)
+        self.keys = k = QueueKeys(settings.name)
+        self._enqueue_keys = (
+            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
+            *(k.crashes, k.unique_for),
+        )
+        self._enqueue_args = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         self._clock = LimitClock(lambda: store.monotonic())
         self._adder = Adder(self._enqueue, ENQUEUE_BATCH)
         self.configure(settings)
@@ -64,17 +85,31 @@ class QueueScripts:
         return await self._adder.add(documents)
 
     async def _enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
-        k = self.keys
-        names = (
-            *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
-            *(k.crashes, k.unique_for),
-        )
-        head = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         created: list[bool] = []
         for start in range(0, len(documents), ENQUEUE_BATCH):
-            args = [*head, *document_args(documents[start : start + ENQUEUE_BATCH])]
-            created += [flag == 1 for flag in await self.store.call("enqueue", names, args)]
+            args = [*self._enqueue_args, *document_args(documents[start : start + ENQUEUE_BATCH])]
+            created += [flag == 1 for flag in await self.store.call("enqueue", self._enqueue_keys, args)]
         return created
+
+    async def enqueue_request(
+        self, documents: Sequence[NewDocument], record: RequestRecord
+    ) -> RequestReply | None:
+        """Adds the jobs of a request that may be repeated, in one step; None where the first had other jobs."""
+        k = self.keys
+        time_ = record.time_ms.to_bytes(6, "big")
+        args = (
+            *(*self._enqueue_args, record.digest, record.fingerprint, time_, int(record.own_keys)),
+            *(k.job_prefix, REQUEST_LIFE_S, *document_args(documents)),
+        )
+        what, *rest = await self.store.call("enqueue_request", (*self._enqueue_keys, k.requests), args)
+        if what == b"first":
+            return RequestReply(False, record.time_ms, [flag == 1 for flag in rest])
+        if what == b"differs":
+            return None
+        began, bits = rest
+        taken = int.from_bytes(bits, "little")
+        created = [not taken >> number & 1 for number in range(len(documents))]
+        return RequestReply(True, int.from_bytes(began, "big"), created)
 
     async def turn(self, outcomes: Sequence[Outcome], token: str, slots: int, *, alone: bool = False) -> Turn:
         """One trip: writes at most MAX_JOBS_PER_CALL outcomes, then leases up to `slots` waiting jobs to `token`.
@@ -234,12 +269,19 @@ class QueueScripts:
         args = (job_id, k.log(key), k.unique_prefix + key, LONGEST_LANE_SEARCH)
         return int(await self.store.call("delete", names, args))
 
-    async def tidy(self, cursor: str, count: int) -> tuple[str, int]:
+    async def tidy_requests(self, cursor: str, count: int) -> tuple[str, int]:
+        """One step over the requests that may be repeated; returns the next cursor and how many were forgotten."""
+        k = self.keys
+        args = (cursor, count, k.job_prefix, OWN_KEYS_LIFE_S)
+        following, forgotten = await self.store.call("tidy_requests", (k.requests, k.incomplete, k.leases), args)
+        return following.decode(), forgotten
+
+    async def tidy_unique(self, cursor: str, count: int) -> tuple[str, int]:
         """One step over the jobs that have a unique_for; returns the next cursor and how many were forgotten."""
         k = self.keys
         names = (k.unique_for, k.incomplete, k.leases, k.completed, k.failed, k.unknown)
         args = (cursor, count, len(k.job_prefix), k.unique_prefix)
-        following, forgotten = await self.store.call("tidy", names, args)
+        following, forgotten = await self.store.call("tidy_unique", names, args)
         return following.decode(), forgotten
 
     async def quarantine(self, job_id: str | bytes, token: str, entry: bytes) -> bool:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from pydantic import ValidationError
 
-from crmd.errors import InvalidPayload, JobTooLarge, UnknownJob
+from crmd.errors import InvalidPayload, JobTooLarge, RequestError, UnknownJob
 from crmd.jobs import Catalog
 from crmd.queues.codec import encode_payload
+from crmd.queues.requests import RequestKey, check_request_key
 from crmd.queues.views import NewJob
 from crmd.web import bull, schema
+from crmd.web.auth import current_principal
 from crmd.web.problems import Problem
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 @dataclass(slots=True)
@@ -46,8 +50,20 @@ async def read_jobs(request: web.Request, catalog: Catalog, queue: str) -> tuple
         jobs = _read_all(items, catalog, queue, mistakes)
     if mistakes.found:
         raise _problem(mistakes, many)
-    found = [job for job in jobs if job is not None]
-    return _with_header_key(request, found, many), many
+    return [job for job in jobs if job is not None], many
+
+
+def request_key(request: web.Request) -> RequestKey | None:
+    """What the `Idempotency-Key` header names, of who makes the request; raises Problem 422."""
+    values = request.headers.getall(IDEMPOTENCY_KEY, [])
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Problem(422, f"{IDEMPOTENCY_KEY} is given {len(values)} times; give it once")
+    try:
+        return RequestKey(current_principal().owner, check_request_key(values[0].strip()))
+    except RequestError as error:
+        raise Problem(422, f"{IDEMPOTENCY_KEY}: {error}") from None
 
 
 def _takes_long(item: Any, catalog: Catalog, queue: str) -> bool:
@@ -90,24 +106,6 @@ def _problem(mistakes: _Mistakes, many: bool) -> Problem:
     count = len(mistakes.found)
     detail = f"{count} of the jobs cannot be added, and none was; the first, at index {first['index']}: {text}"
     return Problem(status, detail, errors=mistakes.found)
-
-
-def _with_header_key(request: web.Request, jobs: list[NewJob], many: bool) -> list[NewJob]:
-    """Takes the Idempotency-Key header as the job's key; it may be in quotes, as its draft has it."""
-    header = request.headers.get("Idempotency-Key")
-    if header is None:
-        return jobs
-    if many:
-        raise Problem(422, "Idempotency-Key is for one job; give each of many its own key")
-    [job] = jobs
-    key = header.strip().removeprefix('"').removesuffix('"')
-    try:
-        schema.check_key(key)
-    except ValueError as error:
-        raise Problem(422, f"Idempotency-Key {error}") from None
-    if job.key not in (None, key):
-        raise Problem(422, "Idempotency-Key and key differ; give one of them")
-    return [replace(job, key=key)]
 
 
 def _mistake(name: str, reason: str) -> dict[str, str]:

@@ -12,9 +12,10 @@ from aiohttp import web
 
 from crmd.errors import JobNotFound
 from crmd.queues.listing import INLINE_BYTES
+from crmd.queues.requests import Requested
 from crmd.queues.views import Added, JobPage, JobView
 from crmd.web import schema
-from crmd.web.adding import read_jobs
+from crmd.web.adding import IDEMPOTENCY_KEY, read_jobs, request_key
 from crmd.web.api_queues import known_queue
 from crmd.web.deps import WebDeps
 from crmd.web.look import Lookout
@@ -29,9 +30,14 @@ _JOBS = "/api/v1/queues/{queue}/jobs"
 _ONE = f"{_JOBS}/{{key}}"
 _ADDED = {
     200: "Every key was taken; for one job, the existing job. With wait, its outcome.",
-    201: "Added. With wait, the outcome of the new job.",
+    201: "Added, now or by the request that this one repeats. With wait, the outcome of the job.",
     202: "Added, and not over when the wait ran out: the job as it stands.",
 }
+_IDEMPOTENCY_KEY = (
+    "Names this request, 1 to 255 visible ASCII characters. Sent again by the same user or token, to the same "
+    "queue and with the same body, it adds nothing and gets the first answer again, with each job's present "
+    "state: for 24 hours, and as long as one of its jobs is not over."
+)
 
 
 class JobApi:
@@ -57,6 +63,7 @@ class JobApi:
                 *("POST", _JOBS, self.add, Access.ENQUEUE, "Adds one job, or up to 1,000"),
                 body=schema.JobBody,
                 query=schema.WaitQuery,
+                headers={IDEMPOTENCY_KEY: _IDEMPOTENCY_KEY},
                 answers=_ADDED,
                 errors=(404, 408, 413, 415, 422, 503, 507),
             ),
@@ -98,18 +105,23 @@ class JobApi:
         """Adds jobs; all are checked before any is stored."""
         queue = known_queue(self._deps, request)
         wait = schema.query(request, schema.WaitQuery).wait
+        key = request_key(request)
         jobs, many = await read_jobs(request, self._deps.catalog, queue)
         self._check_wait(wait, many)
-        added = await bounded(self._deps.control.enqueue(queue, jobs), ACTION_SECONDS)
+        control = self._deps.control
+        if key is None:
+            answer = Requested(await bounded(control.enqueue(queue, jobs), ACTION_SECONDS), repeated=False)
+        else:
+            answer = await bounded(control.enqueue_request(queue, jobs, key, many=many), ACTION_SECONDS)
         self._lookout.forget()
         if many:
-            status = 201 if any(one.created for one in added) else 200
+            status = 201 if any(one.created for one in answer.jobs) else 200
             return web.json_response(
-                {"jobs": [_added_json(one) for one in added]},
+                {"jobs": [_added_json(one, answer.repeated) for one in answer.jobs]},
                 status=status,
                 headers={"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs"},
             )
-        return await self._answer_one(queue, added[0], wait)
+        return await self._answer_one(queue, answer.jobs[0], wait, answer.repeated)
 
     async def get(self, request: web.Request) -> web.Response:
         """One job; with `wait` once it is over, or as it stands when the wait runs out."""
@@ -157,15 +169,15 @@ class JobApi:
         if wait > schema.MAX_WAIT_SECONDS:
             raise Problem(422, "wait is at most 5m; look at the job by its key after that")
 
-    async def _answer_one(self, queue: str, added: Added, wait: float | None) -> web.Response:
+    async def _answer_one(self, queue: str, added: Added, wait: float | None, repeated: bool) -> web.Response:
         status = 201 if added.created else 200
         headers = {"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs/{quote(added.key, safe='')}"}
-        if wait is None and added.created:
+        if wait is None and added.created and not repeated:
             return web.json_response(_added_json(added), status=status, headers=headers)
         try:
             view = await self._outcome(queue, added.key, wait)
         except JobNotFound:  # over, and deleted by its retention since
-            state = await bounded(self._deps.inspector.last_state(queue, added.key), READ_SECONDS)
+            [state] = await bounded(self._deps.inspector.states(queue, [added.key]), READ_SECONDS)
             return web.json_response({**_added_json(added), "state": state}, status=status, headers=headers)
         if wait is not None and not view.state.finished:
             status = 202
@@ -196,8 +208,9 @@ def _page_json(page: JobPage) -> str:
     return f'{{"jobs": [{jobs}], "cursor": {json.dumps(page.cursor)}}}'
 
 
-def _added_json(added: Added) -> dict[str, object]:
-    return {"key": added.key, "created": added.created}
+def _added_json(added: Added, repeated: bool = False) -> dict[str, object]:
+    answer: dict[str, object] = {"key": added.key, "created": added.created}
+    return {**answer, "state": added.state} if repeated else answer
 
 
 async def _end(*tasks: asyncio.Future[Any]) -> None:

@@ -38,6 +38,13 @@ class Principal:
     scopes: frozenset[str]
     queues: frozenset[str] | None = None
     """The queues it is limited to; None for all."""
+    is_user: bool = False
+    """Whether it is the basic-auth user and no token."""
+
+    @property
+    def owner(self) -> str:
+        """Whose its requests are: a token may have the user's name."""
+        return f"{'user' if self.is_user else 'token'}:{self.name}"
 
     def may_see(self, queue: str) -> bool:
         """Whether the queue is none of those closed to it."""
@@ -93,7 +100,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         self._user_digest = _digest(auth.username)
         self._password_digest = _digest(password)
         self._has_password = bool(password)
-        self._user = Principal(auth.username, SCOPES)
+        self._user = Principal(auth.username, SCOPES, is_user=True)
         self._tokens = [_Token(name, table) for name, table in auth.tokens.items()]
         self._public_metrics = auth.public_metrics
 

@@ -107,7 +107,11 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": getattr(route.handler, "__qualname__", route.path).replace(".", "_"),
-        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route, schemas),
+            *_header_parameters(route),
+        ],
         "responses": {**_answers(route), **_problems(route)},
         "security": [] if route.access is Access.OPEN else [{"basic": []}, {"token": []}],
     }
@@ -135,6 +139,13 @@ def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, A
         return []
     properties = _collected(route.query, schemas)["properties"]
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in route.headers.items()
+    ]
 
 
 def _body_schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:

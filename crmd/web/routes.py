@@ -41,6 +41,8 @@ class Route:
     """One line for the description; a route without one is left out of it."""
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Header fields that it heeds beyond what every route does, and what they mean."""
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "Done."})
     """What each status besides the errors means."""
     errors: tuple[int, ...] = ()

@@ -53,6 +53,27 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
+        1,
+        "a POST that was repeated 0.1 to 15 s later, as its answer was lost, added a second job, with the same "
+        "Idempotency-Key and even with another payload: a second message",
+        "Idempotency-Key stands for the request, 24 h and as long as its jobs live; a key stays taken for unique_for "
+        "after its job completed or became unknown, 24 h in message, email and campaign",
+        (
+            "web.test_idempotency.test_a_repeat_gets_the_first_answer_with_the_jobs_present_state",
+            "web.test_idempotency.test_a_repeat_after_the_outcome_was_trimmed_adds_nothing",
+            "web.test_idempotency.test_another_body_under_the_same_key_is_refused",
+            "web.test_idempotency.test_256_at_once_are_one_job",
+            "web.test_idempotency.test_a_batch_as_a_whole",
+            "web.test_idempotency.test_a_job_delayed_beyond_a_day",
+            "web.test_unique_keys.test_a_repeat_after_the_job_was_trimmed_says_how_it_ended",
+            "web.test_client_repeats.test_an_enqueue_whose_answer_was_lost",
+            "lua.test_requests.test_it_is_known_as_long_as_a_job_lives",
+            "lua.test_unique.test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been",
+        ),
+    ),
+    # 2
+    # 3
+    Defect(
         4,
         "`once` for two recipients lost the second: its job completed with the first's message id",
         "the second fails at once, names both numbers (shortened), and sends nothing",

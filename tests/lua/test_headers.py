@@ -14,7 +14,7 @@ from crmd.queues import send_rate
 from crmd.store import schedules, scripts
 from crmd.store.client import Store, StoreTarget
 from crmd.store.library import load_scripts
-from crmd.store.replies import Kind, NewDocument, Outcome
+from crmd.store.replies import Kind, NewDocument, Outcome, RequestRecord
 from crmd.store.scripts import QueueScripts
 
 SCRIPTS = load_scripts()
@@ -91,6 +91,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     first, second = (QueueScripts(store, QueueSettings(name, limits=limits)) for name in ("q", "r"))
     job_id = first.keys.job_id("k")
     await first.enqueue([NewDocument(job_id, b"{}")])
+    await first.enqueue_request([NewDocument(job_id, b"{}")], RequestRecord(b"digest", b"8 bytes.", 1, False))
     await first.turn([Outcome(job_id, "d:1", Kind.COMPLETE)], "d:1", 0)
     await first.mark([(job_id, "d:1", b"{}", True)])
     await first.begin_effect(job_id, "d:1")
@@ -103,7 +104,8 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.settle_unknown(job_id, b"{}", b"{}", b"{}", completed=True)
     await first.promote(job_id)
     await first.delete(job_id)
-    await first.tidy("0", 10)
+    await first.tidy_unique("0", 10)
+    await first.tidy_requests("0", 10)
     await first.quarantine(job_id, "d:1", b"{}")
     await first.slow_down(1.0)
     await first.counts()

@@ -47,17 +47,6 @@ async def test_under_a_taken_key_the_existing_job_is_returned(web: Site, ok: dic
     assert (await web.get(headers["Location"]))["key"] == "order:1"
 
 
-@pytest.mark.parametrize("header", ["abc", '"abc"'])
-async def test_an_idempotency_key_is_the_key(web: Site, ok: dict[str, Any], header: str) -> None:
-    headers = {"Idempotency-Key": header}
-    assert (await web.call("POST", JOBS, json=ok, headers=headers))[1] == {"key": "abc", "created": True}
-    assert (await web.call("POST", JOBS, json={**ok, "key": "abc"}, headers=headers))[0] == 200
-    status, body, _ = await web.call("POST", JOBS, json={**ok, "key": "other"}, headers=headers)
-    assert (status, body["detail"]) == (422, "Idempotency-Key and key differ; give one of them")
-    assert (await web.call("POST", JOBS, json={"jobs": [ok]}, headers=headers))[0] == 422
-    assert (await web.call("POST", JOBS, json=ok, headers={"Idempotency-Key": "a b"}))[0] == 422
-
-
 async def test_many_jobs_are_added_at_once(web: Site, ok: dict[str, Any]) -> None:
     status, body, headers = await web.call(
         "POST", JOBS, json={"jobs": [{**ok, "key": "a"}, ok, {**ok, "key": "a"}]}

@@ -1,0 +1,23 @@
+-- Included: whether a request that may be repeated is still known. Its record has a fingerprint of its jobs (8 bytes), the
+-- time with which the keys that were made for it begin (6), how many jobs it has (2; the highest bit says that some had
+-- keys of their own), until when it is known in any case (4, epoch seconds), then the bits of the jobs that were not
+-- created. All numbers are big-endian.
+local COUNT_AT, OWN_KEYS = 15, 32768
+
+local function any_lives(ids, incomplete, leases)
+  for _, score in ipairs(redis.call('ZMSCORE', incomplete, unpack(ids))) do
+    if score then return true end
+  end
+  for _, token in ipairs(redis.call('HMGET', leases, unpack(ids))) do
+    if token then return true end
+  end
+  return false
+end
+
+-- The ids of jobs whose keys were made for the request; those of others exist under no such id.
+local function made_ids(digest, record, id_prefix)
+  local raw, ids = string.sub(record, 9, 14) .. string.sub(digest, 1, 8), {}
+  local head = id_prefix .. string.gsub(raw, '.', function(c) return string.format('%02x', string.byte(c)) end)
+  for i = 1, struct.unpack('>I2', record, COUNT_AT) % OWN_KEYS do ids[i] = head .. string.format('%04x', i - 1) end
+  return ids
+end

@@ -1,0 +1,194 @@
+"""Requests that may be repeated: the script that adds their jobs once, and how long it knows them."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+import pytest
+
+from crmd.queues.requests import RequestKey, made_keys
+from crmd.store.replies import Kind, NewDocument, RequestRecord, RequestReply
+from crmd.store.scripts import OWN_KEYS_LIFE_S, REQUEST_LIFE_S
+from tests.support.lab import Lab
+from tests.support.storeclock import StoreClock
+
+DIGEST = RequestKey("token:shop", "order-17").digest
+FINGERPRINT = b"8 bytes."
+DAY_MS = REQUEST_LIFE_S * 1000
+
+
+async def ask(
+    lab: Lab,
+    count: int = 1,
+    *own: str,
+    digest: bytes = DIGEST,
+    fingerprint: bytes = FINGERPRINT,
+    time_ms: int = 1_800_000_000_000,
+    **options: Any,
+) -> RequestReply | None:
+    """One request for `count` jobs without keys and one for each of `own`."""
+    keys = made_keys(time_ms, digest, count) + list(own)
+    documents: list[NewDocument] = [lab.new(key, **options) for key in keys]
+    return await lab.scripts.enqueue_request(documents, RequestRecord(digest, fingerprint, time_ms, bool(own)))
+
+
+async def is_repeat(lab: Lab, count: int = 1, *own: str, **options: Any) -> bool:
+    reply = await ask(lab, count, *own, **options)
+    assert reply is not None
+    return reply.repeated
+
+
+async def known(lab: Lab) -> int:
+    count: int = await lab.redis("HLEN", lab.keys.requests)
+    return count
+
+
+async def finish(lab: Lab, *, number: int = -1) -> None:
+    """Runs all that waits to its end and deletes it, unless another TTL is given."""
+    token = lab.token()
+    claimed = await lab.claim(500, token)
+    await lab.scripts.settle(
+        [lab.outcome(key, token, Kind.COMPLETE, number=number) for key in lab.keys_of(claimed)]
+    )
+
+
+async def test_a_repeat_adds_nothing_and_gets_the_first_answer(lab: Lab) -> None:
+    first = await ask(lab, 3, time_ms=1_800_000_000_000)
+    assert first == RequestReply(False, 1_800_000_000_000, [True] * 3)
+    again = await ask(lab, 3, time_ms=1_800_000_009_999)
+    assert again == RequestReply(True, 1_800_000_000_000, [True] * 3)
+    assert await lab.lane() == made_keys(1_800_000_000_000, DIGEST, 3)
+
+
+async def test_another_body_is_told_apart_and_another_owner_is_another_request(lab: Lab) -> None:
+    await ask(lab)
+    assert await ask(lab, fingerprint=b"another!") is None
+    assert await is_repeat(lab, digest=RequestKey("user:shop", "order-17").digest) is False
+    assert len(await lab.lane()) == 2
+
+
+async def test_a_repeat_after_the_job_is_gone_adds_nothing(lab: Lab, clock: StoreClock) -> None:
+    await ask(lab)
+    await finish(lab)
+    await clock.forward(DAY_MS - 1_000)
+    assert await is_repeat(lab)
+    assert await lab.lane() == []
+
+
+async def test_a_day_after_the_first_answer_it_is_another_request(lab: Lab, clock: StoreClock) -> None:
+    await ask(lab)
+    await finish(lab)
+    await clock.forward(DAY_MS + 1_000)
+    assert await ask(lab, fingerprint=b"another!") is not None
+    assert len(await lab.lane()) == 1
+
+
+@pytest.mark.parametrize("state", ["waiting", "delayed", "active"])
+async def test_it_is_known_as_long_as_a_job_lives(lab: Lab, clock: StoreClock, state: str) -> None:
+    options: dict[str, Any] = {"delay_ms": 10 * DAY_MS} if state == "delayed" else {}
+    await ask(lab, 2, **options)
+    if state == "active":
+        await lab.claim(2)
+    await clock.forward(5 * DAY_MS)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0)
+    assert await is_repeat(lab, 2, **options)
+    assert await ask(lab, 2, fingerprint=b"another!") is None
+
+
+@pytest.mark.parametrize("how", ["delay_ms", "due_ms"])
+async def test_a_delayed_one_is_known_for_a_day_after_it_was_due(lab: Lab, clock: StoreClock, how: str) -> None:
+    options: dict[str, Any] = {how: 3 * DAY_MS + (clock.ms if how == "due_ms" else 0)}
+    await ask(lab, 2, **options)
+    await clock.forward(3 * DAY_MS + 1)
+    await finish(lab)
+    await clock.forward(DAY_MS - 10_000)
+    assert await is_repeat(lab, 2)
+    await clock.forward(20_000)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+
+
+async def test_a_year_far_away_fits(lab: Lab) -> None:
+    await ask(lab, due_ms=253_402_300_799_000)
+    assert await is_repeat(lab)
+
+
+async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
+    await lab.add("b")
+    first = await ask(lab, 1, "a", "b", "c")
+    again = await ask(lab, 1, "a", "b", "c")
+    assert first is not None
+    assert again is not None
+    assert (first.created, again.created, again.repeated) == ([True, True, False, True], first.created, True)
+    await clock.forward(2 * DAY_MS)
+    assert await is_repeat(lab, 1, "a", "b", "c"), "they still wait"
+    await finish(lab)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0)
+    await clock.forward(OWN_KEYS_LIFE_S * 1000)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+
+
+@pytest.mark.parametrize("taken", [(), (0,), (7, 8), (999,), tuple(range(0, 1000, 3)), tuple(range(1000))])
+async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: tuple[int, ...]) -> None:
+    own = [f"k{number}" for number in range(1_000)]
+    for start in range(0, len(taken), 400):
+        await lab.add(*(own[number] for number in taken[start : start + 400]))
+    first, again = await ask(lab, 0, *own), await ask(lab, 0, *own)
+    assert first is not None
+    assert again is not None
+    assert first.created == [number not in taken for number in range(1_000)]
+    assert again.created == first.created
+    await lab.redis("DEL", lab.keys.requests)
+
+
+async def test_many_at_once_are_one(lab: Lab) -> None:
+    replies = await asyncio.gather(*(ask(lab, 2, time_ms=1_800_000_000_000 + n) for n in range(256)))
+    assert sum(not reply.repeated for reply in replies if reply) == 1
+    assert len({reply.time_ms for reply in replies if reply}) == 1
+    assert len(await lab.lane()) == 2
+
+
+async def test_what_is_over_is_forgotten_in_steps(lab: Lab, clock: StoreClock) -> None:
+    for number in range(1_000):
+        await ask(lab, digest=RequestKey("token:shop", str(number)).digest)
+        if number % 400 == 399:
+            await finish(lab)
+    await finish(lab)
+    assert await lab.scripts.tidy_requests("0", 100_000) == ("0", 0)
+    await ask(lab, digest=DIGEST)
+    await clock.forward(DAY_MS + 1_000)
+    await finish(lab)
+    await ask(lab, digest=RequestKey("token:shop", "of today").digest)
+    cursor, forgotten, steps = "0", 0, 0
+    while steps == 0 or cursor != "0":
+        cursor, count = await lab.scripts.tidy_requests(cursor, 100)
+        forgotten, steps = forgotten + count, steps + 1
+        assert count < 400
+    assert (forgotten, await known(lab)) == (1_001, 1)
+
+
+async def test_a_request_whose_lane_is_of_the_wrong_type_leaves_nothing(lab: Lab, untidy: None) -> None:
+    await lab.redis("SET", lab.keys.queued, "wrong")
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        await ask(lab)
+    assert await known(lab) == 0
+    await lab.redis("DEL", lab.keys.queued)
+    assert await is_repeat(lab) is False
+
+
+async def test_a_record_is_short(lab: Lab) -> None:
+    await ask(lab, 1_000)
+    [record] = await lab.redis("HVALS", lab.keys.requests)
+    assert len(record) == 20
+    assert struct.unpack(">H", record[14:16]) == (1_000,)
+    await lab.redis("DEL", lab.keys.requests)
+
+
+async def test_two_thousand_cost_less_than_200_bytes_each(lab: Lab) -> None:
+    for start in range(0, 2_000, 500):
+        digests = [RequestKey("token:shop", f"order-{number}").digest for number in range(start, start + 500)]
+        await asyncio.gather(*(ask(lab, digest=digest) for digest in digests))
+        await finish(lab)
+    assert await lab.redis("MEMORY", "USAGE", lab.keys.requests, "SAMPLES", 0) < 200 * 2_000
+    await lab.redis("DEL", lab.keys.requests)
