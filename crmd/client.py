@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -15,6 +16,8 @@ from crmd.config.queue import QueueSettings
 from crmd.errors import UnknownQueue
 from crmd.queues.control import Control
 from crmd.queues.inspector import Inspector
+from crmd.queues.repeating import in_parts, repeated
+from crmd.queues.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.queues.views import Added, JobView, NewJob
 from crmd.store.client import Store, StoreTarget
 
@@ -32,8 +35,8 @@ class Backend(Protocol):
     async def stop(self) -> None:
         """Disconnects."""
 
-    async def enqueue(self, queue: str, jobs: list[NewJob]) -> list[Added]:
-        """Adds jobs."""
+    async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
+        """Adds jobs; under a key once, however often it is called."""
 
     async def job(self, queue: str, key: str) -> JobView:
         """One job."""
@@ -76,15 +79,23 @@ class AsyncClient:
         at: float | None = None,
         priority: int = 0,
         unique_for: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Added:
-        """Adds one job. `delay` and `unique_for` are seconds, `at` epoch seconds, `priority` 1 (first) to 10."""
+        """Adds one job. `delay` and `unique_for` are seconds, `at` epoch seconds, `priority` 1 (first) to 10.
+
+        A call that is repeated with its `idempotency_key` adds nothing and returns what the first returned.
+        Over HTTP each call has such a key, and is repeated where its answer is lost; straight to the store only
+        one that was given one.
+        """
         new = NewJob(job, dict(payload or {}), key, delay, at, priority, unique_for)
-        [added] = await self._backend.enqueue(queue, [new])
+        [added] = await self._backend.enqueue(queue, [new], idempotency_key)
         return added
 
-    async def enqueue_many(self, queue: str, jobs: Iterable[NewJob]) -> list[Added]:
-        """Adds many jobs in few trips."""
-        return await self._backend.enqueue(queue, list(jobs))
+    async def enqueue_many(
+        self, queue: str, jobs: Iterable[NewJob], *, idempotency_key: str | None = None
+    ) -> list[Added]:
+        """Adds many jobs in few trips; `idempotency_key` as of `enqueue`, for all of them together."""
+        return await self._backend.enqueue(queue, list(jobs), idempotency_key)
 
     async def job(self, queue: str, key: str) -> JobView:
         """One job with its timeline; raises JobNotFound."""
@@ -128,9 +139,11 @@ class Client:
         """As `AsyncClient.enqueue`."""
         return self._run(self._client.enqueue(queue, job, payload, **options))
 
-    def enqueue_many(self, queue: str, jobs: Iterable[NewJob]) -> list[Added]:
+    def enqueue_many(
+        self, queue: str, jobs: Iterable[NewJob], *, idempotency_key: str | None = None
+    ) -> list[Added]:
         """As `AsyncClient.enqueue_many`."""
-        return self._run(self._client.enqueue_many(queue, jobs))
+        return self._run(self._client.enqueue_many(queue, jobs, idempotency_key=idempotency_key))
 
     def job(self, queue: str, key: str) -> JobView:
         """As `AsyncClient.job`."""
@@ -176,9 +189,18 @@ class StoreBackend:
         await self._control.stop()
         await self._store.stop()
 
-    async def enqueue(self, queue: str, jobs: list[NewJob]) -> list[Added]:
-        """Adds jobs."""
-        return await self._control.enqueue(self._known(queue), jobs)
+    async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
+        """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
+        name = self._known(queue)
+        if idempotency_key is None:
+            return await self._control.enqueue(name, jobs)
+        added: list[Added] = []
+        for part, key in in_parts(jobs, check_request_key(idempotency_key)):
+            added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
+        return added
+
+    async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
+        return (await self._control.enqueue_request(queue, jobs, key)).jobs
 
     async def job(self, queue: str, key: str) -> JobView:
         """One job."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +21,13 @@ from crmd.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from crmd.queues.views import Added, JobView, NewJob, instant
+from crmd.queues.repeating import in_parts, repeated
+from crmd.queues.requests import check_request_key
+from crmd.queues.views import Added, JobView, NewJob, State, instant
 
 TIMEOUT_S = 10.0
 WAIT_STEP_S = 30.0
 """One request waits so long at most; a longer wait is several."""
-JOBS_PER_REQUEST = 1_000
 
 _ERRORS: dict[int, type[CrmdError]] = {
     404: JobNotFound,
@@ -53,13 +57,16 @@ class HttpBackend:
             await self._session.close()
             self._session = None
 
-    async def enqueue(self, queue: str, jobs: list[NewJob]) -> list[Added]:
-        """Adds jobs, 1,000 in a request."""
+    async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
+        """Adds jobs, 1,000 in a request, each of which is repeated where its answer is lost."""
         added: list[Added] = []
-        for start in range(0, len(jobs), JOBS_PER_REQUEST):
-            body = {"jobs": [_body(new) for new in jobs[start : start + JOBS_PER_REQUEST]]}
-            answer = await self._ask("POST", f"/{quote(queue, safe='')}/jobs", json=body)
-            added += [Added(item["key"], item["created"]) for item in answer["jobs"]]
+        whole = secrets.token_hex(16) if idempotency_key is None else check_request_key(idempotency_key)
+        for part, key in in_parts(jobs, whole):
+            headers = {"Idempotency-Key": key}
+            body = {"jobs": [_body(new) for new in part]}
+            ask = partial(self._ask, "POST", f"/{quote(queue, safe='')}/jobs", json=body, headers=headers)
+            answer = await repeated(ask)
+            added += [_added(item) for item in answer["jobs"]]
         return added
 
     async def job(self, queue: str, key: str) -> JobView:
@@ -82,12 +89,21 @@ class HttpBackend:
         """Cancels one job."""
         return JobView.from_json(await self._ask("POST", f"{_path(queue, key)}/cancel"))
 
-    async def _ask(self, method: str, path: str, *, json: Any = None, longest: float = 0.0) -> Any:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        longest: float = 0.0,
+    ) -> Any:
         if self._session is None:
             raise RuntimeError("use the client in a with block")
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S + longest)
         try:
-            async with self._session.request(method, self._base + path, json=json, timeout=timeout) as response:
+            asking = self._session.request(method, self._base + path, json=json, headers=headers, timeout=timeout)
+            async with asking as response:
                 data = await response.json(content_type=None)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise StoreUnavailable(f"{method} {self._base + path}: {error or type(error).__name__}") from error
@@ -99,6 +115,11 @@ class HttpBackend:
 
 def _path(queue: str, key: str) -> str:
     return f"/{quote(queue, safe='')}/jobs/{quote(key, safe='')}"
+
+
+def _added(item: Mapping[str, Any]) -> Added:
+    state = item.get("state")
+    return Added(item["key"], item["created"], None if state is None else State(state))
 
 
 def _body(new: NewJob) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from crmd.cli.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.output import as_json, clean
 from crmd.cli.payload import as_duration, as_instant, as_wait, read_payload
 from crmd.cli.session import Session, in_session
-from crmd.errors import ExitCode, JobNotFound, UnknownJob
+from crmd.errors import ExitCode, JobNotFound, RequestError, UnknownJob
+from crmd.queues.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.queues.views import Added, JobView, NewJob, State
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 @click.option("--at", callback=as_instant, metavar="T", help="Start at 2026-01-31T12:00:00Z.")
 @click.option("--priority", type=click.IntRange(0, 10), default=0, help="1 (first) to 10; 0 is the normal lane.")
 @click.option("--key", help="Unique key: no second job is added under it while it is taken.")
+@click.option(
+    "--idempotency-key",
+    metavar="TEXT",
+    help="Names this call: repeated with the same key, it adds nothing and says what it said.",
+)
 @click.option("--wait", callback=as_wait, metavar="D", help="Wait so long for the outcome, and print it.")
 @click.option("--from", "file", metavar="FILE.jsonl", help="Add one job for each line; - for standard input.")
 @pass_globals
@@ -42,6 +48,7 @@ def enqueue(
     at: float | None,
     priority: int,
     key: str | None,
+    idempotency_key: str | None,
     wait: float | None,
     file: str | None,
 ) -> int:
@@ -56,12 +63,13 @@ def enqueue(
     """
     if delay is not None and at is not None:
         raise click.UsageError("--delay and --at exclude each other")
+    once = None if idempotency_key is None else _checked(idempotency_key)
     if file is not None:
         if any(value not in (None, (), 0) for value in (pairs, data, delay, at, priority, key, wait)):
             raise click.UsageError("with --from, everything about a job stands in its line of the file")
         from crmd.cli.enqueue_many import enqueue_file
 
-        return enqueue_file(options, queue, job, None if file == "-" else Path(file))
+        return enqueue_file(options, queue, job, None if file == "-" else Path(file), once)
     if job is None:
         raise click.UsageError("Missing argument 'JOB'")
     new = NewJob(job, read_payload(data, pairs), key=key, delay=delay, at=at, priority=priority)
@@ -69,7 +77,14 @@ def enqueue(
     from crmd.handlers.shipped import shipped_catalog
 
     catalog = shipped_catalog()
-    return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait))
+    return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait, once))
+
+
+def _checked(key: str) -> str:
+    try:
+        return check_request_key(key)
+    except RequestError as error:
+        raise click.UsageError(f"--idempotency-key: {error}") from None
 
 
 def validate(catalog: Catalog, known: set[str] | None, session: Session, queue: str, new: NewJob) -> str | None:
@@ -98,13 +113,25 @@ def validate(catalog: Catalog, known: set[str] | None, session: Session, queue: 
 
 
 async def _enqueue_one(
-    session: Session, catalog: Catalog, options: Globals, queue: str, new: NewJob, wait: float | None
+    session: Session,
+    catalog: Catalog,
+    options: Globals,
+    queue: str,
+    new: NewJob,
+    wait: float | None,
+    once: str | None,
 ) -> int:
     session.require([queue])
     known = await session.inspector.known_jobs(queue)
     if warning := validate(catalog, known, session, queue, new):
         complain(f"warning: {warning}")
-    (added,) = await session.control.enqueue(queue, [new])
+    if once is None:
+        (added,) = await session.control.enqueue(queue, [new])
+    else:
+        answer = await session.control.enqueue_request(queue, [new], RequestKey(STORE_OWNER, once))
+        (added,) = answer.jobs
+        if answer.repeated:
+            complain(f"this call was made before, and its job stands: {added.state or 'over, and no longer kept'}")
     if not added.created:
         complain(f"the key {added.key} is taken: the job that has it stands, nothing was added")
     if wait is None:
@@ -112,14 +139,16 @@ async def _enqueue_one(
         return ExitCode.OK
     if not options.json:
         click.echo(added.key)
-    return await _wait(session, options, queue, added, wait)
+    return await _wait(session, options, queue, added, wait, once)
 
 
-async def _wait(session: Session, options: Globals, queue: str, added: Added, wait: float) -> int:
+async def _wait(
+    session: Session, options: Globals, queue: str, added: Added, wait: float, once: str | None
+) -> int:
     try:
         view = await session.control.wait(queue, added.key, None if wait == math.inf else wait)
     except JobNotFound:
-        if added.created:
+        if added.created and once is None:
             raise
         return await _tell_last_state(session, options, queue, added)
     except TimeoutError:
@@ -135,10 +164,10 @@ async def _wait(session: Session, options: Globals, queue: str, added: Added, wa
 
 
 async def _tell_last_state(session: Session, options: Globals, queue: str, added: Added) -> int:
-    """Of a job that is over and no longer kept, and whose key is still taken."""
-    state = await session.control.inspector.last_state(queue, added.key)
+    """Of a job that is over and no longer kept, and whose key, or the call's, is still taken."""
+    [state] = await session.control.inspector.states(queue, [added.key])
     if options.json:
-        print_json({"key": added.key, "created": False, "state": state})
+        print_json({"key": added.key, "created": added.created, "state": state})
     else:
         click.echo(f"{state or 'over'}: the job is no longer kept")
     return ExitCode.OK if state is State.COMPLETED else ExitCode.FAILED

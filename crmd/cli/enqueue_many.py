@@ -15,6 +15,7 @@ from crmd.cli.output import plural, progress
 from crmd.cli.payload import read_line
 from crmd.cli.session import Session, in_session
 from crmd.errors import ExitCode, InvalidPayload, RequestError, UnknownJob
+from crmd.queues.requests import STORE_OWNER, RequestKey
 from crmd.queues.views import NewJob
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ BATCH_BYTES = 4 * 1024 * 1024
 FAULTS_SHOWN = 10
 
 
-def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | None) -> int:
+def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | None, once: str | None = None) -> int:
     """Adds one job for each line of a file, or of standard input, to a queue.
+
+    With `once`, an idempotency key, what a call of before added of the same file is not added again.
 
     A file is checked from end to end before the first job is added; standard input and pipes cannot be.
     """
@@ -41,7 +44,7 @@ def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | Non
         known = await session.inspector.known_jobs(queue)
         reader = _Reader(session, shipped_catalog(), known, queue, job)
         total = reader.check(path) if path and readable_twice else None
-        counts = await _add(session, queue, reader.batches(path), total)
+        counts = await _add(session, queue, reader.batches(path), total, once)
         _report(options, *counts)
         return ExitCode.OK
 
@@ -107,21 +110,28 @@ class _Reader:
 
 
 async def _add(
-    session: Session, queue: str, batches: Iterator[list[NewJob]], total: int | None
+    session: Session, queue: str, batches: Iterator[list[NewJob]], total: int | None, once: str | None
 ) -> tuple[int, int]:
     created = existing = 0
     try:
         with progress("adding", total) as advance:
-            for batch in batches:
-                added = await session.control.enqueue(queue, batch)
-                new = sum(one.created for one in added)
-                created, existing = created + new, existing + len(added) - new
+            for number, batch in enumerate(batches):
+                new = await _add_batch(session, queue, batch, None if once is None else f"{once}/{number}")
+                created, existing = created + new, existing + len(batch) - new
                 advance(len(batch))
     except BaseException:
         if created or existing:
             complain(f"stopped after adding {plural(created, 'job')}; they stand")
         raise
     return created, existing
+
+
+async def _add_batch(session: Session, queue: str, batch: list[NewJob], once: str | None) -> int:
+    """Adds a batch; says how many jobs are new."""
+    if once is None:
+        return sum(one.created for one in await session.control.enqueue(queue, batch))
+    answer = await session.control.enqueue_request(queue, batch, RequestKey(STORE_OWNER, once))
+    return 0 if answer.repeated else sum(one.created for one in answer.jobs)
 
 
 def _report(options: Globals, created: int, existing: int) -> None:

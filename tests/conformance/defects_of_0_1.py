@@ -20,7 +20,25 @@ class Defect:
 
 
 DEFECTS: tuple[Defect, ...] = (
-    # 1
+    Defect(
+        1,
+        "a POST that was repeated 0.1 to 15 s later, as its answer was lost, added a second job, with the same "
+        "Idempotency-Key and even with another payload: a second message",
+        "Idempotency-Key stands for the request, 24 h and as long as its jobs live; a key stays taken for "
+        "unique_for after its job completed or became unknown, 24 h in message, email and campaign",
+        (
+            "web.test_idempotency.test_a_repeat_gets_the_first_answer_with_the_jobs_present_state",
+            "web.test_idempotency.test_a_repeat_after_the_outcome_was_trimmed_adds_nothing",
+            "web.test_idempotency.test_another_body_under_the_same_key_is_refused",
+            "web.test_idempotency.test_256_at_once_are_one_job",
+            "web.test_idempotency.test_a_batch_as_a_whole",
+            "web.test_idempotency.test_a_job_delayed_beyond_a_day",
+            "web.test_unique_keys.test_a_repeat_after_the_job_was_trimmed_says_how_it_ended",
+            "web.test_client_repeats.test_an_enqueue_whose_answer_was_lost",
+            "lua.test_requests.test_it_is_known_as_long_as_a_job_lives",
+            "lua.test_unique.test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been",
+        ),
+    ),
     Defect(
         2,
         "an older START undid a later STOP; STOP was heard as the exact word only; stopped marketing was ignored",
@@ -50,25 +68,6 @@ DEFECTS: tuple[Defect, ...] = (
             "handlers.test_message_records.test_who_was_written_to_by_another_number_is_heard",
             "handlers.test_flow_inbound.test_a_reply_from_the_number_that_whatsapp_has",
             "handlers.test_campaign.test_a_person_gets_it_once_by_whatever_number",
-        ),
-    ),
-    Defect(
-        1,
-        "a POST that was repeated 0.1 to 15 s later, as its answer was lost, added a second job, with the same "
-        "Idempotency-Key and even with another payload: a second message",
-        "Idempotency-Key stands for the request, 24 h and as long as its jobs live; a key stays taken for unique_for "
-        "after its job completed or became unknown, 24 h in message, email and campaign",
-        (
-            "web.test_idempotency.test_a_repeat_gets_the_first_answer_with_the_jobs_present_state",
-            "web.test_idempotency.test_a_repeat_after_the_outcome_was_trimmed_adds_nothing",
-            "web.test_idempotency.test_another_body_under_the_same_key_is_refused",
-            "web.test_idempotency.test_256_at_once_are_one_job",
-            "web.test_idempotency.test_a_batch_as_a_whole",
-            "web.test_idempotency.test_a_job_delayed_beyond_a_day",
-            "web.test_unique_keys.test_a_repeat_after_the_job_was_trimmed_says_how_it_ended",
-            "web.test_client_repeats.test_an_enqueue_whose_answer_was_lost",
-            "lua.test_requests.test_it_is_known_as_long_as_a_job_lives",
-            "lua.test_unique.test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been",
         ),
     ),
     # 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -350,3 +351,27 @@ def test_an_external_store_that_is_away_is_named_without_its_password(cli: Cli) 
     assert done.code == ExitCode.UNAVAILABLE
     assert "127.0.0.1:1" in done.complaint
     assert "geheim" not in done.err
+
+
+def test_a_call_that_is_repeated_adds_nothing(store_cli: Cli) -> None:
+    def call(text: str = "x") -> Any:
+        return store_cli("enqueue", "notification", "notify", f"message={text}", "--idempotency-key", "n:1")
+
+    first, again = call(), call()
+    assert (first.code, first.err, again.code, again.out) == (0, "", 0, first.out)
+    assert "this call was made before, and its job stands: waiting" in again.complaint
+    other = call("y")
+    assert (other.code, "stands for another request" in other.complaint) == (ExitCode.FAILED, True)
+    bad = store_cli("enqueue", "notification", "notify", "message=x", "--idempotency-key", "a b")
+    assert (bad.code, "visible ASCII" in bad.complaint) == (ExitCode.USAGE, True)
+    assert len(keys_in(store_cli, "waiting")) == 1
+
+
+def test_a_file_that_is_added_again_under_its_idempotency_key(store_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "many.jsonl").write_text("".join(f'{{"message": "m{n}"}}\n' for n in range(1_500)))
+    outs = [
+        store_cli("enqueue", "notification", "notify", "--from", f"{tmp_path}/many.jsonl", "--json", *once)
+        for once in (["--idempotency-key", "file-1"], ["--idempotency-key", "file-1"])
+    ]
+    assert [done.json for done in outs] == [{"created": 1_500, "existing": 0}, {"created": 0, "existing": 1_500}]
+    assert len(keys_in(store_cli, "waiting")) == 1_500

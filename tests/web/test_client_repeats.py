@@ -1,0 +1,146 @@
+"""The clients repeat a request whose answer was lost, and add nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from crmd import AsyncClient, NewJob, StoreUnavailable
+from crmd.errors import InvalidPayload, RequestError
+from tests.support.http import Site, site, token_table
+from tests.support.proxy import Proxy, proxy
+from tests.support.store import StoreServer
+
+TOKEN = "shop-token-12345"
+
+
+class LossyWay:
+    """Passes connections on to a server, and cuts as many as it is told to once the answer is there."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self.to_lose = 0
+        self.lost = 0
+
+    async def start(self) -> str:
+        """Listens; says where."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        return f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Ends."""
+        if self._server:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above, up = await asyncio.open_connection(*self._target)
+        request = asyncio.create_task(_pass(reader, up))
+        try:
+            while data := await above.read(65_536):
+                if self.to_lose:
+                    self.to_lose -= 1
+                    self.lost += 1
+                    break
+                writer.write(data)
+        finally:
+            request.cancel()
+            writer.close()
+            up.close()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+
+
+@pytest.fixture
+async def web(store_url: str) -> AsyncIterator[Site]:
+    async with site(store_url, auth={"tokens": {"shop": token_table(TOKEN, "enqueue", "read")}}) as made:
+        yield made
+
+
+@pytest.fixture
+async def way(web: Site) -> AsyncIterator[LossyWay]:
+    made = LossyWay(*web.server.address)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def client(way: LossyWay, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncClient]:
+    monkeypatch.setattr("crmd.queues.repeating.PAUSES_S", (0.01, 0.02, 0.05))
+    async with AsyncClient(await way.start(), token=TOKEN) as made:
+        yield made
+
+
+async def waiting(web: Site) -> int:
+    return (await web.rig.inspector.counts("email")).waiting
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_an_enqueue_whose_answer_was_lost(web: Site, way: LossyWay, client: AsyncClient, lost: int) -> None:
+    way.to_lose = lost
+    added = await client.enqueue("email", "greet", {"name": "Ada"})
+    assert (added.created, way.lost, await waiting(web)) == (True, lost, 1)
+    assert (await client.job("email", added.key)).key == added.key
+    another = await client.enqueue("email", "greet", {"name": "Ada"})
+    assert another.key != added.key
+
+
+async def test_many_in_parts(web: Site, way: LossyWay, client: AsyncClient) -> None:
+    jobs = [NewJob("greet", {"name": str(number)}) for number in range(2_500)]
+    way.to_lose = 2
+    first = await client.enqueue_many("email", jobs, idempotency_key="file-1")
+    assert (len({one.key for one in first}), await waiting(web)) == (2_500, 2_500)
+    again = await client.enqueue_many("email", jobs, idempotency_key="file-1")
+    assert [(one.key, one.created, one.state) for one in again] == [(one.key, True, "waiting") for one in first]
+    assert await waiting(web) == 2_500
+
+
+async def test_when_no_answer_comes_at_all(web: Site, way: LossyWay, client: AsyncClient) -> None:
+    way.to_lose = 100
+    with pytest.raises(StoreUnavailable):
+        await client.enqueue("email", "greet", {"name": "Ada"}, idempotency_key="order-17")
+    assert way.lost == 4
+    way.to_lose = 0
+    added = await client.enqueue("email", "greet", {"name": "Ada"}, idempotency_key="order-17")
+    assert (added.created, added.state, await waiting(web)) == (True, "waiting", 1)
+
+
+async def test_a_key_of_another_request_or_of_none(client: AsyncClient) -> None:
+    await client.enqueue("email", "greet", {"name": "Ada"}, idempotency_key="order-17")
+    with pytest.raises(InvalidPayload, match="stands for another request"):
+        await client.enqueue("email", "greet", {"name": "Eve"}, idempotency_key="order-17")
+    with pytest.raises(RequestError, match="visible ASCII"):
+        await client.enqueue("email", "greet", {"name": "Eve"}, idempotency_key="order 17")
+
+
+@pytest.fixture
+async def middle(store_server: StoreServer) -> AsyncIterator[Proxy]:
+    async with proxy(store_server.socket) as made:
+        yield made
+
+
+async def test_straight_to_the_store(web: Site, middle: Proxy) -> None:
+    async with AsyncClient(middle.url) as client:
+
+        async def add(name: str = "Ada") -> Any:
+            return await client.enqueue("email", "greet", {"name": name}, idempotency_key="order-17")
+
+        middle.lose_reply("greet")
+        added = await add()
+        assert middle.lost.is_set()
+        assert (added.created, await waiting(web)) == (True, 1)
+        again = await add()
+        assert (again.key, again.created, again.state) == (added.key, True, "waiting")
+        with pytest.raises(RequestError, match="stands for another request"):
+            await add("Eve")
+        middle.lose_reply("greet")
+        with pytest.raises(StoreUnavailable):
+            await client.enqueue("email", "greet", {"name": "Ada"})
+    assert await waiting(web) == 2, "once each"
