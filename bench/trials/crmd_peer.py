@@ -30,8 +30,15 @@ class NoFiles:
     def read_private(self, name: str) -> str | None:
         """Nothing is spooled."""
 
+    def read_private_bytes(self, name: str) -> bytes | None:
+        """Nothing is spooled."""
+
     def delete_private(self, name: str) -> None:
         """Nothing is spooled."""
+
+    def set_aside(self, name: str) -> str:
+        """Nothing is spooled."""
+        return name
 
 
 class CrmdPeer:

@@ -31,7 +31,6 @@ from crmd.queues.worker import CrmWorker
 from crmd.store.access import StoreAccess
 from crmd.store.client import Store
 from crmd.store.replies import Outcome
-from crmd.store.scripts import MAX_JOBS_PER_CALL
 from crmd.telemetry.events import Events
 
 GIVE_BACK_S = 0.3
@@ -137,7 +136,7 @@ class Fleet:
         Raises StoreUnusable where the store's user lacks permissions, and what the store answers to writes.
         """
         await self.access.require()
-        await self._write_spooled()
+        await spool.write(self._parts.files, {name: queue.scripts for name, queue in self.queues.items()})
         await self.upkeep.announce()
         await self.recovery.run_once()
         self.keeper.start()
@@ -260,13 +259,3 @@ class Fleet:
                 await self.upkeep.leave()
         except (StoreError, TimeoutError):
             _log.debug("could not sign off; the entry expires by itself")
-
-    async def _write_spooled(self) -> None:
-        spooled = spool.load(self._parts.files)
-        for name, outcomes in spooled.items():
-            if name in self.queues:
-                for start in range(0, len(outcomes), MAX_JOBS_PER_CALL):
-                    await self.queues[name].scripts.settle(outcomes[start : start + MAX_JOBS_PER_CALL])
-        if spooled:
-            spool.clear(self._parts.files)
-            _log.info("wrote the outcomes that the last stop had to spool")

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import time
 import uuid
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from crmd.errors import ConfigError, CrmdError, Problem, StateDirTaken, StoreFul
 
 LOCK_NAME = "lock"
 IDENTITY_NAME = "identity"
+SET_ASIDE = ".set-aside-"
+SET_ASIDE_KEPT = 5
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -106,6 +109,31 @@ class StateDir:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise self._failure(f"its file {name} cannot be read", error) from None
+
+    def read_private_bytes(self, name: str) -> bytes | None:
+        """What such a file holds, be it text or not; None where there is none."""
+        try:
+            return self._private_path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failure(f"its file {name} cannot be read", error) from None
+
+    def set_aside(self, name: str) -> str:
+        """Renames such a file so that a person can look at it, and returns its path; the newest few are kept."""
+        path = self._private_path(name)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        aside = path.with_name(f"{path.stem}{SET_ASIDE}{stamp}-{secrets.token_hex(2)}{path.suffix}")
+        try:
+            path.rename(aside)
+            older = sorted(
+                self.path.glob(f"{path.stem}{SET_ASIDE}*{path.suffix}"), key=lambda one: one.stat().st_mtime
+            )
+            for one in older[:-SET_ASIDE_KEPT]:
+                one.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failure(f"its file {name} cannot be set aside", error) from None
+        return str(aside)
 
     def delete_private(self, name: str) -> None:
         """Deletes such a file; does nothing where there is none."""

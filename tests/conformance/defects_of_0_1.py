@@ -130,7 +130,17 @@ DEFECTS: tuple[Defect, ...] = (
             "faults.test_embedded.test_a_start_on_a_full_disk_waits_for_room",
         ),
     ),
-    # 10
+    Defect(
+        10,
+        "one spooled outcome that the store refused, or a garbled outcomes.json, kept the daemon from starting",
+        "what is refused or unreadable is set aside and named; all else is written, and the queues run",
+        (
+            "queues.test_spool.test_a_refused_outcome_is_set_aside_and_the_others_are_written",
+            "queues.test_spool.test_what_cannot_be_read_is_set_aside_and_the_rest_is_written",
+            "queues.test_spool.test_a_start_that_cannot_write_any_outcome_keeps_them_all",
+            "queues.test_spool.test_a_stop_over_an_unreadable_spool_keeps_both",
+        ),
+    ),
     Defect(
         11,
         "after a step of the store's clock daemons took each other's running jobs, or left those of dead ones; "

@@ -64,7 +64,14 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
     files = StoreFiles(Path("/state"))
     names = {
         *(statedir.LOCK_NAME, statedir.IDENTITY_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
-        *(server_config.PASSWORD_NAME, spool.FILE, f"{files.log.name}.1", "store.cut", "store.damaged-*"),
+        *(
+            server_config.PASSWORD_NAME,
+            spool.FILE,
+            f"outcomes{statedir.SET_ASIDE}*.json",
+            f"{files.log.name}.1",
+            "store.cut",
+            "store.damaged-*",
+        ),
         *(address.FILE_NAME, f"{records_files.FOLDER}/"),
         *(files.socket.name, files.pid.name, files.log.name, f"{files.data.name}/", f"{attachments.FOLDER}/"),
     }

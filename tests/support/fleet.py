@@ -28,8 +28,12 @@ class MemoryFiles:
     def write_private(self, name: str, text: str) -> None:
         self.files[name] = text
 
-    def read_private(self, name: str) -> str | None:
-        return self.files.get(name)
+    def read_private_bytes(self, name: str) -> bytes | None:
+        return self.files[name].encode() if name in self.files else None
+
+    def set_aside(self, name: str) -> str:
+        self.files[f"{name} set aside"] = self.files.pop(name)
+        return f"{name} set aside"
 
     def delete_private(self, name: str) -> None:
         self.files.pop(name, None)
