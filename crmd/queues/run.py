@@ -26,6 +26,8 @@ CANCEL_GRACE_S = 1.0
 MAX_ATTEMPTS = 1_000_000
 """Of what a foreign job says: more is no count but a mistake."""
 PROGRESS_EVERY_S = 0.2
+ADVANCE = 0.01
+"""By so much a job must get further than any delivery that was lost, so that its deaths count no more."""
 """Progress is stored at most so often: each time rewrites the job."""
 
 
@@ -72,6 +74,10 @@ class Run:
     """Whether an effect that cannot be repeated has begun."""
     ended: bool = False
     progress_at: float = 0.0
+    reached: float | None = None
+    """How far the job came, where a delivery of it was lost; known once it tells of progress."""
+    advanced: bool = False
+    """Whether this delivery came further than those."""
     _data: dict[str, Any] | None = None
 
     @property
@@ -129,13 +135,25 @@ class Run:
     async def progress(self, fraction: float, note: str | None) -> None:
         """Notes how far the job is, and stores it where that was not done a moment ago."""
         now = self.worker.engine.monotonic()
-        self.data["progress"] = min(max(0.0, float(fraction)), 1.0)  # in this order NaN is 0
+        share = min(max(0.0, float(fraction)), 1.0)  # in this order NaN is 0
+        at_once = self.deaths > 0 and self._passes_earlier(share)
+        self.data["progress"] = max(share, self.reached or 0.0)
         if note is not None:
             meta = self.data.get("meta")
             self.data["meta"] = {**(meta if isinstance(meta, dict) else {}), "progress_note": str(note)[:500]}
-        if now - self.progress_at >= PROGRESS_EVERY_S:
+        if at_once or now - self.progress_at >= PROGRESS_EVERY_S:
             self.progress_at = now
             await self.worker.watch.mark([self])
+
+    def _passes_earlier(self, share: float) -> bool:
+        """Whether the job gets further with this than any delivery that was lost, or than it was told of last."""
+        if self.reached is None:
+            known = self.data.get("progress")
+            self.reached = min(max(0.0, known), 1.0) if isinstance(known, int | float) else 0.0
+        if share < self.reached + ADVANCE:
+            return False
+        self.reached, self.advanced = share, True
+        return True
 
     async def effect_begun(self) -> None:
         """Stores that an effect begins; raises IllegalTransition where the job is no longer ours."""

@@ -89,7 +89,7 @@ class RunWatch:
             documents.append((run.job_id, run.token, encode(run.data), not run.marked))
             run.marked = True
         try:
-            verdicts = await self._scripts.mark(documents)
+            verdicts = await self._scripts.mark(documents, {run.job_id for run in batch if run.advanced})
         except StoreError:
             return  # the outcome will say more than the mark would have
         self._apply(batch, verdicts)

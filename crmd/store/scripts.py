@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -149,12 +149,13 @@ class QueueScripts:
         turn = await self.turn(outcomes, "", -1)
         return turn.stale, turn.taken
 
-    async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]]) -> list[int]:
+    async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]], advanced: Container[str] = ()) -> list[int]:
         """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours,
-        -1 aborted, -2 to be aborted."""
-        k = self.keys
-        args = [part for job_id, token, document, first in jobs for part in (job_id, token, document, int(first))]
-        return list(await self.store.call("mark", (k.incomplete, k.leases, k.active), args))
+        -1 aborted, -2 to be aborted. The deaths of those whose ids are `advanced` count no more."""
+        k, args = self.keys, list[str | bytes | int]()
+        for job_id, token, document, first in jobs:
+            args += (job_id, token, document, int(first) + (2 if job_id in advanced else 0))
+        return list(await self.store.call("mark", (k.incomplete, k.leases, k.active, k.crashes), args))
 
     async def begin_effect(self, job_id: str, token: str) -> bool:
         """Notes that an effect begins; False when the job is no longer ours."""

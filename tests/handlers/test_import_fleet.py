@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from crmd.config.queue import QueueSettings
+from crmd.handlers import import_contacts as import_module
 from crmd.queues.views import State
 from crmd.records.database import Records
 from crmd.records.tables import Contact
@@ -94,6 +96,31 @@ async def test_a_daemon_that_dies_costs_nothing(store_url: str, office: Office) 
         key = await rig.add("import", "import_contacts", path=big_file(office))
         async with stuck_half_way(office):
             await kill(first)
+        await _comes_to_an_end(rig, office, key, "one")
+
+
+async def test_an_import_that_gets_on_outlives_any_number_of_daemons(
+    store_url: str, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module, "CHUNK_ROWS", 50)
+
+    async def has_more(rows: int) -> bool:
+        return await count(office) > rows
+
+    async def has_told(progress: float) -> bool:
+        view = await rig.inspector.job("import", key)
+        assert view.state is not State.FAILED, view.error
+        return view.progress > progress
+
+    async with transfer_rig(store_url) as rig:
+        key = await rig.add("import", "import_contacts", path=big_file(office))
+        for _ in range(5):
+            progress = (await rig.inspector.job("import", key)).progress
+            daemon = await rig.fleet("one", resources=office.resources)
+            await wait_until(functools.partial(has_more, await count(office)), 20.0, "rows come in")
+            async with office.records.transaction():  # the import waits for its turn to write
+                await wait_until(functools.partial(has_told, progress), 20.0, "progress is told")
+                await kill(daemon)
         await _comes_to_an_end(rig, office, key, "one")
 
 

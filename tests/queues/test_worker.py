@@ -10,6 +10,7 @@ import pytest
 
 from crmd.config.queue import Backoff, QueueSettings
 from crmd.errors import Permanent, Retry, Snooze
+from crmd.jobs import JobContext, JobSpec
 from crmd.queues.views import NewJob, State
 from crmd.store.scripts import QueueScripts
 from tests.support.fleet import MemoryFiles, kill, rig
@@ -222,6 +223,48 @@ async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str)
         assert view.state is State.FAILED
         assert "poison" in (view.error or "")
         assert len(started) == 3
+
+
+@pytest.mark.parametrize(
+    ("steps", "poison"),
+    [
+        ((0.1, 0.2, 0.3, 0.4, 0.5), False),
+        ((0.1, 0.101, 0.102), True),
+        ((0.5, 0.2, 0.5), True),
+        ((0.3, 0.1, 0.3), True),
+    ],
+)
+async def test_deaths_count_no_more_once_a_job_got_further(
+    store_url: str, steps: tuple[float, ...], poison: bool
+) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        told: list[float] = []
+
+        async def work(ctx: JobContext, _: Any) -> str:
+            if len(told) == len(steps):
+                return "done"
+            await ctx.progress(steps[len(told)])
+            told.append(steps[len(told)])
+            await asyncio.sleep(60)
+            return "not reached"
+
+        r.handle_spec("q", JobSpec("work", "q", work))
+        key = await r.add("q", "work")
+        for number in range(1, len(steps) + 1):
+            fleet = await r.fleet("one")
+            await wait_until(lambda number=number: len(told) == number, 10)  # type: ignore[misc]
+            await wait_until(lambda: stored(r, key), 10)
+            await kill(fleet)
+        await r.fleet("one")
+        view = await r.finished("q", key)
+        assert (view.state, "poison" in (view.error or "")) == (
+            (State.FAILED, True) if poison else (State.COMPLETED, False)
+        )
+
+
+async def stored(r: Any, key: str) -> bool:
+    """Whether the store knows that a job came somewhere."""
+    return bool((await r.inspector.job("q", key)).progress)
 
 
 def reached(started: list[int], count: int) -> bool:

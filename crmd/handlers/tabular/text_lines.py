@@ -8,6 +8,8 @@ from pathlib import Path
 
 MAX_LINE_CHARS = 1024 * 1024
 """A longer line is not read but skipped."""
+_AHEAD_BYTES = 8192
+"""So many are read at a time, of which some are not given yet."""
 
 
 class LineTooLong(Exception):
@@ -23,6 +25,8 @@ class TextLines:
         self._raw = path.open("rb")
         errors = "surrogateescape" if encoding in ("utf-8", "utf-8-sig") else "replace"
         self._text = io.TextIOWrapper(self._raw, encoding, errors, newline="")
+        self._letter_bytes = {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
+        self._given_chars = 0
         self._back: deque[str | None] = deque()
         self.number = 0
         """Of the line that was given last; from 1."""
@@ -38,6 +42,7 @@ class TextLines:
         self.number += 1
         if line is None:
             raise LineTooLong
+        self._given_chars += len(line)
         if len(line) == MAX_LINE_CHARS and not line.endswith(("\n", "\r")):
             while (rest := self._text.readline(MAX_LINE_CHARS)) and not rest.endswith(("\n", "\r")):
                 pass
@@ -48,12 +53,15 @@ class TextLines:
         """Gives these lines, the last ones read, once more; None is one that was too long."""
         self._back.extendleft(reversed(lines))
         self.number -= len(lines)
+        self._given_chars -= sum(len(line) for line in lines if line is not None)
 
     def fraction(self) -> float:
         """How much of the file was read, 0 to 1."""
-        if self._raw.closed:
+        if self._raw.closed or not self._size:
             return 1.0
-        return min(1.0, self._raw.tell() / self._size) if self._size else 1.0
+        read = self._raw.tell()
+        given = max(read - _AHEAD_BYTES, min(read, self._given_chars * self._letter_bytes))
+        return min(1.0, given / self._size)
 
     def close(self) -> None:
         """Closes the file. Fine twice."""
