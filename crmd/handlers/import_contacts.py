@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NoReturn, TypedDict, TypeVar
 
 from crmd.errors import Permanent, RecordsError, RequestError, Snooze
 from crmd.handlers.import_payload import ImportContacts
@@ -27,6 +27,9 @@ AWAY_SECONDS = 15.0
 RESERVE_SECONDS = 5.0
 RESERVE_SHARE = 0.1
 """So much is left of the timeout, or so large a share of it, when an import stops to go on in a later run."""
+
+MAX_BROKEN = 10_000
+"""Once so many rows, and more than half of all, are no contacts, the file is none of contacts."""
 
 T = TypeVar("T")
 
@@ -70,6 +73,7 @@ class _Import:
         self._counts = {"created": 0, "updated": 0, "unchanged": 0, "skipped": 0}
         self._rows = 0
         self._rejected = 0
+        self._broken = 0
         self._done = 0
         """The last row that is in the records, from this run or an earlier one."""
         self._signature = ""
@@ -86,7 +90,7 @@ class _Import:
             if begun.result is not None:
                 return begun.result
             await _reading(thread, source.open)
-            await self._import(thread, source)
+            await self._import(thread, source, name)
             return await self._finish(thread, source, name)
         finally:
             thread.close(source.close)
@@ -113,17 +117,20 @@ class _Import:
             self._counts |= {name: begun.counts[name] for name in self._counts}
         return begun
 
-    async def _import(self, thread: OwnThread, source: ImportSource) -> None:
+    async def _import(self, thread: OwnThread, source: ImportSource, name: str) -> None:
         """Rows that are in the records already are checked once more: the report and the duplicates need them."""
         while (chunk := await _reading(thread, lambda: source.next_chunk(CHUNK_ROWS))) is not None:
             self._rows += chunk.rows
             self._rejected += chunk.rejected
+            self._broken += chunk.broken
             if chunk.last > self._done:
                 await self._store(chunk)
                 self._done = chunk.last
                 self._check_time()
             note = f"{self._rows:,} rows, {self._rejected:,} rejected"
             await self._ctx.progress(min(chunk.fraction, 0.99), note)
+            if self._broken > MAX_BROKEN and 2 * self._broken > self._rows:
+                await self._give_up(thread, source, name, chunk.last)
 
     async def _store(self, chunk: Chunk) -> None:
         found = list(rows_after(chunk, self._done))
@@ -151,6 +158,14 @@ class _Import:
             there = await contact_transfers.existing(s, [one.phone for one in found])
         self._counts["created"] += len(found) - len(there)
         self._counts["skipped" if self._payload.update == "skip" else "updated"] += len(there)
+
+    async def _give_up(self, thread: OwnThread, source: ImportSource, name: str, row: int) -> NoReturn:
+        report = await self._save_report(thread, source, name)
+        told = f"the report, file {report.id}, says why" if report else "see why by a dry run"
+        raise Permanent(
+            f"stopped at row {row:,}: of {self._rows:,} rows {self._broken:,} are no contacts; {told}",
+            code="too_many_rejected",
+        )
 
     def _check_time(self) -> None:
         remaining = self._ctx.remaining_seconds

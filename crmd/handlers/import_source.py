@@ -46,6 +46,8 @@ class Chunk:
     found: list[Found] = field(default_factory=list)
     rows: int = 0
     rejected: int = 0
+    broken: int = 0
+    """Of the rejected ones those that are no contacts at all, rather than there already."""
     last: int = 0
     """The number of the last row."""
     fraction: float = 0.0
@@ -104,6 +106,8 @@ class ImportSource:
             result = self._check.check(row)
             if isinstance(result, Found):
                 result = self._once(result)
+            else:
+                chunk.broken += 1
             if isinstance(result, Found):
                 chunk.found.append(result)
             else:

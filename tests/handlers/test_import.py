@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from crmd.errors import Permanent, Snooze
 from crmd.handlers.import_contacts import CHUNK_ROWS, import_contacts
 from crmd.handlers.import_payload import ImportContacts
+from crmd.handlers.tabular.xlsx_source import MAX_CHILDREN, XlsxSource
 from crmd.jobs import JobContext
 from crmd.records import contacts
 from crmd.records.database import Records
@@ -95,6 +96,28 @@ async def test_an_xlsx_file_becomes_contacts(office: Office) -> None:
     assert result["source"] == {"format": "xlsx", "sheet": "Kunden"}
     assert (await office.by_phone())["+491701234567"].attributes == {"Punkte": 17, "Seit": "2024-01-31"}
     assert [row["row"] for row in await office.report(result)] == ["5"]
+
+
+async def test_so_many_xlsx_files_are_read_at_a_time_and_the_others_wait(office: Office) -> None:
+    with xlsxwriter.Workbook(str(office.folder / "c.xlsx")) as book:
+        book.add_worksheet().write_column(0, 0, ["phone", "+491701234567"])
+    sources = [XlsxSource(office.folder / "c.xlsx", None) for _ in range(MAX_CHILDREN)]
+    try:
+        with pytest.raises(Snooze, match="are being read; this one waits"):
+            await office.run_import("c.xlsx")
+        sources.pop().close()
+        assert counts(await office.run_import("c.xlsx")) == {"rows": 1, "created": 1}
+        sources.append(XlsxSource(office.folder / "c.xlsx", None))
+        with pytest.raises(Snooze):
+            await office.run_import("c.xlsx", key="b")
+    finally:
+        for source in sources:
+            source.close()
+            source.close()
+    for number in range(2 * MAX_CHILDREN):  # one that cannot be read gives its place back too
+        with pytest.raises(Permanent):
+            await office.run_import(office.write(b"PK\x03\x04broken", "d.xlsx"), key=f"d{number}")
+    assert counts(await office.run_import("c.xlsx", key="c")) == {"rows": 1, "unchanged": 1}
 
 
 async def test_an_uploaded_file_is_taken_by_its_id(office: Office) -> None:

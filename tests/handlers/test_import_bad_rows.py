@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crmd.errors import Permanent
+from crmd.handlers import import_contacts
 from crmd.records.database import Records
 from tests.support.transfers import Office, open_office
 
@@ -197,3 +199,28 @@ async def test_bad_rows_of_json_lines(office: Office) -> None:
     assert [part for part, reason in zip(bad.values(), reasons, strict=True) if part not in reason] == []
     [one] = await office.contacts()
     assert (one.name, one.attributes) == ("=1+1", {"a": None})
+
+
+@pytest.mark.parametrize("line", ["x", '"x', "+1,,,,,,", "=1+1", "\udcff"])
+async def test_a_file_of_broken_rows_is_given_up_with_a_report(
+    office: Office, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_contacts, "MAX_BROKEN", 400)
+    good = "".join(f"+4917{n:08}\n" for n in range(100))
+    data = f"phone\n{good}" + f"{line}\n" * 3_000
+    with pytest.raises(Permanent, match=r"are no contacts; the report, file [0-9a-f]+, says why") as caught:
+        await office.run_import(office.write(data.encode("utf-8", "surrogateescape")))
+    assert caught.value.code == "too_many_rejected"
+    assert len(await office.contacts()) == 100, "what is in stays in"
+    file_id = str(caught.value).partition("file ")[2].partition(",")[0]
+    assert 400 < len((await office.path(file_id)).read_text().splitlines()) < 1_000
+
+
+async def test_many_bad_rows_among_as_many_good_ones_and_repeated_ones_are_only_reported(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_contacts, "MAX_BROKEN", 100)
+    half = "phone\n" + "".join(f"+4917{n:08}\nx\n" for n in range(400))
+    assert (await office.run_import(office.write(half)))["rejected"] == 400
+    repeated = "phone\n" + "+491700000001\n" * 1_000
+    assert (await office.run_import(office.write(repeated), key="b"))["rejected"] == 999

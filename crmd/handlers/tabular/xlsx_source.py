@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 import orjson
 
+from crmd.errors import Snooze
 from crmd.handlers.tabular import xlsx_read_child
 from crmd.handlers.tabular.rows import Row, UnreadableFile
 
 END_SECONDS = 5.0
+MAX_CHILDREN = 2
+"""At a time in this process, so that they take 4 GiB of memory at most."""
+BUSY_SECONDS = 5.0
+"""A job for which there is no place comes back after this."""
+
+_places = threading.BoundedSemaphore(MAX_CHILDREN)
 
 
 class XlsxSource:
     """The rows of one sheet."""
 
     def __init__(self, path: Path, sheet: str | None) -> None:
-        """`sheet` is its name; None for the first visible one that has cells."""
+        """`sheet` is its name; None for the first visible one that has cells.
+
+        Raises Snooze while as many as may be are read already.
+        """
+        if not _places.acquire(blocking=False):
+            raise Snooze(f"{MAX_CHILDREN} XLSX files are being read; this one waits", after=BUSY_SECONDS)
+        self._has_place = True
         self.description = {"format": "xlsx"}
         self._rows = 0
         self._number = 0
         command = [sys.executable, "-I", str(xlsx_read_child.__file__), str(path)]
-        self._child = subprocess.Popen(  # noqa: S603 - our own program; the path is an argument of it
-            command if sheet is None else [*command, sheet],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - our own program; the path is an argument of it
+                command if sheet is None else [*command, sheet],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError:
+            self._give_place_back()
+            raise
         self._output = cast(IO[bytes], self._child.stdout)
 
     def __iter__(self) -> Iterator[Row]:
@@ -43,7 +61,7 @@ class XlsxSource:
                 raise UnreadableFile(self._why_it_ended()) from None
             self._number = number
             yield Row(number, tuple(cells))
-        if self._child.wait(END_SECONDS):
+        if self._wait():
             raise UnreadableFile(self._why_it_ended())
 
     def fraction(self) -> float:
@@ -58,7 +76,17 @@ class XlsxSource:
         """Ends the process. Fine twice."""
         self._child.kill()
         self._output.close()
-        self._child.wait(END_SECONDS)
+        self._wait()
+
+    def _wait(self) -> int:
+        code = self._child.wait(END_SECONDS)
+        self._give_place_back()
+        return code
+
+    def _give_place_back(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            _places.release()
 
     def _begin(self, line: bytes) -> None:
         try:
@@ -66,6 +94,7 @@ class XlsxSource:
         except ValueError:
             raise UnreadableFile(self._why_it_ended()) from None
         if "error" in head:
+            self._wait()
             raise UnreadableFile(head["error"])
         self._rows = head["rows"]
         self.description["sheet"] = head["sheet"]
@@ -73,6 +102,6 @@ class XlsxSource:
     def _why_it_ended(self) -> str:
         limit_gib = xlsx_read_child.MAX_MEMORY_BYTES // 1024**3
         return (
-            f"reading it failed (exit {self._child.wait(END_SECONDS)}): it is damaged, or takes more than "
+            f"reading it failed (exit {self._wait()}): it is damaged, or takes more than "
             f"{limit_gib} GiB of memory; save it as CSV"
         )
