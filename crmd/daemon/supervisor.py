@@ -145,13 +145,19 @@ class Supervisor:
             await asyncio.sleep(START_LOOK_S)
 
     async def _serve(self, daemon: Daemon) -> None:
+        if not await self._unless_stopped(self._become_ready(daemon)):
+            return
+        self._reloader.start(daemon)
+        while await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S)):
+            await self._unless_stopped(self._tell_status(daemon))
+
+    async def _become_ready(self, daemon: Daemon) -> None:
+        status = await status_line(daemon)
         daemon.life.state, daemon.life.reason = "running", None
         tune_collector()
         self._greet(daemon)
-        self._systemd.notifier.ready()
-        self._reloader.start(daemon)
-        while await self._unless_stopped(self._tell_status(daemon)):
-            await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S))
+        # In one message: whoever looks once it is ready must not read what the start waited for.
+        self._systemd.notifier.ready(status)
 
     async def _stop(self, daemon: Daemon) -> None:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""

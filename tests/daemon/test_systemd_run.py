@@ -57,6 +57,15 @@ def test_the_watchdog_is_fed_three_times_in_its_time(daemons: Daemons) -> None:
     assert (pings[-1] - pings[0]) / (len(pings) - 1) < 0.6
 
 
+def test_readiness_and_the_first_status_come_in_one_message(daemons: Daemons) -> None:
+    daemon = daemons.make(notify=True)
+    daemon.start()
+    assert daemon.notify is not None
+    wait_until_sync(lambda: daemon.notify and daemon.notify.has("READY=1"), 5, "it says that it is ready")
+    (ready,) = [one.lines for one in daemon.notify.said if "READY=1" in one.lines]
+    assert "STATUS=0 active, 0 waiting" in ready
+
+
 def test_the_store_gets_none_of_systemds_variables(daemons: Daemons) -> None:
     daemon = daemons.make(notify=True, watchdog_seconds=30)
     daemon.start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,3 +52,30 @@ def test_exposure_stays_low(units: Path) -> None:
 def test_bad_configuration_ends_the_restarts(units: Path) -> None:
     text = (units / "crmd.service").read_text()
     assert f"RestartPreventExitStatus={ExitCode.CONFIG:d}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [
+        (ExitCode.CONFIG, ["-q is-active crmd.socket", "--no-block stop crmd.socket"]),
+        (ExitCode.UNAVAILABLE, []),
+        (ExitCode.OK, []),
+    ],
+)
+def test_bad_configuration_stops_the_socket_that_would_start_it_again(
+    code: ExitCode, calls: list[str], tmp_path: Path
+) -> None:
+    (line,) = re.findall(r"^ExecStopPost=(.*)$", (SYSTEMD / "crmd.service").read_text(), re.MULTILINE)
+    assert line.startswith("-+"), "as root, and what it ends with does not count"
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    program.chmod(0o755)
+    command = shlex.split(line.removeprefix("-+").replace("$$", "$"))  # as systemd reads it
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "EXIT_STATUS": f"{code:d}"}
+    subprocess.run(command, env=environment, check=False, timeout=10)
+    made = tmp_path / "calls"
+    assert (made.read_text().splitlines() if made.exists() else []) == calls
+
+
+def test_a_start_brings_the_socket_back() -> None:
+    assert "WantedBy=sockets.target crmd.service\n" in (SYSTEMD / "crmd.socket").read_text()
