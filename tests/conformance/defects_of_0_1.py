@@ -30,6 +30,8 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_idempotency.test_a_repeat_gets_the_first_answer_with_the_jobs_present_state",
             "web.test_idempotency.test_a_repeat_after_the_outcome_was_trimmed_adds_nothing",
             "web.test_idempotency.test_another_body_under_the_same_key_is_refused",
+            "faults.test_repeated_posts.test_nobody_is_messaged_twice",
+            "web.test_idempotency.test_256_at_once_over_two_daemons_are_one_job",
             "web.test_idempotency.test_256_at_once_are_one_job",
             "web.test_idempotency.test_a_batch_as_a_whole",
             "web.test_idempotency.test_a_job_delayed_beyond_a_day",

@@ -138,6 +138,15 @@ async def test_256_at_once_are_one_job(web: Site, ok: dict[str, Any]) -> None:
     assert await waiting(web) == 1
 
 
+async def test_256_at_once_over_two_daemons_are_one_job(web: Site, store_url: str, ok: dict[str, Any]) -> None:
+    async with site(store_url, auth={"tokens": TOKENS}) as other:
+        answers = await asyncio.gather(*(post((web, other)[number % 2], ok) for number in range(256)))
+        assert {status for status, _, _ in answers} == {201}
+        assert len({answer["key"] for _, answer, _ in answers}) == 1
+        assert sum("state" not in answer for _, answer, _ in answers) == 1, "one was the first"
+        assert await waiting(web) == 1
+
+
 async def test_two_bodies_at_once_are_one_job_and_one_refusal(web: Site, ok: dict[str, Any]) -> None:
     bodies = [{**ok, "payload": {"name": f"{number % 2}"}} for number in range(40)]
     answers = await asyncio.gather(*(post(web, body) for body in bodies))

@@ -1,0 +1,64 @@
+"""The janitor forgets what is said of jobs and requests that are gone, queue after queue."""
+
+from __future__ import annotations
+
+import struct
+
+from crmd.config.queue import QueueSettings
+from crmd.queues.janitor import Janitor
+from tests.support.fleet import Rig, rig
+
+QUEUES = (QueueSettings("a"), QueueSettings("b"))
+
+
+async def litter(r: Rig, queue: str, count: int) -> None:
+    """Requests that are over, and jobs that are gone without a word."""
+    keys = r.inspector.queue(queue).keys
+    over = b"8 bytes." + bytes(6) + struct.pack(">HI", 1, 1)
+    for start in range(0, count, 500):
+        numbers = range(start, min(start + 500, count))
+        records = [part for n in numbers for part in (f"{n:012}", over)]
+        await r.store.command("HSET", keys.requests, *records)
+        spans = [part for n in numbers for part in (keys.job_id(f"{n}"), 1)]
+        await r.store.command("HSET", keys.unique_for, *spans)
+
+
+def janitor(r: Rig) -> Janitor:
+    return Janitor(r.store, r.control, r.inspector.scripts.values())
+
+
+async def left(r: Rig, queue: str) -> int:
+    keys = r.inspector.queue(queue).keys
+    sizes = [await r.store.command("HLEN", name) for name in (keys.requests, keys.unique_for)]
+    return sum(sizes)
+
+
+async def test_it_walks_through_all_queues(store_url: str) -> None:
+    async with rig(store_url, *QUEUES) as r:
+        await litter(r, "a", 100)
+        await litter(r, "b", 100)
+        made = janitor(r)
+        for _ in range(2 * len(QUEUES)):
+            await made.run_once()
+        assert (await left(r, "a"), await left(r, "b")) == (0, 0)
+
+
+async def test_much_is_forgotten_at_once_and_not_without_bound(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("a")) as r:
+        await litter(r, "a", 15_000)
+        made = janitor(r)
+        before = await left(r, "a")
+        await made.run_once()
+        assert 5_000 <= before - await left(r, "a") <= 12_000
+        while await left(r, "a"):
+            await made.run_once()
+
+
+async def test_a_structure_of_the_wrong_type_keeps_nobody_else_from_it(store_url: str, untidy: None) -> None:
+    async with rig(store_url, *QUEUES) as r:
+        await litter(r, "b", 100)
+        await r.store.command("SET", r.inspector.queue("a").keys.unique_for, "wrong")
+        made = janitor(r)
+        for _ in range(2 * len(QUEUES)):
+            await made.run_once()
+        assert await left(r, "b") == 0
