@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,8 +12,8 @@ import orjson
 from crmd.config.queue import QueueSettings
 from crmd.errors import JobNotFound, StoreError, StoreUnavailable, UnknownQueue
 from crmd.queues.codec import Unreadable, decode
-from crmd.queues.listing import Listing
-from crmd.queues.stats import counts_of, metrics_of, totals_of
+from crmd.queues.listing import INLINE_BYTES, Listing
+from crmd.queues.stats import TIMES, counts_of, metrics_of, totals_of
 from crmd.queues.view import present_state, view_of
 from crmd.queues.views import (
     DaemonInfo,
@@ -31,6 +32,9 @@ from crmd.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 
 PERCENTILE_SAMPLE = 100
 """Kept completed jobs that wait and run times are taken from."""
+SAMPLE_BATCH = 25
+SAMPLE_BYTES = 4 * 1024 * 1024
+"""Of these jobs' JSON: of larger ones fewer are looked at."""
 DAEMONS_SHOWN = 1_000
 
 
@@ -40,6 +44,7 @@ class Inspector:
     def __init__(self, store: Store, queues: Mapping[str, QueueSettings]) -> None:
         self.store = store
         self.settings = dict(queues)
+        self._decoding = asyncio.Lock()
         self.scripts = {name: QueueScripts(store, settings) for name, settings in queues.items()}
 
     def add_queue(self, settings: QueueSettings) -> None:
@@ -144,24 +149,37 @@ class Inspector:
 
     async def _metrics(self, name: str) -> QueueMetrics:
         scripts = self.scripts[name]
-        raw, documents = await asyncio.gather(scripts.counts(), self._sample(scripts))
-        return metrics_of(raw, self.settings[name], [data for data in map(_readable, documents) if data])
+        raw, sample = await asyncio.gather(scripts.counts(), self._sample(scripts))
+        return metrics_of(raw, self.settings[name], sample)
 
-    async def _sample(self, scripts: QueueScripts) -> list[bytes | None]:
+    async def _sample(self, scripts: QueueScripts) -> list[dict[str, Any]]:
+        """What the last completed jobs say of their times."""
         index = ("ZREVRANGE", scripts.keys.completed, 0, PERCENTILE_SAMPLE - 1)
+        found: list[dict[str, Any]] = []
+        size = 0
         try:
             ids = await self.store.command(*index)
-            return await self.store.command("MGET", *ids) if ids else []
+            while ids and size < SAMPLE_BYTES:
+                documents = await self.store.command("MGET", *ids[:SAMPLE_BATCH])
+                ids = ids[SAMPLE_BATCH:]
+                size += (of_batch := sum(map(len, filter(None, documents))))
+                if of_batch <= INLINE_BYTES:
+                    found += _times(documents)
+                else:
+                    async with self._decoding:  # one thread at a time, so that the loop gets its turns
+                        found += await asyncio.to_thread(_times, documents)
+            return found
         except StoreUnavailable:
             raise
         except StoreError:
             return []  # its worker says that the queue's index is of the wrong type
 
 
-def _readable(document: bytes | None) -> dict[str, Any] | None:
-    if document is None:
-        return None
-    try:
-        return decode(document)
-    except Unreadable:
-        return None
+def _times(documents: Iterable[bytes | None]) -> list[dict[str, Any]]:
+    """The times of those that can be read; their payloads are let go."""
+    found = []
+    for document in filter(None, documents):
+        with contextlib.suppress(Unreadable):
+            data = decode(document)
+            found.append({name: data[name] for name in TIMES if name in data})
+    return found

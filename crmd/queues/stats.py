@@ -13,6 +13,9 @@ from crmd.store.replies import RawCounts
 THROUGHPUT_MINUTES = 5
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
+TIMES = ("queued", "scheduled", "started", "completed")
+"""What `metrics_of` reads of a job."""
+
 
 def counts_of(raw: RawCounts, settings: QueueSettings) -> QueueCounts:
     """One queue's counts."""

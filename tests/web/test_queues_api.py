@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from typing import Any
 
 import pytest
 
+from crmd.queues import inspector
+from crmd.queues.codec import decode
+from crmd.queues.views import NewJob
 from tests.support.http import Site, site
 from tests.support.wait import wait_until
 
@@ -179,3 +184,26 @@ async def test_a_stop_ends_waits_at_once(web: Site) -> None:
         await web.server.stop()
         status, answer, _ = await waiting
     assert (status, answer["state"]) == (202, "waiting")
+
+
+async def test_metrics_decode_few_large_jobs_and_outside_the_loop(
+    web: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def noted(document: bytes) -> dict[str, Any]:
+        threads.append(threading.get_ident())
+        return decode(document)
+
+    monkeypatch.setattr(inspector, "decode", noted)
+    monkeypatch.setattr(inspector, "SAMPLE_BYTES", 1_500_000)
+    await web.work()
+    keys = [f"k{number}" for number in range(60)]
+    for key in keys:
+        await web.rig.control.enqueue("email", [NewJob("greet", {"name": "x" * 20_000}, key=key)])
+    for key in keys:
+        await web.rig.finished("email", key)
+    metrics = (await web.get("/api/v1/queues/metrics"))["queues"]["email"]
+    assert metrics["run_ms"]["p50"] is not None
+    assert threading.get_ident() not in threads
+    assert len(threads) == 2 * inspector.SAMPLE_BATCH
