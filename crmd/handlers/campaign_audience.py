@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ async def chunks(ctx: JobContext, payload: RunCampaign, position: int) -> AsyncG
 
     Who does not take all of them has to close it.
     """
-    wanted = payload.content.variables
+    wanted = await asyncio.to_thread(lambda: payload.content.variables)  # its templates are compiled
     if payload.audience.file is None:
         thread = OwnThread()
         try:

@@ -6,9 +6,11 @@ only is accepted, and whatever it computes is counted beforehand: see `template_
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -44,24 +46,31 @@ class Engine:
     def __init__(self) -> None:
         self._environments = {html: _environment(html) for html in (False, True)}
         self._compile = functools.lru_cache(KEPT_TEMPLATES)(self._compile_now)
-        # Several threads that compute keep the event loop from its turn for 5 ms each.
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def check(self, text: str) -> None:
         """Raises TemplateError."""
-        with self._turn:
+        with self._turn():
             self._compile(text, False)
 
     def names(self, text: str) -> frozenset[str]:
         """The variables that it reads. Raises TemplateError."""
         self.check(text)
-        with self._turn:
+        with self._turn():
             return frozenset(find_undeclared_variables(self._environments[False].parse(text)))
 
     def render(self, text: str, variables: Mapping[str, Any], *, html: bool) -> str:
         """The filled text. Raises TemplateError."""
-        with self._turn:
+        with self._turn():
             return self._render(text, variables, html)
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """One thread at a time: each of several that compute would keep the event loop from its turn for 5 ms."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._lock
+        return nullcontext()  # the loop waits for none of them
 
     def _render(self, text: str, variables: Mapping[str, Any], html: bool) -> str:
         template = self._compile(text, html)

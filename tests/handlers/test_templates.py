@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from dataclasses import dataclass, field
@@ -448,3 +450,21 @@ def test_jinja_is_imported_only_when_it_is_needed() -> None:
         "assert render('{{ 1 }}', {}) == '1'; assert 'jinja2' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+async def test_the_loop_does_not_wait_for_a_thread_that_renders() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Waiting(str):
+        def __str__(self) -> str:
+            began.set()
+            go_on.wait(20)
+            return "x"
+
+    rendering = asyncio.create_task(asyncio.to_thread(render, "{{ x|replace('a', 'b') }}", {"x": Waiting("a")}))
+    await asyncio.to_thread(began.wait, 20)
+    assert render("{{ 1 + 1 }}", {}) == "2"
+    another = asyncio.create_task(asyncio.to_thread(render, "{{ 2 }}", {}))
+    assert not (await asyncio.wait([another], timeout=0.05))[0], "threads take turns"
+    go_on.set()
+    assert (await rendering, await another) == ("x", "2")
