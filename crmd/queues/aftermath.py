@@ -12,10 +12,10 @@ import orjson
 from crmd.errors import StoreError
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.ending import Ending, returned
-from crmd.queues.outcomes import quarantine_entry
+from crmd.queues.outcomes import is_written, quarantine_entry
 from crmd.queues.run import Run
 from crmd.store.limits import limit_keys
-from crmd.store.replies import Kind
+from crmd.store.replies import Kind, Outcome
 
 if TYPE_CHECKING:
     from crmd.queues.worker import CrmWorker
@@ -67,6 +67,15 @@ async def act_on_queue(worker: CrmWorker, run: Run, ending: Ending) -> None:
             await worker.scripts.slow_down(after, held)
     except (StoreError, asyncio.CancelledError) as error:
         worker.report(f"could not slow down or pause: {error}")
+
+
+async def settle_doubts(worker: CrmWorker, outcomes: list[Outcome]) -> None:
+    """Finds out which outcomes the store refused because it had them: the answer to a first writing was lost."""
+    with contextlib.suppress(StoreError):
+        found = await worker.scripts.inspect([outcome.job_id for outcome in outcomes], timeline=True)
+        ours = [outcome for outcome, one in zip(outcomes, found, strict=True) if is_written(outcome, one)]
+        worker.tell(ours)
+        worker.tell_stale(outcome for outcome in outcomes if outcome not in ours)
 
 
 async def finalise(worker: CrmWorker, ghosts: list[str]) -> None:

@@ -250,6 +250,8 @@ class Fleet:
             _log.error("%d outcomes are lost, these jobs run again: %s", count, error)
         else:
             _log.warning("%d outcomes are kept in the state folder and written at the next start", count)
+            for name, outcomes in unsettled.items():
+                self.workers[name].tell(outcomes)
 
     async def _sign_off(self, workers: list[CrmWorker]) -> None:
         """Gives back what a claim leased whose answer never came, and leaves the list of daemons."""

@@ -28,6 +28,7 @@ class Outbox:
         self._unread: deque[Batch] = deque()
         self._unread_count = 0
         self._resent: set[str] = set()
+        self._doubtful: set[str] = set()
 
     def __bool__(self) -> bool:
         """Whether anything is not written yet."""
@@ -45,6 +46,7 @@ class Outbox:
         """Forgets what is not written yet, as the death of the daemon does."""
         self._new.clear()
         self._sending.clear()
+        self._doubtful.clear()
 
     def add(self, outcome: Outcome) -> None:
         """Notes an outcome to be written."""
@@ -64,18 +66,27 @@ class Outbox:
         return list(taken.values())
 
     def failed(self, batch: Batch) -> None:
-        """The trip failed: they are to be written again."""
+        """The trip failed: they are to be written again. Perhaps only its answer was lost."""
         for outcome in batch:
             del self._sending[outcome.job_id]
             self._new.setdefault(outcome.job_id, outcome)
+            self._doubtful.add(outcome.job_id)
 
-    def written(self, batch: Batch, stale: list[str]) -> set[str]:
-        """The store has them; returns the stale ids that are news, not those of a second writing."""
+    def written(self, batch: Batch, stale: Container[str]) -> tuple[Batch, Batch]:
+        """The store has answered: which it refused, and which it may have refused because it had them already.
+
+        Those of the latest trips, written again after a restart, are neither.
+        """
         for outcome in batch:
             del self._sending[outcome.job_id]
-        news = set(stale) - self._resent
-        if self._resent:
-            self._resent.difference_update(outcome.job_id for outcome in batch)
+        refused, doubtful = Batch(), Batch()
+        for outcome in batch if stale else ():
+            if outcome.job_id in stale and outcome.job_id not in self._resent:
+                (doubtful if outcome.job_id in self._doubtful else refused).append(outcome)
+        if self._resent or self._doubtful:
+            written = {outcome.job_id for outcome in batch}
+            self._resent -= written
+            self._doubtful -= written
         self._sent.append((self._monotonic(), batch))
         self._sent_count += len(batch)
         self._unread.append(batch)
@@ -83,13 +94,14 @@ class Outbox:
         while self._unread_count > RESEND_MAX:
             self._unread_count -= len(self._unread.popleft())
         self.forget_sent()
-        return news
+        return refused, doubtful
 
     def resend(self, running: Container[str]) -> None:
         """The store restarted and may have lost its last second: what was written lately is written again."""
         for _, batch in self._sent:
             for outcome in batch:
                 if outcome.job_id not in running and outcome.job_id not in self:
+                    outcome.news = ()
                     self.add(outcome)
                     self._resent.add(outcome.job_id)  # the store most likely has it, and will call it stale
         self._sent.clear()

@@ -7,7 +7,7 @@ from typing import Any
 from crmd.queues.codec import completed_document, encode
 from crmd.queues.ending import Ending
 from crmd.queues.run import Run
-from crmd.store.replies import Kind, Outcome
+from crmd.store.replies import Inspected, Kind, Outcome
 
 LONGEST_TTL_S = 10 * 365 * 86_400
 """The store refuses times to live that are far longer, and with them all outcomes of the trip."""
@@ -39,6 +39,15 @@ def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
         b"" if kind is Kind.COMPLETE else entry(now, ending.event, run.attempt, run.delivery, ending.error),
         run.marked,
     )
+
+
+def is_written(outcome: Outcome, found: Inspected) -> bool:
+    """Whether the store has an outcome that it called stale, or nothing any more that would tell."""
+    if found.document is None:
+        return True
+    if outcome.entry:
+        return outcome.entry in found.log
+    return outcome.document in (b"", found.document)
 
 
 def entry(at: float, event: str, attempt: int, delivery: int, detail: str | None) -> bytes:

@@ -65,4 +65,5 @@ class Reconciler:
         tokens = dict(strays)
         for found in await self._scripts.inspect(list(fates)):
             fate, token, document = fates[found.job_id], tokens[found.job_id], found.document or b""
-            self._outbox.add(outcome_of_fate(found.job_id, token, document, fate, self._engine.now()))
+            now = self._engine.now()
+            self._outbox.add(outcome_of_fate(self._scripts.keys, found.job_id, token, document, fate, now))

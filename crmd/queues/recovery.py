@@ -11,6 +11,7 @@ from crmd.queues.engine import Engine
 from crmd.queues.lease_observer import LeaseObserver
 from crmd.queues.outcomes import ended_document, entry
 from crmd.store import keys
+from crmd.store.keys import QueueKeys
 from crmd.store.replies import Kind, Outcome
 from crmd.store.scripts import POISON_AFTER_DEATHS, QueueScripts
 
@@ -69,7 +70,7 @@ class Recovery:
             step = await queue.recover(engine.epoch, engine.identity_prefix, token, dead=dead, cursor=cursor)
             self.observer.found_unlisted(step.unlisted)
             if step.fates:
-                await queue.settle([self._outcome(queue, token, *fate) for fate in step.fates])
+                await self._settle(queue, token, step.fates)
             total += step.returned + len(step.fates)
             cursor = step.cursor
             if cursor == "0":
@@ -78,21 +79,26 @@ class Recovery:
             engine.events.emit("job.lost", queue=queue.keys.name, count=total)
         return total
 
-    def _outcome(self, queue: QueueScripts, token: str, job_id: str, document: bytes, fate: str) -> Outcome:
-        key = queue.keys.key_of(job_id)
-        self._engine.events.emit(_EVENTS[fate], queue=queue.keys.name, key=key, error=_FATES[fate][2])
-        return outcome_of_fate(job_id, token, document, fate, self._engine.now())
+    async def _settle(self, queue: QueueScripts, token: str, fates: Iterable[tuple[str, bytes, str]]) -> None:
+        now = self._engine.now()
+        outcomes = [outcome_of_fate(queue.keys, job_id, token, doc, fate, now) for job_id, doc, fate in fates]
+        stale, _ = await queue.settle(outcomes)
+        for outcome in outcomes:
+            if outcome.job_id not in stale:
+                event, fields = outcome.news
+                self._engine.events.emit(event, **fields)
 
 
-def outcome_of_fate(job_id: str, token: str, document: bytes, fate: str, now: float) -> Outcome:
+def outcome_of_fate(k: QueueKeys, job_id: str, token: str, document: bytes, fate: str, now: float) -> Outcome:
     """What settle writes for a job that must not run again: fate is unknown, poison or aborted."""
     kind, status, error = _FATES[fate]
+    news = (_EVENTS[fate], {"queue": k.name, "key": k.key_of(job_id), "error": error})
     try:
         data = decode(document)
     except Unreadable:
-        return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error))
+        return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error), news=news)
     if fate == "aborted":
         error = data.get("error") or error
     attempt = data.get("attempts") or 0
     ended = ended_document(data, status, error, now)
-    return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error))
+    return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error), news=news)

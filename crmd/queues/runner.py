@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crmd.queues import aftermath, executor
 from crmd.queues.codec import Unreadable, decode
@@ -34,7 +34,6 @@ class Runner:
     def __init__(self, worker: CrmWorker) -> None:
         self._worker = worker
         self._prefix_length = len(worker.scripts.keys.job_prefix)
-        self._completed: list[tuple[str, str, int, float]] = []
         self._fetched: deque[Run] = deque()
         self._short = 0
         self.runs: dict[str, Run] = {}
@@ -160,27 +159,24 @@ class Runner:
         if run.cancel_reason is CancelReason.LOST:
             return
         engine = self._worker.engine
-        self._worker.outbox.add(outcome_of(run, ending, engine.now()))
+        outcome = outcome_of(run, ending, engine.now())
         seconds = engine.monotonic() - run.started_at
         self._short = self._short + 1 if seconds < SHORT_S else 0
         if ending.kind is Kind.COMPLETE:
-            self._completed.append((run.key, run.name, run.attempt, seconds))
-            return
-        engine.events.emit(
-            f"job.{ending.event}",
-            queue=self._worker.settings.name,
-            job=run.name,
-            key=run.key,
-            attempt=run.attempt,
-            seconds=seconds,
-            error=ending.error,
-        )
+            outcome.news = (run.key, run.name, run.attempt, seconds)
+        else:
+            outcome.news = (f"job.{ending.event}", self._fields(run, ending, seconds))
+        self._worker.outbox.add(outcome)
 
-    def tell_completed(self) -> None:
-        """One event for the jobs of a trip: one for each would cost a good part of a short job."""
-        if self._completed:
-            completed, self._completed = self._completed, []
-            self._worker.engine.events.emit("job.completed", queue=self._worker.settings.name, jobs=completed)
+    def _fields(self, run: Run, ending: Ending, seconds: float) -> dict[str, Any]:
+        return {
+            "queue": self._worker.settings.name,
+            "job": run.name,
+            "key": run.key,
+            "attempt": run.attempt,
+            "seconds": seconds,
+            "error": ending.error,
+        }
 
     def abandon(self, run: Run) -> None:
         """Frees the slot of a job whose handler did not end when cancelled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import saq
@@ -217,7 +217,6 @@ class CrmWorker(saq.Worker[Any]):
         if slots:
             self._reserved += slots
             self.next_claim.begun()
-        self.runner.tell_completed()
         try:
             turn = await self.scripts.turn(outcomes, token, slots or NO_CLAIM)
         except BaseException:
@@ -280,13 +279,38 @@ class CrmWorker(saq.Worker[Any]):
         self.next_claim.now = True
 
     def _note_written(self, outcomes: list[Outcome], turn: Turn) -> None:
-        for job_id in self.outbox.written(outcomes, turn.stale):
-            self.engine.events.emit("job.stale", queue=self.settings.name, key=self.scripts.keys.key_of(job_id))
+        unwritten = {*turn.stale, *turn.taken}
+        refused, doubtful = self.outbox.written(outcomes, unwritten.difference(turn.taken))
+        if unwritten:
+            self.tell([outcome for outcome in outcomes if outcome.job_id not in unwritten])
+            self.tell_stale(refused)
+            if doubtful:
+                self.chore(aftermath.settle_doubts(self, doubtful))
+        else:
+            self.tell(outcomes)
         for outcome in outcomes:
             if not outcome.kind.final:
                 self.look_in(outcome.number / 1000)
             if turn.taken and outcome.job_id in turn.taken:
                 self._end_taken(outcome)
+
+    def tell(self, outcomes: Iterable[Outcome]) -> None:
+        """Says what became of jobs, now that it is written: one event for all that completed."""
+        completed = []
+        for outcome in outcomes:
+            if outcome.kind is Kind.COMPLETE:
+                completed.append(outcome.news)
+            elif outcome.news:
+                event, fields = outcome.news
+                self.engine.events.emit(event, **fields)
+        if completed and (known := [news for news in completed if news]):
+            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=known)
+
+    def tell_stale(self, outcomes: Iterable[Outcome]) -> None:
+        """Says that outcomes came too late."""
+        for outcome in outcomes:
+            key = self.scripts.keys.key_of(outcome.job_id)
+            self.engine.events.emit("job.stale", queue=self.settings.name, key=key)
 
     def _take(self, claimed: Claimed, token: str, asked: int) -> None:
         """Begins what a claim brought. `asked` tells whether somebody asked for one while it was under way."""
@@ -316,7 +340,10 @@ class CrmWorker(saq.Worker[Any]):
         document = outcome.document
         if document:
             document = encode({**decode(document), "status": "aborted", "error": "cancelled"})
-        self.outbox.add(Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document))
+        ended = Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document)
+        if outcome.news:
+            ended.news = ("job.cancelled", {**outcome.news[1], "error": "cancelled"})
+        self.outbox.add(ended)
         self._wake.set()
 
     # The store comes and goes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from crmd.errors import StoreError
 
@@ -48,6 +49,8 @@ class Outcome:
     """Timeline entry, if any."""
     marked: bool = False
     """Whether it was shown as active."""
+    news: tuple[Any, ...] = ()
+    """To be told once it is written: a completed job's entry in `job.completed`, else an event and its fields."""
 
 
 @dataclass(slots=True)

@@ -331,11 +331,16 @@ DEFECTS: tuple[Defect, ...] = (
     # 25
     Defect(
         25,
-        "an entry that could not be read was in no list, and HTTP and the command line showed secrets of payloads",
-        "it is listed with the reason, and secrets are masked as on the page",
+        "an entry that could not be read was in no list, HTTP and the command line showed secrets, and "
+        "events told of stale outcomes that were written, and of retries and unknown jobs that the store refused",
+        "it is listed with the reason, secrets are masked as on the page, and events are told of what is written",
         (
             "queues.test_cli_store.test_secrets_of_a_payload_are_masked",
             "queues.test_cli_store.test_what_could_not_be_read_is_listed",
+            "queues.test_store_client.test_a_settle_whose_reply_is_lost_is_sent_again_and_counts_once",
+            "queues.test_store_client.test_a_retry_whose_reply_is_lost_is_counted_once",
+            "queues.test_store_client.test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else",
+            "queues.test_store_client.test_an_outcome_that_was_refused_at_the_second_try_may_be_anothers",
             "web.test_jobs_api.test_secrets_of_payloads_and_errors_are_masked_and_results_are_not",
             "web.test_queues_api.test_what_could_not_be_read_is_listed_without_its_secrets",
         ),

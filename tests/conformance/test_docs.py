@@ -163,19 +163,16 @@ def _emitted() -> Iterator[str]:
     from crmd.queues import recovery
 
     endings = EVENT_WORDS.findall((PROJECT / "crmd/queues/ending.py").read_text(encoding="utf-8"))
+    yield from (f"job.{ending}" for ending in endings)  # an outcome carries its event until it is written
+    yield from recovery._EVENTS.values()
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             if getattr(node.func, "attr", "") not in ("emit", "_emit"):
                 continue
-            if isinstance(node.args[0], ast.JoinedStr):
-                yield from (f"job.{ending}" for ending in endings)
-            elif isinstance(node.args[0], ast.Subscript):
-                yield from recovery._EVENTS.values()
-            else:
-                constants = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
-                yield from (value for value in constants if isinstance(value, str))
+            constants = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+            yield from (value for value in constants if isinstance(value, str))
 
 
 def _without_effects(command: click.Command) -> click.Command:

@@ -337,6 +337,11 @@ class Counted:
         return "done"
 
 
+def told(r: Rig, name: str) -> list[dict[str, Any]]:
+    """The fields of each event of that name."""
+    return [fields for event, fields in r.events if event == name]
+
+
 @asynccontextmanager
 async def spoiled(own_store: StoreServer, **settings: Any) -> AsyncIterator[tuple[Rig, Proxy, Counted]]:
     """A fleet behind a proxy, with one handler."""
@@ -363,7 +368,9 @@ async def test_a_settle_whose_reply_is_lost_is_sent_again_and_counts_once(own_st
         await r.fleet()
         key = await r.add("q", "work")
         await between.lost.wait()
-        await wait_until(lambda: ("job.stale", {"queue": "q", "key": key}) in r.events)
+        await wait_until(lambda: told(r, "job.completed"))
+        assert [job[0] for event in told(r, "job.completed") for job in event["jobs"]] == [key]
+        assert told(r, "job.stale") == []
         view = await r.inspector.job("q", key)
         totals = (await r.inspector.totals())["q"]
         assert (view.state, handler.runs, totals.completed, totals.started) == (State.COMPLETED, 1, 1, 1)
@@ -385,6 +392,56 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
         view = await _finished(r, added.key)
         assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
         assert [entry.event for entry in view.timeline] == ["retried", "failed"]
+        await wait_until(lambda: told(r, "job.failed"))
+        assert (len(told(r, "job.retried")), told(r, "job.stale")) == (1, [])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
+    store_url: str, begun: bool, untidy: None
+) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=2)) as r:
+        going = asyncio.Event()
+
+        async def fail(_: Any) -> None:
+            await going.wait()
+            raise ValueError
+
+        r.handle("q", "fail", fail)
+        fleet = await r.fleet()
+        [added] = await r.control.enqueue("q", [NewJob("fail")])
+        await wait_until(lambda: fleet.active == 1)
+        [run] = fleet.workers["q"]._runs.values()
+        run.begun = begun
+        await r.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")
+        going.set()
+        await wait_until(lambda: told(r, "job.stale"))
+        assert told(r, "job.stale") == [{"queue": "q", "key": added.key}]
+        assert [name for name in ("job.retried", "job.unknown") if told(r, name)] == []
+
+
+async def test_an_outcome_that_was_refused_at_the_second_try_may_be_anothers(own_store: StoreServer) -> None:
+    async with spoiled(own_store, attempts=2) as (r, between, _):
+        going = asyncio.Event()
+
+        async def fail(_: Any) -> None:
+            await going.wait()
+            raise ValueError
+
+        r.handle("q", "fail", fail)
+        fleet = await r.fleet()
+        await r.control.enqueue("q", [NewJob("fail")])
+        await wait_until(lambda: fleet.active == 1)
+        [run] = fleet.workers["q"]._runs.values()
+        between.refusing = True
+        between.cut()
+        going.set()
+        await wait_until(lambda: fleet.workers["q"].outbox._doubtful)
+        with own_store.client() as client:
+            client.hset("crmd:q:q:leases", run.job_id, "another:0")
+        between.refusing = False
+        await wait_until(lambda: told(r, "job.stale"))
+        assert told(r, "job.retried") == []
 
 
 async def test_an_enqueue_whose_reply_is_lost_may_be_repeated_under_its_key(own_store: StoreServer) -> None:
