@@ -14,6 +14,7 @@ import uvloop
 
 from crmd.config.load import Loaded
 from crmd.daemon.build import Daemon, build
+from crmd.daemon.descriptors import raise_file_limit
 from crmd.daemon.memory import tune_collector
 from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
@@ -41,6 +42,7 @@ _log = logging.getLogger("crmd")
 
 def run(loaded: Loaded, *, queues: Sequence[str] | None, reload: Callable[[], Loaded]) -> NoReturn:
     """Runs the daemon until it is told to stop, and ends the process. Raises CrmdError where it cannot start."""
+    raise_file_limit()
     supervisor = Supervisor(loaded, queues, reload)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(supervisor.main())

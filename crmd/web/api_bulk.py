@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from crmd.queues.views import RETRY_BY_NAME, State
 from crmd.web import schema
 from crmd.web.api_queues import known_queue
 from crmd.web.deps import WebDeps
+from crmd.web.long_requests import LongRequests
 from crmd.web.look import Lookout
 from crmd.web.probe import ACTION_SECONDS, bounded
 from crmd.web.problems import Problem
@@ -34,9 +36,10 @@ Act = Callable[[str, str], Awaitable[object]]
 class BulkApi:
     """Answers `POST /api/v1/queues/{queue}/{retry,cancel,clean}`. `closing` is set when the server stops."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, closing: asyncio.Event) -> None:
+    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests, closing: asyncio.Event) -> None:
         self._deps = deps
         self._lookout = lookout
+        self._long = long
         self._closing = closing
 
     def routes(self) -> list[Route]:
@@ -79,7 +82,8 @@ class BulkApi:
         batch = keys[:BATCH_JOBS]
         done = skipped = 0
         if not wanted.dry_run:
-            done, skipped = await self._act(act, queue, batch, wanted.rate)
+            with self._long.place() if wanted.rate else nullcontext():
+                done, skipped = await self._act(act, queue, batch, wanted.rate)
             self._lookout.forget()
         acted_on = len(batch) if wanted.dry_run else done + skipped
         answer = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -12,6 +11,7 @@ from crmd.errors import StoreError
 from crmd.web.auth import current_principal
 from crmd.web.deps import WebDeps
 from crmd.web.health import counts_json, limit_json
+from crmd.web.long_requests import LongRequests
 from crmd.web.look import FRESH_SECONDS, Lookout
 from crmd.web.routes import Access, Route
 
@@ -20,12 +20,12 @@ SILENCE_SECONDS = 15.0
 
 
 class EventsApi:
-    """Answers `GET /api/v1/events`. `closing` is set when the server stops: streams end then."""
+    """Answers `GET /api/v1/events`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, closing: asyncio.Event) -> None:
+    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests) -> None:
         self._deps = deps
         self._lookout = lookout
-        self._closing = closing
+        self._long = long
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -40,20 +40,25 @@ class EventsApi:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Sends each queue once, then those that changed, at most once a second."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-        await response.prepare(request)
         if request.method == "HEAD":
+            await response.prepare(request)
             return response
+        with self._long.place():
+            await response.prepare(request)
+            await self._send(request, response)
+        return response
+
+    async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
         principal = current_principal()
         sent: dict[str, bytes] = {}
-        silent = 0.0
-        while not self._closing.is_set():
+        silent, ended = 0.0, False
+        while not ended:
             fresh = await self._events(sent, principal.may_see)
             silent = 0.0 if fresh else silent + FRESH_SECONDS
             if fresh or silent >= SILENCE_SECONDS:
                 await response.write(b"".join(fresh) or b": still here\n\n")
                 silent = 0.0
-            await self._pause()
-        return response
+            ended = await self._long.ends_within(request, FRESH_SECONDS)
 
     async def _events(self, sent: dict[str, bytes], may_see: Any) -> list[bytes]:
         """What is new; notes it in `sent`."""
@@ -71,13 +76,6 @@ class EventsApi:
         fresh = [event for name, event in events.items() if sent.get(name) != event]
         sent.update(events)
         return fresh
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(FRESH_SECONDS):
-                await self._closing.wait()
-        except TimeoutError:
-            return
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
-from typing import Any
+from contextlib import nullcontext
 from urllib.parse import quote
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from crmd.web import schema
 from crmd.web.adding import IDEMPOTENCY_KEY, read_jobs, request_key
 from crmd.web.api_queues import known_queue
 from crmd.web.deps import WebDeps
+from crmd.web.long_requests import LongRequests
 from crmd.web.look import Lookout
 from crmd.web.probe import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.web.problems import Problem
@@ -41,12 +42,12 @@ _IDEMPOTENCY_KEY = (
 
 
 class JobApi:
-    """Answers under `/api/v1/queues/{queue}/jobs`. `closing` is set when the server stops: waits end then."""
+    """Answers under `/api/v1/queues/{queue}/jobs`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, closing: asyncio.Event, prefix: str) -> None:
+    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests, prefix: str) -> None:
         self._deps = deps
         self._lookout = lookout
-        self._closing = closing
+        self._long = long
         self._prefix = prefix
         self._lists = asyncio.Semaphore(MAX_LISTS)
 
@@ -103,8 +104,12 @@ class JobApi:
 
     async def add(self, request: web.Request) -> web.Response:
         """Adds jobs; all are checked before any is stored."""
-        queue = known_queue(self._deps, request)
         wait = schema.query(request, schema.WaitQuery).wait
+        with self._long.place() if wait else nullcontext():
+            return await self._add(request, wait)
+
+    async def _add(self, request: web.Request, wait: float | None) -> web.Response:
+        queue = known_queue(self._deps, request)
         key = request_key(request)
         jobs, many = await read_jobs(request, self._deps.catalog, queue)
         self._check_wait(wait, many)
@@ -121,14 +126,15 @@ class JobApi:
                 status=status,
                 headers={"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs"},
             )
-        return await self._answer_one(queue, answer.jobs[0], wait, answer.repeated)
+        return await self._answer_one(request, queue, answer.jobs[0], wait, answer.repeated)
 
     async def get(self, request: web.Request) -> web.Response:
         """One job; with `wait` once it is over, or as it stands when the wait runs out."""
         queue, key = self._named(request)
         wait = schema.query(request, schema.WaitQuery).wait
         self._check_wait(wait, many=False)
-        return _job(await self._outcome(queue, key, wait))
+        with self._long.place() if wait else nullcontext():
+            return _job(await self._outcome(request, queue, key, wait))
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queues a failed, cancelled or unknown job again."""
@@ -169,13 +175,15 @@ class JobApi:
         if wait > schema.MAX_WAIT_SECONDS:
             raise Problem(422, "wait is at most 5m; look at the job by its key after that")
 
-    async def _answer_one(self, queue: str, added: Added, wait: float | None, repeated: bool) -> web.Response:
+    async def _answer_one(
+        self, request: web.Request, queue: str, added: Added, wait: float | None, repeated: bool
+    ) -> web.Response:
         status = 201 if added.created else 200
         headers = {"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs/{quote(added.key, safe='')}"}
         if wait is None and added.created and not repeated:
             return web.json_response(_added_json(added), status=status, headers=headers)
         try:
-            view = await self._outcome(queue, added.key, wait)
+            view = await self._outcome(request, queue, added.key, wait)
         except JobNotFound:  # over, and deleted by its retention since
             [state] = await bounded(self._deps.inspector.states(queue, [added.key]), READ_SECONDS)
             return web.json_response({**_added_json(added), "state": state}, status=status, headers=headers)
@@ -184,17 +192,15 @@ class JobApi:
         body = {**view.to_json(), "created": added.created}
         return web.json_response(body, status=status, headers=headers)
 
-    async def _outcome(self, queue: str, key: str, wait: float | None) -> JobView:
-        """The finished job, or the job as it stands when the wait runs out or the server stops."""
+    async def _outcome(self, request: web.Request, queue: str, key: str, wait: float | None) -> JobView:
+        """The finished job, or the job as it stands when the wait ends before."""
         if wait:
-            waiting = asyncio.ensure_future(self._deps.control.wait(queue, key, wait))
-            closing = asyncio.ensure_future(self._closing.wait())
             try:
-                await asyncio.wait((waiting, closing), return_when=asyncio.FIRST_COMPLETED)
-                if waiting.done() and not isinstance(waiting.exception(), TimeoutError):
-                    return waiting.result()
-            finally:
-                await _end(waiting, closing)
+                view = await self._long.result(request, self._deps.control.wait(queue, key, wait))
+            except TimeoutError:
+                view = None
+            if view is not None:
+                return view
         return await bounded(self._deps.inspector.job(queue, key), READ_SECONDS)
 
 
@@ -211,9 +217,3 @@ def _page_json(page: JobPage) -> str:
 def _added_json(added: Added, repeated: bool = False) -> dict[str, object]:
     answer: dict[str, object] = {"key": added.key, "created": added.created}
     return {**answer, "state": added.state} if repeated else answer
-
-
-async def _end(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

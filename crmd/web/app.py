@@ -27,14 +27,15 @@ from crmd.web.api_queues import QueueApi
 from crmd.web.api_records import RecordsApi
 from crmd.web.api_schedules import ScheduleApi
 from crmd.web.auth import Gate
-from crmd.web.connections import Connections
+from crmd.web.connections import Connections, affordable_connections
 from crmd.web.deps import WebDeps
 from crmd.web.guard import HostCheck, guard
 from crmd.web.health import Health
+from crmd.web.long_requests import LongRequests
 from crmd.web.look import Lookout
 from crmd.web.openapi import Description
 from crmd.web.peers import Peers
-from crmd.web.problems import problems
+from crmd.web.problems import RETRY_AFTER_SECONDS, Problem, problems
 from crmd.web.routes import RouteTable
 from crmd.web.schema import MAX_BODY_BYTES
 from crmd.web.static import StaticFiles
@@ -49,7 +50,9 @@ _log = logging.getLogger(__name__)
 KEEPALIVE_SECONDS = 30.0
 SHUTDOWN_SECONDS = 0.5
 """How long requests under way may take to end; waits and streams end at once. The drain is over by then."""
-BACKLOG = 512
+BACKLOG = 1024
+READ_BYTES = 64 * 1024
+"""Buffered of a body before its sender has to wait, of a thousand senders."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -75,7 +78,8 @@ class HttpServer:
         self._closing = asyncio.Event()
         self._lookout = Lookout(deps)
         self._peers = Peers(http.trusted_proxies)
-        self.connections = Connections(self._peers)
+        self.connections = Connections(self._peers, most=affordable_connections())
+        self._long = LongRequests(self.connections, self._closing)
         self._table = RouteTable(http.base_path)
         self._gate = Gate(
             auth,
@@ -122,6 +126,7 @@ class HttpServer:
             shutdown_timeout=SHUTDOWN_SECONDS,
             # The guard refuses compressed bodies; aiohttp would unpack them before it, and what is left after it.
             auto_decompress=False,
+            read_bufsize=READ_BYTES,
         )
         await runner.setup()
         try:
@@ -170,16 +175,22 @@ class HttpServer:
         hosts = HostCheck(self._listening_host, self._http.allowed_hosts)
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
-            middlewares=[self._outermost, problems(), guard(self._table, hosts, self._peers), self._gate],
+            middlewares=[
+                self._outermost,
+                problems(),
+                self._admit,
+                guard(self._table, hosts, self._peers),
+                self._gate,
+            ],
         )
         app.on_response_prepare.append(_add_headers)
         static = StaticFiles()
         prefix = self._http.base_path
         for part in (
             Health(self._deps, self._lookout),
-            BulkApi(self._deps, self._lookout, self._closing),
+            BulkApi(self._deps, self._lookout, self._long, self._closing),
             QueueApi(self._deps, self._lookout),
-            JobApi(self._deps, self._lookout, self._closing, prefix),
+            JobApi(self._deps, self._lookout, self._long, prefix),
             ScheduleApi(self._deps),
             FilesApi(self._deps, prefix),
             RecordsApi(self._deps),
@@ -188,7 +199,7 @@ class HttpServer:
             CampaignsApi(self._deps),
             EndpointsApi(self._deps),
             WhatsAppHook(self._deps, self._peers),
-            EventsApi(self._deps, self._lookout, self._closing),
+            EventsApi(self._deps, self._lookout, self._long),
             Description(self._table, self._deps.life.version, static),
             QueuePages(self._deps, self._lookout, static, prefix),
         ):
@@ -199,7 +210,7 @@ class HttpServer:
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keeps the connection while its request is handled; counts, and logs one line at debug."""
         began = time.monotonic()
-        async with self.connections.request(request.transport):
+        async with self.connections.request(request):
             response = await handler(request)
         seconds = time.monotonic() - began
         resource = request.match_info.route.resource
@@ -209,6 +220,14 @@ class HttpServer:
         )
         _log.debug("%s %s %s %.1f ms", request.method, request.rel_url.raw_path, response.status, seconds * 1000)
         return response
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Sends away what is no probe while every connection is busy."""
+        if not self._table.find(request).probe and not self.connections.has_room():
+            headers = {"Connection": "close", "Retry-After": str(RETRY_AFTER_SECONDS)}
+            raise Problem(503, "too many requests at once; try again", headers=headers)
+        return await handler(request)
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -222,10 +241,11 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def _protocol_logger() -> logging.Logger:
-    """For what aiohttp logs of connections. What is no HTTP gets its 400 without a traceback in the log."""
+    """For what aiohttp logs of connections: no traceback for what is not HTTP, nor for a client that went away."""
+    expected = (HttpProcessingError, ConnectionError)
     logger = logging.Logger(f"{__name__}.protocol")
     logger.parent = _log
-    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], expected)))
     return logger
 
 

@@ -29,10 +29,10 @@ class Health:
         """What this part answers."""
         probe = {200: "All is well.", 503: "It is not; `reason` says why."}
         return [
-            Route("GET", "/health", self.health, Access.OPEN, "Health of the daemon", answers=probe),
-            Route("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives"),
-            Route("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves", answers=probe),
-            Route("GET", "/metrics", self.prometheus, Access.SUMMARY, "Metrics as Prometheus text"),
+            Route("GET", "/health", self.health, Access.OPEN, "Health of the daemon", answers=probe, probe=True),
+            Route("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives", probe=True),
+            Route("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves", answers=probe, probe=True),
+            Route("GET", "/metrics", self.prometheus, Access.SUMMARY, "Metrics as Prometheus text", probe=True),
             Route(
                 "GET",
                 "/api/v1/queues/health",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -62,6 +63,7 @@ class Description:
     def __init__(self, table: RouteTable, version: str, static: StaticFiles) -> None:
         self._table = table
         self._version = version
+        self._document: bytes | None = None
         self._static = static
 
     def routes(self) -> list[Route]:
@@ -74,7 +76,9 @@ class Description:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """The description as OpenAPI 3.1."""
-        return web.json_response(describe(self._table, self._version))
+        if self._document is None:
+            self._document = json.dumps(describe(self._table, self._version)).encode()
+        return web.Response(body=self._document, content_type="application/json", charset="utf-8")
 
     async def docs(self, request: web.Request) -> web.Response:
         """The description as a page."""

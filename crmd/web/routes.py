@@ -51,6 +51,8 @@ class Route:
     """The handler checks the sender's signature: that the request comes from another site does not matter."""
     any_body: bool = False
     """The body may be of any type; else it is JSON."""
+    probe: bool = False
+    """Answered however many connections there are."""
     for_any_queue: bool = False
     """For a path without a queue: it shows a token that is limited to queues those only."""
 

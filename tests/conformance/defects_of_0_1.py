@@ -19,6 +19,8 @@ class Defect:
     """`module.test`, below `tests`."""
 
 
+_CROWDS = "web.test_crowds.test_"
+
 DEFECTS: tuple[Defect, ...] = (
     Defect(
         1,
@@ -95,7 +97,24 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_codings.test_an_upload_that_declares_a_coding_is_refused_and_a_gzip_file_is_kept_as_it_is",
         ),
     ),
-    # 6
+    Defect(
+        6,
+        "256 slow bodies, waits or streams shut out /health; 500 requests at once from one address were cut off",
+        "slow clients give way, waits and streams are capped, probes have places of their own, all get an answer",
+        (
+            f"{_CROWDS}slow_bodies_give_way_and_are_told_why",
+            f"{_CROWDS}the_slowest_body_gives_way",
+            f"{_CROWDS}slow_bodies_are_held_to_their_number_where_there_is_room",
+            f"{_CROWDS}clients_that_do_not_read_give_way",
+            f"{_CROWDS}one_token_has_its_part_of_the_waits_and_streams",
+            f"{_CROWDS}a_wait_that_finds_no_place_adds_no_job",
+            f"{_CROWDS}while_every_connection_is_busy_probes_answer_and_others_come_back",
+            f"{_CROWDS}five_hundred_requests_at_once_from_one_address_are_answered",
+            f"{_CROWDS}what_is_too_much_at_once_is_told_to_come_back_and_not_cut_off",
+            "faults.test_crowds.test_health_answers_while_connections_are_held",
+            "faults.test_crowds.test_five_hundred_requests_of_one_node_program_are_answered",
+        ),
+    ),
     Defect(
         7,
         "nested lists and huge numbers in a template took half a minute or tens of GiB, and many templates in one"

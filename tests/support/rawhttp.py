@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +40,17 @@ class RawConnection:
     async def open(cls, address: tuple[str, int], first: bytes = b"") -> Self:
         """Connects, and sends the first bytes."""
         connection = cls(*await asyncio.open_connection(*address))
+        connection.send(first)
+        return connection
+
+    @classmethod
+    async def deaf(cls, address: tuple[str, int], first: bytes) -> Self:
+        """Connects, sends, and reads nothing."""
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, address)
+        connection = cls(*await asyncio.open_connection(sock=peer, limit=1))
         connection.send(first)
         return connection
 

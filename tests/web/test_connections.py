@@ -25,7 +25,7 @@ async def served(connections: Connections) -> AsyncIterator[tuple[str, int]]:
 
     @aioweb.middleware
     async def outermost(request: aioweb.Request, handler: object) -> aioweb.StreamResponse:
-        async with connections.request(request.transport):
+        async with connections.request(request):
             return await handler(request)  # type: ignore[operator, no-any-return]
 
     async def slow(request: aioweb.Request) -> aioweb.Response:
@@ -123,7 +123,7 @@ async def test_who_does_not_read_is_cut_off() -> None:
 
 
 async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> None:
-    connections = bounds(most=4)
+    connections = bounds(most=4, request_grace_seconds=0.0)
     async with served(connections) as address:
         busy = await Client.open(address, b"GET /livez?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n")
         await wait_until(lambda: len(connections) == 1 and not connections._waiting)
@@ -138,15 +138,16 @@ async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> No
             await client.close()
 
 
-async def test_when_all_are_busy_another_is_refused() -> None:
-    connections = bounds(most=2)
+async def test_when_all_are_busy_the_spare_places_are_left_and_then_none() -> None:
+    connections = bounds(most=2, spare=1)
     async with served(connections) as address:
         request = b"GET /livez?seconds=0.5 HTTP/1.1\r\nHost: x\r\n\r\n"
-        busy = [await Client.open(address, request) for _ in range(2)]
-        await wait_until(lambda: len(connections) == 2 and not connections._waiting)
+        busy = [await Client.open(address, request) for _ in range(3)]
+        await wait_until(lambda: connections.busy == 3)
+        assert not connections.has_room()
         late = await Client.open(address)
         assert await late.is_closed(within=1)
-        assert [await client.status() for client in busy] == [200, 200]
+        assert [await client.status() for client in busy] == [200, 200, 200]
         for client in (late, *busy):
             await client.close()
 
@@ -173,17 +174,22 @@ async def test_loopback_and_trusted_proxies_have_no_limit_of_their_own_and_other
     }
 
 
-async def test_one_address_has_its_share_only() -> None:
-    class Strict(Connections):
-        def _limited_client(self, transport: asyncio.Transport) -> str:
-            return "someone"
+class OneAddress(Connections):
+    """As if all came from one address that is neither loopback nor a proxy."""
 
-    connections = Strict(Peers(), most_per_address=3)
+    def _limited_client(self, transport: asyncio.Transport) -> str:
+        return "someone"
+
+
+async def test_one_address_may_have_all_places_and_makes_room_at_its_own_cost() -> None:
+    connections = OneAddress(Peers(), most=4, spare=0)
     async with served(connections) as address:
-        clients = [await Client.open(address) for _ in range(8)]
-        await wait_until(lambda: list(connections._by_client.values()) == [3])
-        assert [await client.is_closed(within=0.1) for client in clients] == [True] * 5 + [False] * 3
-        for client in clients:
+        idle = [await Client.open(address) for _ in range(4)]
+        await wait_until(lambda: connections._by_client == {"someone": 4})
+        late = await Client.open(address, HEAD + b"\r\n")
+        assert await late.status() == 200
+        assert await idle[0].is_closed(within=1)
+        for client in (late, *idle):
             await client.close()
         await wait_until(lambda: not connections._by_client)
 

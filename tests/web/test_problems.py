@@ -113,3 +113,13 @@ async def test_a_malformed_body_is_400(web: Site, monkeypatch: pytest.MonkeyPatc
         assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json")
         assert "the body cannot be read" in answer.json["detail"]
         assert await connection.closed()
+
+
+async def test_a_client_that_hangs_up_leaves_no_traceback(web: Site, caplog: pytest.LogCaptureFixture) -> None:
+    login = f"Authorization: {web.headers['Authorization']}\r\nContent-Type: application/json\r\n"
+    head = f"POST /api/v1/queues/email/jobs HTTP/1.1\r\nHost: localhost\r\n{login}Content-Length: 9\r\n\r\n{{"
+    async with await RawConnection.open(web.server.address, head.encode()):
+        await wait_until(lambda: web.server.connections.busy == 1)
+    await wait_until(lambda: len(web.server.connections) == 0)
+    assert (await web.call("GET", "/livez", auth=False))[0] == 200
+    assert caplog.records == []

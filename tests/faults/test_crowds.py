@@ -1,0 +1,161 @@
+"""A real daemon whose connections and time others take: probes and new jobs are answered all along."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+import shutil
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from tests.support.daemon import DaemonProcess, Daemons
+from tests.support.rawhttp import RawConnection, ask
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.faults
+
+_log = logging.getLogger(__name__)
+
+TOKEN = "s3cret"
+CONFIG = f"""
+[auth.tokens.shop]
+sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"
+scopes = ["read", "enqueue"]
+queues = ["work"]
+[whatsapp]
+app_secret = "a long secret"
+"""
+HEAD = "HTTP/1.1\r\nHost: localhost\r\n"
+LOGIN = f"Authorization: Bearer {TOKEN}\r\n"
+PROBES = 200
+ROUNDS = 40
+"""Of a flood, by each of its eight connections."""
+NODE = """
+const [url, token] = process.argv.slice(1);
+const init = {method: "POST", headers: {"content-type": "application/json", authorization: `Bearer ${token}`},
+  body: JSON.stringify({job: "work", payload: {}})};
+const one = () => fetch(url, init).then(async r => [r.status, r.headers.get("retry-after"), await r.text()]);
+const told = one => one.status === "fulfilled" ? one.value : [0, String(one.reason.cause)];
+Promise.allSettled(Array.from({length: 500}, one)).then(all => console.log(JSON.stringify(all.map(told))));
+"""
+
+
+def post(path: str, body: bytes, more: str = "") -> bytes:
+    head = f"POST {path} {HEAD}{more}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+JOB = post("/api/v1/queues/work/jobs", b'{"job": "work"}', LOGIN)
+HELD = {
+    "slow-bodies": f"POST /webhooks/whatsapp {HEAD}Content-Length: 100000\r\n\r\n{{".encode(),
+    "slow-uploads": f"POST /api/v1/queues/work/jobs {HEAD}{LOGIN}Content-Type: application/json\r\n"
+    "Content-Length: 100000\r\n\r\n{".encode(),
+    "streams": f"GET /api/v1/events {HEAD}{LOGIN}\r\n".encode(),
+    "waits": f"GET /api/v1/queues/work/jobs/later?wait=5m {HEAD}{LOGIN}\r\n".encode(),
+    "half-heads": f"GET /health {HEAD}X-Slow:".encode(),
+    "silent": b"",
+}
+
+
+@pytest.fixture
+def daemon(daemons: Daemons) -> DaemonProcess:
+    return daemons.start(config=CONFIG, queue='concurrency = 1\nrate_limit = "1/h"')
+
+
+async def probe(daemon: DaemonProcess, name: str) -> None:
+    """Asks /health many times over; all have to answer. Logs how long that took."""
+    took = []
+    for _ in range(PROBES):
+        began = time.monotonic()
+        answer = await ask(("127.0.0.1", daemon.port), f"GET /health {HEAD}\r\n".encode())
+        took.append(time.monotonic() - began)
+        assert answer
+        assert answer.status == 200
+        await asyncio.sleep(0.005)
+    p50, p99 = statistics.median(took) * 1000, sorted(took)[int(len(took) * 0.99) - 1] * 1000
+    _log.info("%s: /health p50 %.1f ms, p99 %.1f ms, worst %.1f ms", name, p50, p99, max(took) * 1000)
+
+
+async def job_is_taken(daemon: DaemonProcess) -> bool:
+    answer = await ask(("127.0.0.1", daemon.port), JOB)
+    assert answer, "cut off"
+    assert answer.status in (201, 503)
+    return answer.status == 201
+
+
+@asynccontextmanager
+async def holding(daemon: DaemonProcess, count: int, request: bytes) -> AsyncIterator[None]:
+    """Holds so many connections, and opens another for each that is closed."""
+    held: list[RawConnection] = []
+
+    async def hold() -> None:
+        for number, one in enumerate(held):
+            if one.is_closed():
+                await one.close()
+                held[number] = await RawConnection.open(("127.0.0.1", daemon.port), request)
+
+    async def go_on() -> None:
+        while True:
+            await hold()
+            await asyncio.sleep(0.1)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            held.append(await RawConnection.open(("127.0.0.1", daemon.port), request))
+        task = asyncio.create_task(go_on())
+        stack.callback(task.cancel)
+        yield
+    for one in held:
+        await one.close()
+
+
+@pytest.mark.parametrize("count", [300, 1_300])
+@pytest.mark.parametrize("name", HELD)
+async def test_health_answers_while_connections_are_held(daemon: DaemonProcess, name: str, count: int) -> None:
+    later = post("/api/v1/queues/work/jobs", b'{"job": "work", "key": "later", "delay": "1h"}', LOGIN)
+    answer = await ask(("127.0.0.1", daemon.port), later)
+    assert answer
+    assert answer.status == 201
+    async with holding(daemon, count, HELD[name]):
+        await probe(daemon, f"{count} {name}")
+        await wait_until(lambda: job_is_taken(daemon), 10.0, "a job is taken")
+    await wait_until(lambda: job_is_taken(daemon), 10.0, "a job is taken afterwards")
+
+
+async def flood(daemon: DaemonProcess, request: bytes, statuses: set[int]) -> None:
+    """Eight connections that send a request again and again while /health is asked."""
+
+    async def one() -> None:
+        for _ in range(ROUNDS):
+            answer = await ask(("127.0.0.1", daemon.port), request)
+            assert answer is None or answer.status in statuses
+
+    floods: list[Awaitable[None]] = [asyncio.create_task(one()) for _ in range(8)]
+    await probe(daemon, "flood")
+    await asyncio.gather(*floods)
+
+
+async def test_health_answers_while_compressed_bodies_come(daemon: DaemonProcess) -> None:
+    bomb = gzip.compress(bytes(1_000_000_000), 9)
+    await flood(daemon, post("/webhooks/whatsapp", bomb, "Content-Encoding: gzip\r\n"), {415})
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+async def test_five_hundred_requests_of_one_node_program_are_answered(daemon: DaemonProcess) -> None:
+    node = await asyncio.create_subprocess_exec(
+        *("node", "-e", NODE, f"http://127.0.0.1:{daemon.port}/api/v1/queues/work/jobs", TOKEN),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, _ = await node.communicate()
+    answers = json.loads(out)
+    assert Counter(status for status, *_ in answers).keys() <= {201, 503}, answers[0]
+    assert all(after for status, after, *_ in answers if status == 503)
