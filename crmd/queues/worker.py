@@ -425,7 +425,8 @@ class CrmWorker(saq.Worker[Any]):
         task.add_done_callback(self._chores.discard)
 
     def report(self, reason: str) -> None:
-        """Says, once, why the queue does not work."""
+        """Says, once, why the queue does not work. What the store refuses to all queues it has said itself."""
         if reason != self.degraded:
             self.degraded = reason
-            self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)
+            if reason != self.engine.store.refusal:
+                self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)

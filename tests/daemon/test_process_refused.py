@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from crmd.client import Client
 from crmd.errors import ExitCode
-from tests.support.daemon import DaemonProcess, Daemons, cpu_share
+from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_share
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until_sync
 
@@ -87,6 +88,8 @@ def test_a_store_that_refuses_writes_is_unready_with_a_reason_until_it_takes_the
 ) -> None:
     daemon = external(daemons, own_store)
     daemon.start()
+    [key] = daemon.add(1, seconds=0.5, url=own_store.url)
+    daemon.wait_effects("started", 1)
     with refusal(own_store) as words:
         wait_until_sync(lambda: daemon.get("/readyz").status == 503, 5)
         assert words in daemon.get("/readyz").json["reason"]
@@ -97,9 +100,17 @@ def test_a_store_that_refuses_writes_is_unready_with_a_reason_until_it_takes_the
         assert "crmd_store_writable 0.0" in daemon.get("/metrics").text
         assert [words in one["reason"] for one in daemon.logged("store.writes_refused")] == [True]
         assert daemon.get("/livez").status == 200
+        daemon.wait_effects("done", 1)
+        wait_until_sync(
+            lambda: words in daemon.get("/api/v1/queues/health").json["queues"][QUEUE].get("reason", ""), 5
+        )
+        assert daemon.logged("queue.degraded") == []  # the store has said it, once
     daemon.wait_ready()
+    with Client(own_store.url) as client:
+        assert client.wait(QUEUE, key, 5).state == "completed"
     assert daemon.get("/health").json["status"] == "ok"
     assert len(daemon.logged("store.writes_taken")) == 1
+    assert daemon.count("done") == {key: 1}
     daemon.stop()
 
 

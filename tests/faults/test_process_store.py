@@ -225,9 +225,9 @@ def test_a_disk_that_is_full_for_thirty_seconds(daemons: Daemons, small_disk: Pa
     daemon.start()
     server = daemon.store_pid
     acked = daemon.add(50, seconds=0.1)
-    filler = fill(small_disk)
-    outage = Outage(daemon)
-    with Client(daemon.store_url) as client:
+    with Client(daemon.store_url) as client:  # connected before: with "always" the server ends on a full disk
+        filler = fill(small_disk)
+        outage = Outage(daemon)
 
         def refused() -> bool:
             try:

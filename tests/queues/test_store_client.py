@@ -14,12 +14,14 @@ from typing import Any
 
 import orjson
 import pytest
+from redis._parsers.base import BaseParser
 
 from crmd.config.queue import QueueSettings
-from crmd.errors import StoreError, StoreUnavailable, StoreUnusable
+from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from crmd.queues.views import JobView, NewJob, State
 from crmd.store import client
 from crmd.store.client import Store, StoreTarget
+from crmd.store.translate import refuses_writes, store_error
 from crmd.telemetry.events import Events
 from tests.support.fleet import Rig, rig
 from tests.support.proxy import Proxy, proxy
@@ -128,6 +130,15 @@ async def test_a_store_that_evicts_is_refused_with_the_remedy(own_store: StoreSe
     assert isinstance(error, StoreUnusable)
     assert "allkeys-lru" in str(error)
     assert "noeviction" in str(error)
+
+
+@pytest.mark.parametrize(
+    "reply", ["NOREPLICAS Not enough good replicas to write.", "TRYAGAIN Multiple keys", "MISCONF x"]
+)
+def test_a_reply_that_refuses_all_writes_is_known_as_such(reply: str) -> None:
+    error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    assert refuses_writes(error)
+    assert isinstance(store_error(error, "redis://h"), StoreUnavailable | StoreFull)
 
 
 async def test_a_database_that_is_not_there_is_final(own_store: StoreServer) -> None:
