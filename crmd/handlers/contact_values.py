@@ -12,7 +12,7 @@ import orjson
 from crmd.handlers.import_payload import MAX_TAGS
 from crmd.handlers.tabular.rows import MAX_CELL_CHARS
 from crmd.records.contacts import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name, normal_phone
-from crmd.records.phones import plain
+from crmd.records.phones import forms, plain
 
 MAX_VALUE_CHARS = 4_096
 """Of an attribute."""
@@ -171,9 +171,9 @@ def _without_plus(digits: str, region: str) -> str:
     import phonenumbers
 
     if 8 <= len(digits) <= 15 and digits.startswith(str(phonenumbers.country_code_for_region(region))):
-        number = phonenumbers.parse(f"+{digits}")
         mobile = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
-        if phonenumbers.number_type(number) in mobile:
+        numbers = map(phonenumbers.parse, forms(f"+{digits}"))
+        if any(phonenumbers.number_type(number) in mobile for number in numbers):
             return normal_phone(f"+{digits}")
     return normal_phone(digits, region)
 

@@ -178,7 +178,7 @@ async def test_what_is_exported_and_imported_is_the_same(office: Office, tmp_pat
     assert sorted(same(one) for one in await office.contacts()) == sorted(before)
 
 
-FORMS = ("+5215512345678", "+525512345679", "+551181234567", "+5511981234567", "+5491123456789", "+541123456780")
+FORMS = ("+5215512345678", "+525512345679", "+551181234567", "+5511981234568", "+5491123456789", "+541123456780")
 """People of Mexico, Brazil and Argentina under the numbers that WhatsApp knows them by."""
 
 
@@ -190,6 +190,14 @@ async def test_numbers_in_whatsapps_forms_come_back(office: Office, format: str,
     office.write((await office.path(exported["file"])).read_bytes(), "back")
     result = await office.run_import("back", default_region=region)
     assert (result["unchanged"], result["rejected"]) == (len(FORMS), 0)
+
+
+@pytest.mark.parametrize(("region", "begin"), [("MX", "+52"), ("BR", "+55"), ("AR", "+54")])
+async def test_whatsapps_forms_are_known_without_their_plus(office: Office, region: str, begin: str) -> None:
+    wanted = {phone for phone in FORMS if phone.startswith(begin)}
+    office.write("phone\n" + "".join(f"{phone[1:]}\n" for phone in wanted))
+    assert (await office.run_import("contacts.csv", default_region=region))["rejected"] == 0
+    assert {one.phone for one in await office.contacts()} == wanted
 
 
 @pytest.mark.parametrize("format", ["xlsx", "jsonl"])
