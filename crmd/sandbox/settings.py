@@ -10,6 +10,8 @@ Tables = dict[str, dict[str, str | int | list[str]]]
 """Tables of `config.toml`, by dotted name."""
 DAEMON_CALLBACK = "http://127.0.0.1:8080/webhooks/whatsapp"
 """Where a daemon with the shipped settings takes WhatsApp's webhooks."""
+MOST_PER_SECOND = 1000
+"""That Meta gives a number, and that crmd takes for its rate."""
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is shown in place of these
 
 
@@ -83,6 +85,7 @@ class Addresses:
                 "base_url": self.url,
                 "phone_number_id": settings.phone_number_id,
                 "token": settings.token,
+                "rate": f"{min(settings.messages_per_second, MOST_PER_SECOND)}/s",
                 "app_secret": settings.app_secret,
                 "verify_token": settings.verify_token,
             },
