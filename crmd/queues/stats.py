@@ -8,6 +8,7 @@ from typing import Any
 from crmd.config.queue import QueueSettings
 from crmd.queues.codec import Unreadable, decode
 from crmd.queues.views import END_OF_TIME, Pause, QueueCounts, QueueMetrics, QueueTotals
+from crmd.store.limits import rate_window
 from crmd.store.replies import RawCounts
 
 THROUGHPUT_MINUTES = 5
@@ -19,6 +20,7 @@ TIMES = ("queued", "scheduled", "started", "completed")
 
 def counts_of(raw: RawCounts, settings: QueueSettings) -> QueueCounts:
     """One queue's counts."""
+    configured_ms = rate_window(settings.rate_limit)[1]
     limit = raw.override.get("text") or (str(settings.rate_limit) if settings.rate_limit else None)
     last_start = raw.counters.get("last_start")
     return QueueCounts(
@@ -37,6 +39,7 @@ def counts_of(raw: RawCounts, settings: QueueSettings) -> QueueCounts:
         oldest_waiting_seconds=_oldest(raw),
         last_start_at=int(last_start) / 1000 if last_start else None,
         blocked_until=raw.blocked_until_ms / 1000 if raw.blocked_until_ms else None,
+        rate_period_seconds=float(raw.override.get("period_ms", configured_ms)) / 1000,
     )
 
 

@@ -22,6 +22,7 @@ from crmd.queues.worker import CrmWorker
 from crmd.store import keys
 from crmd.store.access import StoreAccess
 from crmd.store.keys import QueueKeys
+from crmd.store.limit_clock import StepWatch
 from crmd.store.replies import Tick
 from crmd.store.scripts import echo, renew, tick
 from crmd.telemetry.throttle import Throttle
@@ -60,6 +61,7 @@ class Upkeep:
             engine.store, [worker.scripts.keys for worker in workers.values()], now=engine.now
         )
         self._describe = describe
+        self._steps = StepWatch(lambda: engine.store.monotonic())
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
         self._errors = Throttle(30.0)
@@ -102,6 +104,7 @@ class Upkeep:
         if number % FOREIGN_EVERY_TICKS == 0:
             calls.append(self._foreign.run_once())
         self._recovery.observer.ask(engine.store.connected_since)
+        sent_ms = self._steps.sent_ms()
         seen, _ = await asyncio.gather(
             tick(engine.store, [worker.scripts for worker in workers]),
             asyncio.gather(*map(self._apart, calls)),
@@ -114,6 +117,8 @@ class Upkeep:
             if untrimmed:
                 await self._apart(worker.scripts.trim())
         self._recovery.observer.listed(seen.daemons)
+        if step_ms := self._steps.see(sent_ms, seen.now_ms):
+            engine.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
         await self._apart(self._judge(number))
         await self._apart(self._janitor.run_once())
         if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:

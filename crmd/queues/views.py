@@ -211,6 +211,8 @@ class QueueCounts:
     last_start_at: float | None
     blocked_until: float | None
     """Epoch seconds until which an outside limit holds the queue."""
+    rate_period_seconds: float = 0.0
+    """In which the limit in force counts; 0 where there is none."""
 
     @property
     def paused(self) -> bool:

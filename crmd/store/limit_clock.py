@@ -8,6 +8,31 @@ UNSURE, CORRECTED = "unsure", "corrected"
 """Why a claim started nothing: the clock may have been set forward, or was found to have been set."""
 DRIFT = 0.001
 """How much faster one clock may run than the other."""
+NOTICED_MS = 100.0
+"""Smaller steps are none."""
+
+
+class StepWatch:
+    """Notices that the store's clock was set, for those who want to know."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._bounds: tuple[float, float] | None = None
+        """Of the store's clock less our own, in ms."""
+
+    def sent_ms(self) -> float:
+        """When a trip is sent that is to bring the store's time."""
+        return self._monotonic() * 1000
+
+    def see(self, sent_ms: float, clock_ms: int) -> float:
+        """What such a trip brought; returns by how many ms the clock was set since the last: 0 as a rule."""
+        low, high = clock_ms - self._monotonic() * 1000, clock_ms - sent_ms
+        before, self._bounds = self._bounds, (low, high)
+        if before and low > before[1] + NOTICED_MS:
+            return low - before[1]
+        if before and high < before[0] - NOTICED_MS:
+            return high - before[0]
+        return 0.0
 
 
 class LimitClock:

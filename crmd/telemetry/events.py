@@ -63,6 +63,7 @@ LEVELS: Mapping[str, int] = {
     "store.back": logging.WARNING,
     "store.writes_refused": logging.ERROR,
     "store.writes_taken": logging.WARNING,
+    "store.clock_set": logging.WARNING,
     "store.exited": logging.ERROR,
     "store.restarted": logging.WARNING,
     "store.restart_failed": logging.ERROR,

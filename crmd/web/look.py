@@ -157,17 +157,17 @@ class Lookout:
 
 
 def _may_start(counts: QueueCounts, now: float) -> bool:
-    limited = counts.rate_left == 0 or (counts.blocked_until or 0) > now
-    return counts.waiting > 0 and not counts.paused and not limited
+    return counts.waiting > 0 and not counts.paused and (counts.blocked_until or 0) <= now
 
 
 def _stall_after(counts: QueueCounts, settings: QueueSettings) -> float:
-    """Full slots are a limit too, but only for as long as jobs may take."""
-    if counts.active < settings.concurrency:
-        return settings.stall_after_seconds
-    if settings.timeout_seconds is None:
-        return float("inf")
-    return settings.stall_after_seconds + settings.timeout_seconds
+    """A spent rate explains a period without starts, full slots as long as jobs may take, and neither more."""
+    allowed = settings.stall_after_seconds
+    if counts.rate_left == 0:
+        allowed += counts.rate_period_seconds
+    if counts.active >= settings.concurrency:
+        allowed += float("inf") if settings.timeout_seconds is None else settings.timeout_seconds
+    return allowed
 
 
 def _idle_seconds(counts: QueueCounts, uptime_seconds: float, now: float) -> float:

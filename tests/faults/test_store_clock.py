@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import pairwise
 
 import pytest
+from redis import Redis
 
 from crmd.client import Client
 from crmd.queues.lease import LEASE_S
 from crmd.queues.views import State
-from tests.support.daemon import QUEUE, DaemonProcess, Daemons
+from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons
 from tests.support.stepped_store import SteppedStore
 from tests.support.wait import wait_until_sync
 
@@ -95,3 +98,48 @@ def test_a_rate_limit_holds_and_is_used_while_the_clock_is_set(
     assert longest < 1.1 * period
     for daemon in made:
         daemon.stop()
+
+
+def crmd(daemon: DaemonProcess, *arguments: str) -> None:
+    """Runs a command of the command line."""
+    command = [sys.executable, "-m", "crmd", *arguments, "--config", str(daemon.config)]
+    subprocess.run(command, check=True, cwd=PROJECT, capture_output=True, timeout=30)
+
+
+def ages(url: str, names: list[str]) -> list[int]:
+    """Times to live in ms; -2 where a key is gone."""
+    with Redis.from_url(url) as client:
+        return [int(client.pttl(name)) for name in names]
+
+
+@pytest.mark.parametrize("step", [3_600, -3_600])
+def test_what_stands_in_the_stores_time_moves_with_it(
+    daemons: Daemons, stepped_store: SteppedStore, step: int
+) -> None:
+    """Delayed jobs, retries, pauses and unique keys: the page on delivery says what becomes of each."""
+    url = stepped_store.url
+    queue = 'concurrency = 5\nattempts = 2\nbackoff = { base = "30m", max = "30m" }'
+    daemon = daemons.start(config=f'[redis]\nurl = "{url}"', queue=queue, expect_tracebacks=True)
+    with Client(url) as client:
+        delayed = client.enqueue(QUEUE, "work", {}, delay=1_800).key
+        done = client.enqueue(QUEUE, "work", {}, key="once", unique_for=1_800).key
+        client.wait(QUEUE, done, 10)
+        failing = client.enqueue(QUEUE, "fail", {}).key
+        wait_until_sync(lambda: client.job(QUEUE, failing).state is State.DELAYED, 10)
+        crmd(daemon, "pause", "email", "--for", "30m")
+        stepped_store.step(step)
+        wait_until_sync(lambda: daemon.logged("store.clock_set"), 5)
+        kept = [f"crmd:q:{QUEUE}:unique:once", "crmd:q:email:paused"]
+        if step > 0:
+            assert client.wait(QUEUE, delayed, 10).state is State.COMPLETED
+            assert client.wait(QUEUE, failing, 10).state is State.FAILED
+            assert ages(url, kept) == [-2, -2]
+            assert client.enqueue(QUEUE, "work", {}, key="once").created
+        else:
+            assert [client.job(QUEUE, key).state for key in (delayed, failing)] == [State.DELAYED] * 2
+            assert [round(age / 600_000) for age in ages(url, kept)] == [9, 9]
+            assert not client.enqueue(QUEUE, "work", {}, key="once").created
+            crmd(daemon, "promote", QUEUE, "--state", "delayed", "--yes")
+            assert client.wait(QUEUE, delayed, 10).state is State.COMPLETED
+            assert client.wait(QUEUE, failing, 10).state is State.FAILED
+    daemon.stop()

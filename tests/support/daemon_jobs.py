@@ -50,6 +50,13 @@ async def work(ctx: JobContext, payload: Work) -> None:
 
 
 @job(queue=QUEUE, payload=Work)
+async def fail(ctx: JobContext, payload: Work) -> None:
+    """Fails."""
+    note(ctx, "started")
+    raise ValueError("as it is told to")
+
+
+@job(queue=QUEUE, payload=Work)
 async def effect(ctx: JobContext, payload: Work) -> None:
     """Does something that cannot be repeated, and takes a while for it."""
     note(ctx, "started")

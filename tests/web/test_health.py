@@ -10,7 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
+from crmd.config.units import Rate
 from crmd.queues.views import NewJob
+from crmd.store.replies import Kind, Outcome
 from tests.support.http import Site, site
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -62,6 +64,32 @@ async def test_work_that_does_not_start_is_unhealthy(web: Site) -> None:
     web.deps.held = {"import": "its service is not configured"}
     web.server._lookout.forget()
     assert (await web.call("GET", "/health", auth=False))[0] == 200
+
+
+async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
+    await web.rig.control.limit("import", Rate(1, 3600))
+    await web.rig.control.enqueue("import", [NewJob("greet", {"name": "Ada"}) for _ in range(2)])
+    scripts = web.rig.inspector.queue("import")
+    [(job_id, document, _)] = (await scripts.claim("d:1", 1)).jobs
+    await scripts.settle([Outcome(job_id, "d:1", Kind.COMPLETE, document)])
+
+    async def status() -> int:
+        web.server._lookout.forget()
+        return (await web.call("GET", "/health", auth=False))[0]
+
+    async def waits_longer_than_a_stall() -> bool:
+        seen = await web.rig.inspector.counts("import")
+        assert (seen.rate_left, seen.rate_period_seconds) == (0, 3600.25)
+        return (seen.oldest_waiting_seconds or 0) > 3 * web.deps.queues["import"].stall_after_seconds
+
+    async def unhealthy() -> bool:
+        return await status() == 503
+
+    await wait_until(waits_longer_than_a_stall)
+    assert await status() == 200
+    await web.rig.control.limit("import", Rate(1, 0.01))
+    await scripts.store.command("RPUSH", scripts.keys.starts, 4_000_000_000_000)  # of a clock far ahead
+    await wait_until(unhealthy)
 
 
 async def test_full_slots_are_no_stall_while_jobs_may_still_run(web: Site) -> None:
