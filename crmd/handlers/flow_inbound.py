@@ -27,20 +27,30 @@ _WORD = re.compile(r"\w+")
 async def inbound(ctx: JobContext, contact: Contact, message: Message, *, is_answer: bool = True) -> None:
     """Advances or starts runs by one message that came in. The same message again changes nothing more.
 
-    What is no answer, such as a reaction, moves nothing; runs of a contact that opted out end all the same.
     To be called outside a transaction, once the message is recorded. Raises RecordsUnavailable and
     StoreUnavailable: then it has to be called again.
     """
-    wamid = message.wamid
-    if wamid is None:
-        return
     async with ctx.get(Records).transaction() as s:
-        # One message of a contact after the other: two at once shall not start a flow twice.
-        person = await people.one_behind(s, message.phone)
-        locked = await people.lock(s, sorted({contact.id, *(person.ids if person else ())}))
-        if contact.id not in {one.id for one in locked}:
-            return  # forgotten meanwhile
-        moved = await _move(s, contact, locked, wamid, (message.text or "") if is_answer else None)
+        moved = await move(s, contact, message, is_answer=is_answer)
+    await go_on(ctx, moved)
+
+
+async def move(s: AsyncSession, contact: Contact, message: Message, *, is_answer: bool) -> list[Position]:
+    """Moves and makes the runs that a message is for; those that have to go on now are returned for `go_on`.
+
+    What is no answer, such as a reaction, moves nothing that it has not moved before; runs of a contact that opted
+    out end all the same.
+    """
+    # One message of a person after the other: two at once shall not start a flow twice.
+    person = await people.one_behind(s, message.phone)
+    locked = await people.lock(s, sorted({contact.id, *(person.ids if person else ())}))
+    if message.wamid is None or contact.id not in {one.id for one in locked}:
+        return []  # forgotten meanwhile
+    return await _move(s, contact, locked, message.wamid, (message.text or "") if is_answer else None)
+
+
+async def go_on(ctx: JobContext, moved: Sequence[Position]) -> None:
+    """Adds the jobs of the runs that a message has moved. Raises StoreUnavailable: then call it again."""
     jobs = [continuation(at) for at in moved]
     if jobs:
         await ctx.enqueue_many("flow", "run_flow", [(payload, {"key": key}) for payload, key in jobs])

@@ -8,13 +8,14 @@ from typing import NotRequired, TypedDict
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.clients.whatsapp_errors import USER_STOPPED_MARKETING
 from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError
-from crmd.handlers.flow_inbound import inbound
+from crmd.handlers.flow_inbound import go_on, inbound, move
 from crmd.handlers.opt_words import Meaning, OptWords
 from crmd.handlers.unknown_jobs import Settled, UnknownJobs
 from crmd.handlers.whatsapp_event_payload import Event, Inbound, MarketingChoice, WhatsAppEvent, read_event
 from crmd.jobs import JobContext, job
-from crmd.records import contacts, messages
+from crmd.records import contacts, messages, people
 from crmd.records.database import Records
+from crmd.records.flows import Position
 from crmd.records.message_book import MessageBook
 from crmd.records.message_statuses import Applied, StatusUpdate
 from crmd.records.tables import Contact, Message
@@ -114,19 +115,25 @@ async def _settle(ctx: JobContext, update: StatusUpdate, applied: Applied) -> No
 
 
 async def _take_message(ctx: JobContext, received: Inbound, taken: EventTaken) -> None:
-    recorded = await _record(ctx, received)
-    taken["messages" if recorded else "repeated"] += 1
-    if recorded is None and (ctx.attempt > 1 or ctx.delivery > 1):
-        # An earlier run of this job may have ended between the record and the flows; they know a repeat.
+    moved = await _record(ctx, received)
+    taken["repeated" if moved is None else "messages"] += 1
+    if moved is not None:
+        await go_on(ctx, moved)
+    elif ctx.attempt > 1 or ctx.delivery > 1:
+        # An earlier run of this job may have ended before it had added the jobs of the flows that it moved.
         recorded = await _recorded(ctx, received)
-    if recorded is not None:
-        is_answer = received.is_answer(utc_now()) and _meaning(ctx, received) != "out"
-        await inbound(ctx, *recorded, is_answer=is_answer)
+        if recorded is not None:
+            await inbound(ctx, *recorded, is_answer=False)
 
 
-async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
-    """Writes the message down, and what it means for its contact, together; None where that was done before."""
+async def _record(ctx: JobContext, received: Inbound) -> list[Position] | None:
+    """Writes the message down, what it means for its contact, and what it does to flows, all or nothing of it.
+
+    Returns the runs that have to go on; None where the message was written down before.
+    """
+    meaning = _meaning(ctx, received)
     async with ctx.get(Records).transaction() as s:
+        await people.lock_behind(s, received.phone)
         contact = await contacts.ensure(s, received.phone, received.name)
         message = await messages.record_inbound(
             s,
@@ -141,13 +148,13 @@ async def _record(ctx: JobContext, received: Inbound) -> tuple[Contact, Message]
         )
         if message is None:
             return None
-        match _meaning(ctx, received):
+        match meaning:
             case "out":
                 await contacts.opt_out(s, received.phone, received.at, received.wamid)
             case "in":
                 await contacts.opt_in(s, received.phone, received.at, received.wamid)
-        await s.refresh(contact)
-    return contact, message
+        is_answer = received.is_answer(utc_now()) and meaning != "out"
+        return await move(s, contact, message, is_answer=is_answer)
 
 
 def _meaning(ctx: JobContext, received: Inbound) -> Meaning | None:

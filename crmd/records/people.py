@@ -101,9 +101,16 @@ async def one_behind(s: AsyncSession, phone: str) -> Person | None:
 
 
 async def lock(s: AsyncSession, ids: Sequence[int]) -> list[Contact]:
-    """Contacts by id, kept for this transaction."""
-    query = select(Contact).where(Contact.id.in_(ids)).order_by(Contact.id)
-    return list(await s.scalars(query.with_for_update().execution_options(populate_existing=True)))
+    """Contacts by id, kept for this transaction; rows that refer to them may be added meanwhile."""
+    query = select(Contact).where(Contact.id.in_(ids)).order_by(Contact.id).with_for_update(key_share=True)
+    return list(await s.scalars(query.execution_options(populate_existing=True)))
+
+
+async def lock_behind(s: AsyncSession, phone: str) -> None:
+    """Keeps all contacts of a person for this transaction, before it changes one of them."""
+    person = await one_behind(s, phone)
+    if person is not None:
+        await lock(s, person.ids)
 
 
 async def numbers_of(s: AsyncSession, contacts: Mapping[int, str]) -> dict[int, set[str]]:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from sqlalchemy import update
 
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.errors import JobSignal, Permanent, Snooze, StoreUnavailable
@@ -24,7 +26,7 @@ from crmd.records import contacts, flows, messages
 from crmd.records.database import Records
 from crmd.records.message_begin import Outgoing
 from crmd.records.message_book import MessageBook
-from crmd.records.tables import Contact, Message
+from crmd.records.tables import Contact, Flow, Message
 from tests.support.context import RecordedRun, make_context
 from tests.support.meta import event, failure, sender, status, text_message
 
@@ -372,6 +374,21 @@ async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) ->
     taken = await hall.take(told, run=again, attempt=2)
     assert (taken["messages"], taken["repeated"]) == (0, 1)
     assert [(queue, name) for queue, name, *_ in again.enqueued] == [("flow", "run_flow")]
+
+
+@pytest.mark.usefixtures("flow")
+async def test_flows_see_a_message_at_which_they_failed_once(hall: Hall) -> None:
+    """The records were away in the middle, say: then the job comes back as if it had never run."""
+    told, run = event(messages=[text_message("wamid.1", "an order")]), RecordedRun()
+    async with hall.records.transaction() as s:
+        await s.execute(update(Flow).values(definition={"start": {"on": "message", "words": 7}}))
+    with pytest.raises(ValidationError):
+        await hall.take(told, run=run)
+    async with hall.records.transaction() as s:
+        steps = [{"id": "hello", "type": "send", "text": "hello"}]
+        await flows.put(s, "orders", {"name": "orders", "start": {"on": "message"}, "steps": steps})
+    taken = await hall.take(told, run=run)
+    assert (taken["messages"], len(run.enqueued)) == (1, 1)
 
 
 DAY = 86_400
