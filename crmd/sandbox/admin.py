@@ -16,7 +16,7 @@ from crmd.sandbox.faults import Fault, Faults
 from crmd.sandbox.journal import Journal, Kind
 from crmd.sandbox.settings import Addresses, SandboxSettings
 from crmd.sandbox.statuses import StatusPlan
-from crmd.sandbox.users import Inbound
+from crmd.sandbox.users import Inbound, OtherNumber, Preference
 from crmd.sandbox.whatsapp import CloudApi
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -62,6 +62,8 @@ class Admin:
             web.get(PREFIX + "/events", self.events),
             web.get(PREFIX + "/settings", self.settings),
             web.post(PREFIX + "/inbound", _own(self.inbound)),
+            web.post(PREFIX + "/preferences", _own(self.preferences)),
+            web.post(PREFIX + "/numbers", _own(self.numbers)),
             web.get(PREFIX + "/faults", self.faults),
             web.post(PREFIX + "/faults", _own(self.add_fault)),
             web.delete(PREFIX + "/faults", _own(self.clear_faults)),
@@ -129,6 +131,18 @@ class Admin:
         """A message of a user, sent to the callback."""
         entry = self._api.users.write(await _read(request, Inbound))
         return web.json_response(entry.json(), status=202)
+
+    async def preferences(self, request: web.Request) -> web.Response:
+        """What a user chooses about marketing, sent to the callback."""
+        preference = await _read(request, Preference)
+        self._api.users.choose(preference)
+        return web.json_response({"value": preference.value}, status=202)
+
+    async def numbers(self, request: web.Request) -> web.Response:
+        """A number that WhatsApp has in another form from now on."""
+        other = await _read(request, OtherNumber)
+        self._api.users.know_as(other)
+        return web.json_response(other.model_dump())
 
     async def faults(self, _request: web.Request) -> web.Response:
         """The faults that are still to come."""

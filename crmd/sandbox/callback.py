@@ -58,12 +58,12 @@ class Callback:
             await self._session.close()
             self._session = None
 
-    async def deliver(self, value: dict[str, Any]) -> bool:
-        """Posts one change of the number; says whether it was taken in the end."""
+    async def deliver(self, value: dict[str, Any], *, name: str = "messages") -> bool:
+        """Posts one change of the number, in the field of that name; says whether it was taken in the end."""
         if self.url is None:
             return False
         await self.verified.wait()
-        raw = json.dumps(self._envelope(value), separators=(",", ":"), ensure_ascii=False).encode()
+        raw = json.dumps(self._envelope(value, name), separators=(",", ":"), ensure_ascii=False).encode()
         pause = FIRST_PAUSE_SECONDS
         for _ in range(MAX_ATTEMPTS):
             async with self._slots:
@@ -76,14 +76,14 @@ class Callback:
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         return False
 
-    def _envelope(self, value: dict[str, Any]) -> dict[str, Any]:
+    def _envelope(self, value: dict[str, Any], name: str) -> dict[str, Any]:
         settings = self._settings
         metadata = {
             "display_phone_number": settings.display_phone_number,
             "phone_number_id": settings.phone_number_id,
         }
         whole = {"messaging_product": "whatsapp", "metadata": metadata, **value}
-        change = {"value": whole, "field": "messages"}
+        change = {"value": whole, "field": name}
         return {
             "object": "whatsapp_business_account",
             "entry": [{"id": settings.account_id, "changes": [change]}],

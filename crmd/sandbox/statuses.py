@@ -120,7 +120,7 @@ class Statuses:
             "id": fields["wamid"],
             "status": status,
             "timestamp": str(int(happened_at)),
-            "recipient_id": fields["to"],
+            "recipient_id": fields["wa_id"],
         }
         if status == "failed":
             told["errors"] = [status_error(code or 131000)]

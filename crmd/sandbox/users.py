@@ -11,9 +11,9 @@ import secrets
 import struct
 import wave
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,6 +45,8 @@ class Inbound(BaseModel):
     """`type` and content in Meta's own shape, for everything else."""
     reply_to: Annotated[str, Field(max_length=256)] | None = None
     """The wamid of the message that it answers."""
+    timestamp: Annotated[int, Field(ge=0, le=2**40)] | None = None
+    """When it was written, in epoch seconds; left out: now."""
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:
@@ -59,6 +61,26 @@ class Inbound(BaseModel):
     def digits(self) -> str:
         """The sender's WhatsApp id."""
         return self.sender.removeprefix("+")
+
+
+class Preference(BaseModel):
+    """What a user chooses about the business's marketing."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    sender: Annotated[str, Field(alias="from", pattern=r"^\+?[0-9]{5,20}$")]
+    value: Literal["stop", "resume"]
+    timestamp: Annotated[int, Field(ge=0, le=2**40)] | None = None
+    """Epoch seconds; left out: now."""
+
+
+class OtherNumber(BaseModel):
+    """A number that WhatsApp has in another form, as it does in Brazil, Mexico and Argentina."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Annotated[str, Field(pattern=r"^\+?[0-9]{5,20}$")]
+    wa_id: Annotated[str, Field(pattern=r"^[0-9]{5,20}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +115,8 @@ class Users:
         self._clock = clock
         self._wrote_at: OrderedDict[str, float] = OrderedDict()
         self._files: OrderedDict[str, MediaFile] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._wa_ids: OrderedDict[str, str] = OrderedDict()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def write(self, inbound: Inbound) -> Entry:
         """Sends a message to the callback, in the background. Raises ValueError where too many wait for it."""
@@ -116,14 +139,40 @@ class Users:
             wamid=wamid,
             state="under way",
         )
-        message = {"from": inbound.digits, "id": wamid, "timestamp": str(int(now)), **content}
+        written_at = int(now) if inbound.timestamp is None else inbound.timestamp
+        message = {"from": inbound.digits, "id": wamid, "timestamp": str(written_at), **content}
         if inbound.reply_to:
             message["context"] = {"from": self._settings.display_phone_number, "id": inbound.reply_to}
         contact = {"profile": {"name": inbound.name}, "wa_id": inbound.digits}
-        task = asyncio.create_task(self._deliver(entry, {"contacts": [contact], "messages": [message]}))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._deliver(entry, {"contacts": [contact], "messages": [message]}))
         return entry
+
+    def choose(self, preference: Preference) -> None:
+        """Tells the callback what a user chose, in the background. Raises ValueError where too many wait."""
+        if len(self._tasks) >= MAX_UNDER_WAY:
+            raise ValueError(f"{MAX_UNDER_WAY} inbound messages wait for the callback already")
+        digits = preference.sender.removeprefix("+")
+        chosen = {
+            "wa_id": digits,
+            "detail": "User requested to stop marketing messages"
+            if preference.value == "stop"
+            else "User requested to resume marketing messages",
+            "category": "marketing_messages",
+            "value": preference.value,
+            "timestamp": int(self._clock()) if preference.timestamp is None else preference.timestamp,
+        }
+        value = {"contacts": [{"profile": {"name": ""}, "wa_id": digits}], "user_preferences": [chosen]}
+        self._begin(self._callback.deliver(value, name="user_preferences"))
+
+    def know_as(self, other: OtherNumber) -> None:
+        """From now on WhatsApp has this number in the other form."""
+        self._wa_ids[other.number.removeprefix("+")] = other.wa_id
+        if len(self._wa_ids) > MAX_USERS:
+            self._wa_ids.popitem(last=False)
+
+    def wa_id(self, digits: str) -> str:
+        """A number as WhatsApp has it."""
+        return self._wa_ids.get(digits, digits)
 
     def mark_read(self, wamid: str) -> bool:
         """Notes that the business read a message; says whether it is known."""
@@ -148,6 +197,11 @@ class Users:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _begin(self, telling: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(telling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, entry: Entry, value: dict[str, Any]) -> None:
         taken = await self._callback.deliver(value)

@@ -128,7 +128,7 @@ class CloudApi:
                 return answer
         if fault and fault.kind is FaultKind.ERROR:
             return self._refused(message, fault.code or 0)
-        code = self._broken_rule(message["to"].removeprefix("+"))
+        code = self._broken_rule(self.users.wa_id(message["to"].removeprefix("+")))
         if code is not None:
             return self._refused(message, code)
         entry = self._accept(message, fault)
@@ -159,10 +159,12 @@ class CloudApi:
         return None
 
     def _accept(self, message: dict[str, Any], fault: Fault | None) -> Entry:
-        recipient = message["to"].removeprefix("+")
+        to = message["to"].removeprefix("+")
+        recipient = self.users.wa_id(to)
         entry = self._journal.add(
             Kind.MESSAGE,
-            to=recipient,
+            to=to,
+            wa_id=recipient,
             type=message.get("type", "text"),
             text=excerpt(content.summary(message)),
             wamid=new_wamid(recipient),
@@ -215,7 +217,7 @@ def _accepted(message: dict[str, Any], entry: Entry) -> dict[str, Any]:
         told["message_status"] = "accepted"
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": message["to"], "wa_id": entry.fields["to"]}],
+        "contacts": [{"input": message["to"], "wa_id": entry.fields["wa_id"]}],
         "messages": [told],
     }
 

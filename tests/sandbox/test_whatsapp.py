@@ -9,6 +9,7 @@ import pytest
 from crmd.clients.whatsapp_errors import ROWS
 from crmd.sandbox.meta_errors import ERRORS, error_body, error_of
 from tests.sandbox.conftest import ANN, Rig
+from tests.support.wait import wait_until
 
 BASE = {"messaging_product": "whatsapp", "to": ANN}
 
@@ -154,3 +155,28 @@ async def test_the_numbers_of_the_page_fit_what_happened(rig: Rig) -> None:
     await rig.send("ann")
     totals = rig.sandbox.journal.totals
     assert (totals["message"], totals["accepted"], totals["refused"]) == (2, 1, 1)
+
+
+async def test_a_number_that_whatsapp_has_in_another_form(rig: Rig) -> None:
+    other = {"number": "+5511981234567", "wa_id": "551181234567"}
+    assert (await rig.admin("POST", "/numbers", other)).status == 200
+    answer = await rig.send(to="+5511981234567")
+    assert answer.json["contacts"] == [{"input": "+5511981234567", "wa_id": "551181234567"}]
+    await wait_until(lambda: len(rig.business.statuses) == 3, 5.0)
+    assert {status["recipient_id"] for status in rig.business.statuses} == {"551181234567"}
+
+
+async def test_a_user_stops_and_resumes_marketing(rig: Rig) -> None:
+    for value, timestamp in (("stop", 1_790_000_000), ("resume", None)):
+        chosen = {"from": "551181234567", "value": value, "timestamp": timestamp}
+        assert (await rig.admin("POST", "/preferences", chosen)).status == 202
+    await wait_until(lambda: len(rig.business.values) == 2, 5.0)
+    told = sorted(
+        (value["user_preferences"][0] for value in rig.business.values), key=lambda one: one["timestamp"]
+    )
+    assert [(one["wa_id"], one["category"], one["value"]) for one in told] == [
+        ("551181234567", "marketing_messages", "stop"),
+        ("551181234567", "marketing_messages", "resume"),
+    ]
+    assert told[0]["timestamp"] == 1_790_000_000
+    assert (await rig.admin("POST", "/preferences", {"from": "55118", "value": "maybe"})).status == 422

@@ -15,7 +15,7 @@ from crmd.sandbox.faults import Fault, FaultKind
 from crmd.sandbox.journal import Kind
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import Addresses, SandboxSettings, toml_lines
-from crmd.sandbox.users import Inbound
+from crmd.sandbox.users import Inbound, OtherNumber
 
 START_SECONDS = 10.0
 
@@ -97,6 +97,19 @@ class SandboxThread:
             self._sandbox.whatsapp.users.write(Inbound.model_validate({"from": sender, "text": text}))
 
         asyncio.run_coroutine_threadsafe(write(), self._loop).result(START_SECONDS)
+
+    def know_as(self, number: str, wa_id: str) -> None:
+        """WhatsApp has this number in another form."""
+
+        async def know() -> None:
+            self._sandbox.whatsapp.users.know_as(OtherNumber(number=number, wa_id=wa_id))
+
+        asyncio.run_coroutine_threadsafe(know(), self._loop).result(START_SECONDS)
+
+    @property
+    def app_secret(self) -> str:
+        """What its webhooks are signed with."""
+        return self._settings.app_secret
 
     @property
     def is_silent(self) -> bool:
