@@ -42,14 +42,12 @@ class JobSpec:
     """True for a plain SAQ function `f(ctx, **kwargs)`."""
     is_async: bool = field(init=False)
     """Whether the function is a coroutine function; others run in a thread."""
+    check_in_thread: bool = field(init=False)
+    """Whether `validate` may take too long for the event loop, as the payload's model says."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "check_in_thread", getattr(self.payload, "CHECK_IN_THREAD", False))
         object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
-
-    @property
-    def check_in_thread(self) -> bool:
-        """Whether `validate` may take too long for the event loop."""
-        return getattr(self.payload, "CHECK_IN_THREAD", False)
 
     def validate(self, payload: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
         """The payload as its model; raises InvalidPayload that names each bad field."""

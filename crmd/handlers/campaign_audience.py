@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from crmd.handlers.import_payload import ImportContacts
 from crmd.handlers.import_report import Report
 from crmd.handlers.import_rows import Found, Rejected
 from crmd.handlers.import_source import ImportSource
-from crmd.handlers.own_thread import OwnThread
+from crmd.handlers.own_thread import OwnThread, in_own_thread
 from crmd.jobs import JobContext
 from crmd.records.campaign_recipients import NewRecipient
 from crmd.records.files import FileStore
@@ -41,7 +40,7 @@ async def chunks(ctx: JobContext, payload: RunCampaign, position: int) -> AsyncG
 
     Who does not take all of them has to close it.
     """
-    wanted = await asyncio.to_thread(lambda: payload.content.variables)  # its templates are compiled
+    wanted = await in_own_thread(lambda: payload.content.variables)  # its templates are compiled
     if payload.audience.file is None:
         thread = OwnThread()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from crmd.handlers.campaign_canary import decide
 from crmd.handlers.campaign_messages import Filled, fill
 from crmd.handlers.campaign_pace import AHEAD_SECONDS, Pace, times
 from crmd.handlers.campaign_payload import RunCampaign
+from crmd.handlers.own_thread import in_own_thread
 from crmd.jobs import ENQUEUE_MAX, JobContext
 from crmd.records import campaign_recipients, campaigns, messages
 from crmd.records.campaign_recipients import Recipient, RecipientState
@@ -66,7 +66,7 @@ class Sending:
         async with self._records.reading() as s:
             page = await campaign_recipients.pending(s, self._id, len(starts))
             left = self._left or (await campaign_recipients.counts(s, self._id))[RecipientState.PENDING]
-        filled = await asyncio.to_thread(fill, self._id, self._payload.content, page, self._payload.category)
+        filled = await in_own_thread(lambda: fill(self._id, self._payload.content, page, self._payload.category))
         await self._enqueue(campaign, page, filled, starts)
         self._left = left - len(page)
         total = campaign.total or len(page)

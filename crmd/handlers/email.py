@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TypedDict
 
@@ -15,6 +14,7 @@ from crmd.handlers.email_attachments import read_attachments
 from crmd.handlers.email_message import compose, message_id
 from crmd.handlers.email_payload import SendEmail
 from crmd.handlers.email_policy import ending
+from crmd.handlers.own_thread import in_own_thread
 from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
@@ -76,8 +76,8 @@ async def _mail(ctx: JobContext, payload: SendEmail, sender: Mailbox, own_id: st
     now = datetime.now(UTC)
     try:
         # In a thread: megabytes are encoded, and a template may take its time.
-        return await asyncio.to_thread(
-            compose, payload, sender=sender, message_id=own_id, sent_at=now, attached=attached
+        return await in_own_thread(
+            lambda: compose(payload, sender=sender, message_id=own_id, sent_at=now, attached=attached)
         )
     except ValueError as error:
         raise Permanent(f"the mail cannot be put together: {error}") from None

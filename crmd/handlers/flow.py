@@ -7,7 +7,6 @@ added; where something else moved the run meanwhile, such as a reply, it finds n
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Annotated, Any, Self, TypedDict
 
@@ -18,6 +17,7 @@ from crmd.errors import Permanent, RequestError
 from crmd.handlers.flow_definition import FlowDefinition, FlowName, read_flow
 from crmd.handlers.flow_steps import VariableName, WaitForReply
 from crmd.handlers.flow_turn import Change, Scene, StepFailed, Turn, after_timeout, take
+from crmd.handlers.own_thread import in_own_thread
 from crmd.handlers.payload import Payload, invalid
 from crmd.jobs import JobContext, job
 from crmd.records import contacts, flows
@@ -158,7 +158,7 @@ class _Walk:
             return None
         try:
             # In a thread: a definition may be large, and a template may take its time.
-            turn = await asyncio.to_thread(_turn, run, contact)
+            turn = await in_own_thread(lambda: _turn(run, contact))
             await self._add_job(at, turn)
             saved = await self._save(run, turn)
         except StepFailed as error:

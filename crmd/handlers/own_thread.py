@@ -41,6 +41,15 @@ class OwnThread:
         self._executor.shutdown(wait=False)
 
 
+async def in_own_thread(call: Callable[[], T]) -> T:
+    """What the call returns or raises. Its thread may wait: the few of asyncio look up names for everybody."""
+    thread = OwnThread()
+    try:
+        return await thread.run(call)
+    finally:
+        thread.close()
+
+
 def _look_at(future: asyncio.Future[T]) -> None:
     # nobody awaits it any more, and an error that nobody has seen would be logged
     if not future.cancelled():

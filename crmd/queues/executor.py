@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ def call(worker: CrmWorker, run: Run, spec: JobSpec) -> Awaitable[Any]:
 
 
 async def _call_when_checked(worker: CrmWorker, run: Run, spec: JobSpec) -> Any:
-    payload = await asyncio.to_thread(spec.validate, run.kwargs)
+    payload = await worker.engine.threads.call(lambda: spec.validate(run.kwargs), on_leak=lambda: None)
     return await _call_with(worker, run, spec, payload)
 
 

@@ -24,7 +24,7 @@ from crmd.web.probe import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, Route
 
-MAX_LISTS = 4
+MAX_LISTS = 2
 """Made at a time: a list of large jobs takes tens of MiB while it is made. Others wait."""
 
 _JOBS = "/api/v1/queues/{queue}/jobs"
