@@ -34,7 +34,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ExitCode(IntEnum):
@@ -237,3 +240,11 @@ class PauseQueue(JobSignal):
 
 class OutcomeUnknown(JobSignal):
     """The effect may have happened. The job ends as unknown and is never repeated blindly."""
+
+
+def mistakes_in(error: ValidationError) -> list[Any]:
+    """What pydantic found wrong, by entry. Of a text with half a character it cannot tell: one entry does."""
+    try:
+        return list(error.errors(include_url=False, include_input=False))
+    except UnicodeEncodeError:
+        return [{"type": "value_error", "loc": (), "msg": "a text has half a character (a lone surrogate)"}]

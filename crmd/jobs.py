@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from crmd.errors import InvalidPayload, UnknownJob
+from crmd.errors import InvalidPayload, UnknownJob, mistakes_in
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -335,10 +335,7 @@ def _plain(payload: Mapping[str, Any] | BaseModel) -> Mapping[str, Any]:
 
 
 def _fields(error: ValidationError) -> list[dict[str, object]]:
-    return [
-        {"field": ".".join(map(str, entry["loc"])), "reason": entry["msg"]}
-        for entry in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
+    return [{"field": ".".join(map(str, entry["loc"])), "reason": entry["msg"]} for entry in mistakes_in(error)]
 
 
 def _describe(name: str, error: ValidationError) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from crmd.errors import mistakes_in
 from crmd.handlers import templates
 from crmd.handlers.campaign_payload import Content
 from crmd.handlers.message_payload import SendMessage
@@ -88,5 +89,5 @@ def _filled(value: Any, variables: dict[str, Any]) -> Any:
 
 
 def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = mistakes_in(error)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

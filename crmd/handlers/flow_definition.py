@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from crmd.errors import InvalidPayload
+from crmd.errors import InvalidPayload, mistakes_in
 from crmd.handlers import templates
 from crmd.handlers.flow_graph import graph_problems
 from crmd.handlers.flow_steps import STEP_TYPES, AnyStep, Duration, Passed, texts_in
@@ -145,10 +145,7 @@ def _parse(data: Any) -> tuple[FlowDefinition | None, list[StepProblem]]:
         return FlowDefinition.model_validate(data), []
     except ValidationError as error:
         steps = _listed(data.get("steps")) if isinstance(data, Mapping) else []
-        return None, [
-            _problem(entry, steps)
-            for entry in error.errors(include_url=False, include_input=False, include_context=True)
-        ]
+        return None, [_problem(entry, steps) for entry in mistakes_in(error)]
 
 
 def _problem(entry: Any, steps: list[Any]) -> StepProblem:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from crmd.config.units import format_duration, parse_duration
+from crmd.errors import mistakes_in
 from crmd.handlers.flow_conditions import Condition
 from crmd.handlers.payload import NotBlank, Payload, invalid
 from crmd.handlers.webhook import DeliverWebhook
@@ -205,7 +206,7 @@ class Webhook(_Passed):
         try:  # the job's own rules
             DeliverWebhook(url=self.url, endpoint=self.endpoint, event=self.event, data=self.data)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)
+            found = mistakes_in(error)
             raise invalid("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)) from None
         return self
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from crmd.errors import mistakes_in
 from crmd.handlers import templates
 from crmd.handlers.ai_payload import ChatReply
 from crmd.handlers.email_payload import SendEmail
@@ -216,6 +217,6 @@ def _checked(model: type[BaseModel], payload: dict[str, Any]) -> BaseModel:
     try:
         return model.model_validate(payload)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
+        found = mistakes_in(error)
         reasons = [f"{'.'.join(map(str, one['loc'])) or 'message'}: {one['msg']}" for one in found]
         raise StepFailed("; ".join(reasons)) from None

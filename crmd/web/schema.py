@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from crmd.config.units import Rate, parse_duration
+from crmd.errors import mistakes_in
 from crmd.queues.control import KEY_PATTERN, MAX_PRIORITY
 from crmd.queues.views import NewJob, State
 from crmd.web.problems import Problem
@@ -241,7 +242,7 @@ def mistakes_of(error: ValidationError) -> list[dict[str, str]]:
             "field": ".".join(map(str, entry["loc"])),
             "reason": "no such field here" if entry["type"] == "extra_forbidden" else _reason(entry["msg"]),
         }
-        for entry in error.errors(include_url=False, include_input=False, include_context=False)
+        for entry in mistakes_in(error)
     ]
 
 

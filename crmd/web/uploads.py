@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import parse_content_disposition
 
 from crmd.web.problems import Problem
@@ -17,6 +18,9 @@ SILENT_SECONDS = 30.0
 """How long a client may send nothing. The whole may take as long as it takes."""
 MAX_PARTS = 20
 """Of a form; other fields than the file are passed over."""
+
+MALFORMED = (ValueError, AssertionError, HttpProcessingError)
+"""What aiohttp raises for a form, or the headers of a part, that is none."""
 
 _NO_MEDIA_TYPE = "application/x-www-form-urlencoded"  # what curl says where it is not told
 
@@ -50,8 +54,8 @@ async def _from_form(request: web.Request) -> Upload:
             if isinstance(part, BodyPartReader) and part.filename is not None:
                 kind = part.headers.get("Content-Type", "")
                 return Upload(part.filename, kind, _chunks(part.read_chunk))
-    except (ValueError, AssertionError) as error:
-        raise Problem(400, f"the form cannot be read: {error}") from None
+    except MALFORMED as error:
+        raise _malformed(error) from None
     raise Problem(422, "the form has no file: send a part with a filename")
 
 
@@ -62,9 +66,16 @@ async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[byte
                 chunk = await read(CHUNK_BYTES)
         except web.RequestPayloadError as error:
             raise Problem(400, f"the body ended before it was whole: {error}") from None
+        except MALFORMED as error:
+            raise _malformed(error) from None
         if not chunk:
             return
         yield chunk
+
+
+def _malformed(error: Exception) -> Problem:
+    said = getattr(error, "message", None) or str(error) or "it ends in the middle"
+    return Problem(400, f"the form cannot be read: {said.partition(chr(10))[0]}", headers={"Connection": "close"})
 
 
 def _patience() -> asyncio.Timeout:

@@ -1,0 +1,28 @@
+"""Mutated requests to every route of a real daemon: none is answered with an error of ours."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.support.daemon import Daemons
+from tests.support.fuzzing import fuzz, start_options
+
+_log = logging.getLogger(__name__)
+
+
+@pytest.mark.parametrize(
+    ("count", "seed"), [(500, 8), pytest.param(10_000, 16, marks=[pytest.mark.faults, pytest.mark.timeout(600)])]
+)
+async def test_mutated_requests_are_never_an_error_of_ours(daemons: Daemons, count: int, seed: int) -> None:
+    daemon = daemons.start(**start_options())
+    outcome = await fuzz(daemon, count, seed)
+    statuses = dict(sorted(outcome.statuses.items()))
+    grown = outcome.grown_bytes / 2**20
+    _log.info("%s; /livez silent for %.0f ms at most; %.1f MiB more", statuses, outcome.silence * 1000, grown)
+    assert outcome.broken == []
+    assert outcome.statuses.total() >= count
+    assert grown < 64
+    assert daemon.get("/health").status in (200, 503)
+    assert not [record for record in daemon.records() if record["level"] == "error"]
