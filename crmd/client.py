@@ -174,7 +174,7 @@ class StoreBackend:
         self._store = Store(StoreTarget(url))
         queues = Settings().queue_settings()
         self._inspector = Inspector(self._store, queues)
-        self._control = Control(self._store, queues, self._inspector)
+        self._control = Control(self._store, queues, self._inspector, configured=False)
 
     async def start(self) -> None:
         """Connects."""

@@ -104,7 +104,7 @@ class QueueKeys:
         self.unique_prefix = self._own("unique:")
         """string with TTL at `<prefix><key>`: the key is taken; completed, unknown (its job's end) or 1."""
         self.unique_for = self._own("unique_for")
-        """hash: job id -> ms that its key stays taken once it completed; only of kept jobs that have it."""
+        """hash: job id -> ms that its key stays taken once it completed, -1: its queue's; only of kept jobs."""
         self.requests = self._own("requests")
         """hash: digest of a request that may be repeated -> its record, as _request.lua describes it."""
         self.log_prefix = self._own("log:")

@@ -74,6 +74,7 @@ class QueueScripts:
             *(ALONE_AFTER_DEATHS, k.unique_prefix),
         )
         self._retention = _retention(settings)
+        self._unique_ms = round(settings.unique_for_seconds * 1000)
 
     @property
     def rate_args(self) -> tuple[int, int]:
@@ -126,6 +127,7 @@ class QueueScripts:
         ]
         if outcomes:
             args += self._retention
+            args.append(self._unique_ms)
             args += outcome_args(outcomes)
         stale, taken, *claimed = await self.store.call("turn", self._turn_keys, args)
         turn = Turn([i.decode() for i in stale], [i.decode() for i in taken])
@@ -250,7 +252,7 @@ class QueueScripts:
         k = self.keys
         names = (k.incomplete, k.leases, k.completed, k.failed, k.unknown, k.unique_for)
         key = k.key_of(job_id)
-        args = (job_id, read, document, int(completed), k.log(key), entry, k.unique_prefix + key)
+        args = (job_id, read, document, int(completed), k.log(key), entry, k.unique_prefix + key, self._unique_ms)
         return await self.store.call("settle_unknown", names, args) == 1
 
     async def promote(self, job_id: str) -> bool:

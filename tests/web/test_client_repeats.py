@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crmd import AsyncClient, NewJob, StoreUnavailable
+from crmd.config.queue import QueueSettings
 from crmd.errors import InvalidPayload, RequestError
 from tests.support.http import Site, site, token_table
 from tests.support.proxy import Proxy, proxy
@@ -118,6 +119,17 @@ async def test_a_key_of_another_request_or_of_none(client: AsyncClient) -> None:
         await client.enqueue("email", "greet", {"name": "Eve"}, idempotency_key="order-17")
     with pytest.raises(RequestError, match="visible ASCII"):
         await client.enqueue("email", "greet", {"name": "Eve"}, idempotency_key="order 17")
+
+
+async def test_a_program_at_the_store_goes_by_the_daemons_unique_for(store_url: str) -> None:
+    queues = (QueueSettings("orders", unique_for_seconds=3600.0), QueueSettings("email"))
+    async with site(store_url, queues=queues) as web, AsyncClient(store_url) as client:
+        await web.work()
+        for queue, again in (("orders", False), ("email", True)):
+            added = await client.enqueue(queue, "greet", {"name": "Ada"}, key="k")
+            await client.wait(queue, added.key, 10)
+            assert (await client.enqueue(queue, "greet", {"name": "Ada"}, key="k")).created is again
+            await client.wait(queue, added.key, 10)
 
 
 @pytest.fixture
