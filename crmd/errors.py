@@ -19,7 +19,8 @@ CrmdError
 │   ├── InvalidPayload
 │   ├── JobTooLarge
 │   ├── UnknownFile          no such upload, export or report, or it has expired
-│   └── FileTooLarge
+│   ├── FileTooLarge
+│   └── UploadQuotaReached   the uploader keeps as many files, or bytes, as it may
 └── JobSignal                raised by handlers to say how an attempt ended
     ├── Permanent            do not try again
     ├── Retry                try again after a time of the handler's choice
@@ -172,6 +173,14 @@ class UnknownFile(RequestError):
 
 class FileTooLarge(RequestError):
     """The file is over the size limit."""
+
+
+class UploadQuotaReached(RequestError):
+    """The uploader keeps as many files, or bytes, as it may; the first expires in `seconds`."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 class JobSignal(CrmdError):

@@ -138,6 +138,15 @@ class FilesTable(Table):
     keep: Annotated[float, Duration("1m", "3650d")] = Field(
         7 * 86_400.0, description="How long uploads, exports and reports are kept."
     )
+    quota_files: Annotated[int, Whole(1, 1_000_000)] = Field(
+        10_000, description="Most uploads kept for one user or token."
+    )
+    quota_bytes: Annotated[int, Whole(1, 1_099_511_627_776)] = Field(
+        10_737_418_240, description="Most bytes of uploads kept for one user or token."
+    )
+    keep_free: Annotated[int, Whole(0, 1_099_511_627_776)] = Field(
+        1_073_741_824, description="Bytes that files leave free on their disk, which the store needs too."
+    )
 
 
 class EndpointTable(Table):

@@ -17,13 +17,14 @@ from crmd.clients.webhooks import WebhookClient
 from crmd.clients.whatsapp import WhatsAppClient
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
+from crmd.config.service_tables import FilesTable
 from crmd.errors import ConfigError, Problem
 from crmd.handlers.import_source import FOLDER as IMPORTS
 from crmd.handlers.import_source import ImportFolder
 from crmd.handlers.opt_words import OptWords
 from crmd.records.database import Records
 from crmd.records.files import FOLDER as FILES
-from crmd.records.files import FileStore
+from crmd.records.files import FileLimits, FileStore
 from crmd.records.message_book import MessageBook
 
 
@@ -78,7 +79,7 @@ class Resources:
             tables[maker.__name__] = settings
         self._clients, self._tables = made, tables
         files = loaded.settings.files
-        made[FileStore].configure(files.max_bytes, files.keep)
+        made[FileStore].configure(_file_limits(files), files.keep)
         return made
 
     async def start(self) -> None:
@@ -107,7 +108,7 @@ class Resources:
             return cast(FileStore, self._clients[FileStore])
         table = settings.files
         folder = settings.daemon.state_dir / FILES if table.folder == Path() else table.folder
-        return FileStore(cast(Records, self._first_records), folder, table.max_bytes, table.keep)
+        return FileStore(cast(Records, self._first_records), folder, _file_limits(table), table.keep)
 
     def _notify(self, settings: Settings) -> NotifyClient:
         table = settings.notify
@@ -179,3 +180,7 @@ class Resources:
             transcription_model=table.transcription_model,
             timeout_seconds=table.timeout,
         )
+
+
+def _file_limits(table: FilesTable) -> FileLimits:
+    return FileLimits(table.max_bytes, table.quota_files, table.quota_bytes, table.keep_free)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -15,9 +16,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.errors import ConfigError, FileTooLarge, Problem, RecordsError, UnknownFile
+from crmd.errors import ConfigError, FileTooLarge, Problem, RecordsError, UnknownFile, UploadQuotaReached
 from crmd.records.database import Records
 from crmd.records.tables import File
 from crmd.records.types import storable, utc_now
@@ -57,6 +59,29 @@ class StoredFile:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """What files may take."""
+
+    max_bytes: int
+    """Of one upload."""
+    quota_files: int = 10_000
+    """Uploads kept for one owner."""
+    quota_bytes: int = 10 * 1024**3
+    """Of them."""
+    keep_free: int = 0
+    """Bytes left free on the disk: the store's append-only file may be on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The uploads that are kept for one owner."""
+
+    files: int = 0
+    bytes: int = 0
+    first_expires_at: datetime | None = None
+
+
 @dataclass(slots=True)
 class NewFile:
     """A file that is being written. `stored` is set once it is whole."""
@@ -64,22 +89,42 @@ class NewFile:
     id: str
     path: Path
     """Where to write; beside the place where it will be."""
+    owner: str | None = None
     stored: StoredFile | None = None
+    size_bytes: int = 0
+    """So far, as `FileStore.grow` was told."""
+    kept: Kept = Kept()
+    """What its owner had when it began."""
+
+
+@dataclass(slots=True)
+class _Coming:
+    """What one owner uploads to this daemon right now."""
+
+    files: int = 0
+    bytes: int = 0
 
 
 class FileStore:
     """The folder of files. Daemons that share a database share this folder too, else each finds its own only."""
 
-    def __init__(self, records: Records, folder: Path, max_bytes: int, keep_seconds: float) -> None:
+    def __init__(self, records: Records, folder: Path, limits: FileLimits | int, keep_seconds: float) -> None:
+        """`limits` may be the largest upload alone."""
         self._records = records
         self.folder = folder
-        self.configure(max_bytes, keep_seconds)
+        self.configure(FileLimits(limits) if isinstance(limits, int) else limits, keep_seconds)
+        self._coming: dict[str, _Coming] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
-    def configure(self, max_bytes: int, keep_seconds: float) -> None:
-        """Takes another limit of uploads and another time to keep into force, for files that come from now on."""
-        self.max_bytes = max_bytes
+    def configure(self, limits: FileLimits, keep_seconds: float) -> None:
+        """Sets other limits and another time to keep, for files that come from now on."""
+        self.limits = limits
         self.keep_seconds = keep_seconds
+
+    @property
+    def max_bytes(self) -> int:
+        """Of one upload."""
+        return self.limits.max_bytes
 
     async def start(self) -> None:
         """Makes the folder and begins to remove what has expired. Fine twice. Raises ConfigError."""
@@ -100,24 +145,47 @@ class FileStore:
             await asyncio.wait([sweeper])
 
     @asynccontextmanager
-    async def create(self, *, kind: Kind, name: str, media_type: str) -> AsyncIterator[NewFile]:
+    async def create(
+        self, *, kind: Kind, name: str, media_type: str, owner: str | None = None
+    ) -> AsyncIterator[NewFile]:
         """A file to write. It is kept when the block ends, all of it, and removed when the block raises.
 
-        Raises OSError for a disk that is full, FileTooLarge for an upload over the limit, RecordsUnavailable.
+        Raises OSError for a disk that is full, FileTooLarge for an upload over the limit, UploadQuotaReached where
+        the owner keeps too much, RecordsUnavailable.
         """
         number = secrets.token_hex(16)
-        new = NewFile(number, self._path(number).with_suffix(".part"))
-        await asyncio.to_thread(_touch, new.path)
+        new = NewFile(number, self._path(number).with_suffix(".part"), owner)
+        await asyncio.to_thread(self.check_room)
         try:
+            await self._arrive(new)
+            await asyncio.to_thread(_touch, new.path)
             yield new
             size_bytes = await asyncio.to_thread(_sync, new.path)
             if kind == "upload" and size_bytes > self.max_bytes:
                 raise FileTooLarge(f"the file is over {self.max_bytes:,} bytes (files.max_bytes)")
             await asyncio.to_thread(_put_in_place, new.path, self._path(number))
-            new.stored = await self._write_row(number, kind, name, media_type, size_bytes)
+            new.stored = await self._write_row(new, kind, name, media_type, size_bytes)
         except BaseException:
             _remove(new.path, self._path(number))
             raise
+        finally:
+            self._leave(new)
+
+    def grow(self, new: NewFile, size_bytes: int) -> None:
+        """So many more bytes come. Raises FileTooLarge, UploadQuotaReached."""
+        new.size_bytes += size_bytes
+        if new.size_bytes > self.max_bytes:
+            raise FileTooLarge(f"the file is over {self.max_bytes:,} bytes (files.max_bytes)")
+        if new.owner is not None:
+            coming = self._coming[new.owner]
+            coming.bytes += size_bytes
+            self._check_quota(new.owner, new.kept, coming)
+
+    def check_room(self, size_bytes: int = 0) -> None:
+        """Raises OSError where so many more bytes would leave less room than has to be left. Blocks."""
+        disk = os.statvfs(self.folder)
+        if disk.f_bavail * disk.f_frsize < size_bytes + self.limits.keep_free:
+            raise OSError(errno.ENOSPC, f"{self.limits.keep_free:,} bytes of it stay free (files.keep_free)")
 
     async def get(self, file_id: str) -> StoredFile:
         """A file that is there and has not expired; raises UnknownFile and RecordsUnavailable."""
@@ -145,9 +213,39 @@ class FileStore:
             row.id, row.kind, row.name, row.media_type, row.size_bytes, self._path(row.id), row.expires_at
         )
 
-    async def _write_row(self, number: str, kind: str, name: str, media_type: str, size_bytes: int) -> StoredFile:
+    async def _arrive(self, new: NewFile) -> None:
+        if new.owner is None:
+            return
+        coming = self._coming.setdefault(new.owner, _Coming())
+        coming.files += 1
+        async with self._records.reading() as session:
+            new.kept = await _kept(session, new.owner)
+        self._check_quota(new.owner, new.kept, coming)
+
+    def _leave(self, new: NewFile) -> None:
+        coming = self._coming.get(new.owner or "")
+        if coming is not None:
+            coming.files -= 1
+            coming.bytes -= new.size_bytes
+            if coming.files <= 0:
+                del self._coming[new.owner or ""]
+
+    def _check_quota(self, owner: str, kept: Kept, more: _Coming) -> None:
+        """Raises UploadQuotaReached where the owner would have too many files, or bytes."""
+        limits = self.limits
+        if kept.files + more.files > limits.quota_files:
+            what = f"{limits.quota_files:,} uploads (files.quota_files)"
+        elif kept.bytes + more.bytes > limits.quota_bytes:
+            what = f"{limits.quota_bytes:,} bytes of uploads (files.quota_bytes)"
+        else:
+            return
+        seconds = max(1.0, (kept.first_expires_at - utc_now()).total_seconds()) if kept.first_expires_at else 60.0
+        raise UploadQuotaReached(f"{owner} may keep {what}; the first expires in {seconds:,.0f} s", seconds)
+
+    async def _write_row(self, new: NewFile, kind: str, name: str, media_type: str, size_bytes: int) -> StoredFile:
         row = File(
-            id=number,
+            id=new.id,
+            owner=new.owner,
             kind=kind,
             name=plain_name(name),
             media_type=plain_media_type(media_type),
@@ -155,6 +253,8 @@ class FileStore:
             expires_at=utc_now() + timedelta(seconds=self.keep_seconds),
         )
         async with self._records.transaction() as session:
+            if new.owner is not None:  # others may have come to other daemons meanwhile
+                self._check_quota(new.owner, await _kept(session, new.owner), _Coming(1, size_bytes))
             session.add(row)
         return self._stored(row)
 
@@ -205,6 +305,13 @@ def plain_media_type(media_type: str) -> str:
     """The media type without parameters; what is none becomes that of unknown bytes."""
     essence = media_type.partition(";")[0].strip().lower()
     return essence if _MEDIA_TYPE.fullmatch(essence) else DEFAULT_MEDIA_TYPE
+
+
+async def _kept(session: AsyncSession, owner: str) -> Kept:
+    mine = (File.owner == owner) & (File.expires_at > utc_now())
+    counted = select(func.count(), func.coalesce(func.sum(File.size_bytes), 0), func.min(File.expires_at))
+    files, size_bytes, first_expires_at = (await session.execute(counted.where(mine))).one()
+    return Kept(files, int(size_bytes), first_expires_at)
 
 
 def _touch(path: Path) -> None:

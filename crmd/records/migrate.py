@@ -39,7 +39,7 @@ class Migrations:
     head: str
 
 
-SHIPPED = Migrations(Path(__file__).with_name("migrations"), "0002")
+SHIPPED = Migrations(Path(__file__).with_name("migrations"), "0003")
 """A test holds `head` against the folder, and the tables against what the migrations make."""
 
 

@@ -243,6 +243,7 @@ class File(Base):
     """An upload, an export or a report."""
 
     __tablename__ = "files"
+    __table_args__ = (Index("ix_files_owner", "owner", "expires_at"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     """Random, not to be guessed; also the name on disk."""
@@ -254,6 +255,8 @@ class File(Base):
     size_bytes: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[str | None]
+    """Who uploaded it: `token:NAME` or `user:NAME`; None for what a job made, and of uploads to 0.1.0."""
 
 
 class Transfer(Base):

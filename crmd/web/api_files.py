@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from crmd.errors import FileTooLarge
-from crmd.records.files import FileStore, StoredFile
+from crmd.errors import FileTooLarge, UploadQuotaReached
+from crmd.records.files import FileStore, NewFile, StoredFile
 from crmd.web import schema
+from crmd.web.auth import current_principal
 from crmd.web.deps import WebDeps
 from crmd.web.probe import records_bounded
 from crmd.web.problems import Problem
@@ -50,7 +51,7 @@ class FilesApi:
                 *("POST", "/api/v1/files", self.add, Access.ENQUEUE, "Takes a file: the body itself, or a form's"),
                 query=UploadQuery,
                 answers={201: "Kept until it expires; the id is for payloads of jobs."},
-                errors=(408, 413, 422, 503, 507),
+                errors=(408, 413, 422, 429, 503, 507),
                 for_any_queue=True,
                 any_body=True,
             ),
@@ -78,12 +79,15 @@ class FilesApi:
         except TimeoutError:
             detail = f"nothing of the body came for {SILENT_SECONDS:g} s"
             raise Problem(408, detail, headers={"Connection": "close"}) from None
+        except UploadQuotaReached as error:
+            headers = {"Retry-After": str(math.ceil(error.seconds)), "Connection": "close"}
+            raise Problem(429, str(error), headers=headers) from None
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
             raise Problem(507, f"the disk of the files is full: {error.strerror}") from None
-        headers = {"Location": f"{self._prefix}/api/v1/files/{stored.id}"}
-        return web.json_response(file_json(stored), status=201, headers=headers)
+        location = {"Location": f"{self._prefix}/api/v1/files/{stored.id}"}
+        return web.json_response(file_json(stored), status=201, headers=location)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The file, to be saved and not shown: it may be a page that somebody uploaded."""
@@ -95,30 +99,29 @@ class FilesApi:
 
 async def _receive(request: web.Request, files: FileStore, name: str | None) -> StoredFile:
     upload = await read_upload(request)
-    async with files.create(kind="upload", name=name or upload.name or "", media_type=upload.media_type) as new:
-        if not await _write(upload.chunks, new.path, files.max_bytes):
+    name, owner = name or upload.name or "", current_principal().owner
+    async with files.create(kind="upload", name=name, media_type=upload.media_type, owner=owner) as new:
+        await _write(upload.chunks, files, new)
+        if not new.size_bytes:
             raise Problem(422, "the file is empty; there is nothing to keep")
     if new.stored is None:
         raise RuntimeError("a file that was kept has no row")
     return new.stored
 
 
-async def _write(chunks: AsyncIterator[bytes], path: Path, max_bytes: int) -> int:
-    """Writes chunks to a file; returns how many bytes. Raises FileTooLarge as soon as they are too many."""
-    written = 0
-    file: BinaryIO = await asyncio.to_thread(path.open, "wb", 0)
+async def _write(chunks: AsyncIterator[bytes], files: FileStore, new: NewFile) -> None:
+    """Writes chunks to the file. Raises what `FileStore.grow` and `check_room` do."""
+    file: BinaryIO = await asyncio.to_thread(new.path.open, "wb", 0)
     try:
         async for chunk in chunks:
-            written += len(chunk)
-            if written > max_bytes:
-                raise FileTooLarge(_too_large(max_bytes))
-            await asyncio.to_thread(_write_all, file.fileno(), chunk)
+            files.grow(new, len(chunk))
+            await asyncio.to_thread(_write_all, files, file.fileno(), chunk)
     finally:
         file.close()
-    return written
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(files: FileStore, descriptor: int, data: bytes) -> None:
+    files.check_room(len(data))
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

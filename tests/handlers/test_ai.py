@@ -110,7 +110,7 @@ async def bench(http: HttpClient, template: Path, tmp_path: Path) -> AsyncIterat
     shutil.copy(template, tmp_path)
     records = Records("", folder=tmp_path)
     await records.start()
-    files = FileStore(records, tmp_path / "files", max_bytes=50_000_000, keep_seconds=3600)
+    files = FileStore(records, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
     await files.start()
     bench = Bench(http, records, files)
     await bench.start()

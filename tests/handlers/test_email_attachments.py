@@ -201,7 +201,7 @@ async def test_too_much_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch
 async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
     records = Records("", folder=tmp_path)
     await records.start()
-    files = FileStore(records, tmp_path / "files", max_bytes=1_000_000, keep_seconds=3600)
+    files = FileStore(records, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
     await files.start()
     async with files.create(kind="upload", name="Rechnung März.pdf", media_type="application/pdf") as new:
         new.path.write_bytes(PDF)

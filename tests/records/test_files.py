@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from crmd.errors import ConfigError, FileTooLarge, RecordsUnavailable, UnknownFile
 from crmd.records import files as files_module
 from crmd.records.database import Records
-from crmd.records.files import FileStore, StoredFile, plain_media_type, plain_name
+from crmd.records.files import FileLimits, FileStore, StoredFile, plain_media_type, plain_name
 from crmd.records.tables import File
 from crmd.records.types import utc_now
 from tests.support.wait import wait_until
@@ -100,7 +100,7 @@ async def test_an_upload_over_the_limit_is_refused_and_an_export_is_not(store: F
     assert list(store.folder.iterdir()) == []
     async with store.create(kind="export", name="a", media_type="text/csv") as new:
         new.path.write_bytes(b"x" * (LIMIT + 1))
-    store.configure(LIMIT + 1, 60.0)
+    store.configure(FileLimits(LIMIT + 1), 60.0)
     stored = await keep(store, b"x" * (LIMIT + 1))
     assert (stored.expires_at - utc_now()).total_seconds() <= 60
 

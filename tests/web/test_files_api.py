@@ -6,7 +6,9 @@ import asyncio
 import base64
 import errno
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -223,3 +225,64 @@ async def begin(crm: Site, announced: int, sent: bytes) -> asyncio.StreamWriter:
     writer.write(head(crm, announced) + sent)
     await writer.drain()
     return writer
+
+
+# What one may keep
+
+
+def limit(crm: Site, **limits: int) -> None:
+    crm.deps.files.configure(replace(crm.deps.files.limits, **limits), 3600.0)
+
+
+async def test_one_keeps_so_many_uploads_and_another_has_a_quota_of_its_own(crm: Site, store_url: str) -> None:
+    tokens = {name: token_table(name, "enqueue") for name in ("shop", "till")}
+    limit(crm, quota_files=3)
+    records, files = crm.deps.records, crm.deps.files
+    async with site(store_url, auth={"tokens": tokens}, records=records, files=files) as other:
+
+        async def post(name: str) -> tuple[int, Any, Any]:
+            headers = {"Authorization": f"Bearer {name}"}
+            return await other.call("POST", FILES, auth=False, data=b"x", headers=headers)
+
+        answers = await asyncio.gather(*(post("shop") for _ in range(20)))
+        assert Counter(status for status, _, _ in answers) == {201: 3, 429: 17}
+        status, problem, headers = await post("shop")
+        assert (status, "token:shop may keep 3 uploads (files.quota_files)" in problem["detail"]) == (429, True)
+        assert 0 < int(headers["Retry-After"]) <= 3600
+        assert (await post("till"))[0] == 201
+        assert len(left(crm)) == 4
+        async with records.transaction() as session:
+            await session.execute(update(File).values(expires_at=utc_now() - timedelta(seconds=1)))
+        assert (await post("shop"))[0] == 201, "what has expired is not counted"
+
+
+async def test_one_keeps_so_many_bytes(crm: Site) -> None:
+    limit(crm, quota_bytes=1_000_000)
+    await add(crm, BytesIO(b"x" * 600_000))
+    status, problem, _ = await crm.call("POST", FILES, data=BytesIO(b"x" * 500_000))
+    assert status == 429
+    assert "1,000,000 bytes of uploads (files.quota_bytes)" in problem["detail"]
+    assert len(left(crm)) == 1
+    await add(crm, BytesIO(b"x" * 400_000))
+    answers = await asyncio.gather(*(crm.call("POST", FILES, data=b"x") for _ in range(5)))
+    assert {status for status, _, _ in answers} == {429}
+
+
+async def test_uploads_at_once_are_counted_together(crm: Site) -> None:
+    limit(crm, quota_bytes=1_000_000)
+    sizes = [BytesIO(b"x" * 300_000) for _ in range(10)]
+    answers = await asyncio.gather(*(crm.call("POST", FILES, data=data) for data in sizes))
+    statuses = Counter(status for status, _, _ in answers)
+    assert statuses[201] <= 3
+    assert statuses[201] + statuses[429] == 10
+    assert sum(path.stat().st_size for path in left(crm)) <= 1_000_000
+    await add(crm, b"x")  # what was refused is not counted
+
+
+async def test_room_is_left_on_the_disk(crm: Site) -> None:
+    disk = os.statvfs(crm.deps.files.folder)
+    limit(crm, keep_free=disk.f_blocks * disk.f_frsize + 1)
+    status, problem, _ = await crm.call("POST", FILES, data=b"x")
+    assert status == 507
+    assert "files.keep_free" in problem["detail"]
+    assert left(crm) == []
