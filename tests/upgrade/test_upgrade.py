@@ -76,7 +76,8 @@ def test_what_0_1_0_left_goes_on(name: str, request: pytest.FixtureRequest) -> N
     with sandbox(daemon.port, status_seconds=(0.05, 0.1, 0.15)) as whatsapp:
         queue = left_behind.MESSAGE_QUEUE.format(rate="1000/s")
         daemon.configure(f"{left.tables}\n{whatsapp.whatsapp_table}\n{queue}")
-        daemon.start()
+        daemon.launch()
+        daemon.wait_ready(WAIT_SECONDS)
         api = Api(daemon)
         finished = _campaign_finishes(api)
         wait_until_sync(lambda: _is_known_of_each(api), WAIT_SECONDS, "each message is known of")
