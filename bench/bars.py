@@ -66,6 +66,11 @@ BARS = (
     Bar("idle: CPU %", "idle", "crmd", "cpu_percent", 0.5, at_most=True),
     Bar("idle: resident MiB", "idle", "crmd", "resident_mib", 80.0, at_most=True),
     Bar(
+        "restart, embedded store, 100,000 waiting: s",
+        *("memory", "crmd, embedded store, again with 100,000 waiting", "ready_s", 2.0),
+        at_most=True,
+    ),
+    Bar(
         "rate limit that is never reached, x without",
         "variants",
         "crmd, rate limit",

@@ -41,18 +41,23 @@ class Daemon:
     pid: int
     ready_s: float
     """From the start of its process until it said READY=1."""
+    store_url: str
+    """The embedded store's, where it has one."""
 
 
 @contextmanager
-def daemon(url: str, config: str = "", program: Program | None = None) -> Iterator[Daemon]:
-    """A daemon with its own state folder; HTTP on a free port; `config` beside that. An empty `url`: embedded."""
+def daemon(
+    url: str, config: str = "", program: Program | None = None, state: Path | None = None
+) -> Iterator[Daemon]:
+    """A daemon, HTTP on a free port; `config` beside that. An empty `url`: embedded. No `state`: a new folder."""
     program = program or Program()
     with tempfile.TemporaryDirectory(prefix="crmd-bench-") as name:
         folder = Path(name)
         file = folder / "config.toml"
         file.touch(mode=0o600)
         store = f'[redis]\nurl = "{url}"\n' if url else ""
-        file.write_text(f'[daemon]\nstate_dir = "{folder}/state"\n{store}[http]\nport = 0\n{config}')
+        state = state or folder / "state"
+        file.write_text(f'[daemon]\nstate_dir = "{state}"\n{store}[http]\nport = 0\n{config}')
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said, (folder / "log").open("w+b") as log:
             said.bind(f"{folder}/notify")
             began = time.monotonic()
@@ -66,7 +71,7 @@ def daemon(url: str, config: str = "", program: Program | None = None) -> Iterat
             )
             try:
                 _wait_ready(said, process, folder / "log")
-                yield Daemon(process.pid, time.monotonic() - began)
+                yield Daemon(process.pid, time.monotonic() - began, url or f"unix://{state}/store.sock")
             finally:
                 process.terminate()
                 process.wait(STOP_TIMEOUT_S)

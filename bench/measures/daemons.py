@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 from bench.daemon import daemon
 from bench.lab import Lab
 from bench.model import Column, Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
 from bench.reading import read, resident_bytes, store_info
+from bench.trials.peer import PAYLOAD
+from crmd import AsyncClient, NewJob
 
 SETTLE_S = 1.5
 """After a start, before an idle process is measured."""
 WINDOW_S = 10.0
 MIB = 1024 * 1024
 WAITING = 100_000
+CHUNK = 1_000
 SCALED = 40_000
 QUEUE = '[queues.bench]\nconcurrency = 100\nhandlers = ["bench.trials.handlers"]\n'
 
@@ -50,8 +56,11 @@ def loaded(peers: Peers, scale: Scale) -> Measure:
         Column("store_idle_mib", "store idle MiB", 1),
         Column("store_loaded_mib", f"store MiB, {count:,} waiting", 1),
     )
-    run = partial(_loaded, crmd=peers.found["crmd"], count=count)
-    subjects: dict[str, Subject] = {"crmd": run, "crmd, embedded store": _embedded_start}
+    subjects: dict[str, Subject] = {
+        "crmd": partial(_loaded, crmd=peers.found["crmd"], count=count),
+        "crmd, embedded store": _embedded_start,
+        f"crmd, embedded store, again with {WAITING:,} waiting": partial(_embedded_restart, count=WAITING),
+    }
     return Measure("memory", "One daemon: start to ready, and memory", columns, subjects)
 
 
@@ -123,6 +132,23 @@ def _embedded_start(lab: Lab) -> Figures:
     with daemon("") as made:
         time.sleep(SETTLE_S)
         return {"ready_s": made.ready_s, "idle_mib": resident_bytes(made.pid) / MIB}
+
+
+def _embedded_restart(_lab: Lab, count: int) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="crmd-bench-") as name:
+        state = Path(name) / "state"
+        with daemon("", state=state) as made:
+            asyncio.run(_stock(made.store_url, count))
+        with daemon("", state=state) as made:
+            time.sleep(SETTLE_S)
+            return {"ready_s": made.ready_s, "loaded_mib": resident_bytes(made.pid) / MIB}
+
+
+async def _stock(url: str, count: int) -> None:
+    """Waiting jobs of a queue that the daemon does not run."""
+    async with AsyncClient(url) as client:
+        for _ in range(0, count, CHUNK):
+            await client.enqueue_many("bench", [NewJob("work", PAYLOAD)] * CHUNK)
 
 
 def _used(lab: Lab) -> int:

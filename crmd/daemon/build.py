@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from crmd import __version__
 from crmd.config.load import Loaded
@@ -35,7 +33,7 @@ from crmd.records.files import FileStore
 from crmd.store.client import Store, StoreTarget
 from crmd.store.embedded import EmbeddedStore
 from crmd.store.statedir import StateDir
-from crmd.telemetry.events import Events, log_subscriber
+from crmd.telemetry.events import Events
 from crmd.telemetry.lag import LoopWatch
 from crmd.telemetry.metrics import Metrics
 from crmd.web.app import HttpServer
@@ -66,17 +64,19 @@ class Daemon:
     web: HttpServer | None
 
 
-async def build(loaded: Loaded, state: StateDir, systemd: Systemd, only: Sequence[str] | None) -> Daemon:
-    """Builds the daemon; the state folder is locked. Raises ConfigError and what the embedded store raises."""
+async def build(
+    loaded: Loaded,
+    state: StateDir,
+    systemd: Systemd,
+    events: Events,
+    embedded: EmbeddedStore | None,
+    only: Sequence[str] | None,
+) -> Daemon:
+    """Builds the daemon; the state folder is locked, the embedded store prepared. Raises ConfigError."""
     settings = loaded.settings
-    events = Events()
-    events.subscribe(log_subscriber(logging.getLogger("crmd")))
     metrics = Metrics(__version__)
     events.subscribe(metrics.observe)
     password = ensure_password(loaded)
-    embedded = _embedded(settings, state, events)
-    if embedded:
-        await embedded.prepare()
     url = embedded.url if embedded else settings.redis.url.get_secret_value()
     store = Store(StoreTarget(url), events)
     if embedded:
@@ -183,16 +183,3 @@ def _schedule_mistakes(loaded: Loaded, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(source, f"schedules.{name}.job", str(error))
         except InvalidPayload as error:
             yield Problem(source, f"schedules.{name}.payload", str(error))
-
-
-def _embedded(settings: Settings, state: StateDir, events: Events) -> EmbeddedStore | None:
-    redis = settings.redis
-    if redis.url.get_secret_value():
-        return None
-    return EmbeddedStore(
-        state,
-        binary=redis.server if redis.server != Path() else None,
-        fsync=redis.fsync,
-        listen=redis.listen or None,
-        emit=events.emit,
-    )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.services import unconfigured
-from crmd.daemon.build import Daemon, build_catalog, held
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.systemd import Notifier
 from crmd.errors import ConfigError, CrmdError
 from crmd.telemetry import logs
+
+if TYPE_CHECKING:  # loaded while the embedded store starts
+    from crmd.daemon.build import Daemon
 
 NEXT_START = (("daemon", "state_dir"), ("redis", None), ("http", None), ("database", None), ("files", "folder"))
 """What a running daemon cannot change: tables and keys; None is every key of the table."""
@@ -82,6 +85,8 @@ def _refusal(error: Exception) -> str:
 
 async def apply(daemon: Daemon, loaded: Loaded) -> None:
     """Takes into force what a running daemon can change. Raises ConfigError, and has changed nothing then."""
+    from crmd.daemon.build import build_catalog, held
+
     settings = loaded.settings
     catalog, password = build_catalog(loaded), ensure_password(loaded)
     resources = daemon.resources.make(loaded)

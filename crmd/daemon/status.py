@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from crmd.daemon.build import Daemon
+from typing import TYPE_CHECKING
+
 from crmd.errors import CrmdError
+
+if TYPE_CHECKING:
+    from crmd.daemon.build import Daemon
 
 
 async def status_line(daemon: Daemon) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
 
 from crmd.config.load import Loaded
-from crmd.daemon.build import Daemon, build
+from crmd.config.model import Settings
 from crmd.daemon.descriptors import raise_file_limit
 from crmd.daemon.memory import tune_collector
 from crmd.daemon.reload import Reloader
@@ -22,8 +23,13 @@ from crmd.daemon.status import start_line, status_line
 from crmd.daemon.systemd import Systemd
 from crmd.daemon.welcome import short_path, typed_command, welcome
 from crmd.errors import ExitCode, StoreError, StoreUnusable
+from crmd.store.embedded import EmbeddedStore
 from crmd.store.statedir import StateDir
+from crmd.telemetry.events import Events, log_subscriber
 from crmd.telemetry.throttle import Throttle
+
+if TYPE_CHECKING:  # loaded while the embedded store starts
+    from crmd.daemon.build import Daemon
 
 STATUS_EVERY_S = 5.0
 START_LOOK_S = 0.5
@@ -69,6 +75,7 @@ class Supervisor:
         self._systemd = Systemd.take(os.environ, os.getpid())
         self._reloader = Reloader(reload, self._systemd.notifier)
         self._waiting = Throttle(WAITING_LOGGED_EVERY_S)
+        self._embedded_start: asyncio.Task[str] | None = None
         self._refusal: str | None = None
         """What keeps the queues from starting."""
         self.leaked = 0
@@ -85,13 +92,33 @@ class Supervisor:
         with capture(loop, self._request, self._reloader.request, on_terminal=terminal, last=True):
             try:
                 await self._systemd.watchdog.start()
-                daemon = await build(self._loaded, state, self._systemd, self._only)
+                daemon = await self._build(state)
                 await self._live(daemon)
             finally:
                 await self._systemd.watchdog.stop()
                 self._systemd.notifier.close()
                 state.release()
         return ExitCode.OK
+
+    async def _build(self, state: StateDir) -> Daemon:
+        """The daemon's parts. The embedded store loads its data meanwhile: with many jobs that takes as long."""
+        events = Events()
+        events.subscribe(log_subscriber(_log))
+        embedded = _embedded_store(self._loaded.settings, state, events)
+        if embedded:
+            await embedded.prepare()
+            self._embedded_start = asyncio.create_task(embedded.start(), name="start the embedded store")
+        try:
+            await asyncio.to_thread(importlib.import_module, "crmd.daemon.build")
+            from crmd.daemon.build import build
+
+            return await build(self._loaded, state, self._systemd, events, embedded, self._only)
+        except BaseException:
+            if embedded and self._embedded_start:
+                self._embedded_start.cancel()
+                await asyncio.gather(self._embedded_start, return_exceptions=True)
+                await embedded.stop()
+            raise
 
     async def _live(self, daemon: Daemon) -> None:
         waiting = asyncio.create_task(self._tell_waiting(daemon), name="start")
@@ -105,12 +132,15 @@ class Supervisor:
             await self._stop(daemon)
 
     async def _start(self, daemon: Daemon) -> None:
-        """HTTP first, so that probes are answered meanwhile; then store, clients, queues, schedules, alerts."""
+        """HTTP first, so that probes are answered meanwhile; then store, clients, queues, schedules, alerts.
+
+        The embedded store has begun to start by then.
+        """
         daemon.watch.start()
         if daemon.web:
             await daemon.web.start()
-        if daemon.embedded:
-            await daemon.embedded.start()
+        if self._embedded_start:
+            await self._embedded_start
         await daemon.store.start(wait=True)
         await daemon.resources.start()
         await daemon.lost_messages.start()
@@ -226,3 +256,17 @@ async def _together(closing: Sequence[Awaitable[None]]) -> None:
     for result in await asyncio.gather(*closing, return_exceptions=True):
         if isinstance(result, Exception):
             _log.error("while stopping: %s", result, exc_info=result)
+
+
+def _embedded_store(settings: Settings, state: StateDir, events: Events) -> EmbeddedStore | None:
+    """None where the configuration names a store."""
+    redis = settings.redis
+    if redis.url.get_secret_value():
+        return None
+    return EmbeddedStore(
+        state,
+        binary=redis.server if redis.server != Path() else None,
+        fsync=redis.fsync,
+        listen=redis.listen or None,
+        emit=events.emit,
+    )

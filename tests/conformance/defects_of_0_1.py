@@ -380,4 +380,14 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     # 27
+    # 26
+    Defect(
+        27,
+        "a restart with 100,000 jobs took 6.4 s on a busy machine: its parts were loaded, and then the jobs",
+        "the embedded store loads its data while the daemon's parts are loaded and built",
+        (
+            "daemon.test_process_start.test_the_embedded_store_loads_while_the_daemon_is_built",
+            "daemon.test_process_start.test_the_parts_of_the_daemon_are_not_loaded_before_the_store_starts",
+        ),
+    ),
 )

@@ -11,7 +11,7 @@ from tests.support.wait import wait_until_sync
 RESIDENT_MIB = 95.0
 """Some 91 are used; one heavy library that a handler imports at the top of its module goes beyond."""
 
-_LOADED = "import sys, crmd.cli.main, crmd.daemon.supervisor; print(*sys.modules)"
+_LOADED = "import sys, crmd.cli.main, crmd.daemon.supervisor, crmd.daemon.build; print(*sys.modules)"
 LAZY = {
     *("alembic", "apprise", "asyncpg", "aiosmtplib", "charset_normalizer", "jinja2", "phonenumbers"),
     *("python_calamine", "sqlalchemy.dialects.postgresql", "xlsxwriter"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from crmd.errors import ExitCode
-from tests.support.daemon import QUEUE, DaemonProcess, Daemons
+from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until_sync
 
@@ -49,6 +51,25 @@ def test_ready_within_two_seconds_and_says_where_it_is(daemons: Daemons) -> None
     assert f"is ready at http://127.0.0.1:{daemon.port}" in welcome
     assert f"--config {daemon.config.name} --state-dir {daemon.state.name} password show" in welcome
     daemon.stop()
+
+
+def test_the_embedded_store_loads_while_the_daemon_is_built(daemons: Daemons) -> None:
+    # With many jobs loading takes as long as all the rest: one after the other, a restart took both times.
+    daemon = daemons.make()
+    daemon.options.environ = {"STORE_SOCKET": str(daemon.state / "store.sock")}
+    daemon.configure(config='[queues.late]\nhandlers = ["tests.support.store_wait"]')
+    daemon.launch()
+    daemon.wait_ready(30)
+    daemon.add(1)
+    daemon.wait_effects("done", 1)
+    daemon.stop()
+
+
+def test_the_parts_of_the_daemon_are_not_loaded_before_the_store_starts() -> None:
+    program = "import sys, crmd.cli.main, crmd.daemon.supervisor; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60)
+    assert not {"crmd.daemon.build", "aiohttp", "sqlalchemy", "saq"} & set(done.stdout.split())
 
 
 def test_http_answers_before_the_store_does_and_the_store_is_waited_for(
