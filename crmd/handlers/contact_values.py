@@ -31,7 +31,7 @@ _EMAIL = re.compile(r"[^@\s,;<>()\[\]\"\\]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_]
 _YES = frozenset({"yes", "y", "true", "1", "x", "ja", "oui", "si", "sí", "sim"})
 _NO = frozenset({"no", "n", "false", "0", "nein", "non", "não"})
 TAG_SEPARATOR = re.compile(r"[,;|\n]")
-PARTS = " ::: "
+PARTS = ":::"
 """What Google Contacts puts between several values of one kind."""
 
 
@@ -49,12 +49,14 @@ def clean(text: str) -> str:
 
 def phones(value: Any, region: str | None) -> list[str]:
     """The valid ones of the phone numbers of a cell, in E.164, mobile ones first; raises ValueError for none."""
-    parts = value.split(PARTS.strip()) if isinstance(value, str) and PARTS.strip() in value else [value]
+    if not isinstance(value, str) or PARTS not in value:
+        return [phone(value, region)]
+    parts = value.split(PARTS)
     found: list[str] = []
     reason: ValueError | None = None
     for part in parts[:MAX_PARTS]:
         try:
-            found.append(phone(part.strip() if isinstance(part, str) else part, region))
+            found.append(phone(part.strip(), region))
         except ValueError as error:
             reason = reason or error
     if not found:
@@ -94,7 +96,8 @@ def name(value: Any) -> str:
 
 def email(value: Any) -> str:
     """An e-mail address; raises ValueError."""
-    text = _text(value).split(PARTS.strip())[0].strip()
+    text = _text(value)
+    text = text.split(PARTS)[0].strip() if PARTS in text else text
     text = text[7:] if text[:7].lower() == "mailto:" else text
     if len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text):
         raise ValueError("is no e-mail address")
@@ -108,8 +111,8 @@ def tags(value: Any) -> list[str]:
             value = orjson.loads(value)
         except ValueError:
             raise ValueError("begins like a JSON list and is none") from None
-    if isinstance(value, str) and PARTS.strip() in value:  # Google marks its own groups with an asterisk
-        value = [part.strip().removeprefix("* ") for part in value.split(PARTS.strip())]
+    if isinstance(value, str) and PARTS in value:  # Google marks its own groups with an asterisk
+        value = [part.strip().removeprefix("* ") for part in value.split(PARTS)]
     parts = TAG_SEPARATOR.split(_text(value)) if not isinstance(value, list) else [_text(part) for part in value]
     found = list(dict.fromkeys(stripped for part in parts if (stripped := part.strip())))
     if len(found) > MAX_TAGS:

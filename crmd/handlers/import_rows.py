@@ -151,6 +151,8 @@ class RowCheck:
 
     def _choose_phone(self, draft: _Draft) -> None:
         """Of several numbers the mobile one, else the first that is valid; the others become attributes."""
+        if not draft.phones:
+            return
         found: list[tuple[int, str, str]] = []
         bad: _BadCell | None = None
         for name, value in draft.phones:
@@ -230,7 +232,10 @@ def _joined_name(first: str | None, last: str | None) -> str:
 
 
 def _holds(whole: str, part: str) -> bool:
-    words, parts = whole.casefold().split(), part.casefold().split()
+    whole, part = whole.casefold(), part.casefold()
+    if part not in whole:
+        return False
+    words, parts = whole.split(), part.split()
     return len(words) > len(parts) and any(words[i : i + len(parts)] == parts for i in range(len(words)))
 
 
