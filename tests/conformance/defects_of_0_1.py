@@ -58,6 +58,7 @@ DEFECTS: tuple[Defect, ...] = (
             "handlers.test_whatsapp_event.test_the_button_that_stops_marketing_and_the_one_that_resumes_it",
             "handlers.test_whatsapp_event.test_a_status_that_says_that_marketing_was_stopped",
             "handlers.test_message_records.test_an_answer_that_marketing_was_stopped_is_remembered",
+            "faults.test_consent_kills.test_words_and_numbers_over_two_daemons_and_three_kills",
         ),
     ),
     Defect(
@@ -72,6 +73,7 @@ DEFECTS: tuple[Defect, ...] = (
             "handlers.test_message_records.test_who_was_written_to_by_another_number_is_heard",
             "handlers.test_flow_inbound.test_a_reply_from_the_number_that_whatsapp_has",
             "handlers.test_campaign.test_a_person_gets_it_once_by_whatever_number",
+            "faults.test_consent_kills.test_words_and_numbers_over_two_daemons_and_three_kills",
         ),
     ),
     # 2
