@@ -238,7 +238,7 @@ async def test_a_wake_connection_that_died_silently_is_noticed(
         await fleet.wake.ready.wait()
         await asyncio.sleep(0.5)  # pings are answered
         assert fleet.wake.ready.is_set()
-        assert between.mute("SUBSCRIBE") == 1
+        assert between.mute("*2\r\n$9\r\nSUBSCRIBE") == 1
         [added] = await r.control.enqueue("q", [NewJob("nothing", priority=1)])
         await wait_until(lambda: _completed(r, "q", 1), 3)
         assert (await r.inspector.job("q", added.key)).state is State.COMPLETED
