@@ -119,6 +119,7 @@ class Upkeep:
         self._recovery.observer.listed(seen.daemons)
         if step_ms := self._steps.see(sent_ms, seen.now_ms):
             engine.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
+            await self._apart(self.announce())  # a step forward ended the entry's time to live
         await self._apart(self._judge(number))
         await self._apart(self._janitor.run_once())
         if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
