@@ -48,6 +48,16 @@ OPTED_OUT = phone(CONTACTS - 1)
 """Wrote STOP before the campaign began."""
 
 
+WHATSAPP_KEYS = ("base_url", "phone_number_id", "token", "app_secret", "verify_token")
+"""Of the stand-in's table, those that 0.1.0 knows."""
+
+
+def whatsapp_table(table: str) -> str:
+    """The stand-in's table for a daemon of 0.1.0."""
+    lines = table.splitlines()
+    return "\n".join(line for line in lines if line.startswith(("[", *WHATSAPP_KEYS)))
+
+
 @dataclass(frozen=True)
 class Sent:
     """What the stand-in for WhatsApp had seen in the end."""

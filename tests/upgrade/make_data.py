@@ -111,7 +111,8 @@ def _running(daemon: DaemonProcess, tables: str) -> Iterator[SandboxThread]:
     """The daemon, and the stand-in for WhatsApp that it has."""
     with sandbox(daemon.port, status_seconds=(0.1, 0.2, 0.3)) as whatsapp:
         queue = left_behind.MESSAGE_QUEUE.format(rate="4/s")
-        daemon.configure(f"{tables}\n{whatsapp.whatsapp_table}\n{queue}", queue='attempts = 1\ntimeout = "1s"')
+        table = left_behind.whatsapp_table(whatsapp.whatsapp_table)
+        daemon.configure(f"{tables}\n{table}\n{queue}", queue='attempts = 1\ntimeout = "1s"')
         daemon.start()
         yield whatsapp
 

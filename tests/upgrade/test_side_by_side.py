@@ -14,6 +14,7 @@ from tests.support.sandbox import SandboxThread, sandbox
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until_sync
 from tests.upgrade.api import Api
+from tests.upgrade.left_behind import whatsapp_table
 
 pytestmark = pytest.mark.faults
 
@@ -48,7 +49,8 @@ def test_daemons_are_replaced_while_a_campaign_runs(daemons: Daemons, tables: st
     with sandbox(first.port, status_seconds=(0.1, 0.2, 0.3)) as whatsapp:
         queue = f'[queues.message]\nrate_limit = "{MESSAGE_RATE}/s"\nconcurrency = {CONCURRENCY}\n'
         for daemon in (first, second):
-            daemon.configure(f"{tables}{whatsapp.whatsapp_table}\n{queue}", queue="concurrency = 2")
+            table = whatsapp_table(whatsapp.whatsapp_table)
+            daemon.configure(f"{tables}{table}\n{queue}", queue="concurrency = 2")
             _start(daemon)
             assert daemon.get("/health").json["version"] == "0.1.0"
         keys = _add_work(Api(second))
