@@ -12,7 +12,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -94,27 +94,26 @@ async def job_is_taken(daemon: DaemonProcess) -> bool:
 @asynccontextmanager
 async def holding(daemon: DaemonProcess, count: int, request: bytes) -> AsyncIterator[None]:
     """Holds so many connections, and opens another for each that is closed."""
-    held: list[RawConnection] = []
+    address = ("127.0.0.1", daemon.port)
+    held = [await RawConnection.open(address, request) for _ in range(count)]
 
     async def hold() -> None:
-        for number, one in enumerate(held):
-            if one.is_closed():
-                await one.close()
-                held[number] = await RawConnection.open(("127.0.0.1", daemon.port), request)
-
-    async def go_on() -> None:
         while True:
-            await hold()
+            for number, one in enumerate(held):
+                if one.is_closed():
+                    one.drop()
+                    held[number] = await RawConnection.open(address, request)
             await asyncio.sleep(0.1)
 
-    async with AsyncExitStack() as stack:
-        for _ in range(count):
-            held.append(await RawConnection.open(("127.0.0.1", daemon.port), request))
-        task = asyncio.create_task(go_on())
-        stack.callback(task.cancel)
+    holder = asyncio.create_task(hold())
+    try:
         yield
-    for one in held:
-        await one.close()
+    finally:
+        holder.cancel()
+        await asyncio.gather(holder, return_exceptions=True)
+        assert holder.cancelled(), holder.exception()
+        for one in held:
+            one.drop()
 
 
 @pytest.mark.parametrize("count", [300, 1_300])

@@ -95,6 +95,10 @@ class RawConnection:
         """Whether the other side has closed already."""
         return self._reader.at_eof() or self._reader.exception() is not None
 
+    def drop(self) -> None:
+        """Closes it, and does not wait until it is closed."""
+        self._writer.close()
+
     async def close(self) -> None:
         """Closes it."""
         self._writer.close()
