@@ -221,11 +221,6 @@ async def latest(s: AsyncSession, contact_id: int) -> list[FlowRun]:
     return await _runs_of(s, contact_id)
 
 
-async def lock_contact(s: AsyncSession, contact_id: int) -> Contact | None:
-    """The contact, kept for this transaction: two messages of one contact are looked at one after the other."""
-    return await s.scalar(select(Contact).where(Contact.id == contact_id).with_for_update())
-
-
 async def overdue(s: AsyncSession, before: datetime, after: Overdue | None, limit: int) -> list[Overdue]:
     """A page of the live runs that should have gone on before an instant, the oldest first."""
     found = select(FlowRun.id, FlowRun.count, FlowRun.wake_at)

@@ -13,7 +13,7 @@ from crmd.handlers.flow_inbound import inbound
 from crmd.handlers.flow_sweep import SweepFlows, sweep_flows
 from crmd.jobs import NewPayload
 from crmd.queues.views import State
-from crmd.records import flows, messages
+from crmd.records import flows, messages, people
 from crmd.records.flows import Position
 from crmd.records.tables import Contact, FlowRun
 from crmd.records.types import utc_now
@@ -241,8 +241,7 @@ async def test_a_contact_that_was_forgotten_meanwhile_does_no_harm(bench: FlowBe
     await bench.reply("hi")
     async with bench.records.transaction() as s:
         message = await messages.by_wamid(s, "wamid.IN1")
-        contact = await flows.lock_contact(s, (await bench.contact()).id)
-        assert contact is not None
+        [contact] = await people.lock(s, [(await bench.contact()).id])
         assert message is not None
         await s.delete(contact)
     await inbound(bench.context(), contact, message)
