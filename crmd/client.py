@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -19,9 +21,13 @@ from crmd.queues.inspector import Inspector
 from crmd.queues.repeating import in_parts, repeated
 from crmd.queues.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.queues.views import Added, JobView, NewJob
+from crmd.store import keys
 from crmd.store.client import Store, StoreTarget
 
 T = TypeVar("T")
+
+LEARN_EVERY_S = 30.0
+"""A program at the store asks anew for a queue's unique_for after so long."""
 
 _QUEUE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -174,7 +180,8 @@ class StoreBackend:
         self._store = Store(StoreTarget(url))
         queues = Settings().queue_settings()
         self._inspector = Inspector(self._store, queues)
-        self._control = Control(self._store, queues, self._inspector, configured=False)
+        self._control = Control(self._store, queues, self._inspector)
+        self._learned_until: dict[str, float] = {}
 
     async def start(self) -> None:
         """Connects."""
@@ -192,12 +199,26 @@ class StoreBackend:
     async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
         """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
         name = self._known(queue)
+        await self._learn(name, jobs)
         if idempotency_key is None:
             return await self._control.enqueue(name, jobs)
         added: list[Added] = []
         for part, key in in_parts(jobs, check_request_key(idempotency_key)):
             added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
         return added
+
+    async def _learn(self, queue: str, jobs: list[NewJob]) -> None:
+        """Reads the daemons' unique_for of a queue where a job goes by it; without one the shipped one holds."""
+        now = time.monotonic()
+        if now < self._learned_until.get(queue, 0.0) or all(
+            new.key is None or new.unique_for is not None for new in jobs
+        ):
+            return
+        found = await self._store.command("HGET", keys.UNIQUE_FOR, queue)
+        if found is not None:
+            settings = replace(self._inspector.settings[queue], unique_for_seconds=int(found) / 1000)
+            self._inspector.add_queue(settings)
+        self._learned_until[queue] = now + LEARN_EVERY_S
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
         return (await self._control.enqueue_request(queue, jobs, key)).jobs

@@ -44,14 +44,11 @@ class Control:
         queues: Mapping[str, QueueSettings],
         inspector: Inspector,
         *,
-        configured: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`configured` says whether `queues` are of the configuration; else the daemons know better."""
         self.store = store
         self.settings = dict(queues)
         self.inspector = inspector
-        self._configured = configured
         self._now = now
         self._waiter = Waiter(store)
 
@@ -274,11 +271,9 @@ class Control:
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
             document = NewDocument(prefix + key, b"")
-            span = None if new.unique_for is None else _checked_span(new.unique_for)
-            if span is None and self._configured:
-                span = scripts.settings.unique_for_seconds
+            span = scripts.settings.unique_for_seconds if new.unique_for is None else _checked_span(new.unique_for)
             if new.key is not None:
-                document.unique_ms = -1 if span is None else round(span * 1000)
+                document.unique_ms = round(span * 1000)
                 document.again = new.again
             if new.priority or new.delay is not None or new.at is not None:
                 _check_times(new)

@@ -73,7 +73,10 @@ class LeaseKeeper:
                 if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
                     continue
                 try:
-                    names = (keys.DAEMONS, keys.daemon_info(self.epoch), keys.daemon_jobs(self.epoch))
+                    names = (
+                        *(keys.DAEMONS, keys.daemon_info(self.epoch), keys.daemon_jobs(self.epoch)),
+                        keys.UNIQUE_FOR,
+                    )
                     client.eval(
                         script.text, len(names), *names, self.epoch, str(round(LEASE_S * 1000)), "", "0", ""
                     )

@@ -128,12 +128,13 @@ class Upkeep:
         return seen
 
     async def announce(self) -> None:
-        """Writes the daemon's entry, its place in the list, and which jobs it knows."""
+        """Writes the daemon's entry, its place in the list, which jobs it knows, and what adders need to know."""
         engine = self._engine
         document = orjson.dumps(asdict(self._describe()))
+        queues = [worker.scripts.settings for worker in self._workers.values()]
         known = orjson.dumps({name: engine.catalog.names(name) for name in self._workers})
         try:
-            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S, known)
+            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues)
         except StoreError:
             self._recovery.observer.restart()  # nobody else may have been able to renew either
             raise

@@ -106,7 +106,7 @@ class StoreAccess:
     def _key_names(self) -> Iterator[str]:
         """One name of each form that crmd uses."""
         yield from (keys.daemon_info(ANY), keys.daemon_jobs(ANY), keys.schedule(ANY), keys.alert(ANY, ANY))
-        yield keys.ABORT_PREFIX + ANY
+        yield from (keys.ABORT_PREFIX + ANY, keys.UNIQUE_FOR)
         for queue in self._queues():
             for attribute, value in vars(queue).items():
                 if isinstance(value, str) and attribute != "name":

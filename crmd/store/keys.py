@@ -13,6 +13,9 @@ WAKE_CHANNEL = "crmd:wake"
 DAEMONS = "crmd:daemons"
 """zset: daemon epoch -> when its leases expire, in ms of the store's clock; each renewal changes it."""
 
+UNIQUE_FOR = "crmd:unique_for"
+"""hash: queue -> its unique_for in ms, as the daemons' configuration has it; for programs at the store."""
+
 ABORT_PREFIX = "saq:abort:"
 """string with TTL, one for each abort by a plain SAQ client; the key bears no queue name."""
 
@@ -104,7 +107,7 @@ class QueueKeys:
         self.unique_prefix = self._own("unique:")
         """string with TTL at `<prefix><key>`: the key is taken; completed, unknown (its job's end) or 1."""
         self.unique_for = self._own("unique_for")
-        """hash: job id -> ms that its key stays taken once it completed, -1: its queue's; only of kept jobs."""
+        """hash: job id -> ms that its key stays taken once it completed; only of kept jobs that have it."""
         self.requests = self._own("requests")
         """hash: digest of a request that may be repeated -> its record, as _request.lua describes it."""
         self.log_prefix = self._own("log:")

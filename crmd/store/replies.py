@@ -100,8 +100,7 @@ class NewDocument:
     due_ms: int = -1
     priority: int = 0
     unique_ms: int = 0
-    """How long the key stays taken once the job completed or became unknown; 0: not at all, -1: as the daemon says
-    that ends it."""
+    """How long the key stays taken once the job completed or became unknown; 0: not at all."""
     again: bool = False
     """Whether it is added although an earlier job holds the key by its unique_for."""
 

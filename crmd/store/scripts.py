@@ -74,7 +74,6 @@ class QueueScripts:
             *(ALONE_AFTER_DEATHS, k.unique_prefix),
         )
         self._retention = _retention(settings)
-        self._unique_ms = round(settings.unique_for_seconds * 1000)
 
     @property
     def rate_args(self) -> tuple[int, int]:
@@ -127,7 +126,6 @@ class QueueScripts:
         ]
         if outcomes:
             args += self._retention
-            args.append(self._unique_ms)
             args += outcome_args(outcomes)
         stale, taken, *claimed = await self.store.call("turn", self._turn_keys, args)
         turn = Turn([i.decode() for i in stale], [i.decode() for i in taken])
@@ -252,7 +250,7 @@ class QueueScripts:
         k = self.keys
         names = (k.incomplete, k.leases, k.completed, k.failed, k.unknown, k.unique_for)
         key = k.key_of(job_id)
-        args = (job_id, read, document, int(completed), k.log(key), entry, k.unique_prefix + key, self._unique_ms)
+        args = (job_id, read, document, int(completed), k.log(key), entry, k.unique_prefix + key)
         return await self.store.call("settle_unknown", names, args) == 1
 
     async def promote(self, job_id: str) -> bool:
@@ -336,11 +334,21 @@ async def denied(store: Store, commands: Sequence[Sequence[str]]) -> list[int]:
 
 
 async def renew(
-    store: Store, epoch: str, lease_ms: int, info: bytes = b"", info_ttl_s: int = 0, jobs: bytes = b""
+    store: Store,
+    epoch: str,
+    lease_ms: int,
+    info: bytes = b"",
+    info_ttl_s: int = 0,
+    jobs: bytes = b"",
+    queues: Sequence[QueueSettings] = (),
 ) -> int:
-    """Renews a daemon's leases, and with `info` and `jobs` its entries; returns the store's time in ms."""
-    names = (keys.DAEMONS, keys.daemon_info(epoch), keys.daemon_jobs(epoch))
-    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s, jobs)))
+    """Renews a daemon's leases; with `info` also its entries and what adders need to know of its queues.
+
+    Returns the store's time in ms.
+    """
+    names = (keys.DAEMONS, keys.daemon_info(epoch), keys.daemon_jobs(epoch), keys.UNIQUE_FOR)
+    spans = (part for one in queues for part in (one.name, round(one.unique_for_seconds * 1000)))
+    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s, jobs, *spans)))
 
 
 async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:

@@ -89,6 +89,7 @@ def _keys() -> Iterator[tuple[str, str]]:
         last = {"limit_prefix": "LIMIT", "parked_prefix": "LIMIT"}.get(name, "KEY")
         yield (f"{value}{last}" if name.endswith("_prefix") else value), types[name]
     yield keys.DAEMONS, types["DAEMONS"]
+    yield keys.UNIQUE_FOR, types["UNIQUE_FOR"]
     yield f"{keys.ABORT_PREFIX}KEY", types["ABORT_PREFIX"]
     yield keys.daemon_info("EPOCH"), types["daemon_info"]
     yield keys.daemon_jobs("EPOCH"), types["daemon_jobs"]

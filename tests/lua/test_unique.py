@@ -191,24 +191,6 @@ async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: Lab) -> None
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("live"))
 
 
-@pytest.mark.parametrize("seconds", [0.0, 60.0])
-@pytest.mark.parametrize("kind", ENDS)
-async def test_a_job_added_by_who_knows_no_settings_goes_by_those_of_the_daemon(
-    store: Store, seconds: float, kind: Kind
-) -> None:
-    lab = Lab(store, QueueSettings("q", unique_for_seconds=seconds))
-    await lab.add("a", unique_ms=-1)
-    await run(lab, kind)
-    held = seconds > 0 and ENDS[kind] is not None
-    assert await word(lab) == (ENDS[kind] if held else None)
-    await lab.scripts.tidy_unique("0", 100)
-    if kind is Kind.UNKNOWN:
-        read = (await lab.inspect("a")).document or b""
-        assert await lab.scripts.settle_unknown(lab.keys.job_id("a"), read, read, ENTRY, completed=True)
-        assert await word(lab) == (b"completed" if held else None)
-    assert await lab.add("a", unique_ms=-1) == [not held]
-
-
 async def test_many_ends_in_one_trip(lab: Lab) -> None:
     keys = [f"k{n}" for n in range(200)]
     await lab.add(*keys, unique_ms=DAY)

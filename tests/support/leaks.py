@@ -14,7 +14,7 @@ OURS = ("saq:", "crmd:")
 
 PERMANENT = (
     r"saq:[a-z0-9_-]+:(queued|active|incomplete)",
-    r"crmd:daemons",
+    r"crmd:(daemons|unique_for)",
     r"crmd:q:[a-z0-9_-]+:(leases|priority|priorities|suspects|crashes|begun|starts|buckets|override|paused|parked)",
     r"crmd:q:[a-z0-9_-]+:(completed|failed|cancelled|unknown|counters|minutes|quarantine|unique_for|requests)",
     r"crmd:cache:.*",

@@ -122,14 +122,17 @@ async def test_a_key_of_another_request_or_of_none(client: AsyncClient) -> None:
 
 
 async def test_a_program_at_the_store_goes_by_the_daemons_unique_for(store_url: str) -> None:
-    queues = (QueueSettings("orders", unique_for_seconds=3600.0), QueueSettings("email"))
+    queues = (QueueSettings("orders", unique_for_seconds=3600.0), QueueSettings("message"))
     async with site(store_url, queues=queues) as web, AsyncClient(store_url) as client:
         await web.work()
-        for queue, again in (("orders", False), ("email", True)):
-            added = await client.enqueue(queue, "greet", {"name": "Ada"}, key="k")
-            await client.wait(queue, added.key, 10)
-            assert (await client.enqueue(queue, "greet", {"name": "Ada"}, key="k")).created is again
-            await client.wait(queue, added.key, 10)
+        for queue, again in (("orders", False), ("message", True)):
+            for created in (True, again):
+                added = await client.enqueue(queue, "greet", {"name": "Ada"}, key="k")
+                assert added.created is created
+                await client.wait(queue, added.key, 10)
+            made = await client.enqueue(queue, "greet", {"name": "Ada"}, key="own", unique_for=60.0)
+            await client.wait(queue, made.key, 10)
+            assert not (await client.enqueue(queue, "greet", {"name": "Ada"}, key="own")).created
 
 
 @pytest.fixture

@@ -120,8 +120,7 @@ local function hold_keys(books)
   for i, id in ipairs(books.over) do
     if spans[i] then
       local name, state = k.unique_prefix .. string.sub(id, k.prefix_length + 1), HELD[books.kinds[id] or 'complete']
-      local span = spans[i] == '-1' and books.unique_for or spans[i]
-      if state and span ~= '0' then redis.call('SET', name, state, 'PX', span) else redis.call('UNLINK', name) end
+      if state then redis.call('SET', name, state, 'PX', spans[i]) else redis.call('UNLINK', name) end
     end
   end
   if #books.deleted > 0 then redis.call('HDEL', k.unique_for, unpack(books.deleted)) end
@@ -162,13 +161,11 @@ local function trim_indexes(books, first)
   end
 end
 
--- From `first` stand: keep completed, keep failed, keep_min (ms), hard cap, keep_age (ms; 0: none), the queue's unique_for
--- (ms; 0: none) for jobs that were added with -1, number of groups of completed jobs, for each its token and size and then
--- its ids and JSONs; then all other outcomes.
+-- From `first` stand: keep completed, keep failed, keep_min (ms), hard cap, keep_age (ms; 0: none), number of groups
+-- of completed jobs, for each its token and size and then its ids and JSONs; then all other outcomes.
 local function settle(first, stale, taken)
-  local books = { over = {}, counts = {}, indexed = {}, kinds = {}, deleted = {}, unique_for = ARGV[first + 5] }
-  local a = first + 7
-  for _ = 1, tonumber(ARGV[first + 6]) do
+  local books, a = { over = {}, counts = {}, indexed = {}, kinds = {}, deleted = {} }, first + 6
+  for _ = 1, tonumber(ARGV[first + 5]) do
     local last = a + 1 + 2 * tonumber(ARGV[a + 1])
     complete(ARGV[a], a + 2, last, books, stale)
     a = last + 1

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Renews a daemon's leases, and its entries for those who look. The entry in the list differs from those of the moments
 -- before, whatever the clock says: by that others see that the daemon lives.
--- KEYS  daemons, info, jobs
--- ARGV  epoch, lease (ms), info (JSON, empty: both entries as they are), its TTL (s), names of its jobs (JSON)
+-- KEYS  daemons, info, jobs, unique_for
+-- ARGV  epoch, lease (ms), info (JSON, empty: the entries as they are), its TTL (s), names of its jobs (JSON), then the
+--       queues, each with its unique_for (ms)
 -- Returns the store's time in ms
 --@include _time
 local now = now_ms()
@@ -13,5 +14,6 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', expires), ARGV[1])
 if ARGV[3] ~= '' then
   redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
   redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[4])
+  if #ARGV > 5 then redis.call('HSET', KEYS[4], unpack(ARGV, 6)) end
 end
 return now

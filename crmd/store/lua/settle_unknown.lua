@@ -1,8 +1,7 @@
 #!lua flags=allow-oom
 -- Ends an unknown job as completed or failed, once it is known what became of it. The counts of all time stay.
 -- KEYS  incomplete, leases, completed, failed, unknown, unique_for
--- ARGV  id, JSON as it was read, JSON to write, completed (1) or failed (0), log key, timeline entry, unique key,
---       the queue's unique_for (ms; 0: none)
+-- ARGV  id, JSON as it was read, JSON to write, completed (1) or failed (0), log key, timeline entry, unique key
 -- Returns 1 settled, 0 it is not unknown, or its JSON changed
 --@include _time
 local id, completed = ARGV[1], ARGV[4] == '1'
@@ -15,10 +14,9 @@ if completed then
 end
 redis.call('SREM', KEYS[5], id)
 local span = redis.call('HGET', KEYS[6], id)
-if span == '-1' then span = ARGV[8] end
 if not completed then
   redis.call('UNLINK', ARGV[7])
-elseif span and span ~= '0' then
+elseif span then
   redis.call('SET', ARGV[7], 'completed', 'PX', span)
 end
 redis.call('SET', id, ARGV[3], 'KEEPTTL')
