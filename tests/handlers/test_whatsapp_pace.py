@@ -22,6 +22,7 @@ from crmd.queues.send_rate import StoreSendRate
 from crmd.records.message_book import MessageBook
 from crmd.store.client import Store, StoreTarget
 from tests.support.context import make_context
+from tests.support.storeclock import freeze
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 
@@ -133,15 +134,18 @@ async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
 ) -> None:
     store = Store(StoreTarget(store_url))
     await store.start(wait=False)
+    stopped = await freeze(store)
     rate = StoreSendRate(store, NUMBER_ID, 100.0)
     paced = client_with(SendLine(rate, 100.0), http, server)
     assert isinstance(await send(book, paced), dict)
-    before = (await StoreSendRate(store, NUMBER_ID, 100.0).take(0)).between_seconds
+    await stopped.forward(2_000)
+    before = (await rate.take(0)).between_seconds
     server.then_error(130429)
     assert isinstance(await send(book, paced), RateLimited)
-    after = (await StoreSendRate(store, NUMBER_ID, 100.0).take(0)).between_seconds
-    assert before * 1.01 < after <= before * 2.01, "it recovers at once"
+    after = (await rate.take(0)).between_seconds
+    assert after == pytest.approx(before * 2, rel=0.01)
     assert [one for one in caplog.records if "47.0/s from now on" in one.getMessage()]
+    await stopped.forward(100)
     assert isinstance(await send(book, paced), dict)
     await store.stop()
 

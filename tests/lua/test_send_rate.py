@@ -14,9 +14,12 @@ BETWEEN = 1 / MOST
 
 
 @pytest.fixture
-def rate(store: Store, clock: StoreClock) -> StoreSendRate:
-    """Of a number with Meta's default limit."""
-    return StoreSendRate(store, "1", 80.0)
+async def rate(store: Store, clock: StoreClock) -> StoreSendRate:
+    """Of a number with Meta's default limit, which sent a moment ago."""
+    made = StoreSendRate(store, "1", 80.0)
+    await made.take(1)
+    await clock.forward(1_500)
+    return made
 
 
 async def starts(rate: StoreSendRate, clock: StoreClock, seconds: float) -> int:
@@ -119,6 +122,15 @@ async def test_a_step_of_the_stores_clock_holds_nothing_up(
     await clock.forward(step_ms)
     assert await starts(rate, clock, 3.0) > 1.5 * MOST
     assert await starts(rate, clock, 1.0) <= MOST + 2
+
+
+async def test_the_first_second_begins_at_half_the_rate(store: Store, clock: StoreClock) -> None:
+    rate = StoreSendRate(store, "1", 80.0)
+    for _ in range(2):
+        assert 1 / (await rate.take(1)).between_seconds == pytest.approx(MOST / 2, rel=0.01)
+        assert await starts(rate, clock, 1.0) < 0.9 * MOST
+        assert await starts(rate, clock, 1.0) == pytest.approx(MOST, abs=3)
+        await clock.forward(5_000)
 
 
 async def test_the_state_expires_by_itself(rate: StoreSendRate, store: Store) -> None:

@@ -9,6 +9,9 @@ local MEAN_MS = 10000
 -- and faster as time goes by: the limit may be there, or may have passed.
 local RECOVERY_SHARE, JUST_BELOW, DOUBLED_AFTER_S = 1 / 2, 0.97, 180
 local LEAST = 1
+-- After so long without a send connections are closed: what leaves evenly while they are opened arrives in a heap. So the
+-- first second begins at half the rate, as after a refusal of what is just above the most.
+local COLD_MS = 3000
 -- Nobody has to wait for longer: a service that counts the last second has forgotten by then, and a clock that was set
 -- back holds nothing up.
 local LONGEST_DEBT_MS = 1000
@@ -37,6 +40,11 @@ end
 
 -- When a send may start at the latest, whatever stands in `free_at`.
 local function longest(state) return state.now + LONGEST_DEBT_MS + state.interval end
+
+local function warm_up(state)
+  state.refused, state.cut_at, state.rate = state.rate / JUST_BELOW, state.now, state.rate / 2
+  state.interval = 1000 / state.rate
+end
 
 local function keep(state)
   state.free_at = math.min(state.free_at, longest(state))

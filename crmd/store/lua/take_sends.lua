@@ -9,6 +9,7 @@
 local wanted, ahead, late = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local state = send_rate(now_ms(), tonumber(ARGV[1]))
 if state.free_at > longest(state) then keep(state) end
+if wanted > 0 and state.free_at < state.now - COLD_MS and not state.refused then warm_up(state) end
 local first = math.max(state.free_at, state.now - late)
 local room, between = state.now + ahead - first, math.floor(state.interval * 1000)
 if room < 0 then return { 0, math.ceil(-room * 1000), between } end
