@@ -181,7 +181,7 @@ class StoreBackend:
         queues = Settings().queue_settings()
         self._inspector = Inspector(self._store, queues)
         self._control = Control(self._store, queues, self._inspector)
-        self._learned_until: dict[str, float] = {}
+        self._learn_at: dict[str, float] = {}
 
     async def start(self) -> None:
         """Connects."""
@@ -199,7 +199,8 @@ class StoreBackend:
     async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
         """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
         name = self._known(queue)
-        await self._learn(name, jobs)
+        if time.monotonic() >= self._learn_at.get(name, 0.0) and _go_by_their_queue(jobs):
+            await self._learn(name)
         if idempotency_key is None:
             return await self._control.enqueue(name, jobs)
         added: list[Added] = []
@@ -207,18 +208,13 @@ class StoreBackend:
             added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
         return added
 
-    async def _learn(self, queue: str, jobs: list[NewJob]) -> None:
-        """Reads the daemons' unique_for of a queue where a job goes by it; without one the shipped one holds."""
-        now = time.monotonic()
-        if now < self._learned_until.get(queue, 0.0) or all(
-            new.key is None or new.unique_for is not None for new in jobs
-        ):
-            return
+    async def _learn(self, queue: str) -> None:
+        """Reads the daemons' unique_for of a queue; without one the shipped one holds."""
         found = await self._store.command("HGET", keys.UNIQUE_FOR, queue)
         if found is not None:
             settings = replace(self._inspector.settings[queue], unique_for_seconds=int(found) / 1000)
             self._inspector.add_queue(settings)
-        self._learned_until[queue] = now + LEARN_EVERY_S
+        self._learn_at[queue] = time.monotonic() + LEARN_EVERY_S
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
         return (await self._control.enqueue_request(queue, jobs, key)).jobs
@@ -242,6 +238,14 @@ class StoreBackend:
                 raise UnknownQueue(f"{queue!r} is no queue's name: 1 to 64 of a-z, 0-9, _ and -")
             self._inspector.add_queue(QueueSettings(queue))
         return queue
+
+
+def _go_by_their_queue(jobs: list[NewJob]) -> bool:
+    """Whether the key of any stays taken as long as its queue's settings say."""
+    for new in jobs:  # noqa: SIM110 - a generator would cost 3 % of adding one job
+        if new.key is not None and new.unique_for is None:
+            return True
+    return False
 
 
 def _backend(url: str, token: str | None) -> Backend:

@@ -265,16 +265,14 @@ class Control:
     ) -> list[NewDocument]:
         """The jobs as the store takes them; raises for the first that it would not take."""
         now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
-        now_ms = int(now * 1000)
+        now_ms, unique_s = int(now * 1000), scripts.settings.unique_for_seconds
         documents = []
         for new, fresh in zip(jobs, made or _fresh_keys(now_ms, len(jobs)), strict=True):
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
             document = NewDocument(prefix + key, b"")
-            span = scripts.settings.unique_for_seconds if new.unique_for is None else _checked_span(new.unique_for)
-            if new.key is not None:
-                document.unique_ms = round(span * 1000)
-                document.again = new.again
+            if new.unique_for is not None or (new.key is not None and (unique_s or new.again)):
+                _set_unique(document, new, unique_s)
             if new.priority or new.delay is not None or new.at is not None:
                 _check_times(new)
                 due = new.at if new.at is not None else now + new.delay if new.delay else 0.0
@@ -306,10 +304,13 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _checked_span(seconds: float) -> float:
-    if not 0 <= seconds <= LONGEST_S:
+def _set_unique(document: NewDocument, new: NewJob, of_queue_s: float) -> None:
+    span = of_queue_s if new.unique_for is None else new.unique_for
+    if not 0 <= span <= LONGEST_S:
         raise RequestError("unique_for is between 0 and ten years")
-    return seconds
+    if new.key is not None:  # a key that is made up is known to nobody who could repeat it
+        document.unique_ms = round(span * 1000)
+        document.again = new.again
 
 
 def _check_times(new: NewJob) -> None:
