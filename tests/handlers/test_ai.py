@@ -403,7 +403,8 @@ async def test_a_recording_that_the_service_refuses(bench: Bench) -> None:
 
 
 async def test_many_at_once(bench: Bench) -> None:
-    answers = await asyncio.gather(*(bench.chat(key=str(number)) for number in range(100)))
+    # each in a run of its own, as they would otherwise all be the last one's
+    answers = await asyncio.gather(*(bench.chat(key=str(number), run=RecordedRun()) for number in range(100)))
     assert {answer["text"] for answer in answers} == {"You are welcome."}
     assert len(await bench.recorded()) == 100
 
