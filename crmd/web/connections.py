@@ -21,6 +21,7 @@ from typing import cast
 from aiohttp import web
 
 from crmd.web.peers import Peers, client_group, parse_address
+from crmd.web.portions import Portions, has_many_lines, portion_end
 from crmd.web.problems import Problem
 
 MAX_CONNECTIONS = 1024
@@ -43,8 +44,10 @@ SLOW_BODY_SECONDS = 5.0
 """From then on a body is slow, where there is room for it otherwise."""
 LOOKED_AT = 64
 """Bodies that are compared to find the slowest."""
+LOOK_SECONDS = 0.02
+"""How often we look whether aiohttp, which had enough of a body, takes more of what we hold."""
 LINGER_SECONDS = 1.0
-"""How long one that gives way may take to read why."""
+"""How long one that gives way, or whose body is not read to its end, may take to read why."""
 
 
 def affordable_connections() -> int:
@@ -72,6 +75,7 @@ class Connections:
         self.most = most
         self.first_request_seconds = first_request_seconds
         self.stall_seconds = stall_seconds
+        self.portions = Portions()
         self._peers = peers
         self._spare = spare
         self._share = max(1, int(most * SHARE_PER_ADDRESS))
@@ -117,6 +121,7 @@ class Connections:
             yield
         finally:
             self._bodies.pop(connection, None)
+            connection.end_request()
             if connection.transport in self._by_transport:
                 self._waiting[connection] = time.monotonic()
 
@@ -248,6 +253,14 @@ class _Connection(asyncio.Protocol):
         self._listens = False
         self._admitted = False
         self._request: web.Request | None = None
+        self._answered = False
+        self._length = 0
+        """The request's Content-Length, 0 where there is none."""
+        self._backlog = b""
+        """Received, and fed to aiohttp up to an offset. While there is one, we hold the reading."""
+        self._fed = 0
+        self._inner_holds = False
+        """Whether aiohttp holds the reading as well."""
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -255,9 +268,17 @@ class _Connection(asyncio.Protocol):
         """A request's headers have come, the first one's in time."""
         self.began_at = time.monotonic()
         self._request = request
+        self._answered = False
+        self._length = 0 if "Transfer-Encoding" in request.headers else request.content_length or 0
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
+
+    def end_request(self) -> None:
+        """The request is answered. What is left of its body is not parsed where that takes long."""
+        self._answered = True
+        if self._backlog and not self.has_whole_body():
+            self._stop_listening()
 
     def has_whole_body(self) -> bool:
         """Whether nothing of the request's body is outstanding."""
@@ -276,11 +297,9 @@ class _Connection(asyncio.Protocol):
         """Ends the request: whoever reads its body gets a Problem 408."""
         if self._request is not None:
             detail = "the body came too slowly while others waited; send it again"
-            content = self._request.content
-            content.set_exception(Problem(408, detail, headers={"Connection": "close", "Retry-After": "1"}))
-            self._listens = False
-            content.feed_eof()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
+            headers = {"Connection": "close", "Retry-After": "1"}
+            self._request.content.set_exception(Problem(408, detail, headers=headers))
+        self._stop_listening()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -296,14 +315,74 @@ class _Connection(asyncio.Protocol):
         for timer in (self._deadline, self._stall):
             if timer:
                 timer.cancel()
+        self._listens = False
+        self._backlog = b""
         self.lost.set()
         if self._admitted:
             self._owner.forget(self)
             self._inner.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        if self._listens:
+        if not self._listens:
+            return
+        if self._backlog:
+            # aiohttp has resumed the reading, as it does at the end of a body and when it takes more.
+            self._backlog, self._fed = self._backlog[self._fed :] + data, 0
+            self._inner_holds = False
+            self.transport.pause_reading()
+        elif len(data) <= self._body_left() or not has_many_lines(data):
             self._inner.data_received(data)
+        elif self._answered and not self.has_whole_body():
+            self._stop_listening()
+        else:
+            self._backlog, self._fed = data, 0
+            self._inner_holds = False
+            self.transport.pause_reading()
+            self._owner.portions.add(self)
+
+    def feed_portion(self) -> bool:
+        """Feeds aiohttp a portion of the backlog; whether another can follow in the same turn."""
+        if not self._backlog or self.transport.is_closing():
+            self._backlog = b""
+            return False
+        if self._inner_holds and not self.transport.is_reading():
+            self._look_later()
+            return False
+        end = max(portion_end(self._backlog, self._fed), self._fed + self._body_left())
+        portion = self._backlog[self._fed : end]
+        self._fed = end
+        last = end >= len(self._backlog)
+        if last:
+            self._backlog = b""
+        # So that it shows afterwards whether aiohttp has paused it.
+        self.transport.resume_reading()
+        try:
+            self._inner.data_received(portion)
+        except BaseException:
+            self.transport.abort()
+            raise
+        if last or self.transport.is_closing():
+            return False
+        self._inner_holds = not self.transport.is_reading()
+        self.transport.pause_reading()
+        if self._inner_holds:
+            self._look_later()
+        return not self._inner_holds
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, self._owner.portions.add, self)
+
+    def _stop_listening(self) -> None:
+        """Reads on and drops it, so that the client reads our answer, and then closes the connection."""
+        self._listens = False
+        self._backlog = b""
+        if self._request is not None:
+            self._request.content.feed_eof()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _body_left(self) -> int:
+        """How much has to come of a body whose length is known: one call of the parser, whatever is in it."""
+        return max(0, self._length - self.body_bytes) if self._length else 0
 
     def eof_received(self) -> None:
         if self._admitted:

@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
@@ -45,6 +46,24 @@ const init = {method: "POST", headers: {"content-type": "application/json", auth
 const one = () => fetch(url, init).then(async r => [r.status, r.headers.get("retry-after"), await r.text()]);
 const told = one => one.status === "fulfilled" ? one.value : [0, String(one.reason.cause)];
 Promise.allSettled(Array.from({length: 500}, one)).then(all => console.log(JSON.stringify(all.map(told))));
+"""
+CRUMBS = """
+import asyncio, sys, time
+port, count, head = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
+ends_at = time.monotonic() + 60
+async def one():
+    while time.monotonic() < ends_at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + b"1\\r\\na\\r\\n" * 150_000 + b"0\\r\\n\\r\\n")
+        try:
+            await reader.readline()
+            print(flush=True)
+        except ConnectionError:
+            pass
+        writer.close()
+async def main():
+    await asyncio.gather(*(one() for _ in range(count)))
+asyncio.run(main())
 """
 
 
@@ -158,3 +177,24 @@ async def test_five_hundred_requests_of_one_node_program_are_answered(daemon: Da
     answers = json.loads(out)
     assert Counter(status for status, *_ in answers).keys() <= {201, 503}, answers[0]
     assert all(after for status, after, *_ in answers if status == 503)
+
+
+@pytest.mark.parametrize("count", [8, 32])
+@pytest.mark.parametrize("path", ["/webhooks/whatsapp", "/api/v1/files"])
+async def test_health_answers_while_bodies_come_in_tiny_chunks(
+    daemon: DaemonProcess, path: str, count: int
+) -> None:
+    head = f"POST {path} {HEAD}Transfer-Encoding: chunked\r\n\r\n"
+    flood = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CRUMBS, str(daemon.port), str(count), head),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert flood.stdout
+    try:
+        await flood.stdout.readline()
+        await probe(daemon, f"{count} in tiny chunks to {path}")
+        await wait_until(lambda: job_is_taken(daemon), 10.0, "a job is taken")
+        assert flood.returncode is None
+    finally:
+        flood.kill()
+        await flood.wait()

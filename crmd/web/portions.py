@@ -1,0 +1,72 @@
+"""Shares the event loop's time among connections whose bytes take long to parse.
+
+Each chunk of a body costs aiohttp several microseconds, however short it is, and uvloop hands over 256 KiB at
+once: 43,000 chunks of one byte. What has many lines is therefore parsed in portions, for a short time in each turn
+of the loop, by turns among all connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Protocol
+
+PORTION_LINES = 64
+"""Parsed at once: as much as a request with many headers, or 32 chunks."""
+TURN_SECONDS = 0.0005
+"""Parsed for so long in one turn of the loop, or one portion."""
+
+
+class Portioned(Protocol):
+    """Something that has bytes to be parsed."""
+
+    def feed_portion(self) -> bool:
+        """Parses one portion; whether another can follow in the same turn."""
+
+
+class Portions:
+    """Those that have portions waiting, served in turn."""
+
+    def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
+        self._turn_seconds = turn_seconds
+        self._waiting: deque[Portioned] = deque()
+        self._scheduled = False
+
+    def add(self, one: Portioned) -> None:
+        """Puts one at the end of the line; it must not be in it already."""
+        self._waiting.append(one)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        self._scheduled = False
+        until = time.monotonic() + self._turn_seconds
+        try:
+            while self._waiting:
+                one = self._waiting.popleft()
+                if one.feed_portion():
+                    self._waiting.append(one)
+                if time.monotonic() >= until:
+                    return
+        finally:
+            self._schedule()
+
+
+def has_many_lines(data: bytes) -> bool:
+    """Whether it takes more than one portion."""
+    return data.count(b"\n") > PORTION_LINES
+
+
+def portion_end(data: bytes, start: int) -> int:
+    """Where the portion ends that begins at an offset."""
+    end = start
+    for _ in range(PORTION_LINES):
+        end = data.find(b"\n", end) + 1
+        if not end:
+            return len(data)
+    return end
