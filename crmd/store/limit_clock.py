@@ -50,16 +50,17 @@ class LimitClock:
         self._low = self._high = 0.0
         """Bounds of the clock less our own, in ms, when it was last seen."""
         self._seen_ms = 0.0
+        self._clock_ms = 0
+        """What it showed then."""
         self._set_forward = False
 
     def ask(self) -> tuple[float, tuple[int | str, ...]]:
         """When a trip is sent, in ms, and what its script is told, as _limit_clock.lua has it."""
         sent_ms = self._monotonic() * 1000
         if self._correction is None:
-            return sent_ms, (0, 0, "", 0)
-        drift = (sent_ms - self._seen_ms) * DRIFT
-        earliest, latest = round(sent_ms + self._low - drift), round(sent_ms + self._high + drift)
-        return sent_ms, (earliest, latest, self._correction, int(self._set_forward))
+            return sent_ms, (0, 0, "", 0, 0)
+        earliest, latest = round(sent_ms + self._low), round(sent_ms + self._high)
+        return sent_ms, (earliest, latest, self._correction, int(self._set_forward), self._clock_ms)
 
     def meet(self, sent_ms: float, clock_ms: int, correction: int) -> None:
         """What a trip brought that did not check the clock: of use only before the first that did."""
@@ -79,4 +80,5 @@ class LimitClock:
         if correction == self._correction and low <= self._high + drift and high >= self._low - drift:
             low, high = max(low, self._low - drift), min(high, self._high + drift)
         self._low, self._high = low, high
-        self._correction, self._seen_ms, self._set_forward = correction, received_ms, False
+        self._correction, self._seen_ms, self._clock_ms = correction, received_ms, clock_ms
+        self._set_forward = False

@@ -26,9 +26,10 @@ end
 -- Sets the clock of limits. Returns why nothing may start by it, if so.
 local function look_at_clock(c)
   local doubt
-  local counted = redis.call('HMGET', k.counters, 'correction', 'limited_at', 'blocked_under')
-  c.blocked_under = tonumber(counted[3] or 0)
-  k.clock, c.correction, doubt = limit_clock(k.counters, k.now, tonumber(counted[1] or 0), tonumber(counted[2] or 0), k.told)
+  local counted = redis.call('HMGET', k.counters, 'correction', 'corrected_at', 'limited_at', 'blocked_under')
+  c.blocked_under = tonumber(counted[4] or 0)
+  local correction, corrected_at, last = tonumber(counted[1] or 0), counted[2] and tonumber(counted[2]), tonumber(counted[3] or 0)
+  k.clock, c.correction, doubt = limit_clock(k.counters, k.now, correction, corrected_at, last, k.told)
   return doubt
 end
 

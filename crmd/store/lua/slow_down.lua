@@ -2,11 +2,11 @@
 -- The outside asked to slow down: holds the whole queue, or the limit keys of one job, for a while. The longest
 -- hold that was asked for stands.
 -- KEYS  blocked, parked, counters
--- ARGV  milliseconds, limit prefix, four of the clock of limits, then the limit keys (none: the whole queue)
+-- ARGV  milliseconds, limit prefix, five of the clock of limits, then the limit keys (none: the whole queue)
 -- Returns {clock of limits (ms), its correction}
 --@include _time
 --@include _limit_margins
-local FIRST_KEY = 7
+local FIRST_KEY = 8
 local ms, now = tonumber(ARGV[1]), now_ms()
 local correction = tonumber(redis.call('HGET', KEYS[3], 'correction') or 0)
 local clock = now + correction

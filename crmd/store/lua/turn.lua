@@ -4,7 +4,7 @@
 --       crashes, begun, minutes, suspects, starts, buckets, override, blocked, paused, parked, unique_for
 -- ARGV  slots (-1: no claim, 0: promote only), lease token, alone (1: one suspect and nothing else), rate count (0: no
 --       limit), rate period (ms), keyed limits (JSON, or empty), limit prefix, parked prefix, id prefix, log prefix, deaths
---       after which a job runs alone, unique prefix, four of the clock of limits, then the outcomes as _settle has them;
+--       after which a job runs alone, unique prefix, five of the clock of limits, then the outcomes as _settle has them;
 --       their kinds: complete, failed, unknown, aborted: number is a TTL in seconds (0: none, -1: delete at once); retry,
 --       snooze: number is the delay in ms; return: back to the head of its lane, or of the suspects
 -- Returns {stale ids, whose lease is another's or gone; ids that an abort took while they ran and that still hold their
@@ -12,7 +12,7 @@
 --@include _time
 --@include _lane
 --@include _trim
-local FIRST_OUTCOME = 17
+local FIRST_OUTCOME = 18
 -- One table instead of a local for each: a function that reads many locals of the script is made slowly, and all are
 -- made anew each time the script runs. For the same reason what is rarely needed stands inside of functions.
 local k = {
