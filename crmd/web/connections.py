@@ -21,7 +21,7 @@ from typing import cast
 from aiohttp import web
 
 from crmd.web.peers import Peers, client_group, parse_address
-from crmd.web.portions import Portions, has_many_lines, portion_end
+from crmd.web.portions import PORTION_LINES, Portions, has_many_lines, next_lines, portion_end
 from crmd.web.problems import Problem
 
 MAX_CONNECTIONS = 1024
@@ -44,8 +44,8 @@ SLOW_BODY_SECONDS = 5.0
 """From then on a body is slow, where there is room for it otherwise."""
 LOOKED_AT = 64
 """Bodies that are compared to find the slowest."""
-LOOK_SECONDS = 0.02
-"""How often we look whether aiohttp, which had enough of a body, takes more of what we hold."""
+LOOK_SECONDS = (0.0, 0.0, 0.0, 0.001, 0.003, 0.01, 0.03)
+"""When we look whether aiohttp, which had enough of a body, takes more of it; the last one repeats."""
 LINGER_SECONDS = 1.0
 """How long one that gives way, or whose body is not read to its end, may take to read why."""
 
@@ -259,6 +259,8 @@ class _Connection(asyncio.Protocol):
         self._backlog = b""
         """Received, and fed to aiohttp up to an offset. While there is one, we hold the reading."""
         self._fed = 0
+        self._portion_lines = PORTION_LINES
+        self._looks = 0
         self._inner_holds = False
         """Whether aiohttp holds the reading as well."""
         self._deadline: asyncio.TimerHandle | None = None
@@ -348,7 +350,7 @@ class _Connection(asyncio.Protocol):
         if self._inner_holds and not self.transport.is_reading():
             self._look_later()
             return False
-        end = max(portion_end(self._backlog, self._fed), self._fed + self._body_left())
+        end = max(portion_end(self._backlog, self._fed, self._portion_lines), self._fed + self._body_left())
         portion = self._backlog[self._fed : end]
         self._fed = end
         last = end >= len(self._backlog)
@@ -356,21 +358,26 @@ class _Connection(asyncio.Protocol):
             self._backlog = b""
         # So that it shows afterwards whether aiohttp has paused it.
         self.transport.resume_reading()
+        began = time.monotonic()
         try:
             self._inner.data_received(portion)
         except BaseException:
             self.transport.abort()
             raise
+        self._portion_lines = next_lines(self._portion_lines, time.monotonic() - began)
         if last or self.transport.is_closing():
             return False
         self._inner_holds = not self.transport.is_reading()
         self.transport.pause_reading()
         if self._inner_holds:
+            self._looks = 0
             self._look_later()
         return not self._inner_holds
 
     def _look_later(self) -> None:
-        asyncio.get_running_loop().call_later(LOOK_SECONDS, self._owner.portions.add, self)
+        seconds = LOOK_SECONDS[min(self._looks, len(LOOK_SECONDS) - 1)]
+        self._looks += 1
+        asyncio.get_running_loop().call_later(seconds, self._owner.portions.add, self)
 
     def _stop_listening(self) -> None:
         """Reads on and drops it, so that the client reads our answer, and then closes the connection."""

@@ -14,6 +14,12 @@ from typing import Protocol
 
 PORTION_LINES = 64
 """Parsed at once: as much as a request with many headers, or 32 chunks."""
+MOST_LINES = 1024
+"""Parsed at once where the portions before were cheap."""
+LINE_BYTES = 64
+"""A portion has at most so many times its lines."""
+CHEAP_SECONDS = 0.0001
+"""Less than 32 chunks take."""
 TURN_SECONDS = 0.0005
 """Parsed for so long in one turn of the loop, or one portion."""
 
@@ -62,11 +68,14 @@ def has_many_lines(data: bytes) -> bool:
     return data.count(b"\n") > PORTION_LINES
 
 
-def portion_end(data: bytes, start: int) -> int:
-    """Where the portion ends that begins at an offset."""
-    end = start
-    for _ in range(PORTION_LINES):
-        end = data.find(b"\n", end) + 1
-        if not end:
-            return len(data)
+def portion_end(data: bytes, start: int, lines: int) -> int:
+    """Where a portion ends that begins at an offset and has at most so many lines."""
+    end = min(len(data), start + lines * LINE_BYTES)
+    while data.count(b"\n", start, end) > lines:
+        end = start + (end - start) // 2
     return end
+
+
+def next_lines(lines: int, seconds: float) -> int:
+    """How many lines the next portion may have after one that took so long: more where lines are cheap."""
+    return min(lines * 2, MOST_LINES) if seconds < CHEAP_SECONDS else PORTION_LINES

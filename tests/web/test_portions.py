@@ -12,7 +12,7 @@ from aiohttp import web as aioweb
 
 from crmd.web.connections import Connections
 from crmd.web.peers import Peers
-from crmd.web.portions import PORTION_LINES, Portions, portion_end
+from crmd.web.portions import LINE_BYTES, MOST_LINES, PORTION_LINES, Portions, next_lines, portion_end
 from tests.support.rawhttp import RawConnection
 from tests.support.wait import wait_until
 
@@ -113,9 +113,9 @@ async def bodies(server: Server, requests: list[bytes], *, answers: int = 1) -> 
 
 async def test_tiny_chunks_are_parsed_a_portion_a_turn_and_come_whole(server: Server, fed: Fed) -> None:
     assert await bodies(server, [IN_CRUMBS] * 4) == [TEXT] * 4
-    assert max(fed.calls) <= PORTION_LINES
+    assert max(fed.calls) <= MOST_LINES
     # What fits one portion, such as the end of a body, is parsed as it comes: of each connection once a turn.
-    assert max(fed.turns.values()) <= 5 * PORTION_LINES
+    assert max(fed.turns.values()) <= 5 * MOST_LINES
 
 
 async def test_tiny_chunks_wait_while_nobody_reads_them(server: Server, fed: Fed) -> None:
@@ -139,7 +139,7 @@ async def test_a_body_of_known_length_is_parsed_as_it_comes(server: Server, fed:
         answer = await one.answer()
         assert answer
         assert answer.body == body
-    assert max(fed.calls) > 10 * PORTION_LINES
+    assert max(fed.calls) > 2 * MOST_LINES
 
 
 async def test_what_follows_a_body_of_known_length_is_parsed_in_portions(server: Server, fed: Fed) -> None:
@@ -151,13 +151,13 @@ async def test_what_follows_a_body_of_known_length_is_parsed_in_portions(server:
             answer = await one.answer()
             assert answer
             assert answer.body == expected
-    assert max(fed.calls) <= PORTION_LINES
+    assert max(fed.calls) <= MOST_LINES
 
 
 async def test_a_hundred_requests_in_one_packet_are_answered(server: Server, fed: Fed) -> None:
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert await bodies(server, [request * 100], answers=100) == [b""] * 100
-    assert max(fed.calls) <= PORTION_LINES
+    assert max(fed.calls) <= MOST_LINES
 
 
 async def test_many_header_lines_are_refused_after_a_portion_or_a_few(server: Server, fed: Fed) -> None:
@@ -166,7 +166,7 @@ async def test_many_header_lines_are_refused_after_a_portion_or_a_few(server: Se
         answer = await one.answer()
         assert answer
         assert answer.status == 400
-    assert max(fed.calls) <= PORTION_LINES
+    assert max(fed.calls) <= MOST_LINES
 
 
 async def test_nothing_is_left_of_who_goes_away(server: Server, fed: Fed) -> None:
@@ -179,11 +179,21 @@ async def test_nothing_is_left_of_who_goes_away(server: Server, fed: Fed) -> Non
     await wait_until(lambda: not len(server.connections) and not waiting, 10.0, "it is gone")
 
 
-def test_a_portion_ends_after_so_many_lines() -> None:
-    data = b"ab\r\n" * (PORTION_LINES + 1) + b"rest"
-    assert portion_end(data, 0) == 4 * PORTION_LINES
-    assert portion_end(data, 4 * PORTION_LINES) == len(data)
-    assert portion_end(b"\r\n" * PORTION_LINES, 0) == 2 * PORTION_LINES
+@pytest.mark.parametrize("data", [b"\r\n" * 5000, b"1\r\na\r\n" * 5000, b"x" * 99_999, b"\n" * 5000])
+@pytest.mark.parametrize("lines", [PORTION_LINES, MOST_LINES])
+def test_portions_have_so_many_lines_and_leave_nothing_out(data: bytes, lines: int) -> None:
+    start = 0
+    while start < len(data):
+        end = portion_end(data, start, lines)
+        assert start < end <= min(len(data), start + lines * LINE_BYTES)
+        assert data.count(b"\n", start, end) <= lines
+        start = end
+
+
+def test_portions_grow_where_lines_are_cheap_and_no_further_than_that() -> None:
+    assert next_lines(PORTION_LINES, 0.0) == 2 * PORTION_LINES
+    assert next_lines(MOST_LINES, 0.0) == MOST_LINES
+    assert next_lines(MOST_LINES, 1.0) == PORTION_LINES
 
 
 async def test_what_is_left_of_a_body_that_is_not_read_is_not_parsed(server: Server, fed: Fed) -> None:
