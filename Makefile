@@ -30,7 +30,7 @@ demo: $(VENV)/.run ## daemon, stand-ins and a campaign to look at, in ./.demo, n
 	@$(BIN)/crmd demo
 
 test: $(VENV)/.dev ## run the default test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 faults: $(VENV)/.dev ## run the fault tests: kills, stalls, full disks (minutes)
 	$(BIN)/python -m pytest -m faults --timeout 600 -p no:randomly $(ARGS)
