@@ -295,16 +295,20 @@ class CrmWorker(saq.Worker[Any]):
                 self._end_taken(outcome)
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
-        """Says what became of jobs, now that it is written: one event for all that completed."""
+        """Says, once, what became of jobs, now that it is written: one event for all that completed."""
         completed = []
         for outcome in outcomes:
+            news = outcome.news
+            if not news:
+                continue
+            outcome.news = ()  # the outcome is kept for a while, and need not keep that
             if outcome.kind is Kind.COMPLETE:
-                completed.append(outcome.news)
-            elif outcome.news:
-                event, fields = outcome.news
+                completed.append(news)
+            else:
+                event, fields = news
                 self.engine.events.emit(event, **fields)
-        if completed and (known := [news for news in completed if news]):
-            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=known)
+        if completed:
+            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=completed)
 
     def tell_stale(self, outcomes: Iterable[Outcome]) -> None:
         """Says that outcomes came too late."""
