@@ -106,7 +106,8 @@ class HttpBackend:
             async with asking as response:
                 data = await response.json(content_type=None)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            raise StoreUnavailable(f"{method} {self._base + path}: {error or type(error).__name__}") from error
+            reason = str(error) or type(error).__name__  # a timeout has no text
+            raise StoreUnavailable(f"{method} {self._base + path}: {reason}") from error
         if response.status >= 400:
             detail = data.get("detail") or data.get("title") or response.reason
             raise _ERRORS.get(response.status, RequestError)(f"{method} {path}: {response.status}: {detail}")

@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 PAUSES_S = (0.2, 1.0, 2.0)
 """Before each repeat: a daemon that is restarted is back in about two seconds."""
-LONGEST_S = 10.0
-"""After this nothing is repeated."""
+LONGEST_S = 30.0
+"""After this nothing is repeated: three times as long as one try over HTTP may take."""
 
 
 async def repeated(ask: Callable[[], Awaitable[T]]) -> T:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from crmd import AsyncClient, NewJob, StoreUnavailable
+from crmd.client_http import TIMEOUT_S
 from crmd.config.queue import QueueSettings
 from crmd.errors import InvalidPayload, RequestError
+from crmd.queues.repeating import LONGEST_S
 from tests.support.http import Site, site, token_table
 from tests.support.proxy import Proxy, proxy
 from tests.support.store import StoreServer
@@ -24,7 +26,10 @@ class LossyWay:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
         self.to_lose = 0
+        self.silent = False
+        """Whether a connection gets no answer instead of being cut."""
         self.lost = 0
 
     async def start(self) -> str:
@@ -37,8 +42,14 @@ class LossyWay:
         """Ends."""
         if self._server:
             self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
         above, up = await asyncio.open_connection(*self._target)
         request = asyncio.create_task(_pass(reader, up))
         try:
@@ -46,6 +57,8 @@ class LossyWay:
                 if self.to_lose:
                     self.to_lose -= 1
                     self.lost += 1
+                    if self.silent:
+                        continue
                     break
                 writer.write(data)
         finally:
@@ -111,6 +124,27 @@ async def test_when_no_answer_comes_at_all(web: Site, way: LossyWay, client: Asy
     way.to_lose = 0
     added = await client.enqueue("email", "greet", {"name": "Ada"}, idempotency_key="order-17")
     assert (added.created, added.state, await waiting(web)) == (True, "waiting", 1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the clients' times are a tenth."""
+    monkeypatch.setattr("crmd.client_http.TIMEOUT_S", TIMEOUT_S / 10)
+    monkeypatch.setattr("crmd.queues.repeating.LONGEST_S", LONGEST_S / 10)
+
+
+async def test_an_enqueue_whose_answer_does_not_come_in_time(
+    web: Site, way: LossyWay, client: AsyncClient, impatient: None
+) -> None:
+    way.to_lose, way.silent = 1, True
+    added = await client.enqueue("email", "greet", {"name": "Ada"})
+    assert (added.created, way.lost, await waiting(web)) == (True, 1, 1)
+
+
+async def test_a_timeout_says_that_it_is_one(way: LossyWay, client: AsyncClient, impatient: None) -> None:
+    way.to_lose, way.silent = 100, True
+    with pytest.raises(StoreUnavailable, match=r"/jobs/k: .*[Tt]imeout"):
+        await client.job("email", "k")
 
 
 async def test_a_key_of_another_request_or_of_none(client: AsyncClient) -> None:
