@@ -199,24 +199,26 @@ class StoreBackend:
     async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
         """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
         name = self._known(queue)
-        if time.monotonic() >= self._learn_at.get(name, 0.0) and _go_by_their_queue(jobs):
-            await self._learn(name)
         if idempotency_key is None:
+            await self._learn(name, jobs)
             return await self._control.enqueue(name, jobs)
         added: list[Added] = []
         for part, key in in_parts(jobs, check_request_key(idempotency_key)):
             added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
         return added
 
-    async def _learn(self, queue: str) -> None:
-        """Reads the daemons' unique_for of a queue; without one the shipped one holds."""
+    async def _learn(self, queue: str, jobs: list[NewJob]) -> None:
+        """Reads the daemons' unique_for of a queue if jobs go by it; without one the shipped one holds."""
+        if time.monotonic() < self._learn_at.get(queue, 0.0) or not _go_by_their_queue(jobs):
+            return
         found = await self._store.command("HGET", keys.UNIQUE_FOR, queue)
-        if found is not None:
-            settings = replace(self._inspector.settings[queue], unique_for_seconds=int(found) / 1000)
-            self._inspector.add_queue(settings)
+        settings = self._inspector.settings[queue]
+        if found is not None and (seconds := int(found) / 1000) != settings.unique_for_seconds:
+            self._inspector.add_queue(replace(settings, unique_for_seconds=seconds))
         self._learn_at[queue] = time.monotonic() + LEARN_EVERY_S
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
+        await self._learn(queue, jobs)
         return (await self._control.enqueue_request(queue, jobs, key)).jobs
 
     async def job(self, queue: str, key: str) -> JobView:

@@ -193,3 +193,11 @@ async def test_straight_to_the_store(web: Site, middle: Proxy) -> None:
         with pytest.raises(StoreUnavailable):
             await client.enqueue("email", "greet", {"name": "Ada"})
     assert await waiting(web) == 2, "once each"
+
+
+async def test_a_store_that_is_away_while_a_queue_is_asked_about(web: Site, middle: Proxy) -> None:
+    async with AsyncClient(middle.url) as client:
+        middle.lose_reply("crmd:unique_for")
+        added = await client.enqueue("email", "greet", {"name": "Ada"}, key="k", idempotency_key="order-17")
+        assert middle.lost.is_set()
+        assert (added.key, added.created, await waiting(web)) == ("k", True, 1)
