@@ -79,8 +79,8 @@ class Control:
         if len(jobs) > MAX_JOBS:
             raise RequestError(f"{len(jobs):,} jobs under one idempotency key; at most {MAX_JOBS:,} are taken")
         scripts, digest, now = self.inspector.queue(queue), request.digest, self._now()
-        own_keys = any(new.key is not None for new in jobs)
-        record = RequestRecord(digest, fingerprint(jobs, many), int(now * 1000), own_keys)
+        mixed_keys = len({new.key is None for new in jobs}) > 1
+        record = RequestRecord(digest, fingerprint(jobs, many), int(now * 1000), mixed_keys)
         made = made_keys(record.time_ms, digest, len(jobs))
         reply = await scripts.enqueue_request(self.documents(queue, jobs, made), record)
         if reply is None:

@@ -129,8 +129,8 @@ class RequestRecord:
     """Of its jobs, 8 bytes."""
     time_ms: int
     """What the keys that were made for it begin with."""
-    own_keys: bool
-    """Whether some of its jobs have keys of their own."""
+    mixed_keys: bool
+    """Whether some, but not all, of its jobs have keys of their own."""
 
 
 @dataclass(frozen=True, slots=True)

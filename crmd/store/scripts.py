@@ -34,8 +34,8 @@ MAX_JOBS_PER_CALL = 500
 ENQUEUE_BATCH = 500
 REQUEST_LIFE_S = 86_400
 """A request that may be repeated is known so long after its first answer, and after its last job is due."""
-OWN_KEYS_LIFE_S = 30 * 86_400
-"""One whose jobs have keys of their own is known so much longer: whether they live only a repeat can tell."""
+MIXED_KEYS_LIFE_S = 30 * 86_400
+"""So much longer where only some of its jobs have keys of their own: whether these live only a repeat can tell."""
 HARD_CAP = 10_000 - 64
 """Finished jobs over the count that keep_min may hold back: 10,000, less those that may end between two trims."""
 LONGEST_LANE_SEARCH = 10_000
@@ -98,7 +98,7 @@ class QueueScripts:
         k = self.keys
         time_ = record.time_ms.to_bytes(6, "big")
         args = (
-            *(*self._enqueue_args, record.digest, record.fingerprint, time_, int(record.own_keys)),
+            *(*self._enqueue_args, record.digest, record.fingerprint, time_, int(record.mixed_keys)),
             *(k.job_prefix, REQUEST_LIFE_S, *document_args(documents)),
         )
         what, *rest = await self.store.call("enqueue_request", (*self._enqueue_keys, k.requests), args)
@@ -273,7 +273,7 @@ class QueueScripts:
     async def tidy_requests(self, cursor: str, count: int) -> tuple[str, int]:
         """One step over the requests that may be repeated; returns the next cursor and how many were forgotten."""
         k = self.keys
-        args = (cursor, count, k.job_prefix, OWN_KEYS_LIFE_S)
+        args = (cursor, count, k.job_prefix, MIXED_KEYS_LIFE_S)
         following, forgotten = await self.store.call("tidy_requests", (k.requests, k.incomplete, k.leases), args)
         return following.decode(), forgotten
 

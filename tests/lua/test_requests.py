@@ -10,7 +10,7 @@ import pytest
 
 from crmd.queues.requests import RequestKey, made_keys
 from crmd.store.replies import Kind, NewDocument, RequestRecord, RequestReply
-from crmd.store.scripts import OWN_KEYS_LIFE_S, REQUEST_LIFE_S
+from crmd.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
 from tests.support.lab import Lab
 from tests.support.storeclock import StoreClock
 
@@ -31,7 +31,8 @@ async def ask(
     """One request for `count` jobs without keys and one for each of `own`."""
     keys = made_keys(time_ms, digest, count) + list(own)
     documents: list[NewDocument] = [lab.new(key, **options) for key in keys]
-    return await lab.scripts.enqueue_request(documents, RequestRecord(digest, fingerprint, time_ms, bool(own)))
+    record = RequestRecord(digest, fingerprint, time_ms, bool(count and own))
+    return await lab.scripts.enqueue_request(documents, record)
 
 
 async def is_repeat(lab: Lab, count: int = 1, *own: str, **options: Any) -> bool:
@@ -125,8 +126,20 @@ async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
     assert await is_repeat(lab, 1, "a", "b", "c"), "they still wait"
     await finish(lab)
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 0)
-    await clock.forward(OWN_KEYS_LIFE_S * 1000)
+    await clock.forward(MIXED_KEYS_LIFE_S * 1000)
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+
+
+async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: Lab, clock: StoreClock) -> None:
+    await ask(lab, 0, "a", "b")
+    await clock.forward(DAY_MS + 1_000)
+    assert await is_repeat(lab, 0, "a", "b"), "they still wait"
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+    again = await ask(lab, 0, "a", "b")
+    assert again is not None
+    assert again.created == [False, False], "their keys are taken"
+    await finish(lab)
+    await lab.redis("DEL", lab.keys.requests)
 
 
 @pytest.mark.parametrize("taken", [(), (0,), (7, 8), (999,), tuple(range(0, 1000, 3)), tuple(range(1000))])

@@ -209,6 +209,15 @@ async def test_a_wait_on_a_repeat_is_for_the_jobs_outcome(web: Site, ok: dict[st
         assert (status, job["state"], job["created"], job["key"]) == (201, "completed", True, first["key"])
 
 
+@pytest.mark.parametrize(("keys", "mixed"), [((None, None), 0), (("a", "b"), 0), (("a", None), 1)])
+async def test_only_a_batch_with_and_without_keys_is_known_longer(
+    web: Site, ok: dict[str, Any], keys: tuple[str | None, ...], mixed: int
+) -> None:
+    await post(web, {"jobs": [{**ok, "key": key} if key else ok for key in keys]})
+    [record] = await web.rig.store.command("HVALS", web.rig.inspector.queue("email").keys.requests)
+    assert record[14] >> 7 == mixed
+
+
 async def test_a_job_delayed_beyond_a_day(web: Site, ok: dict[str, Any]) -> None:
     job = {**ok, "delay": "50h"}
     _, first, location = await post(web, job)

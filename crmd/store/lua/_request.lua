@@ -1,15 +1,19 @@
 -- Included: whether a request that may be repeated is still known. Its record has a fingerprint of its jobs (8 bytes), the
--- time with which the keys that were made for it begin (6), how many jobs it has (2; the highest bit says that some had
--- keys of their own), until when it is known in any case (4, epoch seconds), then the bits of the jobs that were not
+-- time with which the keys that were made for it begin (6), how many jobs it has (2; the highest bit says that some, but
+-- not all, had keys of their own), until when it is known in any case (4, epoch seconds), then the bits of the jobs that were not
 -- created. All numbers are big-endian.
-local COUNT_AT, OWN_KEYS = 15, 32768
+local COUNT_AT, MIXED_KEYS = 15, 32768
 
+-- In parts, so that one which lives is found after few.
 local function any_lives(ids, incomplete, leases)
-  for _, score in ipairs(redis.call('ZMSCORE', incomplete, unpack(ids))) do
-    if score then return true end
-  end
-  for _, token in ipairs(redis.call('HMGET', leases, unpack(ids))) do
-    if token then return true end
+  for first = 1, #ids, 100 do
+    local last = math.min(first + 99, #ids)
+    for _, score in ipairs(redis.call('ZMSCORE', incomplete, unpack(ids, first, last))) do
+      if score then return true end
+    end
+    for _, token in ipairs(redis.call('HMGET', leases, unpack(ids, first, last))) do
+      if token then return true end
+    end
   end
   return false
 end
@@ -18,6 +22,6 @@ end
 local function made_ids(digest, record, id_prefix)
   local raw, ids = string.sub(record, 9, 14) .. string.sub(digest, 1, 8), {}
   local head = id_prefix .. string.gsub(raw, '.', function(c) return string.format('%02x', string.byte(c)) end)
-  for i = 1, struct.unpack('>I2', record, COUNT_AT) % OWN_KEYS do ids[i] = head .. string.format('%04x', i - 1) end
+  for i = 1, struct.unpack('>I2', record, COUNT_AT) % MIXED_KEYS do ids[i] = head .. string.format('%04x', i - 1) end
   return ids
 end

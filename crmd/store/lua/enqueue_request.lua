@@ -4,8 +4,8 @@
 -- KEYS  queued, incomplete, leases, priority, priorities, counters, completed, failed, cancelled, unknown, crashes, unique_for,
 --       requests
 -- ARGV  wake channel, queue name, id prefix length, log prefix, unique prefix, digest of whose request it is (12 bytes),
---       fingerprint of its jobs (8 bytes), time of the keys made for it (6 bytes), some have keys of their own (1), id
---       prefix, how long it is known in any case (s), width, then the jobs as enqueue.lua takes them
+--       fingerprint of its jobs (8 bytes), time of the keys made for it (6 bytes), some, but not all, have keys of their own
+--       (1), id prefix, how long it is known in any case (s), width, then the jobs as enqueue.lua takes them
 -- Returns {first, for each job: 1 created, 0 taken}, {again, time of the first's keys, its bits of jobs that were not
 --          created}, or {differs}: the first had other jobs
 --@include _time
@@ -13,15 +13,13 @@
 --@include _request
 local FIRST = 13
 --@include _enqueue
-local digest, fingerprint, time, own_keys, id_prefix = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
+local digest, fingerprint, time, mixed_keys, id_prefix = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local width, now = tonumber(ARGV[FIRST - 1]), now_ms()
 
 local function is_known(record)
   if struct.unpack('>I4', record, COUNT_AT + 2) * 1000 > now then return true end
   local ids = made_ids(digest, record, id_prefix)
-  if own_keys then
-    for a = FIRST, #ARGV, width do ids[#ids + 1] = ARGV[a] end
-  end
+  for a = FIRST, #ARGV, width do ids[#ids + 1] = ARGV[a] end -- those with keys of their own are among these
   return any_lives(ids, KEYS[2], KEYS[3])
 end
 
@@ -54,7 +52,7 @@ if record and is_known(record) then
   return { 'again', string.sub(record, 9, 14), string.sub(record, COUNT_AT + 6) }
 end
 local created = enqueue()
-local numbers = struct.pack('>I2I4', #created + (own_keys and OWN_KEYS or 0), known_until(#created))
+local numbers = struct.pack('>I2I4', #created + (mixed_keys and MIXED_KEYS or 0), known_until(#created))
 redis.call('HSET', KEYS[13], digest, fingerprint .. time .. numbers .. bits_not_created(created))
 table.insert(created, 1, 'first')
 return created

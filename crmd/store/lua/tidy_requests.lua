@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- One bounded step over the requests that may be repeated: forgets those whose time is over and of whose jobs none lives.
 -- KEYS  requests, incomplete, leases
--- ARGV  cursor, how many to look at, id prefix, how long one whose jobs have keys of their own is known after its time (s)
+-- ARGV  cursor, how many to look at, id prefix, how much longer (s) one is known of whose jobs some have keys of their own
+--       and some have none
 -- Returns {next cursor, how many were forgotten}
 --@include _time
 --@include _request
@@ -11,8 +12,9 @@ local entries = page[2]
 for i = 1, #entries, 2 do
   local digest, record = entries[i], entries[i + 1]
   local jobs, known_until = struct.unpack('>I2I4', record, COUNT_AT)
-  -- The ids of such jobs are not known here, only to who repeats the request.
-  local over = now - known_until - (jobs >= OWN_KEYS and tonumber(ARGV[4]) or 0)
+  -- The ids of such jobs are known only to who repeats the request. Forgotten, it would add those without keys once more;
+  -- where all have keys of their own, those that live are taken in any case.
+  local over = now - known_until - (jobs >= MIXED_KEYS and tonumber(ARGV[4]) or 0)
   if over >= 0 and not any_lives(made_ids(digest, record, ARGV[3]), KEYS[2], KEYS[3]) then
     redis.call('HDEL', KEYS[1], digest)
     forgotten = forgotten + 1
