@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
-from sqlalchemy import Boolean, ColumnElement, Select, and_, cast, exists, func, or_, select
+from sqlalchemy import Boolean, ColumnElement, CompoundSelect, Select, and_, cast, exists, func, or_, select, union
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from crmd.records.people import PHONE
 from crmd.records.phones import forms
 from crmd.records.tables import Contact, ContactIdentity, ContactTag
 from crmd.records.types import Json
@@ -70,12 +72,18 @@ def _conditions(wanted: ContactFilter) -> list[ColumnElement[bool]]:
     if wanted.created_before is not None:
         found.append(Contact.created_at < wanted.created_before)
     if wanted.phone is not None:
-        numbers = forms(wanted.phone)
-        identity = (ContactIdentity.contact_id == Contact.id, ContactIdentity.value.in_(numbers))
-        found.append(or_(Contact.phone.in_(numbers), exists().where(*identity)))
+        found.append(Contact.id.in_(_having(forms(wanted.phone))))
     if wanted.search is not None:
         found.append(_holds(wanted.search))
     return found
+
+
+def _having(numbers: Sequence[str]) -> CompoundSelect[int]:
+    """Ids by number: a union, since an OR over two tables would read all contacts."""
+    other = ContactIdentity.kind == PHONE, ContactIdentity.value.in_(numbers)
+    return union(
+        select(Contact.id).where(Contact.phone.in_(numbers)), select(ContactIdentity.contact_id).where(*other)
+    )
 
 
 def _tagged(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from crmd.records import contacts
+from crmd.records.contact_filter import matching
 from crmd.records.contacts import ContactFilter, ContactRow, ContactView, UpsertCounts
 from crmd.records.database import Records
 from crmd.records.tables import (
@@ -293,3 +295,15 @@ def test_every_table_with_a_phone_is_thought_of() -> None:
 
 def test_a_contact_has_a_view_of_everything() -> None:
     assert {*ContactView.__dataclass_fields__} == {column.name for column in Contact.__table__.columns} | {"tags"}
+
+
+async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> None:
+    records = Records(f"sqlite:///{tmp_path}/own.sqlite", folder=tmp_path)
+    await records.start()
+    async with records.reading() as s:
+        asked = matching(ContactFilter(phone="+5511981234567")).with_only_columns(Contact.id)
+        written = asked.compile(s.get_bind(), compile_kwargs={"literal_binds": True})
+        plan = [row[3] for row in await s.execute(text(f"EXPLAIN QUERY PLAN {written}"))]
+    await records.stop()
+    assert any("contact_identities" in step for step in plan)
+    assert [step for step in plan if step.startswith("SCAN")] == []
