@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,9 +23,9 @@ _TAG: Any = ContactTag.__table__
 # Put together once: a list that `in_` is given itself stays in a reference cycle until the collector comes by.
 _LOCK = (
     select(*(_CONTACT.c[name] for name in ("phone", "id", "name", "email", "attributes")))
-    .where(_CONTACT.c.phone.in_(bindparam("phones", expanding=True)))
-    .order_by(_CONTACT.c.phone)
-    .with_for_update()
+    .where(_CONTACT.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_CONTACT.c.id)
+    .with_for_update(key_share=True)
 )
 _UPDATE = (
     update(_CONTACT)
@@ -62,23 +62,24 @@ async def upsert(s: AsyncSession, rows: Sequence[ContactRow]) -> UpsertCounts:
 
     All rows are one transaction, that of the session: a thousand or two are a good measure.
     """
-    by_phone = _merged(await _as_known(s, rows))
+    phones = list(dict.fromkeys(row.phone for row in rows))
+    persons: dict[str, people.Person] = {}
+    for begin in range(0, len(phones), CHUNK_ROWS):
+        persons |= await people.behind(s, phones[begin : begin + CHUNK_ROWS])
+    by_phone = _merged(_as_known(rows, persons))
+    known = await _lock(s, persons.values())
     counts = UpsertCounts()
-    # In the same order everywhere, so that two upserts at the same time do not wait for each other.
+    # New ones in the same order everywhere: two upserts at the same time wait for each other's.
     phones = sorted(by_phone)
     for begin in range(0, len(phones), CHUNK_ROWS):
-        await _upsert_chunk(s, [by_phone[phone] for phone in phones[begin : begin + CHUNK_ROWS]], counts)
+        await _upsert_chunk(s, [by_phone[phone] for phone in phones[begin : begin + CHUNK_ROWS]], known, counts)
     return counts
 
 
-async def _as_known(s: AsyncSession, rows: Sequence[ContactRow]) -> list[ContactRow]:
+def _as_known(rows: Sequence[ContactRow], persons: Mapping[str, people.Person]) -> list[ContactRow]:
     """The rows under the numbers that their contacts have: another form of a number meets the same contact."""
-    met: dict[str, str] = {}
-    phones = list(dict.fromkeys(row.phone for row in rows))
-    for begin in range(0, len(phones), CHUNK_ROWS):
-        persons = await people.behind(s, phones[begin : begin + CHUNK_ROWS])
-        met |= {phone: person.contact.phone for phone, person in persons.items()}
-    for phone in phones:  # of two forms of a new number the first one counts
+    met = {phone: person.contact.phone for phone, person in persons.items()}
+    for phone in dict.fromkeys(row.phone for row in rows):  # of two forms of a new number the first one counts
         if phone not in met:
             met |= {form: phone for form in forms(phone) if form not in met}
     return [row if met[row.phone] == row.phone else replace(row, phone=met[row.phone]) for row in rows]
@@ -94,12 +95,15 @@ class _Known:
     attributes: dict[str, Any]
 
 
-async def _upsert_chunk(s: AsyncSession, rows: list[ContactRow], counts: UpsertCounts) -> None:
-    known = await _lock(s, [row.phone for row in rows])
+async def _upsert_chunk(
+    s: AsyncSession, rows: list[ContactRow], locked: Mapping[str, _Known], counts: UpsertCounts
+) -> None:
+    known = {row.phone: locked[row.phone] for row in rows if row.phone in locked}
     created = await _insert(s, [row for row in rows if row.phone not in known])
     lost = [row.phone for row in rows if row.phone not in known and row.phone not in created]
     if lost:  # another daemon added them since we looked
-        known |= await _lock(s, lost)
+        met = await _lock(s, (await people.behind(s, lost)).values())
+        known |= {phone: met[phone] for phone in lost if phone in met}
     ids = created | {phone: one.id for phone, one in known.items()}
     tagged = await _add_tags(s, ((ids[row.phone], tag) for row in rows for tag in row.tags))
     updated = await _update(s, [(known[row.phone], row) for row in rows if row.phone in known], tagged)
@@ -108,9 +112,14 @@ async def _upsert_chunk(s: AsyncSession, rows: list[ContactRow], counts: UpsertC
     counts.unchanged += len(known) - updated
 
 
-async def _lock(s: AsyncSession, phones: Sequence[str]) -> dict[str, _Known]:
-    found = await s.execute(_LOCK, {"phones": phones})
-    return {phone: _Known(*rest) for phone, *rest in found}
+async def _lock(s: AsyncSession, persons: Iterable[people.Person]) -> dict[str, _Known]:
+    """Keeps all contacts of people for this transaction, by id like everybody else; returns them by phone."""
+    ids = sorted({number for person in persons for number in person.ids})
+    known: dict[str, _Known] = {}
+    for begin in range(0, len(ids), CHUNK_ROWS):
+        found = await s.execute(_LOCK, {"ids": ids[begin : begin + CHUNK_ROWS]})
+        known |= {phone: _Known(*rest) for phone, *rest in found}
+    return known
 
 
 async def _insert(s: AsyncSession, rows: Sequence[ContactRow]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from crmd.records import contacts
 from crmd.records.contact_filter import matching
 from crmd.records.contacts import ContactFilter, ContactRow, ContactView, UpsertCounts
 from crmd.records.database import Records
+from crmd.records.message_begin import Outgoing, begin_many
 from crmd.records.tables import (
     Base,
     Campaign,
@@ -27,6 +29,7 @@ from crmd.records.tables import (
     MessageEvent,
 )
 from crmd.records.types import utc_now
+from tests.support.postgres import Postgres
 
 ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -307,3 +310,44 @@ async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> Non
     await records.stop()
     assert any("contact_identities" in step for step in plan)
     assert [step for step in plan if step.startswith("SCAN")] == []
+
+
+async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgres, tmp_path: Path) -> None:
+    """A person's two numbers are two contacts, the one that sorts later with the smaller id."""
+    name = postgres.new_database()
+    records = Records(postgres.url(name), folder=tmp_path, connections=8)
+    await records.start()
+    longs = [f"+55119812345{number:02}" for number in range(30)]
+    shorts = [long.replace("+55119", "+5511") for long in longs]
+    async with records.transaction() as s:
+        for phone in (phone for pair in zip(longs, shorts, strict=True) for phone in pair):
+            s.add(Contact(phone=phone))
+            await s.flush()
+    draw = random.Random(1)
+
+    async def imports() -> None:
+        for turn in range(12):
+            async with records.transaction() as s:
+                await contacts.upsert(s, [ContactRow(phone, name=str(turn)) for phone in (*shorts, *longs)])
+
+    async def stops() -> None:
+        for _ in range(60):
+            async with records.transaction() as s:
+                await contacts.opt_out(s, draw.choice(longs), utc_now(), "w")
+
+    async def sends(which: str) -> None:
+        for turn in range(12):
+            batch = [
+                Outgoing(phone, "text", "x", "message", f"{which}{turn}{phone}", utc_now()) for phone in longs
+            ]
+            draw.shuffle(batch)
+            async with records.transaction() as s:
+                await begin_many(s, batch, utc_now())
+
+    try:
+        async with asyncio.TaskGroup() as group:  # who loses in a deadlock raises RecordsUnavailable
+            for work in (imports(), imports(), stops(), stops(), sends("a"), sends("b")):
+                group.create_task(work)
+    finally:
+        await records.stop()
+        postgres.drop(name)
