@@ -28,6 +28,8 @@ VERSION_TABLE = "crmd_version"
 _VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 # Daemons that start together go one after the other; any number serves that only crmd uses.
 _LOCK = 7_305_021
+_TABLE_LOCK = "3s"
+"""How long a migration waits for a table. While it waits, so does every query of the daemons still running."""
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from crmd.records.migrate import main; sys.exit(main())"
 
 
@@ -104,6 +106,7 @@ async def _alone(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if engine.dialect.name == "postgresql":
             await connection.execute(text("SET LOCAL lock_timeout = 0"))
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_LOCK}'"))
         yield connection
 
 

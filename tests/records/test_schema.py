@@ -21,6 +21,7 @@ from crmd.records.engine import create_engine
 from crmd.records.migrate import SHIPPED, VERSION_TABLE, Migrations, upgrade
 from crmd.records.tables import Base
 from tests.support.postgres import Postgres
+from tests.support.wait import wait_until
 
 NEXT = '''"""A later version."""
 
@@ -157,6 +158,29 @@ async def test_an_older_database_is_migrated_with_what_is_in_it(empty_url: str, 
         assert (await session.execute(text("SELECT phone, nickname FROM contacts"))).all() == [("+1", "Ada")]
     await newer.stop()
     assert await version(empty_url) == "9001"
+
+
+async def test_a_migration_that_waits_for_a_table_lets_running_daemons_go_on(
+    postgres: Postgres, later: Migrations
+) -> None:
+    """A backup reads the table; what is asked after the migration queues behind it."""
+    name = postgres.new_database()
+    running = await opened(postgres.url(name))
+    count = text("SELECT count(*) FROM contacts")
+    backup = create_engine(running.address, 1)
+    try:
+        async with backup.begin() as connection:
+            await connection.execute(count)
+            newer = await opened(postgres.url(name), later)
+            assert "lock timeout" in (newer.trouble or "")
+            async with running.reading() as session:
+                assert (await session.execute(count)).scalar() == 0
+        await wait_until(lambda: newer.trouble is None, 30.0, "the tables are migrated")
+        await newer.stop()
+        await running.stop()
+    finally:
+        await backup.dispose()
+        postgres.drop(name)
 
 
 @pytest.mark.faults
