@@ -13,6 +13,7 @@ from crmd.handlers.import_payload import ImportContacts
 from crmd.handlers.import_rows import Found
 from crmd.handlers.import_source import Chunk, ImportFolder, ImportSource, rows_after
 from crmd.handlers.own_thread import OwnThread
+from crmd.handlers.tabular.xlsx_source import TooManyReaders
 from crmd.jobs import JobContext, job
 from crmd.records import contact_transfers, transfers
 from crmd.records.contacts import ContactRow, upsert
@@ -24,6 +25,8 @@ CHUNK_ROWS = 250
 """Rows of one transaction: a few tens of milliseconds, in which other writers wait."""
 AWAY_SECONDS = 15.0
 """An import comes back after this where the records are away."""
+BUSY_SECONDS = 5.0
+"""An import comes back after this where as many files as may be are being read."""
 RESERVE_SECONDS = 5.0
 RESERVE_SHARE = 0.1
 """So much is left of the timeout, or so large a share of it, when an import stops to go on in a later run."""
@@ -206,6 +209,8 @@ async def _reading(thread: OwnThread, call: Callable[[], T]) -> T:
     """Runs a call that reads the file; what is wrong with the file fails the job."""
     try:
         return await thread.run(call)
+    except TooManyReaders as error:
+        raise Snooze(str(error), after=BUSY_SECONDS) from None
     except ValueError as error:
         raise Permanent(f"the file cannot be imported: {error}", code="unreadable_file") from None
     except OSError as error:

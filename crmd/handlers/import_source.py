@@ -75,7 +75,7 @@ class ImportSource:
         return f"{stat.st_size}:{stat.st_mtime_ns}"
 
     def open(self) -> None:
-        """Finds out what the file is, and what its columns are. Raises ValueError and OSError."""
+        """Finds out what the file is, and what its columns are. Raises ValueError, OSError, TooManyReaders."""
         payload = self._payload
         how = Reading(
             format=None if payload.format == "auto" else payload.format,

@@ -38,7 +38,10 @@ class Reading:
 
 
 def open_source(path: Path, how: Reading, is_known: Callable[[str], bool]) -> Source:
-    """The rows of a file. `is_known`: whether a text is the name of a column. Raises UnreadableFile, OSError."""
+    """The rows of a file. `is_known`: whether a text is the name of a column.
+
+    Raises UnreadableFile, OSError, TooManyReaders.
+    """
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     if not start:

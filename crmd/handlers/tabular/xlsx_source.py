@@ -11,17 +11,18 @@ from typing import IO, cast
 
 import orjson
 
-from crmd.errors import Snooze
 from crmd.handlers.tabular import xlsx_read_child
 from crmd.handlers.tabular.rows import Row, UnreadableFile
 
 END_SECONDS = 5.0
 MAX_CHILDREN = 2
 """At a time in this process, so that they take 4 GiB of memory at most."""
-BUSY_SECONDS = 5.0
-"""A job for which there is no place comes back after this."""
 
 _places = threading.BoundedSemaphore(MAX_CHILDREN)
+
+
+class TooManyReaders(Exception):
+    """As many XLSX files as may be are being read; later there may be a place."""
 
 
 class XlsxSource:
@@ -30,10 +31,10 @@ class XlsxSource:
     def __init__(self, path: Path, sheet: str | None) -> None:
         """`sheet` is its name; None for the first visible one that has cells.
 
-        Raises Snooze while as many as may be are read already.
+        Raises TooManyReaders.
         """
         if not _places.acquire(blocking=False):
-            raise Snooze(f"{MAX_CHILDREN} XLSX files are being read; this one waits", after=BUSY_SECONDS)
+            raise TooManyReaders(f"{MAX_CHILDREN} XLSX files are being read; this one waits")
         self._has_place = True
         self.description = {"format": "xlsx"}
         self._rows = 0
