@@ -25,7 +25,6 @@ from crmd.sandbox.settings import SandboxSettings
 WINDOW_SECONDS = 24 * 3600.0
 MAX_USERS = 100_000
 MAX_FILES = 50
-MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_UNDER_WAY = 1000
 
 
