@@ -112,7 +112,7 @@ class SendLine:
 
     @property
     def _places(self) -> int:
-        """As many as leave in the time that it takes to prepare one, and one more that is ready."""
+        """As many as leave in the time that it takes to prepare one, rounded up, and two more that are ready."""
         seconds = min(self._preparation_seconds, LONGEST_PREPARATION_SECONDS)
         return 2 + math.ceil(seconds / self._between_seconds) if self._between_seconds else 1_000_000
 
