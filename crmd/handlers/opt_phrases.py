@@ -54,6 +54,29 @@ PLEASE = (
 )
 """What may also stand in the middle: "melden Sie mich bitte ab"."""
 
+REASONS = (
+    "not interested, i am not interested, i m not interested, im not interested, no interest, no thanks, "
+    "no thank you, "
+    "wrong number, you have the wrong number, enough, that is enough, that s enough, i never signed up, "
+    "i did not sign up, i don t know you, who is this, who are you, no, ok, okay, yes, "
+    "no me interesa, no estoy interesado, no estoy interesada, no gracias, numero equivocado, si, basta, "
+    "não tenho interesse, não me interessa, não estou interessado, não estou interessada, não obrigado, "
+    "não obrigada, "
+    "número errado, não, sim, chega, je ne suis pas intéressé, je ne suis pas intéressée, pas intéressé, "
+    "pas intéressée, ça ne m intéresse pas, non merci, mauvais numéro, ça suffit, non, oui, d accord, "
+    "kein interesse, ich habe kein interesse, nicht interessiert, nein danke, falsche nummer, es reicht, "
+    "nein, ja, "
+    "non mi interessa, non sono interessato, non sono interessata, no grazie, numero sbagliato, va bene, "
+    "geen interesse, ik heb geen interesse, niet geïnteresseerd, nee bedankt, nee dank je, verkeerd nummer, "
+    "genoeg, "
+    "nee, oke, tidak tertarik, saya tidak tertarik, salah nomor, cukup, tidak, ya, "
+    "не интересно, мне не интересно, неинтересно, вы ошиблись номером, не тот номер, хватит, нет, да, хорошо, ок, "
+    "ilgilenmiyorum, yanlış numara, yeter, hayır, evet, tamam, "
+    "لست مهتما, غير مهتم, لا شكرا, رقم خطأ, الرقم خطأ, كفى, لا, نعم, "
+    "दिलचस्पी नहीं है, गलत नंबर, बस, नहीं, हां, nahi, galat number, bas"
+)
+"""What may be a clause of its own beside an opt-out: "Wrong number, stop"."""
+
 LANGUAGES: Mapping[str, Language] = {
     "ar": Language(
         phrases="توقف, توقفوا, أوقف, أوقفوا, إيقاف, وقف, ستوب, إلغاء الاشتراك, ألغ الاشتراك, "

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from crmd.handlers.opt_phrases import LANGUAGES, PLEASE, POLITE
+from crmd.handlers.opt_phrases import LANGUAGES, PLEASE, POLITE, REASONS
 
 MAX_CHARS = 200
 """A longer text says more than that."""
@@ -16,6 +16,7 @@ MAX_WORDS = 16
 # Accents of Latin, Cyrillic and Greek letters; vowel signs and the lengthening stroke of Arabic: often left out.
 _ACCENTS = re.compile("[\u0300-\u036f\u064b-\u065f\u0640\u0670\ufe00-\ufe0f\u20e3]")
 _LENGTHENED = re.compile(r"([^\W\d_])\1{2,}")
+_CLAUSE_END = re.compile(r"[.!?;,\n\u2026\u3002\u060c\u061b\u061f\u0964]+|\s[-\u2010-\u2015]\s")
 _SPELLED = re.compile(r"(?<!\S)(?:\S )+\S(?!\S)")
 _LETTERS = str.maketrans({"\u0131": "i", "\u0649": "\u064a", "\u0629": "\u0647"})
 
@@ -26,8 +27,8 @@ Words = tuple[str, ...]
 class OptWords:
     """A resource of handlers: the words of the configuration and the shipped phrases.
 
-    A message has to say just that, and nothing more than a please or thanks around it. Case, accents, punctuation,
-    emoji, invisible characters and full-width letters do not matter.
+    A message has to say just that, with nothing more than a please, thanks or a reason such as "wrong number"
+    beside it. Case, accents, punctuation, emoji, invisible characters and full-width letters do not matter.
     """
 
     def __init__(
@@ -43,10 +44,21 @@ class OptWords:
     def meaning(self, *texts: str | None) -> Meaning | None:
         """What the texts of a message ask for: the first that asks for something decides."""
         for text in texts:
-            found = self._meaning(normal(text)) if text and len(text) <= MAX_CHARS else None
-            if found:
+            if not text or len(text) > MAX_CHARS:
+                continue
+            if found := self._meaning(normal(text)):
                 return found
+            if self._is_out_beside_reasons(text):
+                return "out"
         return None
+
+    def _is_out_beside_reasons(self, text: str) -> bool:
+        """Whether one clause is an opt-out, and each other one too, or a reason, or polite."""
+        clauses = [said for clause in _CLAUSE_END.split(text) if (said := normal(clause))]
+        if len(clauses) < 2 or len(normal(text).split()) > MAX_WORDS:
+            return False
+        others = [said for said in clauses if self._meaning(said) != "out"]
+        return len(others) < len(clauses) and all(map(_is_reason, others))
 
     def _meaning(self, said: str) -> Meaning | None:
         words = tuple(said.split())
@@ -145,6 +157,12 @@ def _without_please(words: Words, please: Mapping[str, Sequence[Words]]) -> Word
     return tuple(kept) or words
 
 
+def _is_reason(said: str) -> bool:
+    """Whether a clause is a reason for an opt-out, or only polite."""
+    listed = _politeness()
+    return any(core in listed.beside for core in _without_politeness(tuple(said.split())))
+
+
 class _Politeness:
     """The polite words by their first and their last, so that few are looked at."""
 
@@ -152,6 +170,7 @@ class _Politeness:
         self.please = _by(PLEASE, 0)
         self.first = _by(POLITE, 0)
         self.last = _by(POLITE, -1)
+        self.beside = frozenset((*_items(REASONS), *_items(POLITE)))
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,14 @@ stop\u200b | \u2060st\u00adop | \ufeffstop | \u202dSTOP\u202c | Stop 🛑 | 🙏
 s t o p | S.T.O.P. | S-T-O-P | STOOOOP | stoppp | stop stop stop | STOP, STOP! | \u00a0stop\u3000 |
 stop\t\n | UNSUBSCRIBE. | Unsubscribe 🙏 | stop_promotions | Opt-out | OPT OUT
 """
+BESIDE_A_REASON = """
+Not interested. Please stop | not interested, stop | Wrong number, stop | Enough! Stop! | ok, stop | No, stop |
+Please stop sending me messages. I am not interested. | I'm not interested, please remove me from your list |
+no me interesa, no me escriban más | Kein Interesse, bitte keine Nachrichten mehr |
+Falsche Nummer - bitte abmelden |
+Hi! Wrong number. Stop. Thanks! | Non merci, désabonnez-moi | STOP. UNSUBSCRIBE. | Не интересно, отпишите меня |
+Não tenho interesse, obrigado. Me descadastre | yeter, mesaj göndermeyin | لا شكرا، إلغاء الاشتراك
+"""
 PHRASES = {
     "ar": "توقف | إلغاء الاشتراك | الغاء الاشتراك | إيقاف العروض الترويجية | إِيقَاف الرسائل | "
     "لا ترسلوا لي رسائل | لا أريد رسائل تسويقية من فضلك",
@@ -83,7 +91,9 @@ arrête tes bêtises | j'arrête de fumer | basta così grazie | non fermarti | 
 geen probleem | niet stoppen | stop bij de bakker | tot straks | jangan berhenti |
 berhenti di lampu merah | saya berhenti bekerja | mat roko | बस स्टॉप | मत रोको | موقف الباص |
 لا تتوقف | не останавливайтесь | не отписывайте меня | остановка | хватит | durma | otobüs durağı |
-dur | iptal | tamam
+dur | iptal | tamam |
+stop, you are funny | no, don't stop | Stop! In the name of love | stop. next to the bakery | ok. stop 12 |
+not interested, thanks | no, thank you | wrong number, sorry | stop, start
 """
 
 
@@ -95,6 +105,10 @@ def test_the_word_counts_however_it_is_written() -> None:
     said = listed(WRITTEN_OTHERWISE)
     assert [text for text in said if WORDS.meaning(text) != "out"] == []
     assert len(said) > 25
+
+
+def test_a_reason_beside_it_does_not_hide_it() -> None:
+    assert [text for text in listed(BESIDE_A_REASON) if WORDS.meaning(text) != "out"] == []
 
 
 @pytest.mark.parametrize("language", PHRASES)
@@ -169,6 +183,8 @@ def test_no_text_takes_long() -> None:
         "please " * 16,
         "can you " * 8,
         "s " * 99,
+        "ya, " * 16,
+        "stop. " * 15 + "x",
     ):
         WORDS.meaning(text)
     assert time.process_time() - began < 0.5
