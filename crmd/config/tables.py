@@ -171,13 +171,14 @@ class WhatsAppTable(Table):
     )
     opt_out_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
         ("stop", "unsubscribe"),
-        description="Words or phrases; a message that says just this takes its sender off all lists.",
+        description="Words or phrases; a message that says just this opts its sender out of all messages.",
     )
     opt_out_languages: Annotated[tuple[Annotated[str, Choice(*_LANGUAGES)], ...], ListOf("languages")] = Field(
         _LANGUAGES, description="Languages whose shipped opt-out phrases are heard too; [] for none."
     )
     opt_in_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
-        ("start", "subscribe"), description="Words or phrases; a message that says just this puts its sender back."
+        ("start", "subscribe"),
+        description="Words or phrases; a message that says just this opts its sender in again.",
     )
 
 
