@@ -36,7 +36,7 @@ class LongRequests:
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place for the request under way; raises Problem 503 where there is none."""
-        name = current_principal().name
+        name = current_principal().owner
         if self._by_principal[name] >= self._most_of_one or self._by_principal.total() >= self._most:
             raise Problem(
                 503,

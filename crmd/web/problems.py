@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import secrets
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -66,12 +67,16 @@ def problems() -> Middleware:
             if raised.status < 400:
                 raise
             problem = _of_http(raised, request)
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError) as gone:
+            # The body's stream keeps this error, and with it the frames that hold the request and the body.
+            traceback.clear_frames(gone.__traceback__)
             raise
         except Exception as raised:
             problem = _of_error(raised)
         number = secrets.token_hex(8)
         _write(request, problem, number, throttle)
+        # Its traceback holds this frame, and so the request's body, until the garbage collector finds the circle.
+        problem.__traceback__ = problem.__cause__ = None
         return _response(request, problem, number)
 
     return middleware

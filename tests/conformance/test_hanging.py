@@ -17,6 +17,7 @@ from crmd.queues import wake
 from crmd.queues.upkeep import RECONCILE_EVERY_TICKS
 from crmd.queues.views import NewJob, State
 from crmd.queues.worker import CrmWorker
+from crmd.store import keys
 from crmd.store.keys import QueueKeys
 from tests.support.documents import put_job
 from tests.support.fleet import Rig, rig
@@ -139,6 +140,17 @@ async def test_a_connected_store_that_takes_no_writes_is_said_and_costs_little(o
             admin.config_set("min-replicas-to-write", 0)
         assert (await r.finished("email", await r.add("email", "nothing"), 5)).state is State.COMPLETED
         await wait_until(lambda: not fleet.degraded)
+
+
+async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q", unique_for_seconds=60)) as r:
+        r.handle("q", "nothing", nothing)
+        await r.store.command("SET", "crmd:unique_for", "wrong")
+        fleet = await r.fleet()
+        await r.finished("q", await r.add("q", "nothing"))
+        await fleet.upkeep.announce()
+        assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.engine.epoch)
+        await r.store.command("DEL", "crmd:unique_for")
 
 
 async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_store: StoreServer) -> None:

@@ -136,7 +136,7 @@ async def test_one_token_has_its_part_of_the_waits_and_streams(crowded: Site, re
     await delayed_job(crowded)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, HELD_BY_ONE, request_)
-        await wait_until(lambda: crowded.server._long._by_principal["shop"] == HELD_BY_ONE)
+        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == HELD_BY_ONE)
         for path in (STREAM, WAIT):
             answer = await ask(crowded.server.address, get(path, "s3cret"))
             assert answer
@@ -155,7 +155,7 @@ async def test_a_wait_that_finds_no_place_adds_no_job(crowded: Site) -> None:
     await delayed_job(crowded)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, HELD_BY_ONE, get(WAIT, "s3cret"))
-        await wait_until(lambda: crowded.server._long._by_principal["shop"] == HELD_BY_ONE)
+        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == HELD_BY_ONE)
         body = {"job": "greet", "payload": {"name": "Ada"}, "key": "mine"}
         answer = await ask(crowded.server.address, post(body, "s3cret", "?wait=5s"))
         assert answer

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
+import weakref
 
 import pytest
-from aiohttp import http_parser, web_protocol
+from aiohttp import http_parser, web, web_protocol
+from aiohttp.test_utils import make_mocked_request
 
 from crmd.errors import StoreFull
+from crmd.web.problems import Problem, problems
 from tests.support.http import Site
 from tests.support.rawhttp import RawConnection
 from tests.support.wait import wait_until
@@ -123,3 +128,32 @@ async def test_a_client_that_hangs_up_leaves_no_traceback(web: Site, caplog: pyt
     await wait_until(lambda: len(web.server.connections) == 0)
     assert (await web.call("GET", "/livez", auth=False))[0] == 200
     assert caplog.records == []
+
+
+async def test_a_refused_request_is_freed_without_the_garbage_collector() -> None:
+    class Body(bytearray):
+        """What a handler has read."""
+
+    held: list[weakref.ref[Body]] = []
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        body = Body(1_000)
+        held.append(weakref.ref(body))
+        raise Problem(401, f"{len(body)} bytes with a wrong signature")
+
+    async def lose(request: web.Request) -> web.StreamResponse:
+        body = Body(1_000)
+        held.append(weakref.ref(body))
+        raise lost
+
+    lost = ConnectionResetError("the client left")  # kept, as a body's stream keeps it
+    middleware, request = problems(), make_mocked_request("POST", "/")
+    gc.disable()
+    try:
+        response = await middleware(request, refuse)
+        assert response.status == 401
+        with contextlib.suppress(ConnectionResetError):
+            await middleware(request, lose)
+        assert [body() for body in held] == [None, None]
+    finally:
+        gc.enable()

@@ -14,6 +14,7 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', expires), ARGV[1])
 if ARGV[3] ~= '' then
   redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
   redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[4])
-  if #ARGV > 5 then redis.call('HSET', KEYS[4], unpack(ARGV, 6)) end
+  -- A key of the wrong type there may not keep anybody's leases from being renewed.
+  if #ARGV > 5 then redis.pcall('HSET', KEYS[4], unpack(ARGV, 6)) end
 end
 return now
