@@ -76,8 +76,6 @@ DEFECTS: tuple[Defect, ...] = (
             "faults.test_consent_kills.test_words_and_numbers_over_two_daemons_and_three_kills",
         ),
     ),
-    # 2
-    # 3
     Defect(
         4,
         "`once` for two recipients lost the second: its job completed with the first's message id",
@@ -248,8 +246,6 @@ DEFECTS: tuple[Defect, ...] = (
             "daemon.test_fuzz.test_mutated_requests_are_never_an_error_of_ours",
         ),
     ),
-    # 17
-    # 16
     Defect(
         17,
         "five bad passwords from one address refused the valid tokens of everybody behind it",
@@ -259,7 +255,6 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_auth.test_what_is_no_password_does_not_lock_out_the_right_one",
         ),
     ),
-    # 18
     Defect(
         18,
         "control characters of a payload reached the terminal through fields of log lines and errors of commands",
@@ -269,14 +264,12 @@ DEFECTS: tuple[Defect, ...] = (
             "queues.test_cli_store.test_no_answer_or_error_moves_the_cursor",
         ),
     ),
-    # 19
     Defect(
         19,
         "a module named in a queue's handlers gave it only the jobs marked for it; its others failed as not known",
         "the table decides: all jobs of the module are known to the queue",
         ("unit.test_catalog.test_a_module_gives_a_queue_all_its_jobs",),
     ),
-    # 20
     Defect(
         20,
         "plain SAQ programs: update(status=ABORTING) cancelled nothing, finish() of a running job was stored as"
@@ -341,7 +334,6 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_bulk.test_unknown_jobs_run_again_only_by_their_key",
         ),
     ),
-    # 24
     Defect(
         24,
         "newcomers: the demo's curl lines lacked the login, a mistyped job was accepted and failed minutes later,"
@@ -356,7 +348,6 @@ DEFECTS: tuple[Defect, ...] = (
             "faults.test_demo.test_the_commands_that_it_prints_do_what_it_did",
         ),
     ),
-    # 25
     Defect(
         25,
         "an entry that could not be read was in no list, HTTP and the command line showed secrets, and "
@@ -384,8 +375,6 @@ DEFECTS: tuple[Defect, ...] = (
             "web.test_files_api.test_room_is_left_on_the_disk",
         ),
     ),
-    # 27
-    # 26
     Defect(
         27,
         "a restart with 100,000 jobs took 6.4 s on a busy machine: its parts were loaded, and then the jobs",
