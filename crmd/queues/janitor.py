@@ -75,9 +75,13 @@ class Janitor:
         walk = walks[self._tidied % len(walks)]
         try:
             for _ in range(TIDY_STEPS):
-                self._tidy_cursor, forgotten = await walk(self._tidy_cursor, TIDY_STEP)
-                if self._tidy_cursor == "0" or forgotten < TIDY_STEP // 2:
+                self._tidy_cursor, forgotten, early = await walk(self._tidy_cursor, TIDY_STEP)
+                if early and forgotten:
+                    continue  # the same page again; a cursor "0" is then not the end
+                if self._tidy_cursor == "0" or not (early or forgotten >= TIDY_STEP // 2):
                     break
+            else:
+                return  # the walk goes on in the next second
         except StoreUnavailable:
             raise
         except StoreError:  # a structure of the wrong type, which its worker tells of

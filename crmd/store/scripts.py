@@ -270,20 +270,22 @@ class QueueScripts:
         args = (job_id, k.log(key), k.unique_prefix + key, LONGEST_LANE_SEARCH)
         return int(await self.store.call("delete", names, args))
 
-    async def tidy_requests(self, cursor: str, count: int) -> tuple[str, int]:
-        """One step over the requests that may be repeated; returns the next cursor and how many were forgotten."""
+    async def tidy_requests(self, cursor: str, count: int) -> tuple[str, int, bool]:
+        """One step over the requests that may be repeated: next cursor, how many were forgotten, and whether it
+        stopped early, for the many jobs that they had."""
         k = self.keys
         args = (cursor, count, k.job_prefix, MIXED_KEYS_LIFE_S)
-        following, forgotten = await self.store.call("tidy_requests", (k.requests, k.incomplete, k.leases), args)
-        return following.decode(), forgotten
+        names = (k.requests, k.incomplete, k.leases)
+        following, forgotten, early = await self.store.call("tidy_requests", names, args)
+        return following.decode(), forgotten, early == 1
 
-    async def tidy_unique(self, cursor: str, count: int) -> tuple[str, int]:
-        """One step over the jobs that have a unique_for; returns the next cursor and how many were forgotten."""
+    async def tidy_unique(self, cursor: str, count: int) -> tuple[str, int, bool]:
+        """One step over the jobs that have a unique_for, as `tidy_requests`; it never stops early."""
         k = self.keys
         names = (k.unique_for, k.incomplete, k.leases, k.completed, k.failed, k.unknown)
         args = (cursor, count, len(k.job_prefix), k.unique_prefix)
         following, forgotten = await self.store.call("tidy_unique", names, args)
-        return following.decode(), forgotten
+        return following.decode(), forgotten, False
 
     async def quarantine(self, job_id: str | bytes, token: str, entry: bytes) -> bool:
         """Sets an unreadable entry aside."""

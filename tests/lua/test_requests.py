@@ -93,7 +93,7 @@ async def test_it_is_known_as_long_as_a_job_lives(lab: Lab, clock: StoreClock, s
     if state == "active":
         await lab.claim(2)
     await clock.forward(5 * DAY_MS)
-    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0, False)
     assert await is_repeat(lab, 2, **options)
     assert await ask(lab, 2, fingerprint=b"another!") is None
 
@@ -107,7 +107,7 @@ async def test_a_delayed_one_is_known_for_a_day_after_it_was_due(lab: Lab, clock
     await clock.forward(DAY_MS - 10_000)
     assert await is_repeat(lab, 2)
     await clock.forward(20_000)
-    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
 
 
 async def test_a_year_far_away_fits(lab: Lab) -> None:
@@ -125,16 +125,16 @@ async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
     await clock.forward(2 * DAY_MS)
     assert await is_repeat(lab, 1, "a", "b", "c"), "they still wait"
     await finish(lab)
-    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 0, False)
     await clock.forward(MIXED_KEYS_LIFE_S * 1000)
-    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
 
 
 async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: Lab, clock: StoreClock) -> None:
     await ask(lab, 0, "a", "b")
     await clock.forward(DAY_MS + 1_000)
     assert await is_repeat(lab, 0, "a", "b"), "they still wait"
-    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1)
+    assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
     again = await ask(lab, 0, "a", "b")
     assert again is not None
     assert again.created == [False, False], "their keys are taken"
@@ -168,14 +168,14 @@ async def test_what_is_over_is_forgotten_in_steps(lab: Lab, clock: StoreClock) -
         if number % 400 == 399:
             await finish(lab)
     await finish(lab)
-    assert await lab.scripts.tidy_requests("0", 100_000) == ("0", 0)
+    assert await lab.scripts.tidy_requests("0", 100_000) == ("0", 0, False)
     await ask(lab, digest=DIGEST)
     await clock.forward(DAY_MS + 1_000)
     await finish(lab)
     await ask(lab, digest=RequestKey("token:shop", "of today").digest)
     cursor, forgotten, steps = "0", 0, 0
     while steps == 0 or cursor != "0":
-        cursor, count = await lab.scripts.tidy_requests(cursor, 100)
+        cursor, count, _ = await lab.scripts.tidy_requests(cursor, 100)
         forgotten, steps = forgotten + count, steps + 1
         assert count < 400
     assert (forgotten, await known(lab)) == (1_001, 1)

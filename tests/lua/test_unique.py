@@ -167,7 +167,7 @@ async def test_what_a_daemon_of_0_1_0_completed_is_held_too(lab: Lab, clock: Sto
     await lab.redis("SADD", lab.keys.unknown, ids["b"])
     await clock.forward(DAY - 1_000)
     assert await lab.add("a", "b") == [False, False]
-    assert await lab.scripts.tidy_unique("0", 100) == ("0", 0)
+    assert await lab.scripts.tidy_unique("0", 100) == ("0", 0, False)
     assert [await word(lab, key) for key in "abc"] == [b"completed", b"unknown", None]
     assert 0 < await lab.redis("PTTL", lab.keys.unique_prefix + "a") <= 1_000
     assert await lab.add("c") == [True]
@@ -185,7 +185,7 @@ async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: Lab) -> None
     await lab.scripts.settle([lab.outcome(key, token, Kind.FAILED) for key in ("kept", "gone")])
     await lab.redis("UNLINK", lab.keys.job_id("gone"))
     await lab.redis("ZREM", lab.keys.failed, lab.keys.job_id("gone"))
-    assert await lab.scripts.tidy_unique("0", 100) == ("0", 1)
+    assert await lab.scripts.tidy_unique("0", 100) == ("0", 1, False)
     left = {raw.decode() for raw in await lab.redis("HKEYS", lab.keys.unique_for)}
     assert left == {lab.keys.job_id("live"), lab.keys.job_id("kept")}
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("live"))

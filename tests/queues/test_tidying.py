@@ -6,6 +6,7 @@ import struct
 
 from crmd.config.queue import QueueSettings
 from crmd.queues.janitor import Janitor
+from crmd.queues.requests import made_keys
 from tests.support.fleet import Rig, rig
 
 QUEUES = (QueueSettings("a"), QueueSettings("b"))
@@ -62,3 +63,25 @@ async def test_a_structure_of_the_wrong_type_keeps_nobody_else_from_it(store_url
         for _ in range(2 * len(QUEUES)):
             await made.run_once()
         assert await left(r, "b") == 0
+
+
+async def test_requests_of_many_jobs_are_forgotten_a_few_at_a_time(store_url: str) -> None:
+    """A step looks for at most about 2,000 jobs, and requests that still have one keep no others from it."""
+    async with rig(store_url, QueueSettings("a")) as r:
+        scripts = r.inspector.queue("a")
+        record = b"8 bytes." + bytes(6) + struct.pack(">HI", 1_000, 1)
+        digests = [f"{n:08}rest" for n in range(300)]
+        await r.store.command("HSET", scripts.keys.requests, *(part for d in digests for part in (d, record)))
+        alive = [scripts.keys.job_id(made_keys(0, digest.encode(), 1_000)[-1]) for digest in digests[:4]]
+        await r.store.command("HSET", scripts.keys.leases, *(part for job_id in alive for part in (job_id, "d:1")))
+        _, forgotten, early = await scripts.tidy_requests("0", 500)
+        assert forgotten <= 2
+        assert early
+        made = janitor(r)
+        for _ in range(200):
+            await made.run_once()
+            left_over = set(await r.store.command("HKEYS", scripts.keys.requests))
+            if len(left_over) <= len(alive):
+                break
+        assert left_over == {digest.encode() for digest in digests[: len(alive)]}
+        await r.store.command("DEL", scripts.keys.leases, scripts.keys.requests)
