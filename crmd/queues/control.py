@@ -75,35 +75,32 @@ class Control:
         """Adds the jobs of a request that may be repeated: a repeat adds nothing and gets the first answer again.
 
         Raises as `enqueue`, and RequestError for more jobs than one step takes or for a key of another request.
+        A repeat adds nothing, and is answered where memory is short too.
         """
         if len(jobs) > MAX_JOBS:
             raise RequestError(f"{len(jobs):,} jobs under one idempotency key; at most {MAX_JOBS:,} are taken")
         scripts, digest, now = self.inspector.queue(queue), request.digest, self._now()
         mixed_keys = len({new.key is None for new in jobs}) > 1
         record = RequestRecord(digest, fingerprint(jobs, many), int(now * 1000), mixed_keys)
-        made = made_keys(record.time_ms, digest, len(jobs))
-        reply = await scripts.enqueue_request(self.documents(queue, jobs, made), record)
-        if reply is None:
-            raise RequestError(
-                "the idempotency key stands for another request: job, payload, delay, at, priority, key or "
-                "unique_for differ; use a new key for a new request"
-            )
+        documents = self._documents(scripts, jobs, made_keys(record.time_ms, digest, len(jobs)))
+        try:
+            self._require_memory()
+            reply = await scripts.enqueue_request(documents, record)
+        except StoreFull:
+            recalled = await scripts.recall_request(documents, record)
+            if recalled is None:
+                raise
+            reply = recalled
         made = made_keys(reply.time_ms, digest, len(jobs))
         names = [fresh if new.key is None else new.key for new, fresh in zip(jobs, made, strict=True)]
         states = await self.inspector.states(queue, names) if reply.repeated else [None] * len(names)
         return Requested(list(map(Added, names, reply.created, states)), reply.repeated)
 
-    def documents(
-        self, queue: str, jobs: Sequence[NewJob], made: Sequence[str] | None = None
-    ) -> list[NewDocument]:
-        """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`.
-
-        Those without a key of their own get that of their place in `made`, or one that is drawn by chance.
-        """
+    def documents(self, queue: str, jobs: Sequence[NewJob]) -> list[NewDocument]:
+        """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""
         scripts = self.inspector.queue(queue)
-        if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
-            raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
-        return self._documents(scripts, jobs, made)
+        self._require_memory()
+        return self._documents(scripts, jobs)
 
     async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
         """The job once it is over; raises TimeoutError after `timeout` seconds, JobNotFound."""
@@ -260,10 +257,18 @@ class Control:
         except Unreadable as error:
             raise IllegalTransition(f"the stored job {key} {error}; delete it") from None
 
+    def _require_memory(self) -> None:
+        """Raises StoreFull where the store's memory is too short for new jobs."""
+        if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
+            raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
+
     def _documents(
-        self, scripts: QueueScripts, jobs: Sequence[NewJob], made: Sequence[str] | None
+        self, scripts: QueueScripts, jobs: Sequence[NewJob], made: Sequence[str] | None = None
     ) -> list[NewDocument]:
-        """The jobs as the store takes them; raises for the first that it would not take."""
+        """The jobs as the store takes them; raises for the first that it would not take.
+
+        Those without a key of their own get that of their place in `made`, or one that is drawn by chance.
+        """
         now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
         now_ms, unique_s = int(now * 1000), scripts.settings.unique_for_seconds
         documents = []

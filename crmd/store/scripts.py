@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from crmd.config.queue import QueueSettings
-from crmd.errors import StoreError
+from crmd.errors import RequestError, StoreError
 from crmd.store import keys
 from crmd.store.adder import Adder
 from crmd.store.client import Store
@@ -91,10 +91,9 @@ class QueueScripts:
             created += [flag == 1 for flag in await self.store.call("enqueue", self._enqueue_keys, args)]
         return created
 
-    async def enqueue_request(
-        self, documents: Sequence[NewDocument], record: RequestRecord
-    ) -> RequestReply | None:
-        """Adds the jobs of a request that may be repeated, in one step; None where the first had other jobs."""
+    async def enqueue_request(self, documents: Sequence[NewDocument], record: RequestRecord) -> RequestReply:
+        """Adds the jobs of a request that may be repeated, in one step; raises RequestError where the first had
+        other jobs."""
         k = self.keys
         time_ = record.time_ms.to_bytes(6, "big")
         args = (
@@ -104,12 +103,18 @@ class QueueScripts:
         what, *rest = await self.store.call("enqueue_request", (*self._enqueue_keys, k.requests), args)
         if what == b"first":
             return RequestReply(False, record.time_ms, [flag == 1 for flag in rest])
-        if what == b"differs":
-            return None
-        began, bits = rest
-        taken = int.from_bytes(bits, "little")
-        created = [not taken >> number & 1 for number in range(len(documents))]
-        return RequestReply(True, int.from_bytes(began, "big"), created)
+        return _first_answer(what, rest, len(documents))
+
+    async def recall_request(self, documents: Sequence[NewDocument], record: RequestRecord) -> RequestReply | None:
+        """The answer to a request that was made before, and None to a new one; adds nothing, and needs no memory.
+
+        Raises RequestError where the first had other jobs.
+        """
+        k = self.keys
+        args = (record.digest, record.fingerprint, k.job_prefix, *(document.job_id for document in documents))
+        names = (k.requests, k.incomplete, k.leases)
+        what, *rest = await self.store.call("recall_request", names, args)
+        return None if what == b"unknown" else _first_answer(what, rest, len(documents))
 
     async def turn(self, outcomes: Sequence[Outcome], token: str, slots: int, *, alone: bool = False) -> Turn:
         """One trip: writes at most MAX_JOBS_PER_CALL outcomes, then leases up to `slots` waiting jobs to `token`.
@@ -383,6 +388,18 @@ async def sweep_step(
     args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
     following, lost = await store.call("janitor", names, args)
     return following.decode(), [text(job_id) for job_id in lost]
+
+
+def _first_answer(what: bytes, rest: Sequence[bytes], jobs: int) -> RequestReply:
+    if what == b"differs":
+        raise RequestError(
+            "the idempotency key stands for another request: job, payload, delay, at, priority, key or "
+            "unique_for differ; use a new key for a new request"
+        )
+    began, bits = rest
+    taken = int.from_bytes(bits, "little")
+    created = [not taken >> number & 1 for number in range(jobs)]
+    return RequestReply(True, int.from_bytes(began, "big"), created)
 
 
 def _retention(settings: QueueSettings) -> tuple[int, int, int, int, int]:

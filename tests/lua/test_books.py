@@ -80,7 +80,7 @@ async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_wri
         assert await lab.settle("a", token, Kind.COMPLETE) == "done"
     finally:
         await lab.redis("CONFIG", "SET", "maxmemory", 0)
-    for name in ("counts", "inspect", "tick", "running", "janitor"):
+    for name in ("counts", "inspect", "tick", "running", "janitor", "recall_request"):
         assert lab.store.scripts[name].text.startswith("#!lua flags=no-writes\n")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crmd.errors import RequestError, StoreFull
 from crmd.queues.requests import RequestKey, made_keys
 from crmd.store.replies import Kind, NewDocument, RequestRecord, RequestReply
 from crmd.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
@@ -19,7 +20,7 @@ FINGERPRINT = b"8 bytes."
 DAY_MS = REQUEST_LIFE_S * 1000
 
 
-async def ask(
+def request(
     lab: Lab,
     count: int = 1,
     *own: str,
@@ -27,18 +28,23 @@ async def ask(
     fingerprint: bytes = FINGERPRINT,
     time_ms: int = 1_800_000_000_000,
     **options: Any,
-) -> RequestReply | None:
+) -> tuple[list[NewDocument], RequestRecord]:
     """One request for `count` jobs without keys and one for each of `own`."""
     keys = made_keys(time_ms, digest, count) + list(own)
-    documents: list[NewDocument] = [lab.new(key, **options) for key in keys]
     record = RequestRecord(digest, fingerprint, time_ms, bool(count and own))
-    return await lab.scripts.enqueue_request(documents, record)
+    return [lab.new(key, **options) for key in keys], record
+
+
+async def ask(lab: Lab, count: int = 1, *own: str, **options: Any) -> RequestReply:
+    return await lab.scripts.enqueue_request(*request(lab, count, *own, **options))
+
+
+async def recall(lab: Lab, count: int = 1, *own: str, **options: Any) -> RequestReply | None:
+    return await lab.scripts.recall_request(*request(lab, count, *own, **options))
 
 
 async def is_repeat(lab: Lab, count: int = 1, *own: str, **options: Any) -> bool:
-    reply = await ask(lab, count, *own, **options)
-    assert reply is not None
-    return reply.repeated
+    return (await ask(lab, count, *own, **options)).repeated
 
 
 async def known(lab: Lab) -> int:
@@ -65,7 +71,8 @@ async def test_a_repeat_adds_nothing_and_gets_the_first_answer(lab: Lab) -> None
 
 async def test_another_body_is_told_apart_and_another_owner_is_another_request(lab: Lab) -> None:
     await ask(lab)
-    assert await ask(lab, fingerprint=b"another!") is None
+    with pytest.raises(RequestError, match="another request"):
+        await ask(lab, fingerprint=b"another!")
     assert await is_repeat(lab, digest=RequestKey("user:shop", "order-17").digest) is False
     assert len(await lab.lane()) == 2
 
@@ -82,7 +89,7 @@ async def test_a_day_after_the_first_answer_it_is_another_request(lab: Lab, cloc
     await ask(lab)
     await finish(lab)
     await clock.forward(DAY_MS + 1_000)
-    assert await ask(lab, fingerprint=b"another!") is not None
+    assert await is_repeat(lab, fingerprint=b"another!") is False
     assert len(await lab.lane()) == 1
 
 
@@ -95,7 +102,8 @@ async def test_it_is_known_as_long_as_a_job_lives(lab: Lab, clock: StoreClock, s
     await clock.forward(5 * DAY_MS)
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 0, False)
     assert await is_repeat(lab, 2, **options)
-    assert await ask(lab, 2, fingerprint=b"another!") is None
+    with pytest.raises(RequestError, match="another request"):
+        await ask(lab, 2, fingerprint=b"another!")
 
 
 @pytest.mark.parametrize("how", ["delay_ms", "due_ms"])
@@ -119,8 +127,6 @@ async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
     await lab.add("b")
     first = await ask(lab, 1, "a", "b", "c")
     again = await ask(lab, 1, "a", "b", "c")
-    assert first is not None
-    assert again is not None
     assert (first.created, again.created, again.repeated) == ([True, True, False, True], first.created, True)
     await clock.forward(2 * DAY_MS)
     assert await is_repeat(lab, 1, "a", "b", "c"), "they still wait"
@@ -136,7 +142,6 @@ async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: Lab, clo
     assert await is_repeat(lab, 0, "a", "b"), "they still wait"
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
     again = await ask(lab, 0, "a", "b")
-    assert again is not None
     assert again.created == [False, False], "their keys are taken"
     await finish(lab)
     await lab.redis("DEL", lab.keys.requests)
@@ -148,8 +153,6 @@ async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: t
     for start in range(0, len(taken), 400):
         await lab.add(*(own[number] for number in taken[start : start + 400]))
     first, again = await ask(lab, 0, *own), await ask(lab, 0, *own)
-    assert first is not None
-    assert again is not None
     assert first.created == [number not in taken for number in range(1_000)]
     assert again.created == first.created
     await lab.redis("DEL", lab.keys.requests)
@@ -157,8 +160,8 @@ async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: t
 
 async def test_many_at_once_are_one(lab: Lab) -> None:
     replies = await asyncio.gather(*(ask(lab, 2, time_ms=1_800_000_000_000 + n) for n in range(256)))
-    assert sum(not reply.repeated for reply in replies if reply) == 1
-    assert len({reply.time_ms for reply in replies if reply}) == 1
+    assert sum(not reply.repeated for reply in replies) == 1
+    assert len({reply.time_ms for reply in replies}) == 1
     assert len(await lab.lane()) == 2
 
 
@@ -179,6 +182,28 @@ async def test_what_is_over_is_forgotten_in_steps(lab: Lab, clock: StoreClock) -
         forgotten, steps = forgotten + count, steps + 1
         assert count < 400
     assert (forgotten, await known(lab)) == (1_001, 1)
+
+
+@pytest.mark.parametrize("age_ms", [0, 5 * DAY_MS])
+async def test_a_repeat_is_recalled_by_a_store_that_takes_no_more(
+    lab: Lab, clock: StoreClock, age_ms: int
+) -> None:
+    await lab.add("b")
+    first = await ask(lab, 1, "a", "b")
+    await clock.forward(age_ms)
+    await lab.redis("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert await recall(lab, 1, "a", "b") == RequestReply(True, first.time_ms, first.created)
+        assert await recall(lab, 1, "a", "b", digest=RequestKey("token:shop", "order-18").digest) is None
+        with pytest.raises(RequestError, match="another request"):
+            await recall(lab, 1, "a", "b", fingerprint=b"another!")
+        with pytest.raises(StoreFull):
+            await ask(lab, 1, "a", "b")
+    finally:
+        await lab.redis("CONFIG", "SET", "maxmemory", 0)
+    await finish(lab)
+    await clock.forward(DAY_MS + 1_000)
+    assert await recall(lab, 1, "a", "b") is None
 
 
 async def test_a_request_whose_lane_is_of_the_wrong_type_leaves_nothing(lab: Lab, untidy: None) -> None:

@@ -68,6 +68,36 @@ async def test_a_repeat_gets_the_first_answer_with_the_jobs_present_state(web: S
     assert await waiting(web) == 0
 
 
+@pytest.mark.parametrize("at_the_limit", [True, False], ids=["at the limit", "close to it"])
+async def test_a_repeat_is_answered_while_memory_is_short(
+    web: Site, ok: dict[str, Any], *, at_the_limit: bool
+) -> None:
+    batch = {"jobs": [ok, {**ok, "key": "a"}, {**ok, "key": "a"}]}
+    _, first, location = await post(web, ok)
+    _, many, _ = await post(web, batch, "batch-1")
+    store = web.deps.store
+    used = int((await store.redis.info("memory"))["used_memory"])
+    await store.command("CONFIG", "SET", "maxmemory", 1 if at_the_limit else round(used * 1.1))
+    try:
+        if not at_the_limit:
+            await store.probe()
+        status, again, where = await post(web, ok)
+        assert (status, again["key"], again["state"], where) == (201, first["key"], "waiting", location)
+        status, again, _ = await post(web, batch, "batch-1")
+        assert (status, [(job["key"], job["created"]) for job in again["jobs"]]) == (
+            201,
+            [(job["key"], job["created"]) for job in many["jobs"]],
+        )
+        assert [job["created"] for job in again["jobs"]] == [True, True, False]
+        assert (await post(web, {**ok, "priority": 1}))[0] == 422
+        assert (await post(web, ok, "order-18"))[0] == 507
+    finally:
+        await store.command("CONFIG", "SET", "maxmemory", 0)
+    await store.probe()
+    assert (await post(web, ok, "order-18"))[0] == 201
+    assert await waiting(web) == 4
+
+
 @pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.UNKNOWN, Kind.FAILED])
 async def test_a_repeat_after_the_outcome_was_trimmed_adds_nothing(
     web: Site, ok: dict[str, Any], kind: Kind

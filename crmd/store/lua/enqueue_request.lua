@@ -10,18 +10,11 @@
 --          created}, or {differs}: the first had other jobs
 --@include _time
 --@include _lane
---@include _request
+--@include _first_answer
 local FIRST = 13
 --@include _enqueue
 local digest, fingerprint, time, mixed_keys, id_prefix = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10]
 local width, now = tonumber(ARGV[FIRST - 1]), now_ms()
-
-local function is_known(record)
-  if struct.unpack('>I4', record, COUNT_AT + 2) * 1000 > now then return true end
-  local ids = made_ids(digest, record, id_prefix)
-  for a = FIRST, #ARGV, width do ids[#ids + 1] = ARGV[a] end -- those with keys of their own are among these
-  return any_lives(ids, KEYS[2], KEYS[3])
-end
 
 local function bits_not_created(created)
   local bytes, last = {}, 0
@@ -46,11 +39,8 @@ local function known_until(jobs)
   return math.min(math.ceil(latest / 1000) + tonumber(ARGV[11]), 2 ^ 32 - 1)
 end
 
-local record = redis.call('HGET', KEYS[13], digest)
-if record and is_known(record) then
-  if string.sub(record, 1, 8) ~= fingerprint then return { 'differs' } end
-  return { 'again', string.sub(record, 9, 14), string.sub(record, COUNT_AT + 6) }
-end
+local answer = first_answer(KEYS[13], KEYS[2], KEYS[3], digest, fingerprint, id_prefix, FIRST, width)
+if answer then return answer end
 local created = enqueue()
 local numbers = struct.pack('>I2I4', #created + (mixed_keys and MIXED_KEYS or 0), known_until(#created))
 redis.call('HSET', KEYS[13], digest, fingerprint .. time .. numbers .. bits_not_created(created))
