@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crmd.config.queue import QueueSettings
@@ -41,10 +42,13 @@ class Job:
     token: str | None = None
     begun: bool = False
     deaths: int = 0
-    suspect: bool = False
-    """Waits among those that run alone."""
     kept: str | None = None
     """Its place among the finished."""
+
+    @property
+    def suspect(self) -> bool:
+        """Runs alone, however it came to wait."""
+        return self.deaths >= ALONE_AFTER_DEATHS
 
     @property
     def place(self) -> str:
@@ -141,7 +145,7 @@ class Life:
         due = self.clock.ms + event.number if event.number else 0
         if await self.lab.stock_enqueue(event.key, due / 1000):
             assert not job.live
-            self.jobs[event.key] = replace(job, exists=True, live=True, due=due, suspect=False)
+            self.jobs[event.key] = replace(job, exists=True, live=True, due=due)
 
     async def on_forward(self, event: Event) -> None:
         await self.clock.forward(event.number)
@@ -157,9 +161,11 @@ class Life:
         assert len(started) == len(set(started)) == min(event.nth, len(free))
         assert set(started) <= free
         self.start(started, token)
+        if len(started) < event.nth:  # it saw all that waited
+            assert {key for key, job in self.jobs.items() if self.waits(job)} <= await self.set_apart()
 
     async def on_alone(self, event: Event) -> None:
-        free = {key for key, job in self.jobs.items() if self.waits(job) and job.suspect}
+        free = {key for key in await self.set_apart() if self.waits(self.jobs[key]) and self.jobs[key].suspect}
         token = self.lab.token(self.epochs[event.key])
         claimed = await self.lab.claim(3, token, alone=True)
         started = self.lab.keys_of(claimed)
@@ -168,13 +174,18 @@ class Life:
         assert [deaths for _, _, deaths in claimed.jobs] == [self.jobs[key].deaths for key in started]
         self.start(started, token)
 
+    async def set_apart(self) -> set[str]:
+        """What a claim came upon that has to run alone, and what recovery took back; some may be gone since."""
+        ids = await self.lab.redis("LRANGE", self.lab.keys.suspects, 0, -1)
+        return {self.lab.keys.key_of(job_id.decode()) for job_id in ids}
+
     def waits(self, job: Job) -> bool:
         return job.live and job.token is None and not job.due
 
     def start(self, keys: Sequence[str], token: str) -> None:
         for key in keys:
             job = self.jobs[key]
-            job.token, job.begun, job.suspect, job.kept = token, False, False, None
+            job.token, job.begun, job.kept = token, False, None
 
     async def on_settle(self, event: Event) -> None:
         if not self.running:
@@ -257,7 +268,7 @@ class Life:
             assert answer == -1
         else:
             assert answer == 1
-            self.jobs[event.key] = replace(job, live=True, due=0, kept=None, suspect=False)
+            self.jobs[event.key] = replace(job, live=True, due=0, kept=None)
 
     async def on_promote(self, event: Event) -> None:
         job = self.jobs[event.key]
@@ -277,7 +288,7 @@ class Life:
         job = self.jobs[event.key]
         if job.exists:  # a client has to hold the job to abort it
             await self.lab.stock_abort(event.key)
-            self.jobs[event.key] = replace(job, live=False, due=0, suspect=False)
+            self.jobs[event.key] = replace(job, live=False, due=0)
 
     async def on_finalise(self, event: Event) -> None:
         job = self.jobs[event.key]
@@ -317,8 +328,7 @@ class Life:
     async def after_death(self, key: str, job: Job, fate: str | None, token: str) -> Job:
         """The job once its fate is settled."""
         if fate is None:
-            deaths = job.deaths + 1
-            return replace(job, token=None, begun=False, deaths=deaths, suspect=deaths >= ALONE_AFTER_DEATHS)
+            return replace(job, token=None, begun=False, deaths=job.deaths + 1)
         kind = {"aborted": Kind.ABORTED, "unknown": Kind.UNKNOWN, "poison": Kind.FAILED}[fate]
         assert await self.lab.settle(key, token, kind) == "done"
         return Job(exists=True, kept=PLACES[kind])
@@ -357,8 +367,20 @@ class Life:
             await self.on_finalise(Event("finalise", key))
 
 
+DIES_TWICE = [
+    Event("enqueue", "k0"),
+    Event("claim", "a", nth=1),
+    Event("die", "a"),
+    Event("claim", "a", nth=1),
+    Event("die", "a"),
+]
+ALONE = Event("alone", "a")
+PUT_OFF = Event("settle", kind=Kind.SNOOZE, number=500)
+
+
 @MODEL
 @given(story=st.lists(events(), min_size=10, max_size=60))
+@example(story=[*DIES_TWICE, ALONE, Event("settle", kind=Kind.RETURN)])
 def test_any_order_of_events_loses_doubles_and_leaves_nothing(workbench: Bench, story: list[Event]) -> None:
     async def scenario(store: Store, clock: StoreClock) -> None:
         life = Life(store, clock)
@@ -367,3 +389,25 @@ def test_any_order_of_events_loses_doubles_and_leaves_nothing(workbench: Bench, 
         await life.finish()
 
     workbench.run(scenario)
+
+
+@pytest.mark.parametrize(
+    "waits_again",
+    [
+        pytest.param([ALONE, Event("settle", kind=Kind.RETURN)], id="given back"),
+        pytest.param([ALONE, Event("settle", kind=Kind.RETRY)], id="retried"),
+        pytest.param([ALONE, PUT_OFF, Event("forward", number=500)], id="due"),
+        pytest.param([ALONE, PUT_OFF, Event("promote", "k0")], id="promoted"),
+        pytest.param([Event("stock_abort", "k0"), Event("requeue", "k0")], id="queued by hand"),
+    ],
+)
+async def test_a_job_with_which_a_daemon_died_twice_starts_only_alone(
+    store: Store, clock: StoreClock, waits_again: list[Event]
+) -> None:
+    life = Life(store, clock)
+    for event in [*DIES_TWICE, *waits_again, Event("enqueue", "k1"), Event("claim", "b", nth=4)]:
+        await life.play(event)
+    assert life.running == ["k1"]
+    await life.play(ALONE)
+    assert life.running == ["k0", "k1"]
+    await life.finish()

@@ -118,9 +118,12 @@ local function take(c, ids, own)
       forget(id)
     else
       seen[id] = true
-      if not (c.limits and c.limits.hold(id, docs[i], own)) then
+      local deaths = c.any_crashed and redis.call('HGET', k.crashes, id)
+      if deaths and not c.alone and (tonumber(deaths) or 0) >= k.alone_after then
+        redis.call('RPUSH', k.suspects, id) -- it runs alone, however it came to wait again
+        c.could_start, c.suspected = c.could_start + 1, c.suspected + 1
+      elseif not (c.limits and c.limits.hold(id, docs[i], own)) then
         if score > 0 then redis.call('ZADD', k.incomplete, 0, id) end
-        local deaths = c.any_crashed and redis.call('HGET', k.crashes, id)
         if deaths then
           c.deaths[#c.deaths + 1] = id
           c.deaths[#c.deaths + 1] = deaths
@@ -144,8 +147,8 @@ end
 
 -- Takes from the head of the lanes, or the first suspect; returns how many ids were looked at. Exactly those are taken
 -- away, after they were leased.
-local function take_first(c, alone, want)
-  if alone then
+local function take_first(c, want)
+  if c.alone then
     local ids = redis.call('LRANGE', k.suspects, 0, 0)
     take(c, ids)
     if #ids > 0 then redis.call('LTRIM', k.suspects, #ids, -1) end
@@ -163,13 +166,13 @@ local function take_first(c, alone, want)
   return #ids
 end
 
-local function take_rounds(c, alone)
+local function take_rounds(c)
   local ROUNDS = 64
   for _ = 1, ROUNDS do
     if c.started >= c.allowed or c.drained then return end
-    local unparked = not alone and c.any_parked and unpark(c) or 0
+    local unparked = not c.alone and c.any_parked and unpark(c) or 0
     local want, looked = c.allowed - c.started, 0
-    if want > 0 and unparked == 0 then looked = take_first(c, alone, want) end
+    if want > 0 and unparked == 0 then looked = take_first(c, want) end
     c.drained = unparked == 0 and looked == 0
   end
 end
@@ -197,8 +200,8 @@ end
 -- those jobs whose daemon died with them, clock of limits (ms; 0: nothing is limited), its correction}. The reason is ok (all
 -- slots filled), empty, paused, limited, blocked, or what limit_clock says.
 local function claim(token, slots, alone, count, period, limits)
-  local c = { token = token, allowed = slots, started = 0, drained = false, could_start = 0, turn = 0, correction = 0,
-    suspected = 0, jobs = {}, ghosts = {}, deaths = {}, by_hand = {} }
+  local c = { token = token, alone = alone, allowed = slots, started = 0, drained = false, could_start = 0, turn = 0,
+    correction = 0, suspected = 0, jobs = {}, ghosts = {}, deaths = {}, by_hand = {} }
   local due = next_due()
   if due and due <= 0 then
     promote()
@@ -225,7 +228,7 @@ local function claim(token, slots, alone, count, period, limits)
   c.suspected = c.could_start
   if alone then c.allowed = 1 end
   if limits ~= '' then c.limits = keyed_limits(c, cjson.decode(limits)) end
-  take_rounds(c, alone)
+  take_rounds(c)
   if c.drained and c.started == 0 and not alone then return_strays(c) end
 
   if c.started > 0 then

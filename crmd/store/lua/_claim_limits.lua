@@ -92,12 +92,7 @@ local function unpark(c)
     local list, limit = k.parked_prefix .. name, c.limits and c.limits.limit_of(name)
     local id = redis.call('LINDEX', list, 0)
     if id and not (limit and limit_free_at(name, limit) > k.clock) then
-      if c.any_crashed and tonumber(redis.call('HGET', k.crashes, id) or 0) >= k.alone_after then
-        redis.call('RPUSH', k.suspects, id) -- it was parked when it should have run alone
-        c.suspected = c.suspected + 1
-      else
-        take(c, { id }, name)
-      end
+      take(c, { id }, name)
       redis.call('LPOP', list)
     end
     requeue_key(name, limit)
