@@ -270,7 +270,7 @@ class JobContext:
         """Adds a job and returns its key; a taken key adds nothing.
 
         Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, and `unique_for`: how many
-        seconds the key stays taken once the job completed (absent: the queue's, 0: not at all).
+        seconds the key stays taken once the job completed (absent: the queue's, 0: not at all, at most 365 days).
         """
         [key] = await self._run.enqueue(queue, name, [(_plain(payload), options)])
         return key

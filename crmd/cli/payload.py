@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from crmd.config.units import Rate, parse_duration
-from crmd.queues.views import NewJob
+from crmd.queues.views import LONGEST_UNIQUE_FOR_S, NewJob
 
 LINE_FIELDS = frozenset({"job", "payload", "delay", "at", "priority", "key", "unique_for"})
 """What a line of a `--from` file may say, as the HTTP API's jobs."""
@@ -115,7 +115,10 @@ def read_line(text: str, source: str, job: str | None) -> NewJob:
 
 def _span(value: Any) -> float | None:
     """A unique_for, of which "none" is one of no length; None where the line does not say."""
-    return 0.0 if value == "none" else _seconds(value)
+    span = 0.0 if value == "none" else _seconds(value)
+    if span is not None and span > LONGEST_UNIQUE_FOR_S:
+        raise ValueError("unique_for is longer than 365 days")
+    return span
 
 
 def _read_data(data: str) -> dict[str, Any]:

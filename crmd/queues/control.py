@@ -15,7 +15,15 @@ from crmd.queues.codec import Unreadable, decode, encode, encode_payload
 from crmd.queues.inspector import Inspector
 from crmd.queues.outcomes import ended_document, entry
 from crmd.queues.requests import MAX_JOBS, Requested, RequestKey, fingerprint, made_keys
-from crmd.queues.views import END_OF_TIME, RETRY_BY_NAME, Added, JobView, NewJob, State
+from crmd.queues.views import (
+    END_OF_TIME,
+    LONGEST_UNIQUE_FOR_S,
+    RETRY_BY_NAME,
+    Added,
+    JobView,
+    NewJob,
+    State,
+)
 from crmd.queues.waiting import Waiter
 from crmd.store import keys
 from crmd.store.client import Store
@@ -311,8 +319,8 @@ def _checked_key(key: str) -> str:
 
 def _set_unique(document: NewDocument, new: NewJob, of_queue_s: float) -> None:
     span = of_queue_s if new.unique_for is None else new.unique_for
-    if not 0 <= span <= LONGEST_S:
-        raise RequestError("unique_for is between 0 and ten years")
+    if not 0 <= span <= LONGEST_UNIQUE_FOR_S:
+        raise RequestError("unique_for is between 0 and 365 days")
     if new.key is not None:  # a key that is made up is known to nobody who could repeat it
         document.unique_ms = round(span * 1000)
         document.again = new.again

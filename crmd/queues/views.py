@@ -33,6 +33,8 @@ class State(StrEnum):
 END_OF_TIME = 253_402_300_800.0
 """Epoch seconds of the year 10000. What foreign programs write may lie beyond it."""
 
+LONGEST_UNIQUE_FOR_S = 365 * 86_400.0
+"""What a job may say as its unique_for; the settings of a queue have the same bound."""
 RETRY_BY_NAME = "its effect may have happened: find out, then retry it by its key"
 """Why no filter retries unknown jobs."""
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.UNKNOWN})
@@ -156,7 +158,8 @@ class NewJob:
     priority: int = 0
     """1 (first) to 10; 0 is the normal lane."""
     unique_for: float | None = None
-    """Seconds that `key` stays taken once the job completed or became unknown; None is the queue's, 0 is none."""
+    """Seconds that `key` stays taken once the job completed or became unknown, up to LONGEST_UNIQUE_FOR_S; None is
+    the queue's, 0 is none."""
     again: bool = False
     """Adds it although a job that is over holds the key by its `unique_for`."""
 

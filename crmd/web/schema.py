@@ -21,7 +21,7 @@ from pydantic import (
 from crmd.config.units import Rate, parse_duration
 from crmd.errors import mistakes_in
 from crmd.queues.control import KEY_PATTERN, MAX_PRIORITY
-from crmd.queues.views import NewJob, State
+from crmd.queues.views import LONGEST_UNIQUE_FOR_S, NewJob, State
 from crmd.web.problems import Problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -47,7 +47,10 @@ def _duration(value: object) -> float:
 def _span(value: object) -> float:
     if value == "none":
         return 0.0
-    return _duration(value)
+    seconds = _duration(value)
+    if seconds > LONGEST_UNIQUE_FOR_S:
+        raise ValueError("is longer than 365 days")
+    return seconds
 
 
 def _instant(value: object) -> float:
@@ -114,7 +117,8 @@ class JobBody(Body):
     key: Key | None = Field(None, description="Unique key; one is made where it is left out.")
     unique_for: Span | None = Field(
         None,
-        description="How long the key stays taken once the job completed or became unknown; absent: the queue's.",
+        description="How long the key stays taken once the job completed or became unknown, up to 365 days; "
+        "absent: the queue's.",
     )
 
     @model_validator(mode="after")

@@ -54,6 +54,7 @@ async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -
         NewJob("any", at=-1e300),
         NewJob("any", unique_for=1e300),
         NewJob("any", unique_for=1e11),
+        NewJob("any", unique_for=366 * 86_400.0),
         NewJob("any", unique_for=float("nan")),
         NewJob("any", delay=-1.0),
         NewJob("any", delay=1.0, at=1.0),

@@ -71,6 +71,7 @@ def test_a_line_is_a_payload_or_a_whole_job() -> None:
         ('{"to": "1"}', "f:7: says no job"),
         ('{"job": "a", "payload": []}', "f:7: payload is a list, not an object"),
         ('{"job": "a", "delay": 5}', 'f:7: 5 has no unit; write "5s"'),
+        ('{"job": "a", "unique_for": "366d"}', "f:7: unique_for is longer than 365 days"),
         ('{"job": "a", "at": "tomorrow"}', "f:7: 'tomorrow' is not a time"),
         ('{"job": "a", "at": 5}', "f:7: 5 is not a time"),
         ('{"job": "a", "priority": true}', "f:7: priority is true or false"),

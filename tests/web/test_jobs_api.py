@@ -123,6 +123,7 @@ async def test_bulls_form_is_answered_with_ours(web: Site) -> None:
         ({"key": "x" * 201}, "is no key"),
         ({"job": 1}, "valid string"),
         ({"unique_for": "-1s"}, "is not a duration"),
+        ({"unique_for": "366d"}, "longer than 365 days"),
         ({"attempts": 3}, "no such field here"),
     ],
 )
