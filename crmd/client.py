@@ -15,12 +15,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 from crmd.config.model import Settings
 from crmd.config.queue import QueueSettings
-from crmd.errors import UnknownQueue
+from crmd.errors import StoreError, StoreUnavailable, UnknownQueue
 from crmd.queues.control import Control
 from crmd.queues.inspector import Inspector
 from crmd.queues.repeating import in_parts, repeated
 from crmd.queues.requests import STORE_OWNER, RequestKey, check_request_key
-from crmd.queues.views import Added, JobView, NewJob
+from crmd.queues.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob
 from crmd.store import keys
 from crmd.store.client import Store, StoreTarget
 
@@ -208,14 +208,24 @@ class StoreBackend:
         return added
 
     async def _learn(self, queue: str, jobs: list[NewJob]) -> None:
-        """Reads the daemons' unique_for of a queue if jobs go by it; without one the shipped one holds."""
+        """Reads the daemons' unique_for of a queue if jobs go by it; without one, or where it is not one, the
+        shipped one holds."""
         if time.monotonic() < self._learn_at.get(queue, 0.0) or not _go_by_their_queue(jobs):
             return
-        found = await self._store.command("HGET", keys.UNIQUE_FOR, queue)
         settings = self._inspector.settings[queue]
-        if found is not None and (seconds := int(found) / 1000) != settings.unique_for_seconds:
+        seconds = await self._told_unique_for(queue)
+        if seconds is not None and seconds != settings.unique_for_seconds:
             self._inspector.add_queue(replace(settings, unique_for_seconds=seconds))
         self._learn_at[queue] = time.monotonic() + LEARN_EVERY_S
+
+    async def _told_unique_for(self, queue: str) -> float | None:
+        try:
+            seconds = float(await self._store.command("HGET", keys.UNIQUE_FOR, queue) or b"") / 1000
+        except StoreUnavailable:
+            raise
+        except (StoreError, ValueError):  # the next daemon to announce itself puts it right
+            return None
+        return seconds if 0 <= seconds <= LONGEST_UNIQUE_FOR_S else None
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
         await self._learn(queue, jobs)

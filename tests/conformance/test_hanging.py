@@ -150,7 +150,7 @@ async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_st
         await r.finished("q", await r.add("q", "nothing"))
         await fleet.upkeep.announce()
         assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.engine.epoch)
-        await r.store.command("DEL", "crmd:unique_for")
+        assert await r.store.command("HGETALL", "crmd:unique_for") == [b"q", b"60000"]
 
 
 async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_store: StoreServer) -> None:

@@ -13,6 +13,7 @@ from crmd.client_http import TIMEOUT_S
 from crmd.config.queue import QueueSettings
 from crmd.errors import InvalidPayload, RequestError
 from crmd.queues.repeating import LONGEST_S
+from crmd.store.keys import QueueKeys
 from tests.support.http import Site, site, token_table
 from tests.support.proxy import Proxy, proxy
 from tests.support.store import StoreServer
@@ -167,6 +168,26 @@ async def test_a_program_at_the_store_goes_by_the_daemons_unique_for(store_url: 
             made = await client.enqueue(queue, "greet", {"name": "Ada"}, key="own", unique_for=60.0)
             await client.wait(queue, made.key, 10)
             assert not (await client.enqueue(queue, "greet", {"name": "Ada"}, key="own")).created
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("SET", "crmd:unique_for", "wrong"),
+        ("HSET", "crmd:unique_for", "message", "a day"),
+        ("HSET", "crmd:unique_for", "message", "-1"),
+        ("HSET", "crmd:unique_for", "message", "9" * 400),
+    ],
+)
+async def test_a_program_at_the_store_goes_by_the_shipped_unique_for_where_none_is_told(
+    web: Site, store_url: str, wrong: tuple[str, ...]
+) -> None:
+    await web.rig.store.command(*wrong)
+    async with AsyncClient(store_url) as client:
+        assert (await client.enqueue("message", "greet", {"name": "Ada"}, key="k")).created
+        job_id = QueueKeys("message").job_id("k")
+        assert await web.rig.store.command("HGET", QueueKeys("message").unique_for, job_id) == b"86400000"
+    await web.rig.store.command("DEL", "crmd:unique_for")
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ redis.call('ZADD', KEYS[1], string.format('%.0f', expires), ARGV[1])
 if ARGV[3] ~= '' then
   redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4])
   redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[4])
-  -- A key of the wrong type there may not keep anybody's leases from being renewed.
-  if #ARGV > 5 then redis.pcall('HSET', KEYS[4], unpack(ARGV, 6)) end
+  -- What somebody else put there may not keep anybody's leases from being renewed, nor adders from learning of it.
+  if #ARGV > 5 then
+    local told = redis.pcall('HSET', KEYS[4], unpack(ARGV, 6))
+    if type(told) == 'table' and string.find(told.err, 'WRONGTYPE', 1, true) then
+      redis.call('UNLINK', KEYS[4])
+      redis.call('HSET', KEYS[4], unpack(ARGV, 6))
+    end
+  end
 end
 return now
