@@ -14,6 +14,9 @@ from crmd.store import keys
 from crmd.store.keys import QueueKeys
 from crmd.store.replies import Kind, Outcome
 from crmd.store.scripts import POISON_AFTER_DEATHS, QueueScripts
+from crmd.telemetry.throttle import Throttle
+
+DEGRADED_TOLD_EVERY_S = 30.0
 
 _EVENTS = {"unknown": "job.unknown", "poison": "job.poisoned", "aborted": "job.cancelled"}
 
@@ -31,6 +34,7 @@ class Recovery:
         self._engine = engine
         self._queues = list(queues)
         self.observer = LeaseObserver(engine.monotonic)
+        self._told = Throttle(DEGRADED_TOLD_EVERY_S, monotonic=engine.monotonic)
 
     def add(self, queue: QueueScripts) -> None:
         """Looks after one more queue."""
@@ -48,7 +52,9 @@ class Recovery:
             except StoreUnavailable:
                 raise
             except StoreError as error:  # a fault in one queue stays there
-                self._engine.events.emit("queue.degraded", queue=queue.keys.name, reason=str(error))
+                name, reason = queue.keys.name, str(error)
+                if self._told.allow((name, reason)) is not None:
+                    self._engine.events.emit("queue.degraded", queue=name, reason=reason)
         return total
 
     async def forget(self, epochs: Iterable[str]) -> None:

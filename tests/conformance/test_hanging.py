@@ -20,7 +20,7 @@ from crmd.queues.worker import CrmWorker
 from crmd.store import keys
 from crmd.store.keys import QueueKeys
 from tests.support.documents import put_job
-from tests.support.fleet import Rig, rig
+from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.strain import Strain, strain
@@ -151,6 +151,28 @@ async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_st
         await fleet.upkeep.announce()
         assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.engine.epoch)
         assert await r.store.command("HGETALL", "crmd:unique_for") == [b"q", b"60000"]
+
+
+async def test_one_queues_broken_leases_neither_keep_the_dead_on_the_list_nor_fill_the_log(
+    own_store: StoreServer,
+) -> None:
+    async with rig(own_store.url, QueueSettings("bad"), QueueSettings("good")) as r:
+        dead = await r.fleet()
+        await r.store.command("SET", QueueKeys("bad").leases, "wrong")
+        fleet = await r.fleet()
+        await kill(dead)
+        await watch_for_a_lease(fleet)
+        await fleet.upkeep.stop()
+        told: list[str] = []
+        r.store.events.subscribe(lambda name, _: told.append(name))
+        for _ in range(3):
+            await fleet.upkeep.run_once()
+        assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [fleet.engine.epoch.encode()]
+        fleet.recovery.observer.found_unlisted(["another"])
+        for _ in range(3):
+            await fleet.recovery.run_once({"another": ""})
+        assert told.count("queue.degraded") <= 1
+        await r.store.command("DEL", QueueKeys("bad").leases)
 
 
 async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_store: StoreServer) -> None:
