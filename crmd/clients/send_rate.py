@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from crmd.errors import StoreError
 
 LEAD_SECONDS = 0.005
-"""A slot is given so long before it: what is left to do right before the request takes a trip to the store."""
+"""Slots are handed out this long in advance: a trip to the store still lies between slot and request."""
 LATE_SECONDS = 0.025
 """A slot that this process missed by more is lost: made up for, it would leave together with later ones."""
 SHORTEST_ASK_SECONDS = 0.002

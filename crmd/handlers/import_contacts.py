@@ -32,7 +32,7 @@ RESERVE_SHARE = 0.1
 """So much is left of the timeout, or so large a share of it, when an import stops to go on in a later run."""
 
 MAX_BROKEN = 10_000
-"""Once so many rows, and more than half of all, are no contacts, the file is none of contacts."""
+"""Once more rows, and more than half of those read, are not contacts, the file is not a contact list."""
 
 T = TypeVar("T")
 
@@ -166,7 +166,7 @@ class _Import:
         report = await self._save_report(thread, source, name)
         told = f"the report, file {report.id}, says why" if report else "see why by a dry run"
         raise Permanent(
-            f"stopped at row {row:,}: of {self._rows:,} rows {self._broken:,} are no contacts; {told}",
+            f"stopped at row {row:,}: of {self._rows:,} rows {self._broken:,} are not contacts; {told}",
             code="too_many_rejected",
         )
 

@@ -47,7 +47,7 @@ class Chunk:
     rows: int = 0
     rejected: int = 0
     broken: int = 0
-    """Of the rejected ones those that are no contacts at all, rather than there already."""
+    """Rejected rows that are not contacts at all, in contrast to those whose number an earlier row has."""
     last: int = 0
     """The number of the last row."""
     fraction: float = 0.0

@@ -24,7 +24,7 @@ MAX_NUMBER_BITS = 128
 _ENTRY_WORK = 8
 """Of each entry of a list that is built: it takes some 80 bytes."""
 _WORK_PER_LOOK = 1_000
-"""So often is the clock looked at."""
+"""The clock is checked after this much work."""
 
 
 class Budget:

@@ -208,7 +208,7 @@ async def test_a_file_of_broken_rows_is_given_up_with_a_report(
     monkeypatch.setattr(import_contacts, "MAX_BROKEN", 400)
     good = "".join(f"+4917{n:08}\n" for n in range(100))
     data = f"phone\n{good}" + f"{line}\n" * 3_000
-    with pytest.raises(Permanent, match=r"are no contacts; the report, file [0-9a-f]+, says why") as caught:
+    with pytest.raises(Permanent, match=r"are not contacts; the report, file [0-9a-f]+, says why") as caught:
         await office.run_import(office.write(data.encode("utf-8", "surrogateescape")))
     assert caught.value.code == "too_many_rejected"
     assert len(await office.contacts()) == 100, "what is in stays in"

@@ -184,7 +184,7 @@ class Columns:
         self.names = _unique(names)
         self._targets: dict[str, str] = {}
         self.numbered_phones: dict[str, str] = {}
-        """The numbers of those phone columns of which each row has its own choice."""
+        """Phone columns among which each row chooses for itself, with their numbers."""
         self.phone_labels: dict[str, str] = {}
         """The columns that say what these are, by their numbers."""
         self._check_given(given, later)
@@ -306,7 +306,7 @@ def _rank(name: str) -> float:
 
 
 def _missing_half(fields: set[str]) -> str | None:
-    """Of a name whose other half has a column of its own."""
+    """The missing half of a name where only the other half has a column."""
     if (FIRST_NAME in fields) == (LAST_NAME in fields):
         return None
     return LAST_NAME if FIRST_NAME in fields else FIRST_NAME
