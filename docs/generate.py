@@ -44,7 +44,7 @@ _EXAMPLES: dict[type[Table], tuple[str, dict[str, object]]] = {
 """The tables that have no default, each with what the shipped file shows."""
 
 _CONFIG_HEAD = """\
-# The configuration of crmd. Each key stands here with its default, commented out: take the "#" away and change it.
+# The configuration of crmd. Each key stands here with its default, commented out: remove the "#" and change it.
 # Durations are text with a unit ("500ms", "30s", "10m", "2h", "1d", or "none" where that is possible), rates are a
 # count and a period ("20/min", "80/s", "100/10s"). A secret KEY may be given as KEY_file, the path of its file.
 # The environment overrides this file: CRMD_HTTP__PORT is [http] port. "crmd check" shows what is in force and why.
@@ -61,7 +61,8 @@ if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Witho
 
 1. The command line.
 2. `CRMD_*` variables: `CRMD_` + table + `__` + key, such as `CRMD_HTTP__PORT` or
-   `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML, lists also words with commas between.
+   `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML; a list may also be words separated by
+   commas.
 3. `REDIS_URL` and `DATABASE_URL`.
 4. systemd credentials: files in `$CREDENTIALS_DIRECTORY` named by the key with underscores, such as
    `auth_password`.
@@ -70,8 +71,8 @@ if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Witho
    `BULL_BOARD_USERNAME`, `BULL_BOARD_PASSWORD`.
 7. The defaults.
 
-An empty variable is unset. An unknown key of the file is an error, an unknown `CRMD_*` variable a warning. A
-relative path in the file is relative to the file's folder, elsewhere to the working folder.
+An empty variable counts as unset. An unknown key in the file is an error, an unknown `CRMD_*` variable a warning.
+A relative path in the file is relative to the file's folder, elsewhere to the working folder.
 
 **Durations** are text with a unit: `"500ms"`, `"30s"`, `"10m"`, `"2h"`, `"1d"`, and `"none"` where the tables
 below say so. A bare number is refused, because Bull's were milliseconds. **Rates** are a count and a period:
@@ -103,7 +104,7 @@ def settings_markdown() -> str:
         if name == "schedules":
             parts += ["## The shipped schedules", "", _SHIPPED_SCHEDULES_TEXT, "", *_schedule_rows(), ""]
     reserved = ", ".join(f"`[{name}]`" for name in RESERVED_TABLES)
-    parts += ["## Reserved tables", "", f"{reserved} have no keys in this version.", ""]
+    parts += ["## Reserved tables", "", f"Not used in this version: {reserved}.", ""]
     return "\n".join(parts)
 
 
@@ -159,8 +160,8 @@ def _shipped_rows() -> Iterator[str]:
 
 
 _SHIPPED_SCHEDULES_TEXT = """\
-They are always there. A table of that name changes the keys that it has (`enabled = false` switches it off); one
-with a `job` of its own takes the schedule's place."""
+They always exist. A table of that name changes the keys that it sets (`enabled = false` switches the schedule
+off); one with a `job` of its own replaces the schedule."""
 
 
 def _schedule_rows() -> Iterator[str]:
@@ -208,11 +209,11 @@ def _toml_of(name: str) -> Iterator[str]:
         if title.startswith(f"{name}."):
             yield from _toml_example(title, table, example)
     if name == "queues":
-        yield "# The shipped queues, with what differs from [defaults]. Each of its keys may stand here too."
+        yield "# The shipped queues, with what differs from [defaults]. Each of its keys may be set here too."
         for queue, keys in SHIPPED_QUEUES.items():
             yield from _toml_table(f"queues.{queue}", QueueTable, dict(keys))
     if name == "schedules":
-        yield "# The shipped schedules. A table with a job of its own takes the schedule's place."
+        yield "# The shipped schedules. A table with a job of its own replaces the schedule."
         for schedule, keys in SHIPPED_SCHEDULES.items():
             yield from _toml_table(f"schedules.{schedule}", ScheduleTable, {"enabled": True, **keys})
 

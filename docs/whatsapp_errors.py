@@ -34,25 +34,25 @@ details and `fbtrace_id`, which Meta's support asks for.
 | X+ | The job fails at once, and so would others to the same recipient (or country). |
 | A | The scope stops until a person has dealt with the cause; costs no attempt. |
 
-Each daemon keeps the lengths of waits for itself and begins again after its restart; what slows or pauses a queue
-holds for all daemons. A growing wait begins again when it has been over for as long as it can get; that of
-the pair limit also with the next success. Where an answer has `Retry-After`, no wait is shorter than that.
+Each daemon keeps the lengths of growing waits for itself, and loses them with a restart; what slows or pauses a
+queue holds for all daemons. A growing wait is short again once it has been over for as long as it can get; that of
+the pair limit also after the next success. If an answer has `Retry-After`, no wait is shorter than that.
 
-## Where no error code came
+## Without an error code
 
 | what happened | the job |
 |---|---|
-| no connection: name not found, refused, TLS failed | R: nothing was sent, the queue's backoff |
+| no connection: name not found, refused, TLS failed | R: nothing was sent; tried again by the queue's backoff |
 | no answer, connection lost, or HTTP 5xx or 408 without an error code | ends as unknown: it may have been sent |
 | HTTP 200 without a message id, or an answer that breaks off | ends as unknown |
 | HTTP 400, 413 or 422 that is not WhatsApp's (a proxy's) | X |
 | HTTP 429 that is not WhatsApp's | P: the queue waits {{minute}} |
-| any other HTTP status that is not WhatsApp's | A: the queue pauses, `whatsapp.base_url` leads elsewhere |
+| any other HTTP status that is not WhatsApp's | A: the queue pauses; `whatsapp.base_url` leads elsewhere |
 | {BREAKER_FAILURES} failures in a row: no connection, no answer, service errors | P: the queue waits {{service}} |
 
 WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated by itself. Its key
 goes with the message as `biz_opaque_callback_data`, and comes back in the status webhooks, which [settle
-it](../queues/message.md#unknown); where none comes, a person does.
+it](../queues/message.md#unknown); if none comes, a person does.
 
 ## Codes
 

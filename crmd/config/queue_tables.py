@@ -92,13 +92,14 @@ class DefaultsTable(Table):
         description="How long a job whose name no daemon knows waits, as in a rolling deploy, before it fails.",
     )
     stall_after: Annotated[float, Duration("1s", "1d")] = Field(
-        60.0, description="How long work may wait with nothing started before /health says so."
+        60.0, description="How long work may wait with nothing started before /health is 503."
     )
     handlers: Annotated[
         tuple[Annotated[str, Text('"package.module" or "package.module:function"', _REFERENCE)], ...],
         ListOf('handlers such as "myapp.jobs"'),
     ] = Field(
-        (), description='Your own handlers, "package.module" or "package.module:function", beside the shipped.'
+        (),
+        description='Your own handlers, "package.module" or "package.module:function", besides the shipped ones.',
     )
 
 
@@ -106,7 +107,7 @@ class LimitTable(Table):
     """A limit for each value of one payload field."""
 
     by: Annotated[str, Text("the name of a payload field", r"[A-Za-z_][A-Za-z0-9_-]{0,63}")] = Field(
-        description="Payload field whose values are limited one by one."
+        description="Payload field whose values are each limited."
     )
     rate: Annotated[Rate, RateRule()] = Field(description="Starts in a period, for each value.")
     burst: Annotated[int | None, Whole(1, 100_000)] = Field(
@@ -156,7 +157,7 @@ class ScheduleTable(Table):
     timezone: Annotated[str, TimeZone()] = Field("UTC", description="Time zone of cron.")
     missed: Annotated[Literal["once", "skip"], Choice("once", "skip")] = Field(
         "once",
-        description="What times that passed while no daemon ran mean: one run for all of them together, or none.",
+        description="What happens about times that passed while no daemon ran: one run for all of them, or none.",
     )
     payload: Annotated[dict[str, Any], Payload()] = Field({}, description="Payload of the job.")
 

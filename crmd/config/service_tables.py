@@ -32,7 +32,7 @@ class SmtpTable(Table):
         "", description="User's name; empty: no login."
     )
     password: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="User's password.")
-    sender: Annotated[str, MailboxText()] = Field("", description="Whom mail is from where the job does not say.")
+    sender: Annotated[str, MailboxText()] = Field("", description="Sender of mail whose job names none.")
     connections: Annotated[int, Whole(1, 50)] = Field(2, description="Connections kept open at most.")
     timeout: Annotated[float, Duration("1s", "10m")] = Field(30.0, description="Longest wait for one answer.")
 
@@ -78,16 +78,16 @@ class AlertsTable(Table):
         "log", description='Channel for the alerts; "log" is the daemon\'s log.'
     )
     oldest_waiting: Annotated[float | None, Duration("1s", "30d", none=True)] = Field(
-        900.0, description="Tell when a job waits so long, its queue neither paused nor limited."
+        900.0, description="Alert when a job has waited this long and its queue is neither paused nor limited."
     )
     failure_share: Annotated[float, Share()] = Field(
-        0.5, description="Tell when so large a share of at least 20 jobs failed within five minutes; 1: never."
+        0.5, description="Alert when this share of at least 20 jobs failed within five minutes; 1: never."
     )
     store_away: Annotated[float | None, Duration("1s", "1d", none=True)] = Field(
-        30.0, description="Tell when the store was away so long, once it is back or by the log."
+        30.0, description="Alert when the store was away this long: in the log at once, elsewhere once it is back."
     )
     repeat: Annotated[float, Duration("1m", "30d")] = Field(
-        3600.0, description="How often the same alert is told again while it lasts."
+        3600.0, description="How often the same alert is repeated while it lasts."
     )
 
 
@@ -95,11 +95,13 @@ class NotifyTable(Table):
     """Notifications to people."""
 
     group_window: Annotated[float, Duration("1s", "1d")] = Field(
-        60.0, description="Notifications of one group within this become one message."
+        60.0, description="Notifications of one group within this time become one message."
     )
-    timeout: Annotated[float, Duration("1s", "5m")] = Field(30.0, description="Longest wait for a channel.")
+    timeout: Annotated[float, Duration("1s", "5m")] = Field(
+        30.0, description="Longest wait for a channel's answer."
+    )
     channels: dict[Name, ChannelTable] = Field({}, description="Channels, by name.")
-    alerts: AlertsTable = Field(AlertsTable(), description="Alerts of crmd itself.")
+    alerts: AlertsTable = Field(AlertsTable(), description="crmd's own alerts.")
 
     @field_validator("channels")
     @classmethod
@@ -130,7 +132,7 @@ class FilesTable(Table):
     """Uploads, exports and reports."""
 
     folder: Annotated[Path, FolderPath()] = Field(
-        Path(), description="Where they are kept; empty: files in the state folder. Daemons may share one."
+        Path(), description="Where they are kept; empty: `files` in the state folder. Daemons may share one."
     )
     max_bytes: Annotated[int, Whole(1, 1_099_511_627_776)] = Field(
         104_857_600, description="Largest upload in bytes."
@@ -145,7 +147,7 @@ class FilesTable(Table):
         10_737_418_240, description="Most bytes of uploads kept for one user or token."
     )
     keep_free: Annotated[int, Whole(0, 1_099_511_627_776)] = Field(
-        1_073_741_824, description="Bytes that files leave free on their disk, which the store needs too."
+        1_073_741_824, description="Bytes that files leave free on their disk, which the store may need too."
     )
 
 

@@ -86,7 +86,7 @@ class TokenTable(Table):
 
     sha256: Annotated[
         str, Text("the token's SHA-256 as 64 hexadecimal digits", r"[0-9a-fA-F]{64}", shown=False)
-    ] = Field(description="SHA-256 of the token in hexadecimal; the token itself is kept nowhere.")
+    ] = Field(description="SHA-256 of the token in hexadecimal; the token itself is stored nowhere.")
     scopes: Annotated[
         tuple[
             Annotated[Literal["enqueue", "read", "operate"], Choice("enqueue", "read", "operate")],
@@ -171,14 +171,14 @@ class WhatsAppTable(Table):
     )
     opt_out_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
         ("stop", "unsubscribe"),
-        description="Words or phrases; a message that says just this opts its sender out of all messages.",
+        description="Words or phrases; a message that says just one of them opts its sender out of all messages.",
     )
     opt_out_languages: Annotated[tuple[Annotated[str, Choice(*_LANGUAGES)], ...], ListOf("languages")] = Field(
-        _LANGUAGES, description="Languages whose shipped opt-out phrases are heard too; [] for none."
+        _LANGUAGES, description="Languages whose shipped opt-out phrases are recognised too; [] for none."
     )
     opt_in_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
         ("start", "subscribe"),
-        description="Words or phrases; a message that says just this opts its sender in again.",
+        description="Words or phrases; a message that says just one of them opts its sender in again.",
     )
 
 
@@ -197,6 +197,7 @@ class WebhookTable(Table):
         1024, description="Bytes of an answer that are kept with the job."
     )
     disable_after: Annotated[float | None, Duration("1m", "365d", none=True)] = Field(
-        3 * 86_400.0, description="An endpoint that failed for so long, without a success, gets no more events."
+        3 * 86_400.0,
+        description="An endpoint that has failed for this long, without a success, gets no more events.",
     )
     endpoints: dict[Name, EndpointTable] = Field({}, description="Endpoints that events fan out to, by name.")
