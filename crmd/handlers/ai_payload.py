@@ -15,7 +15,7 @@ MAX_PROMPT_CHARS = 100_000
 
 OptionalModel = Annotated[
     Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None,
-    Field(description="A model's name; else the configured one."),
+    Field(description="The model's name; else the configured one."),
 ]
 
 
@@ -33,7 +33,7 @@ class ReplyTo(Payload):
         str, Field(pattern=r"^\+?[1-9][0-9]{6,14}$", description="The recipient's number, as in send_message.")
     ]
     context: Annotated[
-        MessageId | None, Field(description="Id of the message that the answer is shown as a reply to.")
+        MessageId | None, Field(description="Id of the message to which the answer is shown as a reply.")
     ] = None
     mark_read: Annotated[MessageId | None, Field(description="Id of the message that is shown as read.")] = None
     once: Annotated[
@@ -50,7 +50,7 @@ class ChatReply(Payload):
 
     prompt: Annotated[
         NotBlank | None,
-        Field(max_length=MAX_PROMPT_CHARS, description="What is asked, where `messages` is not given."),
+        Field(max_length=MAX_PROMPT_CHARS, description="What to ask, if `messages` is not given."),
     ] = None
     messages: Annotated[
         list[ChatMessage] | None,
@@ -61,11 +61,11 @@ class ChatReply(Payload):
         ),
     ] = None
     system: Annotated[
-        NotBlank | None, Field(max_length=MAX_PROMPT_CHARS, description="How the model is to answer; goes first.")
+        NotBlank | None, Field(max_length=MAX_PROMPT_CHARS, description="How the model should answer; goes first.")
     ] = None
     model: OptionalModel = None
     temperature: Annotated[
-        float | None, Field(ge=0, le=2, description="0 is the most predictable; else the model's own.")
+        float | None, Field(ge=0, le=2, description="0 is the most predictable; else the model's default.")
     ] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=1_000_000, description="Longest answer, in tokens.")] = None
     reply_to: Annotated[
@@ -97,14 +97,14 @@ class TranscribeAudio(Payload):
         Field(
             max_length=200,
             pattern=r"^[^/\\]+$",
-            description="A file name whose ending tells the format, such as `voice.ogg`; else the file's own.",
+            description="A file name whose extension gives the format, such as `voice.ogg`; else the file's own.",
         ),
     ] = None
     language: Annotated[
-        str | None, Field(pattern=r"^[a-z]{2,3}$", description="ISO 639 code such as `de`; else it is recognised.")
+        str | None, Field(pattern=r"^[a-z]{2,3}$", description="ISO 639 code such as `de`; else it is detected.")
     ] = None
     prompt: Annotated[
-        NotBlank | None, Field(max_length=2000, description="Words that are likely to come, such as names.")
+        NotBlank | None, Field(max_length=2000, description="Words that are likely to occur, such as names.")
     ] = None
     model: OptionalModel = None
 

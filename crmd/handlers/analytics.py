@@ -25,7 +25,8 @@ class TakeSnapshot(Payload):
         Field(description="An instant in the period, with a time zone; left out: the last period that is over."),
     ] = None
     again: Annotated[
-        int, Field(ge=0, le=400, description="So many periods before it are computed again: statuses come late.")
+        int,
+        Field(ge=0, le=400, description="This many earlier periods are computed again, as statuses come late."),
     ] = 0
 
 

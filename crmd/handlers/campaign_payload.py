@@ -73,7 +73,7 @@ class InlineRecipient(Payload):
     phone: Annotated[NotBlank, Field(max_length=64, description="Phone number; see `default_region`.")]
     variables: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=100)], JsonValue],
-        Field(max_length=MAX_VARIABLES, description="Its own values; they win over the contact's."),
+        Field(max_length=MAX_VARIABLES, description="Its own values; they override the contact's."),
     ] = Field(default_factory=dict)
 
 
@@ -95,7 +95,7 @@ class Audience(Payload):
     ] = None
     recipients: Annotated[
         list[InlineRecipient] | None,
-        Field(min_length=1, max_length=MAX_INLINE, description="Up to 1,000 recipients themselves."),
+        Field(min_length=1, max_length=MAX_INLINE, description="Up to 1,000 recipients in the payload itself."),
     ] = None
 
     @model_validator(mode="after")
@@ -149,20 +149,22 @@ class Content(Payload):
 class Canary(Payload):
     """Sends to the first few, and to the others only if those go well."""
 
-    count: Annotated[int, Field(ge=1, le=MAX_CANARY, description="How many are the first few.")]
+    count: Annotated[int, Field(ge=1, le=MAX_CANARY, description="How many the first few are.")]
     max_failure_share: Annotated[
         float,
         Field(
             ge=0,
             lt=1,
             allow_inf_nan=False,
-            description="The campaign stops when a larger share of them failed: 0.1 is a tenth.",
+            description="The campaign stops when a larger share of them has failed: 0.1 is a tenth.",
         ),
     ]
     wait: Annotated[
         str,
         AfterValidator(_check_wait),
-        Field(description="How long to wait for their delivery, at most, such as `10m`; then those known count."),
+        Field(
+            description="How long to wait for their delivery at most, such as `10m`; then what is known counts."
+        ),
     ] = "10m"
 
     @property
@@ -178,7 +180,7 @@ class RunCampaign(Payload):
 
     name: Annotated[
         NotBlank,
-        Field(max_length=200, description="Unique: a second job of the same name and definition goes on with it."),
+        Field(max_length=200, description="Unique: a second job of the same name and definition continues it."),
     ]
     audience: Annotated[Audience, Field(description="Whom it goes to.")]
     content: Annotated[Content, Field(description="What is sent.")]
@@ -190,17 +192,15 @@ class RunCampaign(Payload):
     ] = "marketing"
     default_region: Annotated[
         Annotated[str, AfterValidator(check_region)] | None,
-        Field(
-            description="Country of numbers without a country code, such as `DE`; where absent they are skipped."
-        ),
+        Field(description="Country of numbers without a country code, such as `DE`; without it they are skipped."),
     ] = None
     canary: Annotated[Canary | None, Field(description="Tries the first few, before the others get it.")] = None
     rate: Annotated[
         Annotated[str, AfterValidator(_check_rate)] | None,
-        Field(description="At most so many of its messages, such as `100/min`, besides the queue's own limit."),
+        Field(description="At most this many of its messages, such as `100/min`, besides the queue's own limit."),
     ] = None
     message_priority: Annotated[
-        int, Field(ge=0, le=10, description="Of its messages: 1 (first) to 10; 0 is the normal lane.")
+        int, Field(ge=0, le=10, description="Priority of its messages: 1 (first) to 10; 0 is the normal lane.")
     ] = 0
 
     @property

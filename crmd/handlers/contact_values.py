@@ -70,12 +70,12 @@ def phone(value: Any, region: str | None) -> str:
         raise ValueError("is no phone number")
     text = plain(str(value))
     if _ROUNDED.fullmatch(text):
-        raise ValueError("was rounded by a spreadsheet; format the column as text and enter it anew")
+        raise ValueError("was rounded by a spreadsheet; format the column as text and enter it again")
     if _SEVERAL.search(text):
         raise ValueError("holds several numbers; keep one")
     if decimal := _DECIMAL.fullmatch(text):
         if int(decimal[2]):
-            raise ValueError("is a number with a fraction; format the column as text and enter it anew")
+            raise ValueError("is a number with a fraction; format the column as text and enter it again")
         text = decimal[1]
     if region is not None and text.isascii() and text.isdigit() and text[0] != "0":
         found = _without_plus(text, region)

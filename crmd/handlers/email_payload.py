@@ -78,14 +78,16 @@ class Attachment(Payload):
     name: Annotated[
         NotBlank | None,
         Field(
-            max_length=200, pattern=r"^[^/\\]+$", description="What the recipient sees; else the file's own name."
+            max_length=200,
+            pattern=r"^[^/\\]+$",
+            description="The name that the recipient sees; else the file's own.",
         ),
     ] = None
     media_type: Annotated[
         str | None,
         Field(
             pattern=r"^(application|audio|font|image|model|text|video)/[A-Za-z0-9.+-]{1,100}$",
-            description="Such as `application/pdf`; else by name.",
+            description="Such as `application/pdf`; else derived from the name.",
         ),
     ] = None
 
@@ -109,12 +111,16 @@ class SendEmail(Payload):
         Addresses,
         Field(min_length=1, description='An address such as `"Ann <ann@example.com>"`, or a list of them.'),
     ]
-    cc: Annotated[Addresses, Field(description="Who gets it too, seen by all.")] = Field(default_factory=list)
-    bcc: Annotated[Addresses, Field(description="Who gets it too, seen by nobody.")] = Field(default_factory=list)
-    sender: Annotated[Address | None, Field(description="Whom it is from; else `smtp.sender`.")] = None
-    reply_to: Annotated[Addresses, Field(description="Where answers go.")] = Field(default_factory=list)
+    cc: Annotated[Addresses, Field(description="Further recipients, seen by all.")] = Field(default_factory=list)
+    bcc: Annotated[Addresses, Field(description="Further recipients, seen by nobody.")] = Field(
+        default_factory=list
+    )
+    sender: Annotated[Address | None, Field(description="The sender; else `smtp.sender`.")] = None
+    reply_to: Annotated[Addresses, Field(description="Addresses for replies.")] = Field(default_factory=list)
     subject: Annotated[
-        NotBlank, Field(max_length=MAX_SUBJECT_CHARS, description="One line."), AfterValidator(_check_one_line)
+        NotBlank,
+        Field(max_length=MAX_SUBJECT_CHARS, description="The subject, one line."),
+        AfterValidator(_check_one_line),
     ]
     text: Annotated[NotBlank | None, Field(max_length=200_000, description="The text for plain readers.")] = None
     html: Annotated[

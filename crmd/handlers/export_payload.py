@@ -50,21 +50,22 @@ class Export(Payload):
     format: Annotated[Format, Field(description="`csv`, `xlsx` or `jsonl` (JSON Lines).")] = "csv"
     name: Annotated[
         NotBlank | None,
-        Field(max_length=100, description="The file's name without its ending; made where absent."),
+        Field(max_length=100, description="The file's name without its extension; made up if absent."),
     ] = None
     delimiter: Annotated[
         Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)],
-        Field(description="Of CSV. Excel in countries with a decimal comma wants `;`."),
+        Field(description="Of CSV. Excel in countries with a decimal comma needs `;`."),
     ] = ","
     byte_order_mark: Annotated[
-        bool, Field(description="CSV begins with the mark by which Excel knows UTF-8. Some programs trip over it.")
+        bool,
+        Field(description="CSV begins with the mark by which Excel recognises UTF-8. Some programs trip over it."),
     ] = True
 
 
 class ExportContacts(Export):
     """Contacts as a file."""
 
-    filter: Annotated[ContactFilter, Field(description="Which contacts; all where absent.")] = ContactFilter()
+    filter: Annotated[ContactFilter, Field(description="Which contacts; all by default.")] = ContactFilter()
     columns: Annotated[
         tuple[Annotated[str, Field(max_length=100), AfterValidator(_check_contact_column)], ...],
         Field(
@@ -80,7 +81,7 @@ class ExportContacts(Export):
 class ExportMessages(Export):
     """Messages as a file."""
 
-    filter: Annotated[MessageFilter, Field(description="Which messages; all where absent.")] = MessageFilter()
+    filter: Annotated[MessageFilter, Field(description="Which messages; all by default.")] = MessageFilter()
     columns: Annotated[
         tuple[Annotated[str, Field(max_length=100), AfterValidator(_check_message_column)], ...],
         Field(

@@ -48,12 +48,12 @@ class RunFlow(Payload):
     ] = None
     data: Annotated[
         dict[VariableName, JsonValue],
-        Field(max_length=MAX_DATA, description="Variables for the flow's texts, and what `saved.NAME` asks for."),
+        Field(
+            max_length=MAX_DATA, description="Variables for the flow's texts, and for `saved.NAME` in conditions."
+        ),
     ] = Field(default_factory=dict)
-    run: Annotated[int | None, Field(ge=1, description="The run to go on with; crmd adds such jobs itself.")] = (
-        None
-    )
-    count: Annotated[int | None, Field(ge=0, description="How many steps that run had made.")] = None
+    run: Annotated[int | None, Field(ge=1, description="The run to continue; crmd adds such jobs itself.")] = None
+    count: Annotated[int | None, Field(ge=0, description="How many steps that run had taken.")] = None
 
     @model_validator(mode="after")
     def _start_or_go_on(self) -> Self:
@@ -204,7 +204,7 @@ def _definition(run: FlowRun) -> FlowDefinition:
         return read_flow(run.definition)
     except ValidationError:
         raise StepFailed(
-            "its definition is of another version of crmd; put the flow anew, and start it again"
+            "its definition is of another version of crmd; store the flow again, and start a new run"
         ) from None
 
 

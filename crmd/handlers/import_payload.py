@@ -66,26 +66,26 @@ class ImportContacts(Payload):
     ] = None
     path: Annotated[
         NotBlank | None,
-        Field(max_length=1000, description="In place of `file`: a path below `imports/` in the state folder."),
+        Field(max_length=1000, description="Instead of `file`: a path below `imports/` in the state folder."),
     ] = None
     format: Annotated[
-        Literal["auto", "csv", "xlsx", "jsonl"], Field(description="`auto` finds it out from the file itself.")
+        Literal["auto", "csv", "xlsx", "jsonl"], Field(description="`auto` detects it from the file itself.")
     ] = "auto"
     encoding: Annotated[
         Annotated[str, Field(max_length=40), AfterValidator(_check_encoding)] | None,
-        Field(description="Of a text file, such as `cp1252`; found out where absent."),
+        Field(description="Of a text file, such as `cp1252`; detected if absent."),
     ] = None
     delimiter: Annotated[
         Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)] | None,
-        Field(description="Of a CSV file; found out among comma, semicolon, tab and bar where absent."),
+        Field(description="Of a CSV file; if absent, comma, semicolon, tab or bar is detected."),
     ] = None
     sheet: Annotated[
         NotBlank | None,
-        Field(max_length=100, description="Of an XLSX file; the first visible one with cells where absent."),
+        Field(max_length=100, description="Of an XLSX file; by default the first visible one with cells."),
     ] = None
-    header: Annotated[
-        bool | None, Field(description="Whether a row names the columns; found out where absent.")
-    ] = None
+    header: Annotated[bool | None, Field(description="Whether a row names the columns; detected if absent.")] = (
+        None
+    )
     columns: Annotated[
         dict[ColumnName, Meaning],
         Field(
@@ -105,7 +105,7 @@ class ImportContacts(Payload):
     update: Annotated[
         Literal["merge", "skip"],
         Field(
-            description="Contacts that are there already: `merge` lets what the file says win, keeps the rest and "
+            description="Existing contacts: `merge` lets what the file says win, keeps the rest and "
             "adds tags and attributes; `skip` leaves them as they are."
         ),
     ] = "merge"

@@ -41,7 +41,7 @@ class SendMessage(Payload):
         ),
     ]
     type: Annotated[
-        MessageType, Field(description="What kind of message; left out, it is that of the content that is given.")
+        MessageType, Field(description="What kind of message; left out, that of the given content.")
     ] = "text"
     text: Annotated[
         Text | None,
@@ -64,7 +64,7 @@ class SendMessage(Payload):
         ),
     ] = None
     reaction: Annotated[
-        Reaction | None, Field(description="`message_id`, `emoji`; an empty emoji takes the reaction away.")
+        Reaction | None, Field(description="`message_id`, `emoji`; an empty emoji removes the reaction.")
     ] = None
     context: Annotated[Context | None, Field(description="`message_id` of the message that this one answers.")] = (
         None

@@ -35,7 +35,9 @@ class Notify(Payload):
     title: Annotated[Annotated[NotBlank, Field(max_length=200)] | None, Field(description="Its first line.")] = (
         None
     )
-    level: Annotated[Level, Field(description="How severe it is; a channel may leave out what is less.")] = "info"
+    level: Annotated[Level, Field(description="How severe it is; a channel may leave out less severe ones.")] = (
+        "info"
+    )
     channel: ChannelName = LOG
     group: Annotated[GroupName | None, Field(description=_GROUP_TEXT)] = None
 
@@ -104,7 +106,7 @@ async def _wait_in_group(ctx: JobContext, payload: Notify, group: str) -> None:
             text=text,
             now=datetime.now(UTC),
         )
-    # By each notification: one that died here is run again, and a flush that failed for good is begun anew.
+    # By each notification: one that died here is run again, and a flush that failed for good starts over.
     await _flush_later(ctx, payload.channel, group, opened_at)
 
 

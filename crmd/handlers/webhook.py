@@ -92,7 +92,7 @@ class DeliverWebhook(Payload):
     id: Annotated[
         EventId | None,
         Field(
-            description="The event's id, by which the receiver knows a repeat; made from job key, event and data."
+            description="The event's id, by which receivers know a repeat; else made from job key, event and data."
         ),
     ] = None
 

@@ -87,7 +87,7 @@ class Reaction(Payload):
     """An emoji on an earlier message; an empty one takes it away."""
 
     message_id: Annotated[MessageId, Field(description="WhatsApp's id of the message that it is put on.")]
-    emoji: Annotated[str, Field(max_length=32, description="One emoji; an empty text takes it away.")]
+    emoji: Annotated[str, Field(max_length=32, description="One emoji; an empty text removes it.")]
 
 
 class Context(Payload):
@@ -125,7 +125,7 @@ class Parameter(Payload):
             "product",
             "action",
         ],
-        Field(description="What kind of value; the value itself stands in the field of that name."),
+        Field(description="What kind of value; the value itself is in the field of that name."),
     ]
     parameter_name: Annotated[str | None, Field(description="Of a template with named placeholders.")] = None
 
@@ -147,10 +147,10 @@ class Component(Payload):
     ]
     sub_type: Annotated[
         Literal["quick_reply", "url", "copy_code", "flow", "catalog", "mpm", "voice_call"] | None,
-        Field(description="What a button does; buttons need it, other parts have none."),
+        Field(description="What a button does; for buttons only, and required there."),
     ] = None
     index: Annotated[
-        int | None, Field(ge=0, le=9, description="Which button, from 0; buttons need it, other parts have none.")
+        int | None, Field(ge=0, le=9, description="Which button, from 0; for buttons only, and required there.")
     ] = None
     parameters: Annotated[
         list[Parameter] | None, Field(max_length=100, description="The values, in the placeholders' order.")
@@ -160,7 +160,7 @@ class Component(Payload):
         Field(
             min_length=1,
             max_length=10,
-            description="Of a carousel, and of no other part: its cards, as the API has them.",
+            description="Of a carousel only: its cards, as the API has them.",
         ),
     ] = None
 
@@ -180,7 +180,8 @@ class Template(Payload):
     """An approved template with its parameters."""
 
     name: Annotated[
-        str, Field(max_length=512, pattern=r"^[a-z0-9_]+$", description="Under which WhatsApp approved it.")
+        str,
+        Field(max_length=512, pattern=r"^[a-z0-9_]+$", description="The name under which WhatsApp approved it."),
     ]
     language: Annotated[Language, Field(description="The translation to send; the code alone is enough.")]
     components: Annotated[

@@ -50,8 +50,8 @@ class Footer(Payload):
 
 
 class _Framed(Payload):
-    header: Annotated[Header | None, Field(description="What stands above the text.")] = None
-    footer: Annotated[Footer | None, Field(description="What stands below it, small.")] = None
+    header: Annotated[Header | None, Field(description="What is above the text.")] = None
+    footer: Annotated[Footer | None, Field(description="What is below it, small.")] = None
 
 
 class Reply(Payload):

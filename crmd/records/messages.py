@@ -53,7 +53,7 @@ class MessageFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     direction: Literal["out", "in"] | None = Field(None, description="Sent ones or received ones.")
-    status: Status | None = Field(None, description="Those that stand so.")
+    status: Status | None = Field(None, description="Those with this status.")
     phone: str | None = Field(None, description="Those to or from this number, E.164.")
     contact_id: int | None = Field(None, description="Those to or from this contact.")
     campaign_id: int | None = Field(None, description="Those of this campaign.")
