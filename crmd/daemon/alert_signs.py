@@ -74,7 +74,7 @@ class Signs:
         return found
 
     def forget(self) -> None:
-        """Begins anew: the store was away."""
+        """Starts over: the store was away."""
         self._past.clear()
         self._steady.clear()
 

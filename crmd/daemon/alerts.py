@@ -47,7 +47,7 @@ class Alerts:
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, table: AlertsTable) -> None:
-        """Takes other settings into force."""
+        """Applies other settings."""
         self._table = self._signs.table = table
 
     def start(self) -> None:

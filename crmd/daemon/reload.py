@@ -84,7 +84,7 @@ def _refusal(error: Exception) -> str:
 
 
 async def apply(daemon: Daemon, loaded: Loaded) -> None:
-    """Takes into force what a running daemon can change. Raises ConfigError, and has changed nothing then."""
+    """Applies what a running daemon can change. Raises ConfigError, and has changed nothing then."""
     from crmd.daemon.build import build_catalog, held
 
     settings = loaded.settings

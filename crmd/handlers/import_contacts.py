@@ -110,7 +110,7 @@ class _Import:
         return path, path.name
 
     async def _begin(self, signature: str) -> transfers.Begun:
-        """Finds how far an earlier run came; a file or a payload that has changed is begun anew."""
+        """Finds how far an earlier run came; a file or a payload that has changed is started over."""
         ctx, enqueued_at = self._ctx, datetime.fromtimestamp(self._ctx.enqueued_at, UTC)
         async with self._records.transaction() as s:
             begun = await transfers.begin(s, ctx.name, ctx.key, enqueued_at, self._payload.file, utc_now())

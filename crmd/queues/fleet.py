@@ -149,7 +149,7 @@ class Fleet:
     async def configure(
         self, queues: Mapping[str, QueueSettings], catalog: Catalog, resources: Mapping[type, Any]
     ) -> None:
-        """Takes other settings into force, and works on queues that are new. Jobs that run are not disturbed."""
+        """Applies other settings, and works on queues that are new. Jobs that run are not disturbed."""
         self.engine.catalog, self.engine.resources = catalog, resources
         added = []
         for name, settings in queues.items():

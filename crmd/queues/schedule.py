@@ -29,7 +29,7 @@ class Schedule:
     name: str
     table: ScheduleTable
     times: str
-    """When it comes, as text; other text begins it anew."""
+    """When it comes, as text; another text starts it over."""
     timetable: Timetable
 
     def job(self, due_ms: int) -> NewJob:
@@ -77,7 +77,7 @@ class Schedules:
         self.tables = tables
 
     def configure(self, tables: Mapping[str, ScheduleTable]) -> None:
-        """Takes other schedules into force."""
+        """Applies other schedules."""
         self.tables = tables
 
     async def all(self) -> list[ScheduleView]:

@@ -39,7 +39,7 @@ class Ticker:
         self.configure(tables)
 
     def configure(self, tables: Mapping[str, ScheduleTable]) -> None:
-        """Takes other schedules into force; those whose times changed begin now, those that are gone end."""
+        """Applies other schedules; those whose times changed begin now, those that are gone end."""
         self._schedules = [schedule(name, table) for name, table in tables.items() if table.enabled]
         self._adopted: set[str] = set()
         self._wake.set()

@@ -80,7 +80,7 @@ class CrmWorker(saq.Worker[Any]):
     # Life
 
     def configure(self, settings: QueueSettings) -> None:
-        """Takes other settings into force; attempts that run keep the time limit that they began with."""
+        """Applies other settings; attempts that run keep the time limit that they began with."""
         self.settings = settings
         self.look()
 

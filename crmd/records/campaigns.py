@@ -95,7 +95,7 @@ async def move(s: AsyncSession, campaign: Campaign, to: CampaignStatus, reason: 
     """Gives a campaign that is locked another status. Raises IllegalTransition.
 
     A resumed campaign starts a new round: messages that were held while it was paused get jobs under other keys,
-    and its first messages are watched anew.
+    and its first messages are watched again.
     """
     check_move(campaign, to)
     if to is CampaignStatus.RUNNING:

@@ -327,7 +327,7 @@ def _sync(path: Path) -> int:
 
 def _put_in_place(path: Path, final: Path) -> None:
     path.replace(final)
-    final.chmod(0o600)  # a library may have made the file anew
+    final.chmod(0o600)  # a library may have replaced the file
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -33,7 +33,7 @@ async def begin(
 ) -> Begun:
     """The transfer of a job: the one that it began, else a new one. Deletes some that are older than `KEEP`.
 
-    A job that a person retries counts as added anew: it takes over what it had not finished.
+    A job that a person retries counts as added again: it takes over what it had not finished.
     """
     await _delete_old(s, now - KEEP)
     of_key = (Transfer.job_key == job_key, Transfer.kind == kind)

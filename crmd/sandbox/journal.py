@@ -15,7 +15,7 @@ from typing import Any
 MAX_TEXT = 4000
 """Characters kept of one text."""
 WATCHER_BACKLOG = 500
-"""Changes that a slow watcher may lag behind; then it is told to read everything anew."""
+"""Changes that a slow watcher may lag behind; then it is told to read everything again."""
 
 
 class Kind(StrEnum):

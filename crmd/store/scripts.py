@@ -61,7 +61,7 @@ class QueueScripts:
         self.configure(settings)
 
     def configure(self, settings: QueueSettings) -> None:
-        """Takes other settings of the same queue into force."""
+        """Applies other settings of the same queue."""
         self.settings = settings
         k = self.keys
         self._turn_keys = (

@@ -108,7 +108,7 @@ class HttpServer:
         return f"http://{shown}:{port}{self._http.base_path}"
 
     def configure(self, auth: AuthTable, password: str) -> None:
-        """Takes other credentials into force, and looks anew at the queues, which may be others too."""
+        """Applies other credentials, and reads the queues again, which may be others too."""
         self._gate.configure(auth, password)
         self._lookout.forget()
 

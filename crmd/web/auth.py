@@ -96,7 +96,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         self.configure(auth, password)
 
     def configure(self, auth: AuthTable, password: str) -> None:
-        """Takes credentials into force; `password` is the one in force, set or made."""
+        """Applies credentials; `password` is the one in force, set or made."""
         self._user_digest = _digest(auth.username)
         self._password_digest = _digest(password)
         self._has_password = bool(password)

@@ -41,7 +41,7 @@ class Life:
 
 @dataclass(slots=True)
 class WebDeps:
-    """The daemon's parts. Each request reads them anew, so that a reload may put others in their place."""
+    """The daemon's parts. Each request reads them again, so that a reload may replace them."""
 
     store: Store
     inspector: Inspector

@@ -68,7 +68,7 @@ class Cached(Generic[T]):
         return await asyncio.shield(self._task)
 
     def forget(self) -> None:
-        """Makes the next `get` ask anew."""
+        """Makes the next `get` ask again."""
         self._fetched_at = float("-inf")
 
     async def stop(self) -> None:

@@ -27,7 +27,7 @@ ROOT = "/admin/queues"
 MAX_LISTS = 2
 """Made at a time: masking takes processor time, and a list of large jobs tens of MiB. Others wait."""
 MAX_SHOWN_CHARS = 20_000
-"""Of one payload, result or error: the page is drawn anew every two seconds."""
+"""Of one payload, result or error: the page is drawn again every two seconds."""
 MAX_LISTED_CHARS = 2_000
 """The same in a list of jobs, which opens each of them."""
 MAX_PAGE_CHARS = 300_000
