@@ -103,7 +103,7 @@ class Section(Payload):
 
     title: Annotated[
         Annotated[NotBlank, Field(max_length=24)] | None,
-        Field(description="Shown above its rows; needed where there are several sections."),
+        Field(description="Shown above its rows; needed if there are several sections."),
     ] = None
     rows: Annotated[
         list[Row],
