@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,11 +24,6 @@ from crmd.web.problems import Problem
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
-# A thread of their own, job by job: what many requests give it to do keeps nobody from looking up names and files,
-# and they take turns.
-_checks = ThreadPoolExecutor(1, thread_name_prefix="checks")
-
-
 @dataclass(slots=True)
 class _Mistakes:
     """What is wrong with each bad job, by its index."""
@@ -42,8 +37,10 @@ class _Mistakes:
         self.too_large = self.too_large and too_large
 
 
-async def read_jobs(request: web.Request, catalog: Catalog, queue: str) -> tuple[list[NewJob], bool]:
-    """The jobs of a request, and whether it asked for many.
+async def read_jobs(
+    request: web.Request, catalog: Catalog, queue: str, checks: Executor
+) -> tuple[list[NewJob], bool]:
+    """The jobs of a request, and whether it asked for many. `checks` runs what takes long to check.
 
     Raises Problem 422 or 413 that names each bad index.
     """
@@ -55,7 +52,7 @@ async def read_jobs(request: web.Request, catalog: Catalog, queue: str) -> tuple
     for index, item in enumerate(items):
         read = partial(_read, index, item, catalog, queue, mistakes)
         takes_long = _takes_long(item, catalog, queue)
-        jobs.append(await asyncio.get_running_loop().run_in_executor(_checks, read) if takes_long else read())
+        jobs.append(await asyncio.get_running_loop().run_in_executor(checks, read) if takes_long else read())
     if mistakes.found:
         raise _problem(mistakes, many)
     return [job for job in jobs if job is not None], many

@@ -54,6 +54,7 @@ class FilesApi:
                 errors=(408, 413, 422, 429, 503, 507),
                 for_any_queue=True,
                 any_body=True,
+                streamed=True,
             ),
             Route(
                 *(

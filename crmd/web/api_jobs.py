@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from urllib.parse import quote
 
@@ -50,6 +51,13 @@ class JobApi:
         self._long = long
         self._prefix = prefix
         self._lists = asyncio.Semaphore(MAX_LISTS)
+        # One thread, job by job: what many requests give it to do keeps nobody from looking up names and files,
+        # and they take turns.
+        self._checks = ThreadPoolExecutor(1, thread_name_prefix="checks")
+
+    async def stop(self, _: web.Application) -> None:
+        """Ends the thread of the checks; what waits for it is dropped."""
+        self._checks.shutdown(wait=False, cancel_futures=True)
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -111,7 +119,7 @@ class JobApi:
     async def _add(self, request: web.Request, wait: float | None) -> web.Response:
         queue = known_queue(self._deps, request)
         key = request_key(request)
-        jobs, many = await read_jobs(request, self._deps.catalog, queue)
+        jobs, many = await read_jobs(request, self._deps.catalog, queue, self._checks)
         self._check_wait(wait, many)
         control = self._deps.control
         if key is None:

@@ -27,6 +27,7 @@ from crmd.web.api_queues import QueueApi
 from crmd.web.api_records import RecordsApi
 from crmd.web.api_schedules import ScheduleApi
 from crmd.web.auth import Gate
+from crmd.web.bodies import CONNECTIONS
 from crmd.web.connections import Connections, affordable_connections
 from crmd.web.deps import WebDeps
 from crmd.web.guard import HostCheck, guard
@@ -183,14 +184,17 @@ class HttpServer:
                 self._gate,
             ],
         )
+        app[CONNECTIONS] = self.connections
         app.on_response_prepare.append(_add_headers)
         static = StaticFiles()
         prefix = self._http.base_path
+        jobs = JobApi(self._deps, self._lookout, self._long, prefix)
+        app.on_cleanup.append(jobs.stop)
         for part in (
             Health(self._deps, self._lookout),
             BulkApi(self._deps, self._lookout, self._long, self._closing),
             QueueApi(self._deps, self._lookout),
-            JobApi(self._deps, self._lookout, self._long, prefix),
+            jobs,
             ScheduleApi(self._deps),
             FilesApi(self._deps, prefix),
             RecordsApi(self._deps),
@@ -210,7 +214,7 @@ class HttpServer:
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keeps the connection while its request is handled; counts, and logs one line at debug."""
         began = time.monotonic()
-        async with self.connections.request(request):
+        async with self.connections.request(request, streamed=self._table.find(request).streamed):
             response = await handler(request)
         seconds = time.monotonic() - began
         resource = request.match_info.route.resource

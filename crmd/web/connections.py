@@ -6,6 +6,8 @@ middleware says when a request's headers have come.
 Whoever connects is let in. When all places are taken, a connection gives way that waits for its client: one
 without a request first, then one whose client does not read, then the slowest body. Where there is none, the
 newcomer gets one of the spare places, in which probes are answered and everything else is told to come back.
+
+Bodies are also weighed: what all of them hold in memory is bounded, and over that those that cost most give way.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import resource
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from aiohttp import web
 
 from crmd.web.peers import Peers, client_group, parse_address
-from crmd.web.portions import PORTION_LINES, Portions, has_many_lines, next_lines, portion_end
+from crmd.web.portions import PORTION_LINES, Portions, Turns, has_many_lines, next_lines, portion_end
 from crmd.web.problems import Problem
 
 MAX_CONNECTIONS = 1024
@@ -32,6 +34,10 @@ SHARE_PER_ADDRESS = 0.25
 """From this part of all on, one client makes room at its own cost. Loopback and trusted proxies stand for many."""
 MAX_SLOW_BODIES = 128
 """Each may hold some megabytes in memory."""
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""Held of all bodies together: 32 of the largest that a request may have."""
+MADE_ROOM = 7 / 8
+"""Of it is left to bodies once some have given way, so that not each piece that comes has us compare all."""
 FIRST_REQUEST_SECONDS = 10.0
 """From the connection to the end of its first request's headers. Later ones have aiohttp's keep-alive timeout."""
 STALL_SECONDS = 30.0
@@ -48,6 +54,10 @@ LOOK_SECONDS = (0.0, 0.0, 0.0, 0.001, 0.003, 0.01, 0.03)
 """When we look whether aiohttp, which had enough of a body, takes more of it; the last one repeats."""
 LINGER_SECONDS = 1.0
 """How long one that gives way, or whose body is not read to its end, may take to read why."""
+LINGER_TIMES = 10
+"""So often it gets as long again, as many clients read only once they have sent everything."""
+LINGER_BYTES = 64 * 1024
+"""For that it has to have sent so much meanwhile."""
 
 
 def affordable_connections() -> int:
@@ -66,6 +76,7 @@ class Connections:
         most: int = MAX_CONNECTIONS,
         spare: int = SPARE_CONNECTIONS,
         most_slow_bodies: int = MAX_SLOW_BODIES,
+        most_body_bytes: int = MAX_BODY_BYTES,
         first_request_seconds: float = FIRST_REQUEST_SECONDS,
         stall_seconds: float = STALL_SECONDS,
         request_grace_seconds: float = REQUEST_GRACE_SECONDS,
@@ -76,10 +87,12 @@ class Connections:
         self.first_request_seconds = first_request_seconds
         self.stall_seconds = stall_seconds
         self.portions = Portions()
+        self.turns = Turns()
         self._peers = peers
         self._spare = spare
         self._share = max(1, int(most * SHARE_PER_ADDRESS))
         self._most_slow_bodies = most_slow_bodies
+        self._most_body_bytes = most_body_bytes
         self._request_grace_seconds = request_grace_seconds
         self._grace_seconds = grace_seconds
         self._slow_body_seconds = slow_body_seconds
@@ -91,6 +104,8 @@ class Connections:
         """With an answer that is not read, the longest first."""
         self._bodies: dict[_Connection, None] = {}
         """With a request whose body is not whole, or was not when it was last looked at; the oldest first."""
+        self._body_bytes = 0
+        """What the bodies of all requests under way hold, whole ones too."""
         self._trim: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -106,21 +121,26 @@ class Connections:
         return lambda: _Connection(self, server())
 
     @asynccontextmanager
-    async def request(self, request: web.Request) -> AsyncIterator[None]:
-        """Around the handling of a request: meanwhile its connection gives way for a slow body at most."""
+    async def request(self, request: web.Request, *, streamed: bool = False) -> AsyncIterator[None]:
+        """Around the handling of a request: meanwhile its connection gives way for its body at most.
+
+        A body that is streamed to disk is not weighed.
+        """
         connection = self._of(request)
         if connection is None:
             yield
             return
-        connection.begin_request(request)
+        connection.begin_request(request, weighed=not streamed)
         self._waiting.pop(connection, None)
         if not request.content.is_eof():
             self._bodies[connection] = None
             self._trim_bodies()
+        connection.weigh_body()
         try:
             yield
         finally:
             self._bodies.pop(connection, None)
+            connection.free_body()
             connection.end_request()
             if connection.transport in self._by_transport:
                 self._waiting[connection] = time.monotonic()
@@ -134,6 +154,18 @@ class Connections:
         connection = self._of(request)
         if connection is not None:
             await connection.lost.wait()
+
+    async def next_piece(self, request: web.Request) -> None:
+        """Waits for the turn of a request to take more of its body, or until the body is cut."""
+        connection = self._of(request)
+        if connection is not None:
+            await connection.next_piece()
+
+    def free_body(self, request: web.Request) -> None:
+        """A request that lasts does not hold its body any more."""
+        connection = self._of(request)
+        if connection is not None:
+            connection.free_body()
 
     def admit(self, connection: _Connection) -> bool:
         """Takes a new connection in, if need be in place of another; False when the spare places are taken too."""
@@ -167,6 +199,17 @@ class Connections:
             self._stalled.pop(connection, None)
         elif connection.transport in self._by_transport:
             self._stalled[connection] = None
+
+    def add_body_bytes(self, count: int) -> None:
+        """Bodies hold so much more, or less; over the limit, the bodies that cost most give way at once."""
+        self._body_bytes += count
+        if count <= 0 or self._body_bytes <= self._most_body_bytes:
+            return
+        now = time.monotonic()
+        coming = [one for one in self._bodies if one.held_bytes and not one.has_whole_body()]
+        coming.sort(key=lambda connection: connection.body_cost(now))
+        while coming and self._body_bytes > self._most_body_bytes * MADE_ROOM:
+            self._cut(coming.pop(), "too many large bodies came at once; send it again")
 
     def _of(self, request: web.Request) -> _Connection | None:
         return self._by_transport.get(request.transport) if request.transport else None
@@ -224,9 +267,12 @@ class Connections:
         if not slow:
             return False
         slowest = min(slow, key=lambda connection: connection.body_rate(now))
-        self.forget(slowest)
-        slowest.cut_body()
+        self._cut(slowest, "the body came too slowly while others waited; send it again")
         return True
+
+    def _cut(self, connection: _Connection, detail: str) -> None:
+        self.forget(connection)
+        connection.cut_body(detail)
 
     def _limited_client(self, transport: asyncio.Transport) -> str:
         peer = transport.get_extra_info("peername")
@@ -245,15 +291,21 @@ class _Connection(asyncio.Protocol):
     def __init__(self, owner: Connections, inner: web.RequestHandler) -> None:
         self.client = ""
         self.lost = asyncio.Event()
+        self._turn: asyncio.Future[None] | None = None
+        """While whoever reads the body waits for its turn."""
         self.began_at = 0.0
         """When its request began, on `time.monotonic()`."""
         self.stalled_at = 0.0
+        self.held_bytes = 0
+        """What of its request's body is in memory, as far as it was weighed."""
         self._owner = owner
         self._inner = inner
         self._listens = False
         self._admitted = False
         self._request: web.Request | None = None
         self._answered = False
+        self._weighed = False
+        """Whether more of the body is to be weighed as it comes."""
         self._length = 0
         """The request's Content-Length, 0 where there is none."""
         self._backlog = b""
@@ -261,16 +313,19 @@ class _Connection(asyncio.Protocol):
         self._fed = 0
         self._portion_lines = PORTION_LINES
         self._looks = 0
+        self._dropped_bytes = 0
+        """Since it was last looked at."""
         self._inner_holds = False
         """Whether aiohttp holds the reading as well."""
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
-    def begin_request(self, request: web.Request) -> None:
+    def begin_request(self, request: web.Request, *, weighed: bool) -> None:
         """A request's headers have come, the first one's in time."""
         self.began_at = time.monotonic()
         self._request = request
         self._answered = False
+        self._weighed = weighed
         self._length = 0 if "Transfer-Encoding" in request.headers else request.content_length or 0
         if self._deadline:
             self._deadline.cancel()
@@ -295,12 +350,41 @@ class _Connection(asyncio.Protocol):
         """Bytes of the body a second since the request began."""
         return self.body_bytes / max(now - self.began_at, 0.001)
 
-    def cut_body(self) -> None:
+    def body_cost(self, now: float) -> float:
+        """Bytes held, times seconds: a body that was left lying costs more than one that comes in quickly."""
+        return self.held_bytes * (now - self.began_at)
+
+    def weigh_body(self) -> None:
+        """Counts what has come of the body since it was last weighed."""
+        if self._weighed and (more := self.body_bytes - self.held_bytes):
+            self.held_bytes += more
+            self._owner.add_body_bytes(more)
+
+    def free_body(self) -> None:
+        """The body is not held any more, and what still comes of it is not kept."""
+        self._weighed = False
+        self._owner.add_body_bytes(-self.held_bytes)
+        self.held_bytes = 0
+
+    async def next_piece(self) -> None:
+        """Returns when it is this body's turn, or when it is cut."""
+        self._turn = asyncio.get_running_loop().create_future()
+        self._owner.turns.add(self._take_turn)
+        await self._turn
+
+    def _take_turn(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    def cut_body(self, detail: str) -> None:
         """Ends the request: whoever reads its body gets a Problem 408."""
+        self.free_body()
+        self._take_turn()
         if self._request is not None:
-            detail = "the body came too slowly while others waited; send it again"
             headers = {"Connection": "close", "Retry-After": "1"}
-            self._request.content.set_exception(Problem(408, detail, headers=headers))
+            with suppress(RuntimeError):  # somebody waits for more: nothing is buffered
+                self._request.content.read_nowait()
+            self._request.content.set_exception(Problem(408, detail, headers=headers, lingers=True))
         self._stop_listening()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -326,6 +410,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._listens:
+            self._drop(len(data))
             return
         if self._backlog:
             # aiohttp has resumed the reading, as it does at the end of a body and when it takes more.
@@ -334,6 +419,7 @@ class _Connection(asyncio.Protocol):
             self.transport.pause_reading()
         elif len(data) <= self._body_left() or not has_many_lines(data):
             self._inner.data_received(data)
+            self.weigh_body()
         elif self._answered and not self.has_whole_body():
             self._stop_listening()
         else:
@@ -364,6 +450,7 @@ class _Connection(asyncio.Protocol):
         except BaseException:
             self.transport.abort()
             raise
+        self.weigh_body()
         self._portion_lines = next_lines(self._portion_lines, time.monotonic() - began)
         if last or self.transport.is_closing():
             return False
@@ -385,7 +472,25 @@ class _Connection(asyncio.Protocol):
         self._backlog = b""
         if self._request is not None:
             self._request.content.feed_eof()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._linger, LINGER_TIMES)
+
+    def _linger(self, times: int) -> None:
+        """Closes the connection, unless its client is still busy sending."""
+        dropped, self._dropped_bytes = self._dropped_bytes, 0
+        if dropped < LINGER_BYTES or not times:
+            self.transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._linger, times - 1)
+
+    def _drop(self, count: int) -> None:
+        """Passes over what has come, and reads on in turn with everybody else's bodies."""
+        self._dropped_bytes += count
+        self.transport.pause_reading()
+        self._owner.turns.add(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _body_left(self) -> int:
         """How much has to come of a body whose length is known: one call of the parser, whatever is in it."""

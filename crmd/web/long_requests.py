@@ -53,6 +53,7 @@ class LongRequests:
 
     async def result(self, request: web.Request, work: Coroutine[Any, Any, T]) -> T | None:
         """What the work returns or raises; None, and the work cancelled, where nobody waits for it any more."""
+        self._connections.free_body(request)
         working = asyncio.ensure_future(work)
         ends = (
             asyncio.ensure_future(self._closing.wait()),

@@ -26,7 +26,7 @@ _PROBLEM_TEXT = {
     416: "The file has no such part.",
     421: "The Host header names another host.",
     422: "The request is understood and wrong; `errors` lists why.",
-    429: "Too many failed logins; see Retry-After.",
+    429: "Too many failed logins, or the quota of uploads is used up; see Retry-After.",
     500: "An error inside crmd; the log has it under `id`.",
     503: "The store, or the database of the records, is away.",
     507: "The store, or the disk of the files, takes no more.",

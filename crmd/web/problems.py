@@ -43,15 +43,25 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
 
 
 class Problem(Exception):
-    """Ends a request with an error. `extra` become members of the document."""
+    """Ends a request with an error. `extra` become members of the document.
+
+    With `lingers` the connection closes itself, once its client had time to read a `Connection: close`.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        lingers: bool = False,
+        **extra: Any,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
+        self.lingers = lingers
         self.extra = extra
 
 
@@ -150,6 +160,6 @@ def _response(request: web.Request, problem: Problem, number: str) -> web.Respon
         content_type="application/problem+json",
         headers=problem.headers,
     )
-    if problem.headers.get("Connection") == "close":
+    if problem.headers.get("Connection") == "close" and not problem.lingers:
         response.force_close()
     return response

@@ -51,6 +51,8 @@ class Route:
     """The handler checks the sender's signature: that the request comes from another site does not matter."""
     any_body: bool = False
     """The body may be of any type; else it is JSON."""
+    streamed: bool = False
+    """The body goes to disk as it comes, and is never in memory as a whole."""
     probe: bool = False
     """Answered however many connections there are."""
     for_any_queue: bool = False

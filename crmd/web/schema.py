@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -22,6 +21,7 @@ from crmd.config.units import Rate, parse_duration
 from crmd.errors import mistakes_in
 from crmd.queues.control import KEY_PATTERN, MAX_PRIORITY
 from crmd.queues.views import LONGEST_UNIQUE_FOR_S, NewJob, State
+from crmd.web.bodies import read_body
 from crmd.web.problems import Problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -31,8 +31,6 @@ MAX_JOBS = 1_000
 MAX_PAGE = 200
 MAX_WAIT_SECONDS = 300.0
 MAX_DELAY_SECONDS = 10 * 365 * 86400.0
-BODY_SECONDS = 30.0
-"""How long a client may take to send its body."""
 
 
 def _duration(value: object) -> float:
@@ -211,14 +209,8 @@ async def body(request: web.Request, model: type[M]) -> M:
 
 async def json_body(request: web.Request) -> Any:
     """The body's JSON, `{}` without a body. Raises Problem 408, 413 or 422."""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            raw = await request.read()
-    except TimeoutError:
-        detail = f"the body did not come within {BODY_SECONDS:g} s"
-        raise Problem(408, detail, headers={"Connection": "close"}) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise Problem(413, f"the body is over {MAX_BODY_BYTES:,} bytes; send fewer jobs at once") from None
+    too_large = f"the body is over {MAX_BODY_BYTES:,} bytes; send fewer jobs at once"
+    raw = await read_body(request, MAX_BODY_BYTES, too_large)
     if not raw:
         return {}
     try:

@@ -18,12 +18,12 @@ from crmd.queues.send_rate import StoreSendRate
 from crmd.queues.views import NewJob
 from crmd.store import exactjson
 from crmd.web.attempts import Attempts
+from crmd.web.bodies import read_body
 from crmd.web.deps import WebDeps
 from crmd.web.peers import Peers, client_group
 from crmd.web.probe import READ_SECONDS, bounded
 from crmd.web.problems import Problem
 from crmd.web.routes import Access, Route
-from crmd.web.schema import BODY_SECONDS
 from crmd.web.whatsapp_parts import parts, received
 
 PATH = "/webhooks/whatsapp"
@@ -69,7 +69,7 @@ class WhatsAppHook:
     async def take(self, request: web.Request) -> web.Response:
         """Stores an event; 200 once it is stored. Meta repeats what gets another answer."""
         secret = _configured(self._deps.whatsapp.app_secret, "app_secret")
-        raw = await _read(request)
+        raw = await read_body(request, MAX_BYTES, f"an event has at most {MAX_BYTES:,} bytes")
         expected = hmac.new(secret, raw, hashlib.sha256).hexdigest()
         given = request.headers.get("X-Hub-Signature-256", "")
         if not hmac.compare_digest(_bytes(given), f"{_SIGNATURE}{expected}".encode()):
@@ -106,24 +106,6 @@ def _configured(secret: SecretStr, name: str) -> bytes:
         detail = f"whatsapp.{name} is not set, so this daemon takes no events of WhatsApp"
         raise Problem(503, detail, headers={"Retry-After": "60"})
     return value.encode()
-
-
-async def _read(request: web.Request) -> bytes:
-    """The raw body, which the signature is about. Raises Problem 408 or 413."""
-    too_long = Problem(413, f"an event has at most {MAX_BYTES:,} bytes", headers={"Connection": "close"})
-    if (request.content_length or 0) > MAX_BYTES:
-        raise too_long
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise too_long
-    except TimeoutError:
-        detail = f"the body did not come within {BODY_SECONDS:g} s"
-        raise Problem(408, detail, headers={"Connection": "close"}) from None
-    return bytes(body)
 
 
 def _jobs(raw: bytes) -> list[NewJob]:

@@ -108,6 +108,7 @@ DEFECTS: tuple[Defect, ...] = (
             f"{_CROWDS}slow_bodies_give_way_and_are_told_why",
             f"{_CROWDS}the_slowest_body_gives_way",
             f"{_CROWDS}slow_bodies_are_held_to_their_number_where_there_is_room",
+            f"{_CROWDS}large_bodies_give_way_when_they_hold_too_much_together",
             f"{_CROWDS}clients_that_do_not_read_give_way",
             f"{_CROWDS}one_token_has_its_part_of_the_waits_and_streams",
             f"{_CROWDS}a_wait_that_finds_no_place_adds_no_job",
@@ -116,6 +117,7 @@ DEFECTS: tuple[Defect, ...] = (
             f"{_CROWDS}what_is_too_much_at_once_is_told_to_come_back_and_not_cut_off",
             "faults.test_crowds.test_health_answers_while_connections_are_held",
             "faults.test_crowds.test_five_hundred_requests_of_one_node_program_are_answered",
+            "faults.test_large_bodies.test_many_large_bodies_at_once_are_bounded_in_bytes",
         ),
     ),
     Defect(

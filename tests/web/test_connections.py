@@ -208,7 +208,7 @@ async def test_probes_answer_while_forty_slow_clients_hang_on(web: Site) -> None
 
 
 async def test_a_body_that_does_not_come_is_408(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crmd.web.schema.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("crmd.web.bodies.BODY_SECONDS", 0.2)
     head = "POST /api/v1/queues/email/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
     more = f"{web.headers['Authorization']}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
     client = await Client.open(web.server.address, (head + more).encode())

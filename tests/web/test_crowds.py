@@ -122,6 +122,46 @@ async def test_slow_bodies_are_held_to_their_number_where_there_is_room(store_ur
         assert connections.busy == 5
 
 
+async def test_large_bodies_give_way_when_they_hold_too_much_together(store_url: str) -> None:
+    head = b"POST /webhooks/whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    async with site(store_url, auth={"tokens": TOKENS}, whatsapp=HOOK) as made, AsyncExitStack() as stack:
+        connections = made.server.connections
+        connections._most_body_bytes = 1_000_000
+        held = await hold(stack, made, 20, head + b" " * 300_000)
+        await wait_until(lambda: len(connections._bodies) <= 3 and connections._body_bytes)
+        assert connections._body_bytes <= 1_000_000
+        await check_all_is_answered(made)
+        for one in held:
+            one.send(b" " * 100_000)
+        found = await statuses(held)
+        assert found.keys() <= {401, 408, 429}
+        assert found[408] >= 17
+        assert found[401] + found[429] >= 1
+        await wait_until(lambda: not connections._body_bytes, what="nothing is held once all are answered")
+
+
+async def test_a_body_that_is_streamed_to_disk_is_not_weighed(crm: Site) -> None:
+    connections = crm.server.connections
+    connections._most_body_bytes = 1_000
+    head = "POST /api/v1/files?name=a HTTP/1.1\r\nHost: localhost\r\nAuthorization"
+    request = f"{head}: {crm.headers['Authorization']}\r\nContent-Length: 300000\r\n\r\n".encode() + b"x" * 200_000
+    async with await RawConnection.open(crm.server.address, request) as upload:
+        await wait_until(lambda: sum(one.body_bytes for one in connections._bodies) == 200_000)
+        assert connections._body_bytes == 0
+        upload.send(b"x" * 100_000)
+        answer = await upload.answer()
+        assert answer
+        assert answer.status == 201
+
+
+async def test_a_request_that_waits_does_not_hold_its_body(crowded: Site) -> None:
+    connections = crowded.server.connections
+    request = post({"job": "greet", "payload": {"name": "Ada"}, "delay": "1h"}, "s3cret", "?wait=5m")
+    async with await RawConnection.open(crowded.server.address, request):
+        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == 1)
+        await wait_until(lambda: connections._body_bytes == 0)
+
+
 async def test_clients_that_do_not_read_give_way(crowded: Site) -> None:
     async with AsyncExitStack() as stack:
         request = get("/admin/queues/static/pico.min.css", "th1rd") * 400
