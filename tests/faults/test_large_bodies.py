@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.daemon import DaemonProcess, Daemons, peak_resident_bytes, resident_bytes
-from tests.support.rawhttp import ask
+from tests.support.rawhttp import RawConnection, ask
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
@@ -129,3 +129,29 @@ async def test_many_large_bodies_at_once_are_bounded_in_bytes(
         _log.info("%d bodies: %s; %.0f MiB more at most; /health p99 %s ms", count, dict(found), grown, p99s)
         assert grown < 768  # the limit of 256, and what buffers and the heap add
         assert found.keys() == {"408"}
+
+
+async def test_refused_and_aborted_bodies_are_not_kept(daemon: DaemonProcess) -> None:
+    address, body = ("127.0.0.1", daemon.port), b" " * (2 * MIB)
+    head = f"{HOOK}Content-Length: {len(body)}\r\n\r\n".encode()
+
+    async def refuse(count: int) -> None:
+        for _ in range(count):
+            answer = await ask(address, head + body)
+            assert answer
+            assert answer.status in (401, 429)
+
+    async def abort(count: int) -> None:
+        for _ in range(count):
+            async with await RawConnection.open(address, head + body[:-1]) as connection:
+                await connection.drain()
+
+    resident = [resident_bytes(daemon.pid) / MIB]
+    for _ in range(3):
+        await refuse(100)
+        await abort(100)
+        resident.append(resident_bytes(daemon.pid) / MIB)
+    _log.info("MiB after each 100 refused and 100 aborted bodies: %s", resident)
+    # The heap finds its size within two rounds of 400 MiB; what is kept would grow with each.
+    assert resident[3] - resident[2] < 64
+    assert resident[3] - resident[0] < 192

@@ -67,6 +67,10 @@ class RawConnection:
         if data and not self._writer.is_closing():
             self._writer.write(data)
 
+    async def drain(self) -> None:
+        """Waits until what was sent is nearly all with the kernel."""
+        await self._writer.drain()
+
     def send_eof(self) -> None:
         """Says that nothing more will come."""
         if not self._writer.is_closing():
