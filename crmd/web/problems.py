@@ -77,6 +77,8 @@ def problems() -> Middleware:
             if raised.status < 400:
                 raise
             problem = _of_http(raised, request)
+            # The request's match keeps this error where nothing is at the path, or it lacks the method.
+            raised.__traceback__ = None
         except (asyncio.CancelledError, ConnectionError) as gone:
             # The body's stream keeps this error, and with it the frames that hold the request and the body.
             traceback.clear_frames(gone.__traceback__)

@@ -157,3 +157,14 @@ async def test_a_refused_request_is_freed_without_the_garbage_collector() -> Non
         assert [body() for body in held] == [None, None]
     finally:
         gc.enable()
+
+
+async def test_a_request_to_nowhere_is_freed_without_the_garbage_collector() -> None:
+    kept = web.HTTPNotFound()  # as the request's match keeps it
+
+    async def nowhere(request: web.Request) -> web.StreamResponse:
+        raise kept
+
+    response = await problems()(make_mocked_request("GET", "/nowhere"), nowhere)
+    assert response.status == 404
+    assert kept.__traceback__ is None
