@@ -16,7 +16,7 @@ from crmd.cli.queues import person
 from crmd.cli.session import Session, in_session
 from crmd.config.units import Rate
 from crmd.errors import ExitCode, RequestError
-from crmd.queues.views import RETRY_BY_NAME, JobView, State
+from crmd.queues.views import JobView, State, not_by_filter
 
 if TYPE_CHECKING:
     from crmd.queues.control import Control
@@ -142,11 +142,7 @@ def _state(action: Action, state: str | None, search: str | None) -> State:
             return action.states[0]
         raise click.UsageError("name jobs by their keys, or say --state, to which --search may be added")
     if State(state) not in action.states:
-        usable = ", ".join(action.states)
-        why = f"; {RETRY_BY_NAME}" if action is RETRY and state == State.UNKNOWN else ""
-        raise click.UsageError(
-            f"jobs that are {state} cannot be {action.done} by a filter; those that are {usable} can{why}"
-        )
+        raise click.UsageError(not_by_filter(State(state), action.done, action.states))
     return State(state)
 
 

@@ -131,9 +131,9 @@ async def _enqueue_one(
         answer = await session.control.enqueue_request(queue, [new], RequestKey(STORE_OWNER, once))
         (added,) = answer.jobs
         if answer.repeated:
-            complain(f"this call was made before, and its job stands: {added.state or 'over, and no longer kept'}")
+            complain(f"this call was made before; its job is {added.state or 'over and no longer kept'}")
     if not added.created:
-        complain(f"the key {added.key} is taken: the job that has it stands, nothing was added")
+        complain(f"the key {added.key} is taken; the existing job is unchanged and nothing was added")
     if wait is None:
         _print_added(options, added)
         return ExitCode.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,10 +46,21 @@ def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | Non
         reader = _Reader(session, shipped_catalog(), known, queue, job)
         total = reader.check(path) if path and readable_twice else None
         counts = await _add(session, queue, reader.batches(path), total, once)
-        _report(options, *counts)
+        _report(options, counts)
         return ExitCode.OK
 
     return in_session(options, work)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What became of the jobs."""
+
+    created: int = 0
+    existing: int = 0
+    """Their keys were taken."""
+    repeated: int = 0
+    """This call had added them before, under its idempotency key."""
 
 
 class _Reader:
@@ -111,35 +123,48 @@ class _Reader:
 
 async def _add(
     session: Session, queue: str, batches: Iterator[list[NewJob]], total: int | None, once: str | None
-) -> tuple[int, int]:
-    created = existing = 0
+) -> _Counts:
+    counts = _Counts()
     try:
         with progress("adding", total) as advance:
             for number, batch in enumerate(batches):
-                new = await _add_batch(session, queue, batch, None if once is None else f"{once}/{number}")
-                created, existing = created + new, existing + len(batch) - new
+                await _add_batch(session, queue, batch, None if once is None else f"{once}/{number}", counts)
                 advance(len(batch))
     except BaseException:
-        if created or existing:
-            complain(f"stopped after adding {plural(created, 'job')}; they stand")
+        if counts != _Counts():
+            complain(f"stopped after adding {plural(counts.created, 'job')}, which stay added")
         raise
-    return created, existing
+    return counts
 
 
-async def _add_batch(session: Session, queue: str, batch: list[NewJob], once: str | None) -> int:
-    """Adds a batch; says how many jobs are new."""
+async def _add_batch(session: Session, queue: str, batch: list[NewJob], once: str | None, counts: _Counts) -> None:
     if once is None:
-        return sum(one.created for one in await session.control.enqueue(queue, batch))
-    answer = await session.control.enqueue_request(queue, batch, RequestKey(STORE_OWNER, once))
-    return 0 if answer.repeated else sum(one.created for one in answer.jobs)
+        added, repeated = await session.control.enqueue(queue, batch), False
+    else:
+        answer = await session.control.enqueue_request(queue, batch, RequestKey(STORE_OWNER, once))
+        added, repeated = answer.jobs, answer.repeated
+    new = sum(one.created for one in added)
+    counts.existing += len(added) - new
+    if repeated:
+        counts.repeated += new
+    else:
+        counts.created += new
 
 
-def _report(options: Globals, created: int, existing: int) -> None:
+def _report(options: Globals, counts: _Counts) -> None:
     if options.json:
-        print_json({"created": created, "existing": existing})
+        print_json(asdict(counts))
         return
-    rest = f"; {existing} keys were taken, and their jobs stand" if existing else ""
-    click.echo(f"{plural(created, 'job')} added{rest}")
+    parts = [f"{plural(counts.created, 'job')} added"]
+    if counts.repeated:
+        parts.append(f"{counts.repeated} {_were(counts.repeated)} added by this call before")
+    if counts.existing:
+        parts.append(f"{plural(counts.existing, 'key')} {_were(counts.existing)} taken")
+    click.echo("; ".join(parts))
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _lines(path: Path | None) -> Iterator[tuple[str, bytes]]:

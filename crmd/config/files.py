@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -40,8 +41,7 @@ def find_and_read(path: Path | None, environ: Mapping[str, str], cwd: Path, syst
     if named:
         found = _read(cwd / named)
         distrust = _distrust(cwd / named, owners=(os.geteuid(), 0))
-        warning = f"{cwd / named}: {distrust}: who can write it decides what crmd runs; run: chmod go-w"
-        return replace(found, warnings=(warning,) if distrust else ())
+        return replace(found, warnings=(distrust.warning(cwd / named),) if distrust else ())
     local = cwd / LOCAL_NAME
     is_local, has_system, warnings = local.is_file(), _exists(system_config), list[str]()
     if is_local:
@@ -52,18 +52,30 @@ def find_and_read(path: Path | None, environ: Mapping[str, str], cwd: Path, syst
                     f"{local} is read, and {system_config} is not; name the one you mean with --config"
                 )
             return replace(_read(local), warnings=tuple(warnings))
-        warnings.append(f"{local}: not read: {distrust}; name it with --config if it is yours")
+        warnings.append(f"{local}: not read: {distrust.why}; name it with --config if it is yours")
     found = _read(system_config) if has_system else ConfigFile()
     return replace(found, warnings=tuple(warnings))
 
 
-def _distrust(path: Path, owners: tuple[int, ...]) -> str | None:
-    """Why a file is not to be trusted by its owner and mode."""
+@dataclass(frozen=True, slots=True)
+class _Distrust:
+    """Why a file is not to be trusted, what follows, and the command that mends it, but for the path."""
+
+    why: str
+    so: str
+    mend: str
+
+    def warning(self, path: Path) -> str:
+        return f"{path}: {self.why}{self.so}; run: {self.mend} {shlex.quote(str(path))}"
+
+
+def _distrust(path: Path, owners: tuple[int, ...]) -> _Distrust | None:
+    """Whether a file is not to be trusted, by its owner and mode."""
     status = path.stat()
     if status.st_uid not in owners:
-        return "it belongs to another user"
+        return _Distrust("it belongs to another user", ", who can change what crmd runs", f"chown {os.geteuid()}")
     if status.st_mode & _OTHERS_MAY_WRITE:
-        return "other users may write it"
+        return _Distrust("other users can write it", ", and so decide what crmd runs", "chmod go-w")
     return None
 
 

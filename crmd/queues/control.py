@@ -18,7 +18,6 @@ from crmd.queues.requests import MAX_JOBS, Requested, RequestKey, fingerprint, m
 from crmd.queues.views import (
     END_OF_TIME,
     LONGEST_UNIQUE_FOR_S,
-    RETRY_BY_NAME,
     Added,
     JobView,
     NewJob,
@@ -172,7 +171,9 @@ class Control:
         """
         scripts, view = self.inspector.queue(queue), await self.inspector.job(queue, key)
         if view.state is State.UNKNOWN and not by_name:
-            raise IllegalTransition(f"job {key} is unknown; {RETRY_BY_NAME}")
+            raise IllegalTransition(
+                f"job {key} is unknown: its effect may have happened; check, then retry it by its key"
+            )
         if view.state not in (State.FAILED, State.CANCELLED, State.UNKNOWN):
             raise IllegalTransition(
                 f"job {key} is {view.state}; only failed, cancelled and unknown jobs are retried"

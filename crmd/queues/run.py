@@ -26,9 +26,9 @@ CANCEL_GRACE_S = 1.0
 MAX_ATTEMPTS = 1_000_000
 """Of what a foreign job says: more is no count but a mistake."""
 PROGRESS_EVERY_S = 0.2
+"""Progress is stored at most so often: each time rewrites the job."""
 ADVANCE = 0.01
 """By so much a job must get further than any delivery that was lost, so that its deaths count no more."""
-"""Progress is stored at most so often: each time rewrites the job."""
 
 
 class CancelReason(StrEnum):

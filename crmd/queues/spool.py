@@ -122,8 +122,8 @@ async def _settle(queue: QueueScripts, batch: list[Outcome]) -> tuple[int, str |
 
 def _tell(path: str, why: str) -> None:
     _log.error(
-        "outcomes kept by the last stop cannot be written and are set aside in %s: %s; correct what is named. "
-        "Their jobs run again, or end as unknown where an effect had begun",
+        "outcomes kept by the last stop cannot be written and are set aside in %s: %s; fix the cause; the file is "
+        "kept for you to inspect. Their jobs run again, or end as unknown where an effect had begun",
         path,
         why,
     )

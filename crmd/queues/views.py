@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -35,9 +35,16 @@ END_OF_TIME = 253_402_300_800.0
 
 LONGEST_UNIQUE_FOR_S = 365 * 86_400.0
 """What a job may say as its unique_for; the settings of a queue have the same bound."""
-RETRY_BY_NAME = "its effect may have happened: find out, then retry it by its key"
-"""Why no filter retries unknown jobs."""
 FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.UNKNOWN})
+
+
+def not_by_filter(state: State, done: str, states: Collection[State]) -> str:
+    """Why a filter does not act on jobs in this state: only those in `states` can be `done`, such as "retried"."""
+    *others, last = [usable for usable in State if usable in states]
+    only = f"{', '.join(others)} and {last}" if others else last
+    unknown = state is State.UNKNOWN and State.FAILED in states
+    why = ": their effect may have happened; check, then retry them by key" if unknown else ""
+    return f"{state} jobs cannot be {done} by filter (only {only} ones){why}"
 
 
 def instant(seconds: float | None) -> str | None:

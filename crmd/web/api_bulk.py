@@ -13,7 +13,7 @@ from aiohttp import web
 
 from crmd.config.units import Rate
 from crmd.errors import RequestError
-from crmd.queues.views import RETRY_BY_NAME, State
+from crmd.queues.views import State, not_by_filter
 from crmd.web import schema
 from crmd.web.api_queues import known_queue
 from crmd.web.deps import WebDeps
@@ -53,15 +53,16 @@ class BulkApi:
     async def retry(self, request: web.Request) -> web.Response:
         """Unknown jobs never: their effect may have happened."""
         act = partial(self._deps.control.retry, by_name=False)
-        return await self._run(request, act, {State.FAILED, State.CANCELLED})
+        return await self._run(request, act, "retried", {State.FAILED, State.CANCELLED})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """At once where they wait; running ones are asked to end."""
-        return await self._run(request, self._deps.control.cancel, {State.WAITING, State.DELAYED, State.ACTIVE})
+        states = {State.WAITING, State.DELAYED, State.ACTIVE}
+        return await self._run(request, self._deps.control.cancel, "cancelled", states)
 
     async def clean(self, request: web.Request) -> web.Response:
         """Deletes them."""
-        return await self._run(request, self._deps.control.delete, set(State) - {State.ACTIVE})
+        return await self._run(request, self._deps.control.delete, "deleted", set(State) - {State.ACTIVE})
 
     def _route(self, verb: str, handler: Any, summary: str) -> Route:
         return Route(
@@ -70,13 +71,11 @@ class BulkApi:
             errors=(404, 408, 413, 415, 422, 503),
         )
 
-    async def _run(self, request: web.Request, act: Act, states: Collection[State]) -> web.Response:
+    async def _run(self, request: web.Request, act: Act, done_to: str, states: Collection[State]) -> web.Response:
         queue = known_queue(self._deps, request)
         wanted = await schema.body(request, schema.FilterBody)
         if wanted.state not in states:
-            allowed = ", ".join(sorted(states))
-            why = f"; {RETRY_BY_NAME}" if wanted.state is State.UNKNOWN and State.FAILED in states else ""
-            raise Problem(422, f"state: {wanted.state} jobs cannot be treated so; states that can: {allowed}{why}")
+            raise Problem(422, not_by_filter(wanted.state, done_to, states))
         found = self._deps.control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
         keys = await bounded(found, ACTION_SECONDS)
         batch = keys[:BATCH_JOBS]

@@ -208,7 +208,7 @@ def test_many_from_a_file(store_cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "many.jsonl").write_text("\n".join([*lines, "", ""]))
     done = store_cli("enqueue", "notification", "notify", "--from", f"{tmp_path}/many.jsonl")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "2499 jobs added; 1 keys were taken, and their jobs stand\n"
+    assert done.out == "2499 jobs added; 1 key was taken\n"
     counts = store_cli("status", "--json").json["queues"]["notification"]
     assert (counts["waiting"], counts["delayed"]) == (2498, 1)
 
@@ -228,7 +228,7 @@ def test_many_from_standard_input_stand_up_to_the_fault(store_cli: Cli) -> None:
     lines = '{"message": "x"}\n' * 1000 + "nonsense\n"
     done = store_cli("enqueue", "notification", "notify", "--from", "-", stdin=lines)
     assert done.code == ExitCode.USAGE
-    assert done.err.splitlines()[0] == "crmd: stopped after adding 1000 jobs; they stand"
+    assert done.err.splitlines()[0] == "crmd: stopped after adding 1000 jobs, which stay added"
     assert "standard input:1001: is not JSON" in done.err
     assert len(keys_in(store_cli, "waiting")) == 1000
 
@@ -270,8 +270,8 @@ def test_by_filter_asks_and_shows_samples(store_cli: Cli) -> None:
     ("arguments", "complaint"),
     [
         (("retry", "notification"), "name jobs by their keys, or say --state"),
-        (("retry", "notification", "--state", "waiting"), "jobs that are waiting cannot be retried"),
-        (("clean", "notification", "--state", "active"), "jobs that are active cannot be deleted"),
+        (("retry", "notification", "--state", "waiting"), "waiting jobs cannot be retried by filter"),
+        (("clean", "notification", "--state", "active"), "active jobs cannot be deleted by filter"),
         (("cancel", "notification", "k", "--state", "waiting"), "give either keys, or --state"),
     ],
 )
@@ -359,7 +359,7 @@ def test_a_call_that_is_repeated_adds_nothing(store_cli: Cli) -> None:
 
     first, again = call(), call()
     assert (first.code, first.err, again.code, again.out) == (0, "", 0, first.out)
-    assert "this call was made before, and its job stands: waiting" in again.complaint
+    assert "this call was made before; its job is waiting" in again.complaint
     other = call("y")
     assert (other.code, "stands for another request" in other.complaint) == (ExitCode.FAILED, True)
     bad = store_cli("enqueue", "notification", "notify", "message=x", "--idempotency-key", "a b")
@@ -373,5 +373,8 @@ def test_a_file_that_is_added_again_under_its_idempotency_key(store_cli: Cli, tm
         store_cli("enqueue", "notification", "notify", "--from", f"{tmp_path}/many.jsonl", "--json", *once)
         for once in (["--idempotency-key", "file-1"], ["--idempotency-key", "file-1"])
     ]
-    assert [done.json for done in outs] == [{"created": 1_500, "existing": 0}, {"created": 0, "existing": 1_500}]
+    assert [done.json for done in outs] == [
+        {"created": 1_500, "existing": 0, "repeated": 0},
+        {"created": 0, "existing": 0, "repeated": 1_500},
+    ]
     assert len(keys_in(store_cli, "waiting")) == 1_500

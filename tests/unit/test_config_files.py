@@ -40,7 +40,7 @@ def test_a_local_file_that_others_may_write_is_passed_over(config: ConfigBench, 
 
     assert loaded.settings.http.port == 1
     assert loaded.warnings == [
-        f"{config.file}: not read: other users may write it; name it with --config if it is yours"
+        f"{config.file}: not read: other users can write it; name it with --config if it is yours"
     ]
 
 
@@ -64,7 +64,9 @@ def test_a_named_file_that_others_may_write_is_read_and_warned_about(config: Con
     for loaded in (config.load(path=path), config.load(environ={"CRMD_CONFIG": "named.toml"})):
         assert loaded.settings.http.port == 2
         [warning] = loaded.warnings
-        assert warning.startswith(f"{path}: other users may write it")
+        assert warning == (
+            f"{path}: other users can write it, and so decide what crmd runs; run: chmod go-w {path}"
+        )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
@@ -74,7 +76,7 @@ def test_a_named_file_of_another_user_is_read_and_warned_about(config: ConfigBen
 
     [warning] = config.load(path=path).warnings
 
-    assert warning.startswith(f"{path}: it belongs to another user")
+    assert warning == f"{path}: it belongs to another user, who can change what crmd runs; run: chown 0 {path}"
 
 
 def test_a_local_file_that_hides_the_systems_is_named(config: ConfigBench) -> None:

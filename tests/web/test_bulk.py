@@ -71,7 +71,7 @@ async def test_unknown_jobs_run_again_only_by_their_key(crm: Site) -> None:
     bulk = "/api/v1/queues/message/retry"
     status, problem, _ = await crm.call("POST", bulk, json={"state": "unknown"})
     assert status == 422
-    assert "retry it by its key" in problem["detail"]
+    assert "retry them by key" in problem["detail"]
     assert (await crm.call("POST", bulk, json={"state": "failed"}))[1]["matched"] == 0
     with pytest.raises(IllegalTransition, match="by its key"):  # it became unknown after the filter found it
         await crm.rig.control.retry("message", "sent", by_name=False)
