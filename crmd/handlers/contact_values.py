@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from crmd.handlers.import_payload import MAX_TAGS
+from crmd.handlers.tabular.opt_names import opt_out_said
 from crmd.handlers.tabular.rows import MAX_CELL_CHARS
 from crmd.records.contacts import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name, normal_phone
 from crmd.records.phones import forms, plain
@@ -24,12 +25,14 @@ MIN_PHONE_DIGITS = 7
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _UNDECODED = re.compile("[\ud800-\udfff\ufffd]")
 _ROUNDED = re.compile(r"[0-9]+([.,][0-9]+)?E\+?[0-9]+", re.I | re.ASCII)
-_DECIMAL = re.compile(r"([0-9]{8,})\.([0-9]{1,2})", re.ASCII)
+_DECIMAL = re.compile(r"(\+?[0-9]{8,})\.([0-9]{1,2})", re.ASCII)
 """What data frames make of a column of numbers that has a gap: 491701234567.0."""
 _SEVERAL = re.compile(r"[0-9]\s*[;,|\n]\s*[+(0-9]")
 _EMAIL = re.compile(r"[^@\s,;<>()\[\]\"\\]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W_](?:[\w-]*[^\W_])?")
-_YES = frozenset({"yes", "y", "true", "1", "x", "ja", "oui", "si", "sí", "sim"})
-_NO = frozenset({"no", "n", "false", "0", "nein", "non", "não"})
+_NEVER = re.compile(r"0+([-/.:T ]+0+)+Z?")
+"""How databases write that there is no time: 0000-00-00 00:00:00."""
+_DATE = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:,?[T ]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
+_LINK = re.compile(r"\w+://|www\.|mailto:", re.I)
 TAG_SEPARATOR = re.compile(r"[,;|\n]")
 PARTS = ":::"
 """What Google Contacts puts between several values of one kind."""
@@ -122,18 +125,35 @@ def tags(value: Any) -> list[str]:
     return found
 
 
+class Link(ValueError):
+    """A cell that holds a link where it should say whether somebody wants messages."""
+
+
 def opted_out_at(value: Any, now: datetime) -> datetime | None:
-    """Since when a contact wants no messages: an instant, or `now` for a yes; raises ValueError."""
-    text = str(value).strip().casefold()
-    if text in _YES:
-        return now
-    if text in _NO:
+    """Since when a contact wants no messages: a time, or `now` for a yes. Raises ValueError, such as Link."""
+    text = str(value).strip()
+    said = opt_out_said(text)
+    if said is False or _NEVER.fullmatch(text):
         return None
+    if said:
+        return now
+    if _LINK.match(text):
+        raise Link("is a link, not a word on whether the person wants messages; ignore the column")
     try:
-        at = datetime.fromisoformat(str(value))
+        at = _instant(text)
     except ValueError:
         raise ValueError("is neither yes, no nor a time such as 2026-01-31T12:00:00Z") from None
     return min(now, at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def _instant(text: str) -> datetime:
+    """A date, with or without a time; the later one where day and month may be either. Raises ValueError."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return datetime.fromisoformat(re.sub(r" (?=[+-]\d\d:?\d\d$)", "", text.removesuffix(" UTC")))
+    first, second, year, hour, minute, sec = (int(found[group] or 0) for group in (1, 3, 4, 5, 6, 7))
+    readings = [(second, first)] if found[2] == "." else [(second, first), (first, second)]
+    return max(datetime(year, month, day, hour, minute, sec) for month, day in readings if month <= 12)
 
 
 def attribute(value: Any) -> Any:

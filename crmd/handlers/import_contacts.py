@@ -141,14 +141,14 @@ class _Import:
             await self._only_count(found)
             return
         async with self._records.transaction() as s:
+            opt_outs = [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
+            opt_outs += [(one.phone, one.at) for one in chunk.opt_outs]
             if self._payload.update == "skip":
                 there = await contact_transfers.existing(s, [one.phone for one in found])
                 self._counts["skipped"] += len(there)
                 found = [one for one in found if one.phone not in there]
             upserted = await upsert(s, [_contact_row(one) for one in found])
-            await contact_transfers.opt_out_many(
-                s, [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
-            )
+            await contact_transfers.opt_out_many(s, opt_outs)
             counts = dict(self._counts)
             counts["created"] += upserted.created
             counts["updated"] += upserted.updated

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crmd.handlers.payload import NotBlank, Payload, invalid
-from crmd.handlers.tabular.columns import ATTRIBUTE_PREFIX, ATTRIBUTES, FIELDS, IGNORE, TAGS
+from crmd.handlers.tabular.columns import ATTRIBUTE_PREFIX, ATTRIBUTES, FIELDS, IGNORE, OPTED_OUT, TAGS
 from crmd.handlers.tabular.encodings import check_codec
 from crmd.records.contacts import MAX_TAG, check_attribute_name, check_tag
 
@@ -106,7 +106,7 @@ class ImportContacts(Payload):
         Literal["merge", "skip"],
         Field(
             description="Existing contacts: `merge` lets what the file says win, keeps the rest and "
-            "adds tags and attributes; `skip` leaves them as they are."
+            "adds tags and attributes; `skip` leaves them as they are, but for an opt-out."
         ),
     ] = "merge"
     dry_run: Annotated[bool, Field(description="Check everything, write the report, change no contact.")] = False
@@ -119,7 +119,8 @@ class ImportContacts(Payload):
 
     @model_validator(mode="after")
     def _each_field_once(self) -> Self:
-        meanings = [meaning for meaning in self.columns.values() if meaning not in (IGNORE, TAGS, ATTRIBUTES)]
+        several = (IGNORE, TAGS, ATTRIBUTES, OPTED_OUT)
+        meanings = [meaning for meaning in self.columns.values() if meaning not in several]
         for meaning in meanings:
             if meanings.count(meaning) > 1:
                 raise invalid(f"several columns are to be {meaning}; one can be")

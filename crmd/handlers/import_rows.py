@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -49,6 +50,16 @@ class Rejected:
     column: str
     value: str
     reason: str
+    opt_out: OptOut | None = None
+    """What it says all the same of somebody who may be a contact already."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """Since when somebody wants no messages."""
+
+    phone: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,34 @@ class RowCheck:
         try:
             return self._found(row.number, self._draft(row))
         except _BadCell as bad:
-            return Rejected(row.number, bad.column, _shown(bad.value), bad.reason)
+            return Rejected(row.number, bad.column, _shown(bad.value), bad.reason, self._opt_out(row))
+
+    def _opt_out(self, row: Row) -> OptOut | None:
+        """What a row that is not a contact says of its number: who may have said no is not written to."""
+        columns = self._columns
+        if row.fields is None and (len(row.cells) < len(columns.names) or OPTED_OUT not in columns.targets):
+            return None  # in a row with cells missing the others may stand below wrong names
+        cells = row.fields.items() if row.fields is not None else zip(columns.names, row.cells, strict=False)
+        phone: str | None = None
+        times: list[datetime] = []
+        for name, value in cells:
+            with suppress(ValueError):  # a number that is not one, a link, a column too many
+                target = columns.target(name)
+                if target == PHONE:
+                    phone = phone or values.phones(self._meant(value), self._rules.region)[0]
+                elif target == OPTED_OUT and (at := self._opted_out_at(value)) is not None:
+                    times.append(at)
+        return OptOut(phone, min(times)) if phone and times else None
+
+    def _opted_out_at(self, value: Any) -> datetime | None:
+        """As the cell says; now where it says something that cannot be read. Raises Link."""
+        try:
+            meant = self._meant(value)
+            return None if meant is None or meant == "" else values.opted_out_at(meant, self._rules.now)
+        except values.Link:
+            raise
+        except ValueError:
+            return self._rules.now
 
     def _draft(self, row: Row) -> _Draft:
         draft = _Draft()
@@ -128,10 +166,9 @@ class RowCheck:
         if target == IGNORE or value == "" or (value is None and not target.startswith(ATTRIBUTE_PREFIX)):
             return
         try:
-            if isinstance(value, str):
-                value = self._plain(value)
-                if not value:
-                    return
+            value = self._meant(value)
+            if value == "":
+                return
             self._add(draft, name, target, value)
         except ValueError as error:
             raise _BadCell(name, value, str(error)) from None
@@ -145,6 +182,9 @@ class RowCheck:
             draft.attributes[target.removeprefix(ATTRIBUTE_PREFIX)] = values.attribute(value)
         elif name in self._columns.numbered_phones:
             draft.phones.append((name, value))
+        elif target == OPTED_OUT:
+            if (at := values.opted_out_at(value, self._rules.now)) is not None:
+                draft.values[target] = min(at, draft.values.get(target, at))
         else:
             draft.values[target] = self._value(target, value)
             draft.columns[target] = name
@@ -185,9 +225,10 @@ class RowCheck:
             return values.phones(value, self._rules.region)[0]
         if target == EMAIL:
             return values.email(value)
-        if target == OPTED_OUT:
-            return values.opted_out_at(value, self._rules.now)
         return values.name(value)
+
+    def _meant(self, value: Any) -> Any:
+        return self._plain(value) if isinstance(value, str) else value
 
     def _plain(self, text: str) -> str:
         """A cell's text as it is meant. Raises ValueError."""

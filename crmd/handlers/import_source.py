@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crmd.handlers.import_payload import ImportContacts
 from crmd.handlers.import_report import Report
-from crmd.handlers.import_rows import Found, Rejected, RowCheck, Rules
+from crmd.handlers.import_rows import Found, OptOut, Rejected, RowCheck, Rules
 from crmd.handlers.import_seen import Seen
 from crmd.handlers.tabular.columns import PHONE, Columns, find_header, guess_names, is_known
 from crmd.handlers.tabular.opening import Reading, open_source
@@ -44,6 +44,8 @@ class Chunk:
     """Some rows of the file."""
 
     found: list[Found] = field(default_factory=list)
+    opt_outs: list[OptOut] = field(default_factory=list)
+    """What rejected rows say all the same."""
     rows: int = 0
     rejected: int = 0
     broken: int = 0
@@ -113,6 +115,8 @@ class ImportSource:
             else:
                 chunk.rejected += 1
                 self.report.add(result)
+                if result.opt_out is not None:
+                    chunk.opt_outs.append(result.opt_out)
         if not chunk.rows:
             return None
         chunk.fraction = self._source.fraction() if self._source else 1.0
@@ -135,7 +139,8 @@ class ImportSource:
         earlier = self._seen.first_row(found.phone, found.number)
         if earlier is None:
             return found
-        return Rejected(found.number, "", found.phone, f"has the same number as row {earlier}")
+        opt_out = None if found.opted_out_at is None else OptOut(found.phone, found.opted_out_at)
+        return Rejected(found.number, "", found.phone, f"has the same number as row {earlier}", opt_out)
 
     def _is_known(self, text: str) -> bool:
         return is_known(text) or text in self._payload.columns

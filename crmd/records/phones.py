@@ -94,7 +94,8 @@ def forms(phone: str) -> tuple[str, ...]:
 
 
 def may_be_same(phone: str, other: str) -> bool:
-    """Whether two numbers may be one person's, where WhatsApp says so: they begin alike, and one has a digit more.
+    """Whether two numbers may be one person's, where WhatsApp says so: they begin alike, and one
+    has at most a digit more.
 
     Without a plus WhatsApp may put another country's code before a number; then it speaks of a stranger.
     """

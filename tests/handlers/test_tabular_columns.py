@@ -113,6 +113,50 @@ def test_names_that_only_speak_of_phones_are_none(name: str) -> None:
     assert Columns(["A", name], {}).targets[1] != "phone"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["Do not contact", "DoNotContact", "do_not_contact", "DNC", "Don't contact", "WhatsApp Opt-Out"],
+        *["Marketing opt-out", "opt_out_at", "optedOutAt", "Opted out", "Opt out?", "Opt-out date", "OPT OUT"],
+        *["Unsubscribe", "Unsubscribed", "unsubscribed_at", "Is unsubscribed", "UNSUB_TIME", "Opt-out (WhatsApp)"],
+        *["Baja", "Fecha de baja", "No contactar", "Désabonné", "Désinscrit(e)", "Date de désabonnement"],
+        *["Ne pas contacter", "Descadastrado", "Não contatar", "Disiscritto", "Data disiscrizione"],
+        *["Abgemeldet", "Abgemeldet am", "Nicht kontaktieren", "Keine Werbung", "Afgemeld", "Uitgeschreven op"],
+        *["Отписан", "Дата отписки", "Jangan hubungi", "إلغاء الاشتراك", "अनसब्सक्राइब"],
+    ],
+)
+def test_columns_that_say_an_opt_out_are_known_by_their_words(name: str) -> None:
+    assert Columns(["Phone", name, "City"], {}).targets == ["phone", "opted_out_at", "attributes.City"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *[
+            "Opted in",
+            "Opt-in",
+            "opt_in_at",
+            "WhatsApp opt-in",
+            "Not opted out",
+            "Subscribed",
+            "Abonniert",
+            "Consent",
+        ],
+        *["Email opt out", "E-mail Opt-Out", "SMS opt-out", "Fax opt out", "HasOptedOutOfEmail"],
+        *["Unsubscribe link", "Unsubscribe reason", "Motivo de baja", "Planta baja", "Bus stop", "Stop"],
+        *["Last contact", "Contact date", "No. of messages", "Status", "Marketing", "Opted in/out"],
+    ],
+)
+def test_columns_that_say_the_opposite_or_something_else_are_not_opt_outs(name: str) -> None:
+    assert "opted_out_at" not in Columns(["Phone", name, "City"], {}).targets
+
+
+def test_each_of_several_columns_may_say_an_opt_out() -> None:
+    names = ["Phone", "Do not contact", "WhatsApp Opt-Out", "opted_out_at"]
+    assert Columns(names, {}).targets == ["phone", *["opted_out_at"] * 3]
+    assert Columns(names, {"Do not contact": "ignore"}).targets[1] == "ignore"
+
+
 def test_of_several_phones_the_one_for_whatsapp_is_taken_then_the_mobile_one() -> None:
     names = ["Telefon geschäftlich", "Home phone", "Tel.", "Número de móvil", "WhatsApp del cliente"]
     assert Columns(names, {}).targets.index("phone") == 4

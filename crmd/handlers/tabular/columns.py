@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from crmd.handlers.tabular.opt_names import says_opt_out
 from crmd.handlers.tabular.phone_names import fold as fold
 from crmd.handlers.tabular.phone_names import phone_kind
 from crmd.handlers.tabular.rows import MAX_COLUMNS
@@ -113,7 +114,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         *("correoelectronico", "courriel", "adressemail", "emailadres", "электроннаяпочта", "почта"),
     ),
     TAGS: ("tags", "tag", "labels", "label", "schlagworte", "schlagworter", "etiketten", "etiquetas"),
-    OPTED_OUT: ("optedoutat", "optedout", "optout", "unsubscribed", "unsubscribedat", "abgemeldet"),
+    OPTED_OUT: ("optedoutat", "optoutat", "unsubscribedat"),  # and others, see `says_opt_out`
     ATTRIBUTES: ("attributes",),
     # What exports have besides, and only crmd decides.
     IGNORE: ("createdat", "updatedat", "lastinboundat"),
@@ -243,7 +244,7 @@ class Columns:
         field = half if half and folded in _HALF_OR_WHOLE else _known_field(name)
         if field in (FIRST_NAME, LAST_NAME) and NAME in self._taken:
             field = None
-        if field is not None and (field == IGNORE or field not in self._taken):
+        if field is not None and (field in (IGNORE, OPTED_OUT) or field not in self._taken):
             return field
         attribute = attribute_name(name)
         if not attribute:
@@ -293,7 +294,11 @@ def guess_names(rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def _known_field(name: str) -> str | None:
     field = _FIELD_OF.get(fold(name))
-    return PHONE if field is None and phone_kind(name) is not None else field
+    if field is not None:
+        return field
+    if says_opt_out(name):
+        return OPTED_OUT
+    return PHONE if phone_kind(name) is not None else None
 
 
 def _rank(name: str) -> float:

@@ -53,7 +53,7 @@ MAX_WORDS = 8
 
 def phone_kind(name: str) -> int | None:
     """How well a column of that name suits: 0 WhatsApp, 1 mobile, 2 any phone, 3 at home or work; None: not."""
-    words = [folded for word in _split(name) if (folded := fold(word)) and not folded.isdecimal()]
+    words = [folded for word in split_words(name) if (folded := fold(word)) and not folded.isdecimal()]
     if not 0 < len(words) <= MAX_WORDS or not _ALLOWED.issuperset(words):
         return None
     kinds = [kind for kind, known in enumerate(_KINDS) if not known.isdisjoint(words)]
@@ -64,11 +64,12 @@ def phone_kind(name: str) -> int | None:
 
 def is_mobile(label: str) -> bool:
     """Whether a label such as `Mobile` or `Handy` says that a number is a mobile one."""
-    words = {fold(word) for word in _split(label)}
+    words = {fold(word) for word in split_words(label)}
     return not words.isdisjoint(_KINDS[0] | _KINDS[1])
 
 
-def _split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """The words of a name."""
     # Marks that belong to letters are not between words, as `\W` would have it.
     return "".join(
         letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " " for letter in text
