@@ -55,6 +55,13 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
             await _take_message(ctx, message, taken)
     except RecordsUnavailable as error:
         raise Snooze(f"the event waits: {error}", after=AWAY_SECONDS) from None
+    words = ctx.get(OptWords) if event.numberless else None
+    for wamid, said in event.numberless:
+        if words is not None and words.meaning(*said) == "out":
+            ctx.log.warning(
+                "an opt-out came without a phone number and opts nobody out; find its sender by the message's id",
+                extra={"fields": {"wamid": wamid}},
+            )
     if event.ignored:
         ctx.log.info("parts of an event were ignored", extra={"fields": {"ignored": dict(event.ignored)}})
     if event.malformed:

@@ -108,6 +108,8 @@ class Event:
     statuses: list[StatusUpdate] = field(default_factory=list)
     messages: list[Inbound] = field(default_factory=list)
     choices: list[MarketingChoice] = field(default_factory=list)
+    numberless: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """Messages whose sender WhatsApp does not give by a phone number: their ids, and what they say."""
     ignored: Counter[str] = field(default_factory=Counter)
     """What crmd has no use for, by kind."""
     malformed: list[str] = field(default_factory=list)
@@ -214,6 +216,8 @@ def _read_message(item: dict[str, Any], place: str, names: dict[str, Any], event
     phone = _phone(item.get("from"))
     if phone is None:
         event.ignored["message without a phone number"] += 1
+        if not item.get("group_id"):
+            event.numberless.append((str(item.get("id"))[:_MAX_ID], words_of(item)))
         return
     name = names.get(phone[1:])
     event.messages.append(

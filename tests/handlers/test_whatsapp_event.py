@@ -261,6 +261,17 @@ async def test_a_status_that_says_that_marketing_was_stopped(hall: Hall) -> None
     assert (await hall.contact("+4915187654321")).marketing_stopped_at is not None, "of another program's message"
 
 
+async def test_an_opt_out_without_a_phone_number_is_a_warning(
+    hall: Hall, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {"wamid.1": "Stop, please", "wamid.2": "hello"}
+    await hall.take(
+        event(messages=[{**text_message(w, text), "from": "US.13491208655302"} for w, text in said.items()])
+    )
+    [record] = [one for one in caplog.records if "without a phone number" in one.getMessage()]
+    assert (record.levelname, record.__dict__["fields"]) == ("WARNING", {"wamid": "wamid.1"})
+
+
 async def test_what_is_said_in_a_group_is_no_opt_out(hall: Hall) -> None:
     await hall.take(event(messages=[text_message("wamid.1", "stop", group_id="Y2FwaV9ncm91cDo")]))
     assert (await hall.contact()).opted_out_at is None
