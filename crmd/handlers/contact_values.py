@@ -63,14 +63,14 @@ def phones(value: Any, region: str | None) -> list[str]:
         except ValueError as error:
             reason = reason or error
     if not found:
-        raise reason or ValueError("is no phone number")
+        raise reason or ValueError("is not a phone number")
     return sorted(found, key=lambda one: not is_mobile(one)) if len(found) > 1 else found
 
 
 def phone(value: Any, region: str | None) -> str:
     """E.164; raises ValueError."""
     if isinstance(value, bool | float) or not isinstance(value, str | int):
-        raise ValueError("is no phone number")
+        raise ValueError("is not a phone number")
     text = plain(str(value))
     if _ROUNDED.fullmatch(text):
         raise ValueError("was rounded by a spreadsheet; format the column as text and enter it again")
@@ -103,7 +103,7 @@ def email(value: Any) -> str:
     text = text.split(PARTS)[0].strip() if PARTS in text else text
     text = text[7:] if text[:7].lower() == "mailto:" else text
     if len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text):
-        raise ValueError("is no e-mail address")
+        raise ValueError("is not an e-mail address")
     return text
 
 
@@ -170,9 +170,9 @@ def attributes(value: Any) -> dict[str, Any]:
         try:
             value = orjson.loads(value)
         except ValueError:
-            raise ValueError("is no JSON object") from None
+            raise ValueError("is not a JSON object") from None
     if not isinstance(value, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     for key, item in value.items():
         check_attribute_name(key)
         attribute(item)

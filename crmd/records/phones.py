@@ -24,7 +24,7 @@ def normal_phone(text: str, region: str | None = None) -> str:
 
     written = _AROUND.sub("", plain(text)).strip()
     if len(written) > MAX_CHARS or not _BEGIN.match(written):
-        raise ValueError("is no phone number")
+        raise ValueError("is not a phone number")
     if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError(f'"{region}" is no country; write it like "DE"')
     if written.startswith("00"):
@@ -120,5 +120,5 @@ def _explained(kind: int, written: str, region: str | None) -> str:
             return "has no country code; write it like +491701234567, or say which country such numbers are from"
         return "has a country code that does not exist"
     if kind == NumberParseException.NOT_A_NUMBER:
-        return "is no phone number"
+        return "is not a phone number"
     return "is too long for a phone number" if kind == NumberParseException.TOO_LONG else "is too short"

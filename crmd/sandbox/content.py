@@ -81,7 +81,7 @@ def _check_envelope(message: dict[str, Any]) -> None:
     if not isinstance(to, str) or not to:
         raise Refusal(100, "The parameter to is required.")
     if not _TO.fullmatch(to):
-        raise Refusal(131009, "Parameter value is not valid: to is no phone number")
+        raise Refusal(131009, "Parameter value is not valid: to is not a phone number")
     data = message.get("biz_opaque_callback_data", "")
     if not isinstance(data, str) or len(data) > MAX_CALLBACK_DATA:
         raise Refusal(131009, f"biz_opaque_callback_data must be text of at most {MAX_CALLBACK_DATA} characters")

@@ -73,7 +73,7 @@ class CloudApi:
         except ValueError:
             message = None
         if not isinstance(message, dict):
-            return _refuse(100, "The body is no JSON object.")
+            return _refuse(100, "The body is not a JSON object.")
         if "status" in message:
             return self._mark_read(message)
         try:

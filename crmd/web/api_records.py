@@ -26,7 +26,7 @@ def _phone(text: str) -> str:
     """E.164. A plus that was not percent-encoded arrives as a space, so it may be left out."""
     digits = text.strip().removeprefix("+")
     if not re.fullmatch(r"[0-9]{4,20}", digits):
-        raise ValueError("is no phone number; write it as E.164, such as 491701234567")
+        raise ValueError("is not a phone number; write it as E.164, such as 491701234567")
     return f"+{digits}"
 
 

@@ -113,7 +113,7 @@ def _jobs(raw: bytes) -> list[NewJob]:
     try:
         data = exactjson.loads(raw)
         if not isinstance(data, dict):
-            raise Problem(400, "the body is no JSON object")
+            raise Problem(400, "the body is not a JSON object")
         found = parts({"object": str(data.get("object", "")), "entry": data.get("entry")}, len(raw))
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {error}") from None

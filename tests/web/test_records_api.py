@@ -122,7 +122,7 @@ async def test_pages_lead_to_the_end(crowd: Site, path: str, name: str, count: i
 
 async def test_what_is_wrong_is_told(crowd: Site) -> None:
     wrong = {
-        "contacts?phone=abc": "phone: is no phone number",
+        "contacts?phone=abc": "phone: is not a phone number",
         "contacts?cursor=nope": "cursor: is not one that this list gave out",
         "contacts?limit=0": "limit",
         "contacts?tags=a": "tags: no such field here",
