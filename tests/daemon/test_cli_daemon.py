@@ -38,7 +38,7 @@ def test_bulk_retry_leaves_jobs_of_unknown_outcome_alone(daemons: Daemons) -> No
     assert state(daemon, "effect") == "unknown"
     refused = command(daemon, "retry", QUEUE, "--state", "unknown", "--yes")
     assert refused.code == ExitCode.USAGE
-    assert "by its key" in refused.err
+    assert "retry them by key" in refused.err
     assert state(daemon, "effect") == "unknown"
     done = command(daemon, "retry", QUEUE, "effect", "--json")
     assert done.code == ExitCode.OK
