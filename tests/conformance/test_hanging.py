@@ -18,13 +18,14 @@ from crmd.queues.upkeep import RECONCILE_EVERY_TICKS
 from crmd.queues.views import NewJob, State
 from crmd.queues.worker import CrmWorker
 from crmd.store import keys
+from crmd.store.client import REPLY_TIMEOUT_S
 from crmd.store.keys import QueueKeys
 from tests.support.documents import put_job
 from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.strain import Strain, strain
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 TEN = tuple(QueueSettings(name) for name in SHIPPED_QUEUES)
 
@@ -53,10 +54,8 @@ async def test_a_dead_store_costs_nearly_nothing(own_store: StoreServer) -> None
         calm(found)
         own_store.start()
         r.handle("email", "nothing", nothing)
-        back = time.monotonic()
-        await wait_until(lambda: r.store.connected, 3)
-        await r.finished("email", await r.add("email", "nothing"))
-        assert time.monotonic() - back < 2
+        await wait_until(lambda: r.store.connected, 2)
+        await r.finished("email", await r.add("email", "nothing"), 2)
 
 
 async def test_a_store_that_dies_while_queues_start_costs_nearly_nothing(own_store: StoreServer) -> None:
@@ -86,17 +85,17 @@ async def test_a_frozen_store_is_noticed_and_every_call_answers(own_store: Store
                     r.inspector.daemons(),
                 )
                 answers = await asyncio.gather(*calls, return_exceptions=True)
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < HANG_S
                 assert {type(answer) for answer in answers} == {StoreUnavailable}
                 assert not r.store.connected
                 again = time.monotonic()
                 with pytest.raises(StoreUnavailable):
                     await r.inspector.counts("email")
-                assert time.monotonic() - again < 0.1
+                assert time.monotonic() - again < REPLY_TIMEOUT_S / 2, "it is known, and not asked again"
             calm(found)
         finally:
             own_store.resume()
-        await asyncio.wait_for(r.store.wait_connected(), 3)
+        await asyncio.wait_for(r.store.wait_connected(), HANG_S)
         assert (await r.inspector.counts("email")).waiting <= 1
 
 
@@ -192,11 +191,9 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
             await r.store.command(*wrong)
         fleet = await r.fleet()
         async with strain(r.store.events) as found:
-            began = time.monotonic()
             await r.control.enqueue("good", [NewJob("nothing") for _ in range(1000)])
             await put_job(r.store, "good", "due", {"function": "nothing"}, due=time.time() + 1)
-            await wait_until(lambda: _completed(r, "good", 1001), 4)
-            assert time.monotonic() - began < 2.5
+            await wait_until(lambda: _completed(r, "good", 1001), 2.5)
             counts = await r.inspector.all_counts()
             assert set(counts) == {*broken, "good"}
             assert counts["good"].waiting == 0
@@ -326,7 +323,7 @@ async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(st
         await asyncio.sleep(0.3)  # all peeks block now
         began = time.monotonic()
         await fleet.stop(30.0)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < HANG_S
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
@@ -373,7 +370,7 @@ async def test_a_handler_that_ignores_cancellation_does_not_hold_up_a_stop(store
         await stubborn.started.wait()
         began = time.monotonic()
         report = await fleet.stop(0.5)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < HANG_S
         assert report.leaked == 1
         assert (await r.inspector.job("q", key)).state is State.WAITING
         stubborn.released.set()
@@ -397,12 +394,10 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
         await put_job(r.store, "q", "stubborn", {"function": "stubborn", "timeout": 0.3})
         waiting = await r.add("q", "wait")
         await asyncio.gather(stubborn.started.wait(), long.wait())
-        began = time.monotonic()
         await r.control.cancel("q", waiting)
         assert (await r.finished("q", waiting)).state is State.CANCELLED
-        assert time.monotonic() - began < 0.5
+        assert (await r.inspector.job("q", "stubborn")).state is State.ACTIVE, "its grace is not over yet"
         assert (await r.finished("q", "stubborn")).state is State.FAILED
-        assert time.monotonic() - began < 1.8
         both = [await r.add("q", "nothing") for _ in range(2)]
         for key in both:
             await r.finished("q", key, 1)
@@ -434,7 +429,7 @@ async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the
                 assert len(started) == 4
                 began = time.monotonic()
                 report = await fleet.stop(0.5)
-                assert time.monotonic() - began < 1.5
+                assert time.monotonic() - began < HANG_S
                 assert report.leaked == 4
             assert found.lag < 0.1
             assert found.pulse >= 0.95

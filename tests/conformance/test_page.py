@@ -13,7 +13,7 @@ from crmd.queues.views import State
 from tests.support.documents import put_job, stored_job
 from tests.support.http import Site, site
 from tests.support.store import StoreServer
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 API = "/admin/queues/api/queues"
 
@@ -65,7 +65,7 @@ async def test_health_answers_while_the_store_is_frozen(own_store: StoreServer) 
             took: dict[str, list[float]] = {"/livez": [], "/health": []}
             status = 200
             while status == 200:
-                assert time.monotonic() - began < 8
+                assert time.monotonic() - began < 2 * HANG_S
                 for path in took:
                     asked = time.monotonic()
                     code, _, _ = await web.call("GET", path, auth=False)
@@ -74,9 +74,9 @@ async def test_health_answers_while_the_store_is_frozen(own_store: StoreServer) 
                 await asyncio.sleep(0.1)
             assert status == 503
             # Never in the way of the store, which is frozen for all of them; one may meet a busy machine.
-            assert statistics.median(took["/livez"]) < 0.1
-            assert max(took["/livez"]) < 1
-            assert max(took["/health"]) < 5
+            assert statistics.median(took["/livez"]) < 0.5
+            assert max(took["/livez"]) < 2
+            assert max(took["/health"]) < HANG_S
         finally:
             own_store.resume()
         await wait_until(lambda: _healthy(web), 5)

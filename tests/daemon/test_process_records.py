@@ -15,6 +15,7 @@ from crmd.errors import ExitCode
 from crmd.records.database import Records
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.reload import reload
+from tests.support.wait import HANG_S
 
 PASSWORD = "correct horse"
 AUTH = f'[auth]\npassword = "{PASSWORD}"\n'
@@ -41,7 +42,7 @@ def test_a_database_that_is_away_keeps_nothing_else_from_working(daemons: Daemon
     assert "127.0.0.1:1" in answer.json["detail"]
     told = [one["level"] for one in daemon.records() if one["logger"] == "crmd.records.database"]
     assert told == ["warning"]
-    assert daemon.stop() < 1.5
+    assert daemon.stop() < HANG_S
     assert "geheim" not in daemon.log() + answer.text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from itertools import pairwise
 
 from redis import Redis
@@ -24,10 +23,10 @@ def test_a_refused_configuration_changes_nothing_and_a_valid_one_is_taken(daemon
     assert "queues.message.rate_limit" in status
     refusals = daemon.logged("configuration refused, the old one stays")
     assert len(refusals) == 2  # a line for each mistake
-    # the reason is still to be seen after the next status line
-    wait_until_sync(
-        lambda: "configuration refused" in listener(daemon).values("STATUS", time.monotonic() - 5)[-1], 10
-    )
+    # the reason is still to be seen in the next status line
+    told = len(listener(daemon).values("STATUS"))
+    wait_until_sync(lambda: len(listener(daemon).values("STATUS")) > told, 10)
+    assert "configuration refused" in listener(daemon).values("STATUS")[told]
     daemon.wait_effects("done", 300)
     assert daemon.count("done") == dict.fromkeys(keys, 1)
     daemon.configure(config="")
@@ -77,9 +76,8 @@ def test_a_handler_that_blocks_the_loop_is_shown_and_keeps_its_lease(daemons: Da
     daemon = daemons.start(notify=True, watchdog_seconds=6.0)
     [key] = daemon.add(1, "block", seconds=3)
     daemon.wait_effects("started", 1)
-    blocked = time.monotonic()
     [record] = wait_until_sync(lambda: daemon.logged("the event loop has stood still"), 2.5)
-    assert time.monotonic() - blocked < 2.0
+    assert daemon.count("done") == {}, "it is told while the loop stands still"
     assert "daemon_jobs.py" in record["message"]
     assert "time.sleep(payload.seconds)" in record["message"]
     daemon.wait_effects("done", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from crmd.daemon.systemd import Notifier, Systemd, Watchdog, listen_sockets, watchdog_timeout
+from tests.support.wait import HANG_S
 
 PID = 4711
 
@@ -93,7 +95,7 @@ def test_a_manager_that_does_not_read_cannot_hold_the_loop(manager: socket.socke
         notifier.ping()
         if notifier._failed:
             break
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < HANG_S
 
 
 def test_children_do_not_see_the_variables() -> None:
@@ -124,10 +126,13 @@ async def test_watchdog_pings_three_times_in_its_time(manager: socket.socket, no
     await watchdog.stop()
     await watchdog.start()
     await watchdog.start()
-    began = loop.time()
-    for _ in range(4):
-        assert await asyncio.wait_for(loop.sock_recv(manager, 100), 5) == b"WATCHDOG=1"
-    assert 0.29 <= loop.time() - began < 1
+    pings = [loop.time()]
+    for _ in range(7):
+        assert await asyncio.wait_for(loop.sock_recv(manager, 100), HANG_S) == b"WATCHDOG=1"
+        pings.append(loop.time())
+    assert pings[4] - pings[0] >= 0.29
+    # a busy machine makes some of them late, not all
+    assert min(later - sooner for sooner, later in itertools.pairwise(pings[1:])) < 0.15
     await watchdog.stop()
     await watchdog.stop()
 

@@ -27,7 +27,7 @@ from tests.support.context import RecordedRun, make_context
 from tests.support.fleet import Rig, rig
 from tests.support.mail_server import MailServer
 from tests.support.notify_site import NotifySite
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 SECRET = "tok3n-that-nobody-may-see"
 
@@ -183,7 +183,7 @@ async def test_a_channel_that_does_not_answer_costs_no_more_than_its_time(
     began = time.monotonic()
     with pytest.raises(Retry, match=r"no answer within 0\.3 s|error"):
         await run(client, channel="team")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < HANG_S
 
 
 async def test_it_leaves_the_event_loop_free_and_can_be_cancelled(site: NotifySite, client: NotifyClient) -> None:
@@ -207,7 +207,7 @@ async def test_stopping_does_not_wait_for_a_channel_that_hangs(site: NotifySite,
     began = time.monotonic()
     await client.stop()
     await client.stop()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < HANG_S
     site.released.set()
     await task
 

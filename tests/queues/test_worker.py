@@ -149,10 +149,13 @@ async def test_a_delayed_job_starts_within_50_ms_of_its_time(store_url: str) -> 
         r.handle("q", "note", note)
         await r.fleet()
         await asyncio.sleep(0.2)  # the worker has gone to rest
-        added = loop.time()
-        await r.control.enqueue("q", [NewJob("note", delay=0.4)])
-        await wait_until(lambda: len(started) == 1, 5)
-        assert 0.4 <= started[0] - added < 0.46
+        added, delays = loop.time(), [0.4, 0.53, 0.67, 0.81, 0.94]
+        await r.control.enqueue("q", [NewJob("note", delay=delay) for delay in delays])
+        await wait_until(lambda: len(started) == len(delays), 5)
+        late = sorted(at - added - delay for at, delay in zip(started, delays, strict=True))
+        # a busy machine makes some of them late, not all; a look once a second would make most of them late
+        assert 0 <= late[0] < 0.06
+        assert late[2] < 0.2
 
 
 async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(store_url: str) -> None:

@@ -202,12 +202,12 @@ class DaemonProcess:
         assert self.process
         self.process.wait(5)
 
-    def wait_end(self, timeout: float = 10.0) -> int:
+    def wait_end(self, timeout: float = 30.0) -> int:
         """The exit code, once the process has ended."""
         assert self.process
         return self.process.wait(timeout)
 
-    def stop(self, timeout: float = 10.0) -> float:
+    def stop(self, timeout: float = 30.0) -> float:
         """SIGTERM; returns the seconds until the end, which has to be a success."""
         began = time.monotonic()
         self.signal(signal.SIGTERM)

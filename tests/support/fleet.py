@@ -17,6 +17,7 @@ from crmd.queues.lease import LEASE_S
 from crmd.queues.views import JobView, NewJob
 from crmd.store.client import Store, StoreTarget
 from crmd.telemetry.events import Events
+from tests.support.wait import BUSY
 
 
 class MemoryFiles:
@@ -91,7 +92,7 @@ class Rig:
 
     async def finished(self, queue: str, key: str, timeout: float = 10.0) -> JobView:
         """The job once it is over."""
-        return await self.control.wait(queue, key, timeout)
+        return await self.control.wait(queue, key, timeout * BUSY)
 
     async def close(self) -> None:
         """Stops everything."""

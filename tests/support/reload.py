@@ -6,7 +6,7 @@ import signal
 import time
 
 from tests.support.daemon import DaemonProcess, NotifyListener
-from tests.support.wait import wait_until_sync
+from tests.support.wait import HANG_S, wait_until_sync
 
 
 def listener(daemon: DaemonProcess) -> NotifyListener:
@@ -19,13 +19,13 @@ def reload(daemon: DaemonProcess) -> str:
     said, began = listener(daemon), time.monotonic()
     daemon.signal(signal.SIGHUP)
     wait_until_sync(lambda: said.has("READY=1", began), 5, "the reload ends")
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < HANG_S
     reloading, ready = said.has("RELOADING=1", began), said.has("READY=1", began)
     assert reloading is not None
     assert ready is not None
     assert reloading <= ready
     [microseconds] = said.values("MONOTONIC_USEC", began)
-    assert 0 <= time.monotonic() - int(microseconds) / 1e6 < 5
+    assert 0 <= time.monotonic() - int(microseconds) / 1e6 < HANG_S
     return next(
         line.removeprefix("STATUS=")
         for one in said.said

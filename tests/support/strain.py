@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,9 +24,9 @@ class Strain:
     cpu: float = 0.0
     """Share of one core."""
     pulse: float = 0.0
-    """Share of the windows of 50 ms in which the event loop showed life."""
+    """Share of the time in which the event loop did not stand still for 50 ms or more."""
     lag: float = 0.0
-    """The longest that the loop stood still, in seconds."""
+    """The longest that the loop stood still, in seconds, though its process was given time: see `_Watch`."""
     lines: list[str] = field(default_factory=list)
     """Log lines of crmd from INFO on."""
 
@@ -53,26 +54,55 @@ async def strain(events: Events) -> AsyncIterator[Strain]:
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     unsubscribe = events.subscribe(log_subscriber(logger))
-    windows: set[int] = set()
     began, cpu = time.monotonic(), time.process_time()
-    sampling = asyncio.create_task(_sample(found, began, windows))
+    stood: list[float] = []
+    watch = _Watch()
+    sampling = asyncio.create_task(_sample(watch, stood))
     try:
         yield found
     finally:
+        watch.stop()
         found.seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         sampling.cancel()
         unsubscribe()
         logger.removeHandler(handler)
         logger.setLevel(level)
         found.cpu = cpu / found.seconds
-        found.pulse = len(windows) / max(1, int(found.seconds / WINDOW_S))
+        found.lag = max(stood, default=0.0)
+        found.pulse = 1 - sum(seconds for seconds in stood if seconds >= WINDOW_S) / found.seconds
 
 
-async def _sample(found: Strain, began: float, windows: set[int]) -> None:
-    last = time.monotonic()
+class _Watch:
+    """Tells a loop that stands still from a machine that is busy, which gives all threads of a process no time.
+
+    A loop stands still for as long as it computes, which is time of its thread, or as another thread that sleeps
+    like the loop's sampler goes on meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="strain", daemon=True)
+        self._thread.start()
+
+    def look(self) -> tuple[float, float]:
+        """Seconds that the other thread has counted, and that this one has computed."""
+        return self._ticks * SAMPLE_S, time.thread_time()
+
+    def stop(self) -> None:
+        """Ends the other thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _tick(self) -> None:
+        while not self._over.wait(SAMPLE_S):
+            self._ticks += 1
+
+
+async def _sample(watch: _Watch, stood: list[float]) -> None:
+    ticked, computed = watch.look()
     while True:
         await asyncio.sleep(SAMPLE_S)
-        now = time.monotonic()
-        windows.add(int((now - began) / WINDOW_S))
-        found.lag = max(found.lag, now - last - SAMPLE_S)
-        last = now
+        ticks, computes = watch.look()
+        stood.append(max(ticks - ticked - SAMPLE_S, computes - computed))
+        ticked, computed = ticks, computes

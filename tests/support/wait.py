@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 POLL_SECONDS = 0.01
+BUSY = 5
+"""Tests say how long they would wait on a machine at rest. A busy one gets so many times as long."""
+HANG_S = 10.0
+"""What waits for nothing is over by then on a busy machine too; what waits for a lease, or for ever, is not."""
 
 
 async def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
-    """The first true value of a predicate, sync or async; fails with `what` after `timeout` seconds."""
-    ends_at = time.monotonic() + timeout
+    """The first true value of a predicate, sync or async; fails with `what` after `timeout` x `BUSY` seconds."""
+    ends_at = time.monotonic() + timeout * BUSY
     while True:
         value = predicate()
         if inspect.isawaitable(value):
@@ -21,17 +25,17 @@ async def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: s
         if value:
             return value
         if time.monotonic() >= ends_at:
-            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(predicate).strip()}")
+            raise AssertionError(f"not within {timeout * BUSY} s: {what or inspect.getsource(predicate).strip()}")
         await asyncio.sleep(POLL_SECONDS)
 
 
 def wait_until_sync(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
     """As `wait_until`, for tests and fixtures without an event loop."""
-    ends_at = time.monotonic() + timeout
+    ends_at = time.monotonic() + timeout * BUSY
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() >= ends_at:
-            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(predicate).strip()}")
+            raise AssertionError(f"not within {timeout * BUSY} s: {what or inspect.getsource(predicate).strip()}")
         time.sleep(POLL_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,10 @@ from aiohttp import web as aioweb
 from crmd.web.connections import Connections
 from crmd.web.peers import Peers
 from tests.support.http import Site
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
+ANSWERS_S = 0.5
+"""Five milliseconds on a machine at rest; the clients that hang on do so for ten seconds."""
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -89,7 +92,7 @@ async def test_who_sends_no_whole_request_is_cut_off(first: bytes) -> None:
     connections = bounds(first_request_seconds=0.2)
     async with served(connections) as address:
         client = await Client.open(address, first)
-        assert await client.is_closed(within=2)
+        assert await client.is_closed(within=HANG_S)
         await client.close()
         await wait_until(lambda: len(connections) == 0)
 
@@ -99,7 +102,7 @@ async def test_who_drips_a_byte_now_and_then_is_cut_off_too() -> None:
         client = await Client.open(address)
         began = time.monotonic()
         closed = False
-        while not closed and time.monotonic() - began < 3:
+        while not closed and time.monotonic() - began < HANG_S:
             client.writer.write(b"G")
             closed = await client.is_closed(within=0.05)
         assert closed
@@ -107,8 +110,8 @@ async def test_who_drips_a_byte_now_and_then_is_cut_off_too() -> None:
 
 
 async def test_a_request_in_time_is_served_however_long_it_takes() -> None:
-    async with served(bounds(first_request_seconds=0.2)) as address:
-        client = await Client.open(address, b"GET /livez?seconds=0.6 HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with served(bounds(first_request_seconds=0.4)) as address:
+        client = await Client.open(address, b"GET /livez?seconds=0.8 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await client.status() == 200
         await client.close()
 
@@ -131,7 +134,7 @@ async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> No
         await wait_until(lambda: len(connections) == 4)
         late = await Client.open(address, HEAD + b"\r\n")
         assert await late.status() == 200
-        assert await idle[0].is_closed(within=1)
+        assert await idle[0].is_closed(within=HANG_S)
         assert not await idle[1].is_closed(within=0.05)
         assert await busy.status() == 200
         for client in (busy, late, *idle):
@@ -141,12 +144,12 @@ async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> No
 async def test_when_all_are_busy_the_spare_places_are_left_and_then_none() -> None:
     connections = bounds(most=2, spare=1)
     async with served(connections) as address:
-        request = b"GET /livez?seconds=0.5 HTTP/1.1\r\nHost: x\r\n\r\n"
+        request = b"GET /livez?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n"
         busy = [await Client.open(address, request) for _ in range(3)]
         await wait_until(lambda: connections.busy == 3)
         assert not connections.has_room()
         late = await Client.open(address)
-        assert await late.is_closed(within=1)
+        assert await late.is_closed(within=HANG_S)
         assert [await client.status() for client in busy] == [200, 200, 200]
         for client in (late, *busy):
             await client.close()
@@ -188,7 +191,7 @@ async def test_one_address_may_have_all_places_and_makes_room_at_its_own_cost() 
         await wait_until(lambda: connections._by_client == {"someone": 4})
         late = await Client.open(address, HEAD + b"\r\n")
         assert await late.status() == 200
-        assert await idle[0].is_closed(within=1)
+        assert await idle[0].is_closed(within=HANG_S)
         for client in (late, *idle):
             await client.close()
         await wait_until(lambda: not connections._by_client)
@@ -201,7 +204,7 @@ async def test_probes_answer_while_forty_slow_clients_hang_on(web: Site) -> None
         began = time.monotonic()
         assert (await web.call("GET", "/livez", auth=False))[0] == 200
         took.append(time.monotonic() - began)
-    assert sorted(took)[len(took) // 2] < 0.05
+    assert statistics.median(took) < ANSWERS_S
     for client in slow:
         await client.close()
     await wait_until(lambda: len(web.server.connections) <= 1)
