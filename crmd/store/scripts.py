@@ -390,16 +390,23 @@ async def sweep_step(
     return following.decode(), [text(job_id) for job_id in lost]
 
 
-def _first_answer(what: bytes, rest: Sequence[bytes], jobs: int) -> RequestReply:
+def _first_answer(what: bytes, rest: Sequence[Any], jobs: int) -> RequestReply:
     if what == b"differs":
         raise RequestError(
             "the idempotency key stands for another request: job, payload, delay, at, priority, key or "
             "unique_for differ; use a new key for a new request"
         )
-    began, bits = rest
-    taken = int.from_bytes(bits, "little")
-    created = [not taken >> number & 1 for number in range(jobs)]
-    return RequestReply(True, int.from_bytes(began, "big"), created)
+    began, flags, as_runs = rest
+    return RequestReply(True, int.from_bytes(began, "big"), _created(flags, as_runs == 1, jobs))
+
+
+def _created(flags: bytes, as_runs: bool, jobs: int) -> list[bool]:
+    """Of each job whether it was created, from a request's record."""
+    if as_runs:
+        created = [run % 2 == 0 for run, length in enumerate(flags) for _ in range(length)]
+        return created + [True] * (jobs - len(created))
+    taken = int.from_bytes(flags, "little")
+    return [not taken >> number & 1 for number in range(jobs)]
 
 
 def _retention(settings: QueueSettings) -> tuple[int, int, int, int, int]:

@@ -147,7 +147,21 @@ async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: Lab, clo
     await lab.redis("DEL", lab.keys.requests)
 
 
-@pytest.mark.parametrize("taken", [(), (0,), (7, 8), (999,), tuple(range(0, 1000, 3)), tuple(range(1000))])
+TAKEN = {
+    "none": (),
+    "first": (0,),
+    "two": (7, 8),
+    "last": (999,),
+    "scattered": tuple(range(3, 1000, 20)),
+    "every third": tuple(range(0, 1000, 3)),
+    "head": tuple(range(510)),
+    "tail": tuple(range(256, 1000)),
+    "middle": tuple(range(255, 766)),
+    "all": tuple(range(1000)),
+}
+
+
+@pytest.mark.parametrize("taken", TAKEN.values(), ids=TAKEN)
 async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: tuple[int, ...]) -> None:
     own = [f"k{number}" for number in range(1_000)]
     for start in range(0, len(taken), 400):
@@ -155,6 +169,30 @@ async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: t
     first, again = await ask(lab, 0, *own), await ask(lab, 0, *own)
     assert first.created == [number not in taken for number in range(1_000)]
     assert again.created == first.created
+    await lab.redis("DEL", lab.keys.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "most_bytes"), [("last", 28), ("scattered", 120), ("every third", 145), ("tail", 28), ("all", 28)]
+)
+async def test_runs_of_taken_keys_cost_little(lab: Lab, name: str, most_bytes: int) -> None:
+    own = [f"k{number}" for number in range(1_000)]
+    for start in range(0, len(TAKEN[name]), 400):
+        await lab.add(*(own[number] for number in TAKEN[name][start : start + 400]))
+    await ask(lab, 0, *own)
+    [record] = await lab.redis("HVALS", lab.keys.requests)
+    assert len(record) <= most_bytes
+    await lab.redis("DEL", lab.keys.requests)
+
+
+async def test_a_record_that_has_a_bit_for_each_job_is_read(lab: Lab, clock: StoreClock) -> None:
+    """As all were before run lengths."""
+    own = [f"k{number}" for number in range(100)]
+    taken = sum(1 << number for number in range(50, 100)).to_bytes(13, "little")
+    known_until = clock.ms // 1000 + REQUEST_LIFE_S
+    record = FINGERPRINT + (7).to_bytes(6, "big") + struct.pack(">HI", 100, known_until) + taken
+    await lab.redis("HSET", lab.keys.requests, DIGEST, record)
+    assert await ask(lab, 0, *own) == RequestReply(True, 7, [True] * 50 + [False] * 50)
     await lab.redis("DEL", lab.keys.requests)
 
 

@@ -2,8 +2,8 @@
 -- Looks whether a request was made before, for when the store is too full to take a new one: a repeat adds nothing.
 -- KEYS  requests, incomplete, leases
 -- ARGV  digest of whose request it is (12 bytes), fingerprint of its jobs (8 bytes), id prefix, then its jobs' ids
--- Returns {again, time of the first's keys, its bits of jobs that were not created}, {differs}: the first had other jobs, or
---          {unknown}
+-- Returns {again, time of the first's keys, which of its jobs were not created, 1 if as run lengths and not as bits}, {differs}:
+--          the first had other jobs, or {unknown}
 --@include _time
 --@include _first_answer
 local FIRST = 4

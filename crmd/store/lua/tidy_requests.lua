@@ -21,7 +21,7 @@ for n = 0, count - 1 do
   -- where all have keys of their own, those that live are taken in any case.
   local over = now - known_until - (jobs >= MIXED_KEYS and tonumber(ARGV[4]) or 0)
   if over >= 0 then
-    looked = looked + jobs % MIXED_KEYS
+    looked = looked + jobs % RUNS
     if not any_lives(made_ids(digest, record, ARGV[3]), KEYS[2], KEYS[3]) then
       redis.call('HDEL', KEYS[1], digest)
       forgotten = forgotten + 1
