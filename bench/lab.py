@@ -14,7 +14,7 @@ from redis import Redis
 from bench.peers import Peer
 from bench.reading import store_info
 from bench.trial import Outcome, Trial
-from crmd.store.library import load_scripts
+from crmd.engine.store.library import load_scripts
 
 LOGGED_FROM_US = 1_000
 """Scripts that take longer go to the store's slow log."""

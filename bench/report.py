@@ -15,7 +15,7 @@ from bench.bars import Judged, judge
 from bench.model import Column, Figures, Measure, Rounds
 from bench.nodejs import PACKAGES
 from bench.peers import Peers
-from crmd.store.server_binary import find_server
+from crmd.embedded.binary import find_server
 
 RESULTS = Path(__file__).parent / "results"
 

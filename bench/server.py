@@ -13,7 +13,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from crmd.store.server_binary import find_server
+from crmd.embedded.binary import find_server
 
 START_TIMEOUT_S = 10.0
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"
+from crmd.version import __version__
 
 if TYPE_CHECKING:
-    from crmd.client import AsyncClient, Client
+    from crmd.cache.cache import Cache
+    from crmd.client.over_store import AsyncClient, Client
+    from crmd.engine.admin.views import NewJob
     from crmd.errors import (
         CrmdError,
         OutcomeUnknown,
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
         StoreUnavailable,
     )
     from crmd.jobs import JobContext, job
-    from crmd.queues.views import NewJob
-    from crmd.store.cache import Cache
 
 __all__ = [
     "AsyncClient",
@@ -40,15 +40,16 @@ __all__ = [
     "Retry",
     "Snooze",
     "StoreUnavailable",
+    "__version__",
     "job",
 ]
 
 _HOMES = {
-    "AsyncClient": "crmd.client",
-    "Client": "crmd.client",
-    "Cache": "crmd.store.cache",
+    "AsyncClient": "crmd.client.over_store",
+    "Client": "crmd.client.over_store",
+    "Cache": "crmd.cache.cache",
     "JobContext": "crmd.jobs",
-    "NewJob": "crmd.queues.views",
+    "NewJob": "crmd.engine.admin.views",
     "job": "crmd.jobs",
 }
 

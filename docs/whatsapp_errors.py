@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crmd.clients.whatsapp_errors import (
+from crmd.crm.messages.policy import UNKNOWN_CODE_ATTEMPTS
+from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
+from crmd.crm.whatsapp.errors import (
     MINUTE_WAIT,
     ROWS,
     SERVICE_WAIT,
@@ -14,9 +16,7 @@ from crmd.clients.whatsapp_errors import (
     Scope,
     Wait,
 )
-from crmd.clients.whatsapp_pace import BREAKER_FAILURES
-from crmd.config.units import format_duration
-from crmd.handlers.whatsapp_policy import UNKNOWN_CODE_ATTEMPTS
+from crmd.engine.durations import format_duration
 
 _HEAD = f"""\
 # WhatsApp error codes

@@ -11,7 +11,7 @@ from bench.lab import Lab
 from bench.measures.rates import OTHERS, RATE, SCRIPT, STORE_US, process
 from bench.model import Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
-from crmd.store.keys import QueueKeys
+from crmd.engine.store.keys import QueueKeys
 
 JOBS = 20_000
 FEW = 10_000

@@ -8,14 +8,14 @@ from typing import Any
 
 from bench.trials.peer import RESULT, Handled, Options, Payload
 from crmd import AsyncClient, NewJob, __version__
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.daemon.memory import tune_collector
+from crmd.daemon.collector import tune_collector
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.durations import Rate
+from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store.client import Store, StoreTarget
 from crmd.jobs import Catalog, JobSpec
-from crmd.queues.control import Control
-from crmd.queues.fleet import Fleet, FleetParts
-from crmd.queues.inspector import Inspector
-from crmd.store.client import Store, StoreTarget
 from crmd.telemetry.events import Events, log_subscriber
 from crmd.telemetry.metrics import Metrics
 

@@ -7,22 +7,22 @@ from typing import NoReturn
 
 import click
 
-from crmd import __version__
-from crmd.cli import base
-from crmd.cli.access import password, token
-from crmd.cli.actions import cancel, clean, promote, retry
-from crmd.cli.base import Command, Globals, Group, pass_globals, print_json
-from crmd.cli.check import check
-from crmd.cli.demo import demo
-from crmd.cli.enqueue import enqueue
-from crmd.cli.flows import flows
-from crmd.cli.jobs import job, jobs
-from crmd.cli.queues import limit, pause, resume
-from crmd.cli.report import report
-from crmd.cli.run import run
-from crmd.cli.sandbox import sandbox
-from crmd.cli.schedules import schedules
-from crmd.cli.status import status, workers
+from crmd.cli.commands.access import password, token
+from crmd.cli.commands.actions import cancel, clean, promote, retry
+from crmd.cli.commands.check import check
+from crmd.cli.commands.demo import demo
+from crmd.cli.commands.enqueue import enqueue
+from crmd.cli.commands.jobs import job, jobs
+from crmd.cli.commands.queues import limit, pause, resume
+from crmd.cli.commands.run import run
+from crmd.cli.commands.sandbox import sandbox
+from crmd.cli.commands.schedules import schedules
+from crmd.cli.commands.status import status, workers
+from crmd.cli.kit import base
+from crmd.cli.kit.base import Command, Globals, Group, pass_globals, print_json
+from crmd.crm.analytics.commands import report
+from crmd.crm.flows.commands import flows
+from crmd.version import __version__
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

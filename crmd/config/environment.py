@@ -12,11 +12,11 @@ from urllib.parse import quote
 from crmd.config import schema
 from crmd.config.layers import Entry, Layer, flatten
 from crmd.config.model import RESERVED_TABLES
-from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.rules import structure_from_text
 from crmd.config.secret import Secret, read_secret_file
-from crmd.config.shown import show
+from crmd.engine.settings import SHIPPED_QUEUES
 from crmd.errors import Problem
+from crmd.formatting import show
 
 PREFIX = "CRMD_"
 CONFIG_VARIABLE = "CRMD_CONFIG"

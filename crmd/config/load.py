@@ -16,11 +16,11 @@ from crmd.config.files import SYSTEM_CONFIG, ConfigFile, find_and_read
 from crmd.config.folders import SYSTEM_STATE_DIR, absolute, default_state_dir
 from crmd.config.layers import Entry, Layer, doubled_secrets, flatten, lay_over, source_of, tree
 from crmd.config.model import Settings, mistakes_between_tables
-from crmd.config.queue import SHIPPED_QUEUES
 from crmd.config.queue_tables import is_queue_name
 from crmd.config.secret import Secret, read_secret_file
-from crmd.config.shown import is_clean
+from crmd.engine.settings import SHIPPED_QUEUES
 from crmd.errors import ConfigError, Problem
+from crmd.formatting import is_clean
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from crmd.config.rules import Rule
-from crmd.config.shown import is_clean, show
+from crmd.formatting import is_clean, show
 
 MAX_LOCAL_CHARS = 64
 MAX_ADDRESS_CHARS = 254

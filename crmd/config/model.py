@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
 from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
 from crmd.config.schedule import with_shipped
 from crmd.config.service_tables import AiTable, DatabaseTable, FilesTable, NotifyTable, SmtpTable
@@ -20,6 +19,7 @@ from crmd.config.tables import (
     WebhookTable,
     WhatsAppTable,
 )
+from crmd.engine.settings import SHIPPED_QUEUES, Backoff, QueueSettings
 
 
 class Settings(Table):

@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from crmd.config.rules import Rule, whole_from_text
-from crmd.config.shown import show
+from crmd.formatting import show
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

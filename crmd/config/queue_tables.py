@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from crmd.config.queue import KeyedLimit
 from crmd.config.rules import Choice, Duration, Flag, ListOf, Payload, RateRule, Rule, Text, Whole
 from crmd.config.schedule import Cron, TimeZone
-from crmd.config.shown import show
-from crmd.config.units import Rate
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit
+from crmd.formatting import show
 
 RESERVED_QUEUE_NAMES = ("job", "abort", "health", "metrics", "statistics")
 

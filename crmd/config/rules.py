@@ -18,8 +18,8 @@ from typing import Any, ClassVar, cast
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from crmd.config.shown import is_clean, show
-from crmd.config.units import Rate, format_duration, parse_duration
+from crmd.engine.durations import Rate, format_duration, parse_duration
+from crmd.formatting import is_clean, show
 
 RATE_COUNT_MAX = 1_000_000
 RATE_PERIOD_MAX_SECONDS = 31 * 86400.0

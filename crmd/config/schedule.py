@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from crmd.config.rules import Rule
-from crmd.config.shown import show
+from crmd.formatting import show
 
 SHIPPED_SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "hourly_snapshot": {

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from crmd.config.rules import Rule
-from crmd.config.shown import is_clean
+from crmd.formatting import is_clean
 
 PASSWORD_MIN_CHARACTERS = 8
 

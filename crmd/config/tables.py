@@ -12,8 +12,8 @@ from crmd.config.queue_tables import Name, QueueName, Table, check_known
 from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, RateRule, Text, Whole
 from crmd.config.secret import Password, Secret, WebhookSecret
 from crmd.config.service_tables import EndpointTable
-from crmd.config.units import Rate
 from crmd.config.urls import HttpUrl, StoreUrl
+from crmd.engine.durations import Rate
 
 Networks = Annotated[tuple[Annotated[Network, NetworkRule()], ...], ListOf('networks such as "10.0.0.0/8"')]
 

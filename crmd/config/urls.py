@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from crmd.config.rules import Rule
 from crmd.config.secret import Secret
-from crmd.config.shown import is_clean
+from crmd.formatting import is_clean
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
 STORE_OPTIONS = (

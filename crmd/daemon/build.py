@@ -7,37 +7,37 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from crmd import __version__
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.services import unconfigured
-from crmd.daemon.alerts import Alerts
+from crmd.console.server import HttpServer
+from crmd.crm.analytics.queue_figures import queue_figures
+from crmd.crm.catalog import shipped_catalog
+from crmd.crm.database.database import Records
+from crmd.crm.files.store import FileStore
+from crmd.crm.messages.reconciler import LostMessages
+from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
+from crmd.crm.messages.unknown_jobs import UnknownJobs
+from crmd.crm.notifications.alerts import Alerts
+from crmd.crm.whatsapp.stored_send_rate import send_rates
 from crmd.daemon.credentials import ensure_password
-from crmd.daemon.lost_messages import LostMessages
 from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
+from crmd.embedded.server import EmbeddedStore
+from crmd.embedded.state_folder import StateDir
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.schedules import Schedules
+from crmd.engine.maintenance.scheduler import Ticker
+from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
-from crmd.handlers.shipped import shipped_catalog
-from crmd.handlers.unknown_jobs import UnknownJobs
+from crmd.http.deps import Life, WebDeps
 from crmd.jobs import Catalog
-from crmd.queues.control import Control
-from crmd.queues.figures import queue_figures
-from crmd.queues.fleet import Fleet, FleetParts
-from crmd.queues.inspector import Inspector
-from crmd.queues.schedule import Schedules
-from crmd.queues.send_rate import send_rates
-from crmd.queues.ticker import Ticker
-from crmd.queues.unknown_jobs import unknown_jobs
-from crmd.records.database import Records
-from crmd.records.files import FileStore
-from crmd.store.client import Store, StoreTarget
-from crmd.store.embedded import EmbeddedStore
-from crmd.store.statedir import StateDir
 from crmd.telemetry.events import Events
 from crmd.telemetry.lag import LoopWatch
 from crmd.telemetry.metrics import Metrics
-from crmd.web.app import HttpServer
-from crmd.web.deps import Life, WebDeps
+from crmd.version import __version__
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from crmd.config.load import Loaded
+from crmd.embedded.state_folder import StateDir
 from crmd.errors import ConfigError, Problem
-from crmd.store.statedir import StateDir
 
 FILE_NAME = "password"
 """In the state folder: the password that was made or set."""

@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from crmd.clients.ai import AiClient
-from crmd.clients.attachments import FOLDER, AttachmentFolder
-from crmd.clients.downloads import Downloads
-from crmd.clients.http import HttpClient
-from crmd.clients.notify import Channel, NotifyClient
-from crmd.clients.send_rate import SendLine, SendRates
-from crmd.clients.smtp import SmtpClient
-from crmd.clients.webhooks import WebhookClient
-from crmd.clients.whatsapp import WhatsAppClient
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.service_tables import FilesTable
+from crmd.crm.ai.client import AiClient
+from crmd.crm.consent.keywords import OptWords
+from crmd.crm.database.database import Records
+from crmd.crm.email.attachment_folder import FOLDER, AttachmentFolder
+from crmd.crm.email.smtp import SmtpClient
+from crmd.crm.files.store import FOLDER as FILES
+from crmd.crm.files.store import FileLimits, FileStore
+from crmd.crm.imports.source import FOLDER as IMPORTS
+from crmd.crm.imports.source import ImportFolder
+from crmd.crm.messages.repository import MessageBook
+from crmd.crm.notifications.client import Channel, NotifyClient
+from crmd.crm.outbound.downloads import Downloads
+from crmd.crm.outbound.http import HttpClient
+from crmd.crm.webhooks.client import WebhookClient
+from crmd.crm.whatsapp.client import WhatsAppClient
+from crmd.crm.whatsapp.send_rate import SendLine, SendRates
 from crmd.errors import ConfigError, Problem
-from crmd.handlers.import_source import FOLDER as IMPORTS
-from crmd.handlers.import_source import ImportFolder
-from crmd.handlers.opt_words import OptWords
-from crmd.records.database import Records
-from crmd.records.files import FOLDER as FILES
-from crmd.records.files import FileLimits, FileStore
-from crmd.records.message_book import MessageBook
 
 
 @runtime_checkable

@@ -15,16 +15,16 @@ import uvloop
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
+from crmd.daemon.banner import short_path, typed_command, welcome
+from crmd.daemon.collector import tune_collector
 from crmd.daemon.descriptors import raise_file_limit
-from crmd.daemon.memory import tune_collector
 from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
 from crmd.daemon.status import start_line, status_line
 from crmd.daemon.systemd import Systemd
-from crmd.daemon.welcome import short_path, typed_command, welcome
+from crmd.embedded.server import EmbeddedStore
+from crmd.embedded.state_folder import StateDir
 from crmd.errors import ExitCode, StoreError, StoreUnusable
-from crmd.store.embedded import EmbeddedStore
-from crmd.store.statedir import StateDir
 from crmd.telemetry.events import Events, log_subscriber
 from crmd.telemetry.throttle import Throttle
 

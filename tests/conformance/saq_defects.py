@@ -21,8 +21,8 @@ _DOUBLED = "conformance.test_doubled.test_"
 _HANGING = "conformance.test_hanging.test_"
 _PLAIN = "conformance.test_plain_saq.test_"
 _PAGE = "conformance.test_page.test_"
-_CLIENT = "queues.test_store_client.test_"
-_STOP = "queues.test_stop.test_"
+_CLIENT = "engine.test_store_client.test_"
+_STOP = "engine.test_stop.test_"
 
 DEFECTS = (
     # Lost or stuck
@@ -32,7 +32,7 @@ DEFECTS = (
         "a lost delivery is no attempt; it runs again, and is poison after three deaths",
         (
             f"{_LOST}a_job_of_one_attempt_runs_again_when_its_daemon_is_killed",
-            "queues.test_worker.test_a_job_that_kills_its_daemon_three_times_is_poison",
+            "engine.test_worker.test_a_job_that_kills_its_daemon_three_times_is_poison",
             "daemon.test_process_kill.test_what_ran_runs_again_and_the_attempt_is_not_counted",
         ),
     ),
@@ -202,7 +202,7 @@ DEFECTS = (
             f"{_DOUBLED}jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_once",
             f"{_CLIENT}outcomes_that_a_restarted_store_forgot_are_written_again",
             f"{_CLIENT}a_settle_whose_reply_is_lost_is_sent_again_and_counts_once",
-            "queues.test_worker.test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start",
+            "engine.test_worker.test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start",
         ),
     ),
     Defect(

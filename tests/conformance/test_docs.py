@@ -16,11 +16,11 @@ import click
 import pytest
 
 import crmd
-from crmd.cli import base
+from crmd.cli.kit import base
 from crmd.cli.main import root
 from crmd.config.load import load
-from crmd.config.queue import SHIPPED_QUEUES
-from crmd.handlers.shipped import shipped_catalog
+from crmd.crm.catalog import shipped_catalog
+from crmd.engine.settings import SHIPPED_QUEUES
 from crmd.telemetry.events import LEVELS
 from tests.support.pages import PROJECT, SOURCES, Page, pages, table
 
@@ -160,9 +160,9 @@ def test_the_events_page_has_each_event_with_its_level() -> None:
 
 def _emitted() -> Iterator[str]:
     """The names of all events that the code emits."""
-    from crmd.queues import recovery
+    from crmd.engine.maintenance import recoverer as recovery
 
-    endings = EVENT_WORDS.findall((PROJECT / "crmd/queues/ending.py").read_text(encoding="utf-8"))
+    endings = EVENT_WORDS.findall((PROJECT / "crmd/engine/worker/ending.py").read_text(encoding="utf-8"))
     yield from (f"job.{ending}" for ending in endings)  # an outcome carries its event until it is written
     yield from recovery._EVENTS.values()
     for source in SOURCES:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from saq.job import Status
 
-from crmd.config.queue import Backoff, QueueSettings
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.settings import Backoff, QueueSettings
+from crmd.engine.store import keys
+from crmd.engine.store.replies import Kind, Outcome
 from crmd.errors import IllegalTransition, RequestError, Retry
-from crmd.queues.views import NewJob, State
-from crmd.store import keys
-from crmd.store.replies import Kind, Outcome
 from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.store import StoreServer

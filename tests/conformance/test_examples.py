@@ -20,7 +20,7 @@ import pytest
 from redis import Redis
 
 from crmd.config.load import load
-from crmd.store.keys import QueueKeys
+from crmd.engine.store.keys import QueueKeys
 from tests.support.cli import Result, crmd
 from tests.support.daemon import free_port
 from tests.support.wait import wait_until_sync

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from crmd.handlers.flow_conditions import OPERATORS, Condition
-from crmd.handlers.flow_definition import Start, check_flow
-from crmd.handlers.flow_steps import STEP_TYPES
+from crmd.crm.flows.conditions import OPERATORS, Condition
+from crmd.crm.flows.definition import Start, check_flow
+from crmd.crm.flows.steps import STEP_TYPES
 from tests.support.pages import PROJECT, Page, table
 
 PAGE = Page(PROJECT / "docs" / "queues" / "flow.md")

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import SHIPPED_QUEUES, Backoff, QueueSettings
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.maintenance import wake_listener as wake
+from crmd.engine.maintenance.tick import RECONCILE_EVERY_TICKS
+from crmd.engine.settings import SHIPPED_QUEUES, Backoff, QueueSettings
+from crmd.engine.store import keys
+from crmd.engine.store.client import REPLY_TIMEOUT_S
+from crmd.engine.store.keys import QueueKeys
+from crmd.engine.worker.worker import CrmWorker
 from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
-from crmd.queues import wake
-from crmd.queues.upkeep import RECONCILE_EVERY_TICKS
-from crmd.queues.views import NewJob, State
-from crmd.queues.worker import CrmWorker
-from crmd.store import keys
-from crmd.store.client import REPLY_TIMEOUT_S
-from crmd.store.keys import QueueKeys
 from tests.support.documents import put_job
 from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.proxy import proxy

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from crmd.config.load import load
-from crmd.config.queue import Backoff, QueueSettings
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import ConfigError, IllegalTransition, StoreError
-from crmd.queues.views import NewJob, State
 from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
 from tests.support.proxy import proxy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crmd.queues.views import State
+from crmd.engine.admin.views import State
 from tests.support.documents import put_job, stored_job
 from tests.support.http import Site, site
 from tests.support.store import StoreServer

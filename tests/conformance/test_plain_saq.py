@@ -16,10 +16,10 @@ import pytest
 from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
 
-from crmd.config.queue import Backoff, QueueSettings
-from crmd.config.units import Rate
+from crmd.engine.admin.views import State
+from crmd.engine.durations import Rate
+from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import InvalidPayload
-from crmd.queues.views import State
 from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, rig
 from tests.support.programs import PROGRAMS, run_program, running_program

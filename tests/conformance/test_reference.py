@@ -12,29 +12,32 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from crmd import errors
-from crmd.cli import base
-from crmd.clients import attachments
+from crmd.cache import cache
+from crmd.cli.kit import base
 from crmd.config.model import Settings
 from crmd.config.tables import AuthTable, HttpTable
+from crmd.console.server import HttpServer
+from crmd.crm.database import address
+from crmd.crm.database.database import Records
+from crmd.crm.email import attachment_folder as attachments
+from crmd.crm.files import store as records_files
+from crmd.crm.files.store import FileStore
 from crmd.daemon import credentials
+from crmd.embedded import server_config
+from crmd.embedded import state_folder as statedir
+from crmd.embedded.server_config import StoreFiles
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.store import keys
+from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.keys import QueueKeys
+from crmd.engine.worker import pending_acks as spool
 from crmd.errors import CrmdError, ExitCode, JobSignal
+from crmd.http import schema
+from crmd.http.deps import Life, WebDeps
+from crmd.http.routes import Route
 from crmd.jobs import Catalog
-from crmd.queues import spool
-from crmd.queues.control import Control
-from crmd.queues.inspector import Inspector
-from crmd.records import address
-from crmd.records import files as records_files
-from crmd.records.database import Records
-from crmd.records.files import FileStore
-from crmd.store import cache, keys, server_config, statedir
-from crmd.store.client import Store, StoreTarget
-from crmd.store.keys import QueueKeys
-from crmd.store.server_config import StoreFiles
 from crmd.telemetry.metrics import STATES, Metrics
-from crmd.web import schema
-from crmd.web.app import HttpServer
-from crmd.web.deps import Life, WebDeps
-from crmd.web.routes import Route
 from tests.support.pages import PROJECT, Page, table
 
 REFERENCE = PROJECT / "docs" / "reference"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import KeyedLimit, QueueSettings
 from crmd.config.service_tables import AlertsTable
-from crmd.config.units import Rate
-from crmd.daemon import alert_signs
-from crmd.daemon.alert_signs import FAILURES_WITHIN_S, Look, Signs
-from crmd.daemon.alerts import Alerts
-from crmd.queues.views import NewJob, QueueCounts, QueueTotals
-from crmd.store import keys
+from crmd.crm.notifications import alert_rules as alert_signs
+from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, Look, Signs
+from crmd.crm.notifications.alerts import Alerts
+from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store import keys
 from tests.support.fleet import Rig, rig
 from tests.support.leaks import no_leaks, untidy
 from tests.support.store import StoreServer

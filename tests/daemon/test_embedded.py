@@ -18,19 +18,19 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from crmd.embedded.binary import find_server
+from crmd.embedded.orphan import is_ours
+from crmd.embedded.server import STOP_SECONDS, EmbeddedStore
+from crmd.embedded.state_folder import StateDir
 from crmd.errors import ConfigError, PortTaken, StateDirTaken, StoreUnavailable
-from crmd.store.embedded import STOP_SECONDS, EmbeddedStore
-from crmd.store.orphan import is_ours
-from crmd.store.server_binary import find_server
-from crmd.store.statedir import StateDir
 from tests.support.embedded import Stores, names_in, put, servers_in, start_bare_server
 from tests.support.wait import HANG_S, wait_until
 
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from crmd.store.embedded import EmbeddedStore
-from crmd.store.statedir import StateDir
+from crmd.embedded.server import EmbeddedStore
+from crmd.embedded.state_folder import StateDir
 
 async def main():
     state = StateDir(Path(sys.argv[1]))

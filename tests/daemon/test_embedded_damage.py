@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from crmd.embedded import server as embedded
+from crmd.embedded import server_log
+from crmd.embedded.aof import MANIFEST, newest_file
 from crmd.errors import ExitCode, StoreUnusable
-from crmd.store import embedded, server_log
-from crmd.store.aof import MANIFEST, newest_file
 from tests.support.embedded import Stores, names_in, put, servers_in
 from tests.support.wait import wait_until
 

@@ -12,27 +12,27 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from crmd.clients.http import HttpClient
-from crmd.clients.whatsapp import WhatsAppClient
-from crmd.config.queue import QueueSettings
-from crmd.daemon.lost_messages import LostMessages
+from crmd.crm.consent.keywords import OptWords
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import utc_now
+from crmd.crm.inbound.jobs import whatsapp_event
+from crmd.crm.messages import queries as messages
+from crmd.crm.messages.begin import Outgoing, begin
+from crmd.crm.messages.jobs import send_message
+from crmd.crm.messages.queries import Status
+from crmd.crm.messages.reconciler import LostMessages
+from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.statuses import StatusUpdate
+from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
+from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
+from crmd.crm.outbound.http import HttpClient
+from crmd.crm.schema import Message
+from crmd.crm.whatsapp.client import WhatsAppClient
+from crmd.engine.admin.views import JobView, NewJob, State
+from crmd.engine.pool import Fleet
+from crmd.engine.settings import QueueSettings
 from crmd.errors import OutcomeUnknown, Permanent, RecordsUnavailable
-from crmd.handlers.message import send_message
-from crmd.handlers.opt_words import OptWords
-from crmd.handlers.unknown_jobs import Settled, UnknownJobs
-from crmd.handlers.whatsapp_event import whatsapp_event
 from crmd.jobs import spec_of
-from crmd.queues.fleet import Fleet
-from crmd.queues.unknown_jobs import unknown_jobs
-from crmd.queues.views import JobView, NewJob, State
-from crmd.records import messages
-from crmd.records.database import Records
-from crmd.records.message_begin import Outgoing, begin
-from crmd.records.message_book import MessageBook
-from crmd.records.message_statuses import StatusUpdate
-from crmd.records.messages import Status
-from crmd.records.tables import Message
-from crmd.records.types import utc_now
 from tests.support.fleet import Rig, kill, rig
 from tests.support.meta import event, failure, status
 from tests.support.wait import wait_until
@@ -287,7 +287,7 @@ async def test_an_unknown_job_learns_from_its_message(post: Post) -> None:
 
 
 async def test_many_are_looked_at_batch_by_batch(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crmd.daemon.lost_messages.BATCH", 2)
+    monkeypatch.setattr("crmd.crm.messages.reconciler.BATCH", 2)
     for number in range(5):
         await post.put(f"gone-{number}", Status.SENDING, enqueued_at=utc_now())
     assert [await post.lost.run_once() for _ in range(4)] == [2, 2, 1, 0]
@@ -296,8 +296,8 @@ async def test_many_are_looked_at_batch_by_batch(post: Post, monkeypatch: pytest
 async def test_it_bears_records_that_are_away_and_goes_on(
     post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("crmd.daemon.lost_messages.TRY_AGAIN_S", 0.01)
-    monkeypatch.setattr("crmd.daemon.lost_messages.SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr("crmd.crm.messages.reconciler.TRY_AGAIN_S", 0.01)
+    monkeypatch.setattr("crmd.crm.messages.reconciler.SWEEP_EVERY_S", 0.05)
     message_id = await post.put("gone", Status.SENDING, enqueued_at=utc_now())
     await post.records.stop()
     with pytest.raises(RecordsUnavailable):

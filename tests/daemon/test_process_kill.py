@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crmd.store.server_config import StoreFiles
+from crmd.embedded.server_config import StoreFiles
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons
 from tests.support.embedded import servers_in, start_bare_server
 from tests.support.wait import HANG_S, wait_until_sync

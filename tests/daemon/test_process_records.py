@@ -11,8 +11,8 @@ from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 
+from crmd.crm.database.database import Records
 from crmd.errors import ExitCode
-from crmd.records.database import Records
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.reload import reload
 from tests.support.wait import HANG_S
@@ -40,7 +40,7 @@ def test_a_database_that_is_away_keeps_nothing_else_from_working(daemons: Daemon
     answer = daemon.get("/api/v1/contacts", headers=HEADERS)
     assert answer.status == 503
     assert "127.0.0.1:1" in answer.json["detail"]
-    told = [one["level"] for one in daemon.records() if one["logger"] == "crmd.records.database"]
+    told = [one["level"] for one in daemon.records() if one["logger"] == "crmd.crm.database.database"]
     assert told == ["warning"]
     assert daemon.stop() < HANG_S
     assert "geheim" not in daemon.log() + answer.text

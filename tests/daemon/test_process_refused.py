@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from crmd.client import Client
+from crmd.client.over_store import Client
 from crmd.errors import ExitCode
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_share
 from tests.support.store import StoreServer

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from redis import Redis
 
-from crmd.store.keys import QueueKeys
+from crmd.engine.store.keys import QueueKeys
 from tests.support.daemon import QUEUE, Daemons, open_files
 from tests.support.reload import listener, reload
 from tests.support.wait import wait_until_sync

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from crmd.client import Client
+from crmd.client.over_store import Client
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_share
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until_sync

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from crmd.client import Client
-from crmd.queues.views import NewJob
-from crmd.records import contacts, flows, people
-from crmd.records.contacts import ContactRow
-from crmd.records.database import Records
-from crmd.records.tables import Campaign, CampaignRecipient, FlowRun, Message
+from crmd.client.over_store import Client
+from crmd.crm.contacts import people
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.repository import ContactRow
+from crmd.crm.database.database import Records
+from crmd.crm.flows import repository as flows
+from crmd.crm.schema import Campaign, CampaignRecipient, FlowRun, Message
+from crmd.engine.admin.views import NewJob
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.meta import event, raw, signed, text_message
 from tests.support.sandbox import SandboxThread, sandbox

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import QueueSettings
-from crmd.queues.views import NewJob
+from crmd.engine.admin.views import NewJob
+from crmd.engine.settings import QueueSettings
 from tests.support.fleet import rig
 from tests.support.store import StoreServer
 from tests.support.strain import strain

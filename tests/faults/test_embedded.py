@@ -18,8 +18,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from crmd.store.aof import newest_file
-from crmd.store.embedded import EmbeddedStore
+from crmd.embedded.aof import newest_file
+from crmd.embedded.server import EmbeddedStore
 from tests.support.embedded import Stores, names_in, put, servers_in, serves
 from tests.support.wait import wait_until
 
@@ -31,8 +31,8 @@ DAEMON = """
 import asyncio, sys
 from pathlib import Path
 from redis.asyncio import Redis
-from crmd.store.embedded import EmbeddedStore
-from crmd.store.statedir import StateDir
+from crmd.embedded.server import EmbeddedStore
+from crmd.embedded.state_folder import StateDir
 
 async def main():
     state = StateDir(Path(sys.argv[1]))

@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 from sqlalchemy import func, select
 
-from crmd.client import Client
-from crmd.queues.views import NewJob
-from crmd.records import flows
-from crmd.records.database import Records
-from crmd.records.tables import FlowRun, Message
+from crmd.client.over_store import Client
+from crmd.crm.database.database import Records
+from crmd.crm.flows import repository as flows
+from crmd.crm.schema import FlowRun, Message
+from crmd.engine.admin.views import NewJob
 from tests.support.daemon import Daemons
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer

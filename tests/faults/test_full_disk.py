@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import QueueSettings
+from crmd.engine.admin.views import State
+from crmd.engine.maintenance import heartbeat as lease
+from crmd.engine.maintenance import lease_observer
+from crmd.engine.maintenance import tick as upkeep
+from crmd.engine.settings import QueueSettings
 from crmd.errors import StoreError, StoreFull
-from crmd.queues import lease, lease_observer, upkeep
-from crmd.queues.views import State
 from tests.support.fleet import Rig, rig
 from tests.support.store import StoreServer
 from tests.support.strain import strain

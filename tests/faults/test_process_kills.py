@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from crmd.client import Client
+from crmd.client.over_store import Client
 from crmd.errors import StoreError
 from tests.support.daemon import QUEUE, Daemons, Effect
 from tests.support.embedded import servers_in

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from crmd.client import Client
-from crmd.queues.views import NewJob, State
+from crmd.client.over_store import Client
+from crmd.engine.admin.views import NewJob, State
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.meta import SECRET, event, raw, signed, status
 from tests.support.wait import wait_until_sync

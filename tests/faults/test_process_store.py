@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crmd.client import Client
+from crmd.client.over_store import Client
 from crmd.errors import StoreError, StoreFull
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_seconds, resident_bytes
 from tests.support.proxy import proxy_in_thread

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from crmd.client import Client
+from crmd.client.over_store import Client
+from crmd.engine.admin.views import State
 from crmd.errors import JobNotFound
-from crmd.queues.views import State
 from tests.faults.test_process_messages import PASSWORD, SLOTS, config, serving
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.http import basic

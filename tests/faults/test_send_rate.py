@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from crmd.client import Client
-from crmd.queues.views import NewJob
+from crmd.client.over_store import Client
+from crmd.engine.admin.views import NewJob
 from tests.support.daemon import DaemonProcess, Daemons, free_port
 from tests.support.sandbox import SandboxThread, sandbox
 from tests.support.wait import wait_until_sync

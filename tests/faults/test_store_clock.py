@@ -11,9 +11,9 @@ from itertools import pairwise
 import pytest
 from redis import Redis
 
-from crmd.client import Client
-from crmd.queues.lease import LEASE_S
-from crmd.queues.views import State
+from crmd.client.over_store import Client
+from crmd.engine.admin.views import State
+from crmd.engine.maintenance.heartbeat import LEASE_S
 from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons
 from tests.support.stepped_store import SteppedStore
 from tests.support.wait import wait_until_sync

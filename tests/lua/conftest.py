@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from crmd.config.queue import QueueSettings
-from crmd.store.client import Store, StoreTarget
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store, StoreTarget
 from tests.support.lab import Bench, Lab, bench
 from tests.support.leaks import no_leaks, untidy
 from tests.support.storeclock import StoreClock, freeze

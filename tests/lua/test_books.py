@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from crmd.config.queue import QueueSettings
-from crmd.config.units import Rate
-from crmd.store import scripts
-from crmd.store.client import Store
-from crmd.store.limits import rate_window
-from crmd.store.replies import Kind
-from crmd.store.scripts import QUARANTINE_KEPT
+from crmd.engine.durations import Rate
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store import scripts
+from crmd.engine.store.client import Store
+from crmd.engine.store.limits import rate_window
+from crmd.engine.store.replies import Kind
+from crmd.engine.store.scripts import QUARANTINE_KEPT
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from crmd.engine.store import keys
+from crmd.engine.store.replies import Kind
 from crmd.errors import StoreError
-from crmd.store import keys
-from crmd.store.replies import Kind
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.store.replies import Kind
-from crmd.store.scripts import MAX_JOBS_PER_CALL
+from crmd.engine.store.replies import Kind
+from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
 from tests.support.lab import Lab
 from tests.support.storeclock import StoreClock
 

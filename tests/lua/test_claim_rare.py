@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.store.client import Store
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store.client import Store
 from tests.support.lab import Lab
 from tests.support.storeclock import StoreClock
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.queues import send_rate
-from crmd.store import schedules, scripts
-from crmd.store.client import Store, StoreTarget
-from crmd.store.library import load_scripts
-from crmd.store.replies import Kind, NewDocument, Outcome, RequestRecord
-from crmd.store.scripts import QueueScripts
+from crmd.crm.whatsapp import stored_send_rate as send_rate
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store import schedules, scripts
+from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.library import load_scripts
+from crmd.engine.store.replies import Kind, NewDocument, Outcome, RequestRecord
+from crmd.engine.store.scripts import QueueScripts
 
 SCRIPTS = load_scripts()
 FLAGS = {"", " flags=allow-oom", " flags=no-writes"}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crmd.config.queue import QueueSettings
-from crmd.store import scripts
-from crmd.store.client import Store
-from crmd.store.replies import Kind
-from crmd.store.scripts import ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store import scripts
+from crmd.engine.store.client import Store
+from crmd.engine.store.replies import Kind
+from crmd.engine.store.scripts import ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS
 from tests.support.lab import Bench, Lab, document
 from tests.support.storeclock import NOW_KEY, StoreClock
 

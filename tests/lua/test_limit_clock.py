@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.store.client import Store
-from crmd.store.limit_clock import CORRECTED, UNSURE
-from crmd.store.limits import rate_window
-from crmd.store.replies import Claimed
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store.client import Store
+from crmd.engine.store.limit_clock import CORRECTED, UNSURE
+from crmd.engine.store.limits import rate_window
+from crmd.engine.store.replies import Claimed
 from tests.lua.test_rate_model import Starts
 from tests.support.lab import Bench, Lab
 from tests.support.storeclock import StoreClock

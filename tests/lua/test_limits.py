@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.store.client import Store
-from crmd.store.limits import limit_keys
-from crmd.store.replies import Kind
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store.client import Store
+from crmd.engine.store.limits import limit_keys
+from crmd.engine.store.replies import Kind
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

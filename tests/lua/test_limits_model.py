@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
-from crmd.store.client import Store
-from crmd.store.replies import Kind
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.store.client import Store
+from crmd.engine.store.replies import Kind
 from tests.support.lab import Bench, Lab, document
 from tests.support.storeclock import StoreClock
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crmd.config.queue import QueueSettings
-from crmd.config.units import Rate
-from crmd.store.client import Store
-from crmd.store.limits import rate_window
-from crmd.store.replies import Claimed
-from crmd.store.scripts import MAX_JOBS_PER_CALL
+from crmd.engine.durations import Rate
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store
+from crmd.engine.store.limits import rate_window
+from crmd.engine.store.replies import Claimed
+from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
 from tests.support.lab import Bench, Lab
 from tests.support.storeclock import StoreClock
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
+from crmd.engine.store import keys
+from crmd.engine.store.replies import Kind
+from crmd.engine.store.scripts import renew, tick
 from crmd.errors import StoreError
-from crmd.store import keys
-from crmd.store.replies import Kind
-from crmd.store.scripts import renew, tick
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from crmd.engine.admin.requests import RequestKey, made_keys
+from crmd.engine.store.replies import Kind, NewDocument, RequestRecord, RequestReply
+from crmd.engine.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
 from crmd.errors import RequestError, StoreFull
-from crmd.queues.requests import RequestKey, made_keys
-from crmd.store.replies import Kind, NewDocument, RequestRecord, RequestReply
-from crmd.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
 from tests.support.lab import Lab
 from tests.support.storeclock import StoreClock
 

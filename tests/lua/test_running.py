@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crmd.store.replies import Kind
+from crmd.engine.store.replies import Kind
 from tests.support.lab import Lab
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.queues.send_rate import AHEAD_MS, LATE_MS, StoreSendRate
-from crmd.store.client import Store
+from crmd.crm.whatsapp.stored_send_rate import AHEAD_MS, LATE_MS, StoreSendRate
+from crmd.engine.store.client import Store
 from tests.support.storeclock import StoreClock
 
 MOST = 80 * 0.94

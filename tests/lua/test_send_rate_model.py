@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from crmd.queues.send_rate import StoreSendRate
+from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.engine.store.client import Store
 from crmd.sandbox.limits import BucketRule, Throughput, ThroughputRule
-from crmd.store.client import Store
 from tests.support.lab import Bench
 from tests.support.storeclock import StoreClock
 

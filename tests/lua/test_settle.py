@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from crmd.engine.store.replies import Kind
 from crmd.errors import StoreError
-from crmd.store.replies import Kind
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

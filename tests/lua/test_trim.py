@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.config.queue import QueueSettings
-from crmd.store import scripts
-from crmd.store.client import Store
-from crmd.store.replies import Kind
-from crmd.store.scripts import HARD_CAP
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store import scripts
+from crmd.engine.store.client import Store
+from crmd.engine.store.replies import Kind
+from crmd.engine.store.scripts import HARD_CAP
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

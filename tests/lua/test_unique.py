@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue import QueueSettings
-from crmd.store.client import Store
-from crmd.store.replies import Kind, Outcome
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store
+from crmd.engine.store.replies import Kind, Outcome
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from crmd.config.load import load
+from crmd.crm.campaigns.payloads import RunCampaign
+from crmd.crm.contacts.phones import normal_phone
+from crmd.crm.flows.definition import check_flow
 from crmd.errors import CrmdError
-from crmd.handlers.campaign_payload import RunCampaign
-from crmd.handlers.flow_definition import check_flow
-from crmd.records.phones import normal_phone
 from crmd.sandbox.demo.folder import MARK, DemoFolder, shipped
 from crmd.sandbox.settings import Addresses, SandboxSettings
 from tests.support.cli import Cli

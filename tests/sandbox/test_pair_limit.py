@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from crmd.config.queue import KeyedLimit, QueueSettings
-from crmd.config.units import Rate
+from crmd.crm.catalog import shipped_catalog
 from crmd.daemon.resources import Resources
-from crmd.handlers.shipped import shipped_catalog
-from crmd.queues.fleet import Fleet
-from crmd.queues.views import NewJob
+from crmd.engine.admin.views import NewJob
+from crmd.engine.durations import Rate
+from crmd.engine.pool import Fleet
+from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.sandbox.journal import Kind
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import SandboxSettings

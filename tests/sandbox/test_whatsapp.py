@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crmd.clients.whatsapp_errors import ROWS
+from crmd.crm.whatsapp.errors import ROWS
 from crmd.sandbox.meta_errors import ERRORS, error_body, error_of
 from tests.sandbox.conftest import ANN, Rig
 from tests.support.wait import wait_until

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from crmd.records import contacts
-from crmd.records.contacts import ContactRow
-from crmd.records.database import Records
-from crmd.records.tables import Message
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.repository import ContactRow
+from crmd.crm.database.database import Records
+from crmd.crm.schema import Message
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.sandbox import SandboxThread, sandbox
 from tests.support.wait import wait_until_sync

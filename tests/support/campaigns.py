@@ -10,20 +10,23 @@ from typing import Any
 
 from sqlalchemy import select
 
-from crmd.clients.whatsapp import WhatsAppClient
-from crmd.config.queue import Backoff, QueueSettings
-from crmd.handlers.campaign import run_campaign
-from crmd.handlers.message import send_message
+from crmd.crm.campaigns import recipients as campaign_recipients
+from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.jobs import run_campaign
+from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import utc_now
+from crmd.crm.files.store import FileStore
+from crmd.crm.messages import queries as messages
+from crmd.crm.messages.jobs import send_message
+from crmd.crm.messages.repository import MessageBook
+from crmd.crm.schema import Campaign, CampaignRecipient
+from crmd.crm.whatsapp.client import WhatsAppClient
+from crmd.engine.admin.views import JobView, NewJob, State
+from crmd.engine.pool import Fleet
+from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import JobContext, spec_of
-from crmd.queues.fleet import Fleet
-from crmd.queues.views import JobView, NewJob, State
-from crmd.records import campaign_recipients, campaigns, contacts, messages
-from crmd.records.campaigns import CampaignStatus
-from crmd.records.database import Records
-from crmd.records.files import FileStore
-from crmd.records.message_book import MessageBook
-from crmd.records.tables import Campaign, CampaignRecipient
-from crmd.records.types import utc_now
 from tests.support.context import make_context
 from tests.support.fleet import Rig
 from tests.support.flows import StoredRun

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from crmd.cli import base
+from crmd.cli.kit import base
 from crmd.cli.main import root
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from crmd.store.client import Store
+from crmd.engine.store.client import Store
 
 
 async def put_job(store: Store, queue: str, key: str, document: bytes | dict[str, Any], due: float = 0) -> None:

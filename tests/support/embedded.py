@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from crmd.store.embedded import EmbeddedStore
-from crmd.store.server_config import StoreFiles, server_config
-from crmd.store.statedir import StateDir
+from crmd.embedded.server import EmbeddedStore
+from crmd.embedded.server_config import StoreFiles, server_config
+from crmd.embedded.state_folder import StateDir
 
 
 class Stores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from crmd.store.library import load_scripts
+from crmd.engine.store.library import load_scripts
 
 
 def main(folder: str) -> None:

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from crmd.config.queue import QueueSettings
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.views import JobView, NewJob
+from crmd.engine.maintenance.heartbeat import LEASE_S
+from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store, StoreTarget
 from crmd.jobs import Catalog, JobSpec
-from crmd.queues.control import Control
-from crmd.queues.fleet import Fleet, FleetParts
-from crmd.queues.inspector import Inspector
-from crmd.queues.lease import LEASE_S
-from crmd.queues.views import JobView, NewJob
-from crmd.store.client import Store, StoreTarget
 from crmd.telemetry.events import Events
 from tests.support.wait import BUSY
 

@@ -9,22 +9,24 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from crmd.clients.whatsapp import WhatsAppClient
-from crmd.config.queue import Backoff, QueueSettings
+from crmd.crm.catalog import shipped_catalog
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import utc_now
+from crmd.crm.flows import repository as flows
+from crmd.crm.flows.definition import check_flow
+from crmd.crm.flows.inbound import inbound
+from crmd.crm.flows.jobs import new_data
+from crmd.crm.messages import queries as messages
+from crmd.crm.messages.repository import MessageBook
+from crmd.crm.schema import FlowRun, Message
+from crmd.crm.whatsapp.client import WhatsAppClient
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.views import JobView, NewJob, State
+from crmd.engine.pool import Fleet
+from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobNotFound
-from crmd.handlers.flow import new_data
-from crmd.handlers.flow_definition import check_flow
-from crmd.handlers.flow_inbound import inbound
-from crmd.handlers.shipped import shipped_catalog
 from crmd.jobs import JobContext, NewPayload
-from crmd.queues.control import Control
-from crmd.queues.fleet import Fleet
-from crmd.queues.views import JobView, NewJob, State
-from crmd.records import contacts, flows, messages
-from crmd.records.database import Records
-from crmd.records.message_book import MessageBook
-from crmd.records.tables import FlowRun, Message
-from crmd.records.types import utc_now
 from tests.support.context import RecordedRun, make_context
 from tests.support.fleet import Rig
 from tests.support.wait import wait_until

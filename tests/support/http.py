@@ -14,15 +14,15 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
 
-from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
 from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
-from crmd.config.units import Rate
+from crmd.console.server import HttpServer
+from crmd.crm.database.database import Records
+from crmd.crm.files.store import FileStore
+from crmd.engine.durations import Rate
+from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
+from crmd.http.deps import Life, WebDeps
 from crmd.jobs import JobContext, JobSpec
-from crmd.records.database import Records
-from crmd.records.files import FileStore
 from crmd.telemetry.metrics import Metrics
-from crmd.web.app import HttpServer
-from crmd.web.deps import Life, WebDeps
 from tests.support.fleet import Rig, rig
 
 NOWHERE = Path("/nonexistent/crmd")

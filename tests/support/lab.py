@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import orjson
 
-from crmd.config.queue import QueueSettings
-from crmd.store.client import Store, StoreTarget
-from crmd.store.replies import Claimed, Inspected, Kind, NewDocument, Outcome
-from crmd.store.scripts import QueueScripts
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.replies import Claimed, Inspected, Kind, NewDocument, Outcome
+from crmd.engine.store.scripts import QueueScripts
 from tests.support.storeclock import NOW_KEY, StoreClock, freeze
 
 T = TypeVar("T")

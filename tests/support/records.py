@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from crmd.records.database import Records
-from crmd.records.tables import Base
+from crmd.crm.database.database import Records
+from crmd.crm.schema import Base
 from tests.support.postgres import Postgres
 
 BACKENDS = ("sqlite", "postgresql")

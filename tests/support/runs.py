@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crmd.queues.codec import encode
-from crmd.queues.run import Run
+from crmd.engine.codec import encode
+from crmd.engine.worker.execution import Run
 
 
 def make_run(**fields: Any) -> Run:

@@ -21,8 +21,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from crmd.store import launcher
-from crmd.store.server_binary import find_server
+from crmd.embedded import launcher
+from crmd.embedded.binary import find_server
 from tests.support.wait import wait_until_sync
 
 START_SECONDS = 10.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from crmd.store.client import Store
-from crmd.store.library import Script
+from crmd.engine.store.client import Store
+from crmd.engine.store.library import Script
 
 NOW_KEY = "test:now"
 START_MS = 1_800_000_000_000

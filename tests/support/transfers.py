@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crmd.config.queue import QueueSettings
-from crmd.handlers.export import export_contacts, export_messages
-from crmd.handlers.export_payload import ExportContacts, ExportMessages
-from crmd.handlers.import_contacts import import_contacts
-from crmd.handlers.import_payload import ImportContacts
-from crmd.handlers.import_source import ImportFolder
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.repository import ContactFilter, ContactView
+from crmd.crm.database.database import Records
+from crmd.crm.exports.jobs import export_contacts, export_messages
+from crmd.crm.exports.payloads import ExportContacts, ExportMessages
+from crmd.crm.files.store import FileStore
+from crmd.crm.imports.jobs import import_contacts
+from crmd.crm.imports.payloads import ImportContacts
+from crmd.crm.imports.source import ImportFolder
+from crmd.engine.settings import QueueSettings
 from crmd.jobs import JobContext, spec_of
-from crmd.records import contacts
-from crmd.records.contacts import ContactFilter, ContactView
-from crmd.records.database import Records
-from crmd.records.files import FileStore
 from tests.support.context import RecordedRun, make_context
 from tests.support.fleet import Rig, rig
 

@@ -6,7 +6,7 @@ import pytest
 from saq import Job
 from saq.queue.redis import RedisQueue
 
-from crmd.queues.views import NewJob, State
+from crmd.engine.admin.views import NewJob, State
 from tests.support.wait import wait_until
 from tests.ui.conftest import Ui
 

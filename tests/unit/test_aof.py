@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.store.aof import scan_file
+from crmd.embedded.aof import scan_file
 
 words = st.binary(max_size=40)
 plain = st.lists(words, min_size=1, max_size=4).filter(lambda words: words[0].upper() not in (b"MULTI", b"EXEC"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from crmd.crm.catalog import shipped_catalog
 from crmd.errors import UnknownJob
-from crmd.handlers.shipped import shipped_catalog
 from crmd.jobs import Catalog
 
 SOURCE = """

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from crmd.cli import base
-from crmd.cli.base import Command, Globals, Group, pass_globals
+from crmd.cli.kit import base
+from crmd.cli.kit.base import Command, Globals, Group, pass_globals
 from crmd.errors import ConfigError, ExitCode, Problem, StoreUnavailable
 
 
@@ -95,7 +95,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_leaves_is_no_error() -> None:
     program = (
         "import click, sys\n"
-        "from crmd.cli import base\n"
+        "from crmd.cli.kit import base\n"
         "def talk():\n"
         "    while True: click.echo('x' * 1000)\n"
         "sys.exit(base.run(click.Command('talk', callback=talk), []))\n"

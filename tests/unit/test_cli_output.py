@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.cli import output
+from crmd.cli.kit import output
 
 NOW = 1_800_000_000.0
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from crmd.cli import payload
-from crmd.queues.views import NewJob
+from crmd.cli.kit import payload
+from crmd.engine.admin.views import NewJob
 
 
 def test_pairs_are_texts_or_json() -> None:

@@ -17,7 +17,7 @@ HEAVY = ("aiohttp", "pydantic", "redis", "rich", "saq", "uvloop")
 
 def test_help_and_parsing_load_nothing_heavy() -> None:
     program = (
-        "import sys; from crmd.cli.main import root; from crmd.cli import base;"
+        "import sys; from crmd.cli.main import root; from crmd.cli.kit import base;"
         "base.run(root(), ['enqueue', '--help']);"
         f"sys.exit(' '.join(sorted({set(HEAVY)!r} & sys.modules.keys())) or 0)"
     )

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.errors import InvalidPayload, JobTooLarge
-from crmd.queues.codec import (
+from crmd.engine.codec import (
     MAX_DEPTH,
     MAX_JOB_BYTES,
     MAX_RESULT_BYTES,
@@ -23,6 +22,7 @@ from crmd.queues.codec import (
     encode_payload,
     encode_result,
 )
+from crmd.errors import InvalidPayload, JobTooLarge
 
 VALUES = st.recursive(
     st.one_of(

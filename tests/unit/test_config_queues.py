@@ -6,10 +6,10 @@ import pytest
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
-from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
 from crmd.config.render import render_queue
 from crmd.config.schedule import SHIPPED_SCHEDULES
-from crmd.config.units import Rate
+from crmd.engine.durations import Rate
+from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from tests.support.config import ConfigBench
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.config.units import Rate, format_duration, parse_duration
+from crmd.engine.durations import Rate, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

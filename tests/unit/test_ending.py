@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from crmd.config.queue import Backoff, KeyedLimit, QueueSettings
-from crmd.config.units import Rate
+from crmd.engine.durations import Rate
+from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
+from crmd.engine.store.replies import Kind
+from crmd.engine.worker import ending
+from crmd.engine.worker.backoff import LONGEST_WAIT_S
+from crmd.engine.worker.ending import MAX_ERROR_CHARS, Ending
+from crmd.engine.worker.execution import CancelReason, Run
+from crmd.engine.worker.outcomes import outcome_of
 from crmd.errors import (
     InvalidPayload,
     JobSignal,
@@ -24,12 +30,6 @@ from crmd.errors import (
     Retry,
     Snooze,
 )
-from crmd.queues import ending
-from crmd.queues.ending import MAX_ERROR_CHARS, Ending
-from crmd.queues.outcomes import outcome_of
-from crmd.queues.retry import LONGEST_WAIT_S
-from crmd.queues.run import CancelReason, Run
-from crmd.store.replies import Kind
 from tests.support.runs import make_run
 
 NOW = 1_800_000_000.0

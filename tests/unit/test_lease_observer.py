@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from crmd.queues.lease import LEASE_S
-from crmd.queues.lease_observer import JUDGED_AT_ONCE, LONGEST_GAP_S, LeaseObserver
+from crmd.engine.maintenance.heartbeat import LEASE_S
+from crmd.engine.maintenance.lease_observer import JUDGED_AT_ONCE, LONGEST_GAP_S, LeaseObserver
 
 
 class Watch:

@@ -10,7 +10,7 @@ import pytest
 import crmd
 
 PROGRAM = """
-import crmd.jobs, crmd.handlers.shipped
+import crmd.jobs, crmd.crm.catalog
 from crmd import {name}
 assert not type({name}).__name__ == "module", {name}
 """

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from crmd.clients.webhooks import WebhookClient
-from crmd.clients.whatsapp import WhatsAppClient
+from crmd.crm.database.database import Records
+from crmd.crm.files.store import FileStore
+from crmd.crm.webhooks.client import WebhookClient
+from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.daemon.resources import Resources
 from crmd.errors import ConfigError
-from crmd.records.database import Records
-from crmd.records.files import FileStore
 from tests.support.config import ConfigBench
 
 

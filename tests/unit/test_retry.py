@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.config.queue import Backoff
-from crmd.queues.retry import LONGEST_WAIT_S, backoff_seconds, retry_delay
+from crmd.engine.settings import Backoff
+from crmd.engine.worker.backoff import LONGEST_WAIT_S, backoff_seconds, retry_delay
 
 ATTEMPTS = st.integers(1, 10_000)
 BACKOFFS = st.builds(Backoff, st.floats(0, 3_600), st.floats(0.001, 86_400))

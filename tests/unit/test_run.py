@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.config.queue import QueueSettings
-from crmd.queues.run import (
+from crmd.engine.settings import QueueSettings
+from crmd.engine.worker.execution import (
     LONGEST_TIMEOUT_S,
     CancelReason,
     attempts_allowed,

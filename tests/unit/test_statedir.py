@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from crmd.embedded.state_folder import StateDir
 from crmd.errors import ConfigError, ExitCode, StateDirTaken
-from crmd.store.statedir import StateDir
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from crmd.store.statedir import StateDir
+from crmd.embedded.state_folder import StateDir
 StateDir(Path(sys.argv[1])).lock()
 print("held", flush=True)
 sys.stdin.read()

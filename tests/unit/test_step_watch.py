@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.store.limit_clock import StepWatch
+from crmd.engine.store.limit_clock import StepWatch
 
 
 class Clocks:

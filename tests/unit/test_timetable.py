@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crmd.queues.timetable import CronTable, Interval, Timetable, timetable
+from crmd.engine.cron import CronTable, Interval, Timetable, timetable
 
 BERLIN = "Europe/Berlin"
 

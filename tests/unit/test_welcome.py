@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crmd.daemon.welcome import typed_command, welcome
+from crmd.daemon.banner import typed_command, welcome
 
 
 def test_it_names_everything_needed_to_go_on() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from saq.queue.redis import RedisQueue
 
 from bench.revision import VERSION_0_1_0, find_revision
-from crmd.store.server_binary import find_server
+from crmd.embedded.binary import find_server
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons
 from tests.support.embedded import servers_in
 from tests.support.postgres import USER, Postgres, find_binaries

@@ -72,8 +72,8 @@ def test_daemons_are_replaced_while_a_campaign_runs(daemons: Daemons, tables: st
 
 
 def test_an_older_daemon_refuses_a_newer_database(daemons: Daemons, old: Revision) -> None:
-    migrations = "crmd/records/migrations/versions"
-    names = [{path.name for path in (root / migrations).glob("0*.py")} for root in (old.source(), PROJECT)]
+    folders = (old.source() / "crmd/records", PROJECT / "crmd/crm/database")
+    names = [{path.name for path in (folder / "migrations/versions").glob("0*.py")} for folder in folders]
     if names[0] == names[1]:
         pytest.skip("the database is that of 0.1.0")
     daemon = daemons.start()

@@ -1,0 +1,186 @@
+"""`crmd enqueue`: adds one job, or many from a file."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crmd.cli.kit.base import Command, Globals, complain, pass_globals, print_json
+from crmd.cli.kit.output import as_json, clean
+from crmd.cli.kit.payload import as_duration, as_instant, as_wait, read_payload
+from crmd.cli.kit.session import Session, in_session
+from crmd.engine.admin.requests import STORE_OWNER, RequestKey, check_request_key
+from crmd.engine.admin.views import Added, JobView, NewJob, State
+from crmd.errors import ExitCode, JobNotFound, RequestError, UnknownJob
+
+if TYPE_CHECKING:
+    from crmd.jobs import Catalog
+
+
+@click.command(cls=Command, options_metavar="[OPTIONS]")
+@click.argument("queue")
+@click.argument("job", required=False)
+@click.argument("pairs", nargs=-1, metavar="[NAME=TEXT | NAME:=JSON]...")
+@click.option("-d", "--data", metavar="JSON", help="The payload: a JSON object, @file, or - for standard input.")
+@click.option("--delay", callback=as_duration, metavar="D", help="Start so long from now, such as 10m.")
+@click.option("--at", callback=as_instant, metavar="T", help="Start at 2026-01-31T12:00:00Z.")
+@click.option("--priority", type=click.IntRange(0, 10), default=0, help="1 (first) to 10; 0 is the normal lane.")
+@click.option("--key", help="Unique key: no second job is added under it while it is taken.")
+@click.option(
+    "--idempotency-key",
+    metavar="TEXT",
+    help="Names this call: repeated with the same key, it adds nothing and says what it said.",
+)
+@click.option("--wait", callback=as_wait, metavar="D", help="Wait so long for the outcome, and print it.")
+@click.option("--from", "file", metavar="FILE.jsonl", help="Add one job for each line; - for standard input.")
+@pass_globals
+def enqueue(
+    options: Globals,
+    queue: str,
+    job: str | None,
+    pairs: tuple[str, ...],
+    data: str | None,
+    delay: float | None,
+    at: float | None,
+    priority: int,
+    key: str | None,
+    idempotency_key: str | None,
+    wait: float | None,
+    file: str | None,
+) -> int:
+    """Add a job to QUEUE and print its key.
+
+    \b
+    crmd enqueue notification notify message="hello" --wait 10s
+    crmd enqueue message send_message -d '{"to": "4915112345678", "text": "hi"}' --delay 10m
+    crmd enqueue message send_message --from messages.jsonl
+
+    A line of a --from file is a payload, or {"job", "payload", "delay", "at", "priority", "key", "unique_for"}.
+    """
+    if delay is not None and at is not None:
+        raise click.UsageError("--delay and --at exclude each other")
+    once = None if idempotency_key is None else _checked(idempotency_key)
+    if file is not None:
+        if any(value not in (None, (), 0) for value in (pairs, data, delay, at, priority, key, wait)):
+            raise click.UsageError("with --from, everything about a job stands in its line of the file")
+        from crmd.cli.commands.enqueue_many import enqueue_file
+
+        return enqueue_file(options, queue, job, None if file == "-" else Path(file), once)
+    if job is None:
+        raise click.UsageError("Missing argument 'JOB'")
+    new = NewJob(job, read_payload(data, pairs), key=key, delay=delay, at=at, priority=priority)
+    # Loaded before there is a connection: on a busy machine it takes longer than the store may take to answer.
+    from crmd.crm.catalog import shipped_catalog
+
+    catalog = shipped_catalog()
+    return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait, once))
+
+
+def _checked(key: str) -> str:
+    try:
+        return check_request_key(key)
+    except RequestError as error:
+        raise click.UsageError(f"--idempotency-key: {error}") from None
+
+
+def validate(catalog: Catalog, known: set[str] | None, session: Session, queue: str, new: NewJob) -> str | None:
+    """Checks a job's name and, where crmd ships the job, its payload; raises UnknownJob and InvalidPayload.
+
+    `known` are the names that the live daemons know, None where nobody says: then the result is a warning, unless
+    the queue has handlers of its own.
+    """
+    spec = catalog.find(queue, new.job)
+    if spec is not None:
+        spec.validate(new.payload)
+        return None
+    if known is None and session.queues[queue].handlers:
+        return None
+    names = sorted(known) if known is not None else catalog.names(queue)
+    if known is not None and new.job in known:
+        return None
+    near = difflib.get_close_matches(new.job, names, n=1)
+    if known is not None:
+        hint = f"did you mean {near[0]}?" if near else f"its daemons know: {', '.join(names) or 'none'}"
+        raise UnknownJob(f"queue {queue} has no job {new.job!r}; {hint}")
+    hint = f"did you mean {near[0]}?" if near else f"crmd ships: {', '.join(names) or 'none'}"
+    return (
+        f"queue {queue} has no job {new.job!r} that this command knows ({hint}); it waits for a daemon that does"
+    )
+
+
+async def _enqueue_one(
+    session: Session,
+    catalog: Catalog,
+    options: Globals,
+    queue: str,
+    new: NewJob,
+    wait: float | None,
+    once: str | None,
+) -> int:
+    session.require([queue])
+    known = await session.inspector.known_jobs(queue)
+    if warning := validate(catalog, known, session, queue, new):
+        complain(f"warning: {warning}")
+    if once is None:
+        (added,) = await session.control.enqueue(queue, [new])
+    else:
+        answer = await session.control.enqueue_request(queue, [new], RequestKey(STORE_OWNER, once))
+        (added,) = answer.jobs
+        if answer.repeated:
+            complain(f"this call was made before; its job is {added.state or 'over and no longer kept'}")
+    if not added.created:
+        complain(f"the key {added.key} is taken; the existing job is unchanged and nothing was added")
+    if wait is None:
+        _print_added(options, added)
+        return ExitCode.OK
+    if not options.json:
+        click.echo(added.key)
+    return await _wait(session, options, queue, added, wait, once)
+
+
+async def _wait(
+    session: Session, options: Globals, queue: str, added: Added, wait: float, once: str | None
+) -> int:
+    try:
+        view = await session.control.wait(queue, added.key, None if wait == math.inf else wait)
+    except JobNotFound:
+        if added.created and once is None:
+            raise
+        return await _tell_last_state(session, options, queue, added)
+    except TimeoutError:
+        if options.json:
+            _print_added(options, added)
+        complain(f"job {added.key} is not over after the time of --wait; see `crmd job {queue} {added.key}`")
+        return ExitCode.WAIT_EXPIRED
+    if options.json:
+        print_json(view.to_json())
+    else:
+        click.echo(_outcome(view))
+    return ExitCode.OK if view.state is State.COMPLETED else ExitCode.FAILED
+
+
+async def _tell_last_state(session: Session, options: Globals, queue: str, added: Added) -> int:
+    """Of a job that is over and no longer kept, and whose key, or the call's, is still taken."""
+    [state] = await session.control.inspector.states(queue, [added.key])
+    if options.json:
+        print_json({"key": added.key, "created": added.created, "state": state})
+    else:
+        click.echo(f"{state or 'over'}: the job is no longer kept")
+    return ExitCode.OK if state is State.COMPLETED else ExitCode.FAILED
+
+
+def _print_added(options: Globals, added: Added) -> None:
+    if options.json:
+        print_json({"key": added.key, "created": added.created})
+    else:
+        click.echo(added.key)
+
+
+def _outcome(view: JobView) -> str:
+    if view.state is not State.COMPLETED:
+        return f"{view.state}: {clean(view.masked().error or 'no reason was given')}"
+    return f"{view.state}" if view.result is None else f"{view.state} {clean(as_json(view.result))}"

@@ -1,1 +1,0 @@
-"""Who is outside: one module for each service that handlers speak to."""

@@ -1,0 +1,129 @@
+"""Actions on all jobs that a filter finds: retry, cancel, clean. Each call acts on a bounded batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from crmd.console.observation import Lookout
+from crmd.console.queues import known_queue
+from crmd.engine.admin.views import State, not_by_filter
+from crmd.engine.durations import Rate
+from crmd.errors import RequestError
+from crmd.http import schema
+from crmd.http.bounded import ACTION_SECONDS, bounded
+from crmd.http.deps import WebDeps
+from crmd.http.long_requests import LongRequests
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+
+BATCH_JOBS = 1_000
+"""Jobs that one call acts on at most."""
+AT_ONCE = 50
+CALL_SECONDS = 20.0
+"""A call ends after this, whatever is left: with a rate it would take as long as it likes."""
+SAMPLES = 10
+
+Act = Callable[[str, str], Awaitable[object]]
+
+
+class BulkApi:
+    """Answers `POST /api/v1/queues/{queue}/{retry,cancel,clean}`. `closing` is set when the server stops."""
+
+    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests, closing: asyncio.Event) -> None:
+        self._deps = deps
+        self._lookout = lookout
+        self._long = long
+        self._closing = closing
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        return [
+            self._route("retry", self.retry, "Queues all failed or cancelled jobs again"),
+            self._route("cancel", self.cancel, "Cancels all waiting, delayed or active jobs"),
+            self._route("clean", self.clean, "Deletes all jobs of a state but active ones"),
+        ]
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Unknown jobs never: their effect may have happened."""
+        act = partial(self._deps.control.retry, by_name=False)
+        return await self._run(request, act, "retried", {State.FAILED, State.CANCELLED})
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """At once where they wait; running ones are asked to end."""
+        states = {State.WAITING, State.DELAYED, State.ACTIVE}
+        return await self._run(request, self._deps.control.cancel, "cancelled", states)
+
+    async def clean(self, request: web.Request) -> web.Response:
+        """Deletes them."""
+        return await self._run(request, self._deps.control.delete, "deleted", set(State) - {State.ACTIVE})
+
+    def _route(self, verb: str, handler: Any, summary: str) -> Route:
+        return Route(
+            *("POST", f"/api/v1/queues/{{queue}}/{verb}", handler, Access.OPERATE, summary),
+            body=schema.FilterBody,
+            errors=(404, 408, 413, 415, 422, 503),
+        )
+
+    async def _run(self, request: web.Request, act: Act, done_to: str, states: Collection[State]) -> web.Response:
+        queue = known_queue(self._deps, request)
+        wanted = await schema.body(request, schema.FilterBody)
+        if wanted.state not in states:
+            raise Problem(422, not_by_filter(wanted.state, done_to, states))
+        found = self._deps.control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
+        keys = await bounded(found, ACTION_SECONDS)
+        batch = keys[:BATCH_JOBS]
+        done = skipped = 0
+        if not wanted.dry_run:
+            with self._long.place() if wanted.rate else nullcontext():
+                done, skipped = await self._act(act, queue, batch, wanted.rate)
+            self._lookout.forget()
+        acted_on = len(batch) if wanted.dry_run else done + skipped
+        answer = {
+            "state": wanted.state,
+            "matched": len(batch),
+            "done": done,
+            "skipped": skipped,
+            "more": len(keys) > acted_on,
+            "dry_run": wanted.dry_run,
+            "samples": batch[:SAMPLES],
+        }
+        return web.json_response(answer)
+
+    async def _act(self, act: Act, queue: str, keys: list[str], rate: Rate | None) -> tuple[int, int]:
+        """Acts on the keys until they or the time are over; returns done and skipped."""
+        size = 1 if rate else AT_ONCE
+        interval = rate.period_seconds / rate.count if rate else 0.0
+        ends_at = time.monotonic() + CALL_SECONDS
+        done = skipped = 0
+        for start in range(0, len(keys), size):
+            if start and (time.monotonic() + interval > ends_at or await self._closes_within(interval)):
+                break
+            part = keys[start : start + size]
+            results = await bounded(asyncio.gather(*(_try(act, queue, key) for key in part)), ACTION_SECONDS)
+            done += sum(results)
+            skipped += len(part) - sum(results)
+        return done, skipped
+
+    async def _closes_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _try(act: Act, queue: str, key: str) -> bool:
+    """Acts on one job; False where it has changed its state meanwhile."""
+    try:
+        await act(queue, key)
+    except RequestError:
+        return False
+    return True

@@ -1,0 +1,209 @@
+"""Probes and summaries: `/health`, `/livez`, `/readyz`, `/metrics` and the three of `/api/v1/queues`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from crmd.console.observation import Look, Lookout
+from crmd.engine.admin.views import QueueCounts, QueueMetrics, QueueTotals, instant
+from crmd.errors import StoreError
+from crmd.http.deps import WebDeps
+from crmd.http.routes import Access, Route
+
+_SUMMED = ("waiting", "active", "delayed", "completed", "failed")
+_SUMMARY_ERRORS = (503,)
+
+
+class Health:
+    """Answers how the daemon and its queues do. None of it waits for a store that is away."""
+
+    def __init__(self, deps: WebDeps, lookout: Lookout) -> None:
+        self._deps = deps
+        self._lookout = lookout
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        probe = {200: "All is well.", 503: "It is not; `reason` says why."}
+        return [
+            Route("GET", "/health", self.health, Access.OPEN, "Health of the daemon", answers=probe, probe=True),
+            Route("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives", probe=True),
+            Route("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves", answers=probe, probe=True),
+            Route("GET", "/metrics", self.prometheus, Access.SUMMARY, "Metrics as Prometheus text", probe=True),
+            Route(
+                "GET",
+                "/api/v1/queues/health",
+                self.queues_health,
+                Access.SUMMARY,
+                "Counts and status of each queue",
+                answers={200: "Counts and status.", 503: "The store is away."},
+            ),
+            Route(
+                "GET",
+                "/api/v1/queues/metrics",
+                self.queues_metrics,
+                Access.SUMMARY,
+                "Rates, times and limits of each queue",
+                errors=_SUMMARY_ERRORS,
+            ),
+            Route(
+                "GET",
+                "/api/v1/queues/statistics",
+                self.queues_statistics,
+                Access.SUMMARY,
+                "Totals of all time",
+                errors=_SUMMARY_ERRORS,
+            ),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        """200 while work is done, else 503 and why."""
+        look = await self._lookout.look()
+        life = self._deps.life
+        reason = self._reason(look)
+        body: dict[str, Any] = {
+            "status": "draining" if life.state == "draining" else "error" if reason else "ok",
+            "redis": {"connected": look.connected},
+            "queues": look.status,
+            "timestamp": instant(time.time()),
+            "uptime_seconds": round(life.uptime_seconds, 3),
+            "version": life.version,
+        }
+        if reason:
+            body["reason"] = reason
+        return web.json_response(body, status=503 if reason else 200)
+
+    async def livez(self, request: web.Request) -> web.Response:
+        """200 while the event loop turns."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 while jobs are taken and the store answers and takes writes."""
+        look = await self._lookout.look()
+        reason = self._phase() or look.error or look.refusal
+        body = {"status": "error", "reason": reason} if reason else {"status": "ok"}
+        return web.json_response(body, status=503 if reason else 200)
+
+    async def prometheus(self, request: web.Request) -> web.Response:
+        """Process counters always; the store's gauges while it answers."""
+        metrics, store = self._deps.metrics, self._deps.store
+        try:
+            seen = await self._lookout.snapshot()
+        except StoreError:
+            metrics.set_store(connected=False)
+        else:
+            metrics.set_store(
+                connected=True,
+                writable=store.refusal is None,
+                latency_seconds=None if store.latency_ms is None else store.latency_ms / 1000,
+                memory_ratio=store.memory_ratio,
+                queues={name: _gauges(counts) for name, counts in seen.counts.items()},
+                totals={name: _totals(totals) for name, totals in seen.totals.items()},
+            )
+        return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def queues_health(self, request: web.Request) -> web.Response:
+        """Counts and status of each queue; 503 in the same shape without the store."""
+        look = await self._lookout.look()
+        body: dict[str, Any] = {
+            "status": look.status,
+            "redis": {"connected": look.connected, "latency_ms": self._deps.store.latency_ms},
+            "queues": {name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
+            "totals": _sums(look),
+        }
+        if reason := look.error or look.refusal:
+            body["reason"] = reason
+        return web.json_response(body, status=200 if look.connected else 503)
+
+    async def queues_metrics(self, request: web.Request) -> web.Response:
+        """Counts, rates, times and limits of each queue."""
+        found = await self._lookout.metrics()
+        queues = {name: metrics_json(metrics) for name, metrics in found.items()}
+        return web.json_response({"queues": queues, "timestamp": instant(time.time())})
+
+    async def queues_statistics(self, request: web.Request) -> web.Response:
+        """Totals and success rates of all time."""
+        found = (await self._lookout.snapshot()).totals
+        queues = {name: _statistics(totals) for name, totals in found.items()}
+        return web.json_response({"totals": _statistics(_sum_totals(list(found.values()))), "queues": queues})
+
+    def _reason(self, look: Look) -> str | None:
+        return self._phase() or look.error or look.refusal or "; ".join(look.stalls.values()) or None
+
+    def _phase(self) -> str | None:
+        life = self._deps.life
+        if life.state == "running":
+            return None
+        return life.reason or life.state
+
+
+def counts_json(counts: QueueCounts) -> dict[str, Any]:
+    """How many jobs of a queue are in each state."""
+    states = ("waiting", "active", "delayed", "completed", "failed", "cancelled", "unknown")
+    return {name: getattr(counts, name) for name in states}
+
+
+def limit_json(counts: QueueCounts) -> dict[str, Any]:
+    """The limit in force and what is left of it."""
+    return {
+        "rate": counts.rate_limit,
+        "left": counts.rate_left,
+        "override_until": instant(counts.rate_override_until),
+        "blocked_until": instant(counts.blocked_until),
+    }
+
+
+def metrics_json(metrics: QueueMetrics) -> dict[str, Any]:
+    """How one queue does."""
+    counts = metrics.counts
+    return {
+        **counts_json(counts),
+        "success_rate": metrics.totals.success_rate,
+        "paused": counts.paused,
+        "limit": limit_json(counts),
+        "throughput_per_minute": metrics.throughput_per_minute,
+        "wait_ms": metrics.wait_ms,
+        "run_ms": metrics.run_ms,
+        "oldest_waiting_seconds": counts.oldest_waiting_seconds,
+        "last_start_at": instant(counts.last_start_at),
+    }
+
+
+def _health_of(look: Look, counts: QueueCounts) -> dict[str, Any]:
+    numbers = {name: getattr(counts, name) for name in _SUMMED}
+    found = {"status": look.status_of(counts.name), **numbers, "paused": counts.paused}
+    reason = look.stalls.get(counts.name) or look.degraded.get(counts.name)
+    return {**found, "reason": reason} if reason else found
+
+
+def _sums(look: Look) -> dict[str, int]:
+    sums = {name: sum(getattr(counts, name) for counts in look.seen.counts.values()) for name in _SUMMED}
+    return {**sums, "paused": sum(counts.paused for counts in look.seen.counts.values())}
+
+
+def _totals(totals: QueueTotals) -> dict[str, int]:
+    fields = asdict(totals)
+    del fields["name"]
+    return fields
+
+
+def _statistics(totals: QueueTotals) -> dict[str, Any]:
+    return {**_totals(totals), "success_rate": totals.success_rate}
+
+
+def _sum_totals(all_totals: list[QueueTotals]) -> QueueTotals:
+    fields = [_totals(totals) for totals in all_totals]
+    return QueueTotals("", **{name: sum(one[name] for one in fields) for name in _totals(QueueTotals(""))})
+
+
+def _gauges(counts: QueueCounts) -> dict[str, float | None]:
+    return {
+        **counts_json(counts),
+        "paused": float(counts.paused),
+        "oldest_waiting_seconds": counts.oldest_waiting_seconds,
+        "rate_left": counts.rate_left,
+        "last_start_at": counts.last_start_at,
+    }

@@ -1,0 +1,171 @@
+"""SAQ's web page under `/admin/queues`, on crmd's own data: all queues and states, with pause and resume."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from crmd.console.health import counts_json, limit_json
+from crmd.console.observation import Lookout
+from crmd.console.queues import known_queue
+from crmd.engine.admin.views import DaemonInfo, JobView, QueueCounts, QueueTotals, State
+from crmd.http import schema
+from crmd.http.auth import current_principal
+from crmd.http.bounded import READ_SECONDS, bounded
+from crmd.http.deps import WebDeps
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+from crmd.http.static import StaticFiles
+from crmd.telemetry.redact import redact_start, shown
+
+ROOT = "/admin/queues"
+
+MAX_LISTS = 2
+"""Made at a time: masking takes processor time, and a list of large jobs tens of MiB. Others wait."""
+MAX_SHOWN_CHARS = 20_000
+"""Of one payload, result or error: the page is drawn again every two seconds."""
+MAX_LISTED_CHARS = 2_000
+"""The same in a list of jobs, which opens each of them."""
+MAX_PAGE_CHARS = 300_000
+"""Of all payloads, results and errors of a list: masking them takes up to 0.3 s, in a thread."""
+
+
+class QueuePages:
+    """Answers under `/admin/queues`. SAQ's script asks, in its own form, for what is below `/api`."""
+
+    def __init__(self, deps: WebDeps, lookout: Lookout, static: StaticFiles, prefix: str) -> None:
+        self._deps = deps
+        self._lookout = lookout
+        self._static = static
+        self._root = prefix + ROOT
+        self._lists = asyncio.Semaphore(MAX_LISTS)
+
+    def routes(self) -> list[Route]:
+        """What this part answers; none of it is in the API's description."""
+        read, operate = Access.READ, Access.OPERATE
+        queue, job = f"{ROOT}/api/queues/{{queue}}", f"{ROOT}/api/queues/{{queue}}/jobs/{{key}}"
+        return [
+            *(Route("GET", path, self.page, read) for path in (ROOT, f"{ROOT}/")),
+            Route("GET", f"{ROOT}/queues/{{queue}}", self.page, read),
+            Route("GET", f"{ROOT}/queues/{{queue}}/jobs/{{key}}", self.page, read),
+            Route("GET", f"{ROOT}/static/{{file}}", self._static.file, read),
+            Route("GET", f"{ROOT}/api/queues", self.queues, read),
+            Route("GET", queue, self.queue, read),
+            Route("POST", f"{queue}/pause", self.pause, operate),
+            Route("POST", f"{queue}/resume", self.resume, operate),
+            Route("GET", job, self.job, read),
+            Route("POST", f"{job}/retry", self.retry, operate),
+            Route("POST", f"{job}/abort", self.abort, operate),
+        ]
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The page; which view it shows follows from its address."""
+        return self._static.page("queues.html", {"root": self._root})
+
+    async def queues(self, request: web.Request) -> web.Response:
+        """All queues."""
+        seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
+        queues = [_queue(counts, seen.totals[name], daemons) for name, counts in seen.counts.items()]
+        return web.json_response({"queues": queues})
+
+    async def queue(self, request: web.Request) -> web.Response:
+        """One queue with a page of its jobs; the query says which."""
+        name = known_queue(self._deps, request)
+        asked = schema.query(request, schema.JobsQuery)
+        seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
+        async with self._lists:
+            listing = self._deps.inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
+            try:
+                page = await bounded(listing, READ_SECONDS)
+            except ValueError as error:
+                raise Problem(422, str(error)) from None
+            jobs = await asyncio.to_thread(_jobs, page.jobs)
+        queue = _queue(seen.counts[name], seen.totals[name], daemons)
+        held = self._deps.why_held(name) or self._deps.degraded().get(name)
+        return web.json_response({"queue": {**queue, "held": held, "jobs": jobs, "cursor": page.cursor}})
+
+    async def job(self, request: web.Request) -> web.Response:
+        """One job."""
+        looking = self._deps.inspector.job(known_queue(self._deps, request), request.match_info["key"])
+        view = await bounded(looking, READ_SECONDS)
+        return web.json_response({"job": await asyncio.to_thread(_job, view, MAX_SHOWN_CHARS)})
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Queues a job again; 409 where its state does not allow it."""
+        action = self._deps.control.retry(known_queue(self._deps, request), request.match_info["key"])
+        return await self._done(action)
+
+    async def abort(self, request: web.Request) -> web.Response:
+        """Cancels a job; 409 where it is over."""
+        queue, by = known_queue(self._deps, request), current_principal().name
+        return await self._done(self._deps.control.cancel(queue, request.match_info["key"], f"aborted by {by}"))
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Pauses a queue."""
+        queue, by = known_queue(self._deps, request), current_principal().name
+        return await self._done(self._deps.control.pause(queue, by=by))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Resumes a queue."""
+        return await self._done(self._deps.control.resume(known_queue(self._deps, request)))
+
+    async def _done(self, action: Any) -> web.Response:
+        await bounded(action, READ_SECONDS)
+        self._lookout.forget()
+        return web.json_response({})
+
+
+def _queue(counts: QueueCounts, totals: QueueTotals, daemons: Iterable[DaemonInfo]) -> dict[str, Any]:
+    """A queue under SAQ's names, and ours beside them."""
+    stats = {"complete": totals.completed, "retried": totals.retried, "failed": totals.failed}
+    return {
+        "name": counts.name,
+        "queued": counts.waiting,
+        "active": counts.active,
+        "scheduled": counts.delayed,
+        "workers": {
+            f"{daemon.host}:{daemon.pid}": {"stats": {**stats, "uptime": _uptime_ms(daemon)}}
+            for daemon in daemons
+            if counts.name in daemon.queues
+        },
+        "counts": counts_json(counts),
+        "paused": counts.paused,
+        "pause": counts.pause.to_json() if counts.pause else None,
+        "limit": limit_json(counts),
+    }
+
+
+def _jobs(views: Sequence[JobView]) -> list[dict[str, Any]]:
+    chars = min(MAX_LISTED_CHARS, MAX_PAGE_CHARS // (3 * max(len(views), 1)))
+    return [_job(view, chars) for view in views]
+
+
+def _job(view: JobView, chars: int) -> dict[str, Any]:
+    """A job under SAQ's names. Its key is percent-encoded: SAQ's script puts it into addresses as it is."""
+    return {
+        "key": quote(view.key, safe=":@+"),
+        "queue": view.queue,
+        "function": view.job,
+        "kwargs": shown(view.payload, chars),
+        "status": view.state,
+        "queued": _ms(view.enqueued_at),
+        "started": _ms(view.started_at),
+        "completed": _ms(view.finished_at),
+        # SAQ's script does not draw 0, and then the bar looks as if it moved.
+        "progress": 1.0 if view.state is State.COMPLETED else view.progress or 1e-9,
+        "attempts": view.attempt,
+        "result": None if view.result is None else shown(view.result, chars),
+        "error": None if view.error is None else redact_start(view.error, chars),
+    }
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)
+
+
+def _uptime_ms(daemon: DaemonInfo) -> int:
+    return max(0, round(daemon.seen_at - daemon.started_at)) * 1000

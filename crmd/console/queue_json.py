@@ -1,0 +1,71 @@
+"""A queue as HTTP shows it: its state, and its settings in force with where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crmd.console.health import counts_json, limit_json
+from crmd.engine.admin.views import QueueCounts
+from crmd.engine.durations import format_duration
+from crmd.engine.settings import SHIPPED_QUEUES, QueueSettings
+from crmd.http.deps import WebDeps
+
+SHIPPED = "shipped with the queue"
+DEFAULT = "default"
+
+
+def queue_json(deps: WebDeps, name: str, counts: QueueCounts) -> dict[str, Any]:
+    """One queue."""
+    settings = deps.queues[name]
+    return {
+        "name": name,
+        "jobs": deps.catalog.names(name),
+        "paused": counts.paused,
+        "pause": counts.pause.to_json() if counts.pause else None,
+        "held": deps.why_held(name),
+        "degraded": deps.degraded().get(name),
+        "counts": counts_json(counts),
+        "limit": limit_json(counts),
+        "settings": {
+            key: {"value": value, "source": source_of(deps.sources, name, key)}
+            for key, value in settings_json(settings).items()
+        },
+    }
+
+
+def settings_json(settings: QueueSettings) -> dict[str, Any]:
+    """A queue's settings by their keys, as `config.toml` writes them."""
+    backoff = settings.backoff
+    return {
+        "concurrency": settings.concurrency,
+        "attempts": settings.attempts,
+        "backoff": {"base": format_duration(backoff.base_seconds), "max": format_duration(backoff.max_seconds)},
+        "timeout": format_duration(settings.timeout_seconds),
+        "keep_completed": settings.keep_completed,
+        "keep_failed": settings.keep_failed,
+        "keep_min": format_duration(settings.keep_min_seconds),
+        "keep_age": format_duration(settings.keep_age_seconds),
+        "unique_for": format_duration(settings.unique_for_seconds or None),
+        "rate_limit": str(settings.rate_limit) if settings.rate_limit else None,
+        "limits": [{"by": limit.by, "rate": str(limit.rate), "burst": limit.burst} for limit in settings.limits],
+        "handlers": list(settings.handlers),
+        "unknown_job_grace": format_duration(settings.unknown_job_grace_seconds),
+        "stall_after": format_duration(settings.stall_after_seconds),
+    }
+
+
+def source_of(sources: Mapping[str, str], queue: str, key: str) -> str:
+    """Where a setting came from: the queue's table, what it ships with, `[defaults]`, or nowhere."""
+    own = _first_below(sources, f"queues.{queue}.{key}")
+    if own:
+        return own
+    if key in SHIPPED_QUEUES.get(queue, {}):
+        return SHIPPED
+    return _first_below(sources, f"defaults.{key}") or DEFAULT
+
+
+def _first_below(sources: Mapping[str, str], key: str) -> str | None:
+    """The source of a key, or of the first that is set inside its table."""
+    inside = (source for name, source in sources.items() if name.startswith(f"{key}.") and source != DEFAULT)
+    return sources.get(key) or next(inside, None)

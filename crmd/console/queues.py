@@ -1,0 +1,117 @@
+"""Queues over HTTP: list, look, pause, resume, limit; and the daemons that serve them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from crmd.console.observation import Lookout
+from crmd.console.queue_json import queue_json
+from crmd.errors import UnknownQueue
+from crmd.http import schema
+from crmd.http.auth import current_principal
+from crmd.http.bounded import READ_SECONDS, bounded
+from crmd.http.deps import WebDeps
+from crmd.http.routes import Access, Route
+
+_ERRORS = (404, 503)
+_BODY_ERRORS = (404, 408, 413, 415, 422, 503)
+
+
+class QueueApi:
+    """Answers under `/api/v1/queues` and `/api/v1/workers`."""
+
+    def __init__(self, deps: WebDeps, lookout: Lookout) -> None:
+        self._deps = deps
+        self._lookout = lookout
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        one = "/api/v1/queues/{queue}"
+        operate = Access.OPERATE
+        return [
+            Route(
+                "GET", "/api/v1/queues", self.list, Access.READ, "All queues", errors=(503,), for_any_queue=True
+            ),
+            Route("GET", one, self.get, Access.READ, "One queue: state, settings, sources", errors=_ERRORS),
+            Route(
+                *("POST", f"{one}/pause", self.pause, operate, "Starts no more jobs, on all daemons"),
+                body=schema.PauseBody,
+                errors=_BODY_ERRORS,
+            ),
+            Route(
+                *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
+                body=schema.ResumeBody,
+                errors=_BODY_ERRORS,
+            ),
+            Route(
+                *("POST", f"{one}/limit", self.limit, operate, "Sets the rate, on all daemons"),
+                body=schema.LimitBody,
+                errors=_BODY_ERRORS,
+            ),
+            Route(
+                *("GET", f"{one}/quarantine", self.quarantine, Access.READ, "Entries that could not be read"),
+                errors=_ERRORS,
+            ),
+            Route("GET", "/api/v1/workers", self.workers, Access.READ, "The live daemons", errors=(503,)),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """All queues, or those that a token is for."""
+        principal = current_principal()
+        counts = (await self._lookout.snapshot()).counts
+        seen = [name for name in self._deps.queues if name in counts and principal.may_see(name)]
+        queues = [queue_json(self._deps, name, counts[name]) for name in seen]
+        return web.json_response({"queues": queues})
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One queue."""
+        return await self._answer(self._queue(request))
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Pauses, with a reason and for a time where the body says so."""
+        queue = self._queue(request)
+        body = await schema.body(request, schema.PauseBody)
+        by = current_principal().name
+        pause = self._deps.control.pause(queue, reason=body.reason, by=by, duration=body.duration)
+        await bounded(pause, READ_SECONDS)
+        return await self._answer(queue)
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Resumes."""
+        queue = self._queue(request)
+        await schema.body(request, schema.ResumeBody)
+        await bounded(self._deps.control.resume(queue), READ_SECONDS)
+        return await self._answer(queue)
+
+    async def limit(self, request: web.Request) -> web.Response:
+        """Sets another rate, or with null the configured one again."""
+        queue = self._queue(request)
+        body = await schema.body(request, schema.LimitBody)
+        await bounded(self._deps.control.limit(queue, body.rate, body.duration), READ_SECONDS)
+        return await self._answer(queue)
+
+    async def quarantine(self, request: web.Request) -> web.Response:
+        """What could not be read and was set aside, the newest first."""
+        found = await bounded(self._deps.inspector.quarantined(self._queue(request)), READ_SECONDS)
+        return web.json_response({"entries": [entry.to_json() for entry in found]})
+
+    async def workers(self, request: web.Request) -> web.Response:
+        """The live daemons."""
+        return web.json_response({"workers": [daemon.to_json() for daemon in await self._lookout.daemons()]})
+
+    def _queue(self, request: web.Request) -> str:
+        return known_queue(self._deps, request)
+
+    async def _answer(self, queue: str) -> web.Response:
+        """The queue as it is now."""
+        self._lookout.forget()
+        counts = await bounded(self._deps.inspector.counts(queue), READ_SECONDS)
+        return web.json_response(queue_json(self._deps, queue, counts))
+
+
+def known_queue(deps: WebDeps, request: web.Request) -> str:
+    """The queue that the path names; raises UnknownQueue that lists the names."""
+    queue = request.match_info["queue"]
+    if queue not in deps.queues:
+        raise UnknownQueue(f'no queue "{queue}"; there are: {", ".join(deps.queues)}')
+    return queue

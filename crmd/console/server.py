@@ -1,0 +1,261 @@
+"""The HTTP server: puts the parts together, starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+
+from crmd.config.network import is_loopback
+from crmd.config.tables import AuthTable, HttpTable
+from crmd.console.bulk import BulkApi
+from crmd.console.events import EventsApi
+from crmd.console.health import Health
+from crmd.console.jobs import JobApi
+from crmd.console.observation import Lookout
+from crmd.console.pages import QueuePages
+from crmd.console.queues import QueueApi
+from crmd.console.schedules import ScheduleApi
+from crmd.crm.campaigns.routes import CampaignsApi
+from crmd.crm.contacts.routes import RecordsApi
+from crmd.crm.files.routes import FilesApi
+from crmd.crm.flows.routes import FlowsApi
+from crmd.crm.inbound.routes import WhatsAppHook
+from crmd.crm.messages.routes import MessagesApi
+from crmd.crm.webhooks.routes import EndpointsApi
+from crmd.errors import PortTaken
+from crmd.http.auth import Gate
+from crmd.http.bodies import CONNECTIONS
+from crmd.http.connections import Connections, affordable_connections
+from crmd.http.deps import WebDeps
+from crmd.http.guard import HostCheck, guard
+from crmd.http.long_requests import LongRequests
+from crmd.http.openapi import Description
+from crmd.http.peers import Peers
+from crmd.http.problems import RETRY_AFTER_SECONDS, Problem, problems
+from crmd.http.routes import RouteTable
+from crmd.http.schema import MAX_BODY_BYTES
+from crmd.http.static import StaticFiles
+
+if TYPE_CHECKING:
+    import socket
+
+_log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 30.0
+SHUTDOWN_SECONDS = 0.5
+"""How long requests under way may take to end; waits and streams end at once. The drain is over by then."""
+BACKLOG = 1024
+READ_BYTES = 64 * 1024
+"""Buffered of a body before its sender has to wait, of a thousand senders."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpServer:
+    """All of crmd's HTTP, on one address. Up before the store is, and until the last job has ended.
+
+    `listen_socket` is a socket that already listens, such as systemd's; then host and port only say what it is.
+    """
+
+    def __init__(
+        self,
+        http: HttpTable,
+        auth: AuthTable,
+        password: str,
+        deps: WebDeps,
+        *,
+        listen_socket: socket.socket | None = None,
+    ) -> None:
+        self._http = http
+        self._deps = deps
+        self._socket = listen_socket
+        self._closing = asyncio.Event()
+        self._lookout = Lookout(deps)
+        self._peers = Peers(http.trusted_proxies)
+        self.connections = Connections(self._peers, most=affordable_connections())
+        self._long = LongRequests(self.connections, self._closing)
+        self._table = RouteTable(http.base_path)
+        self._gate = Gate(
+            auth,
+            password,
+            routes=self._table,
+            peers=self._peers,
+            metrics=deps.metrics,
+            loopback_only=is_loopback(self._listening_host),
+        )
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on, the port that was found free where 0 was asked for."""
+        if self._server is None or not self._server.sockets:
+            return self._http.host, self._http.port or 0
+        name = self._server.sockets[0].getsockname()
+        return (name, 0) if isinstance(name, str) else (name[0], name[1])
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        host, port = self.address
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}{self._http.base_path}"
+
+    def configure(self, auth: AuthTable, password: str) -> None:
+        """Applies other credentials, and reads the queues again, which may be others too."""
+        self._gate.configure(auth, password)
+        self._lookout.forget()
+
+    async def start(self) -> None:
+        """Listens. Raises PortTaken."""
+        if self._runner is not None:
+            return
+        self._closing.clear()
+        runner = web.AppRunner(
+            self._app(),
+            access_log=None,
+            handle_signals=False,
+            logger=_protocol_logger(),
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            # The guard refuses compressed bodies; aiohttp would unpack them before it, and what is left after it.
+            auto_decompress=False,
+            read_bufsize=READ_BYTES,
+        )
+        await runner.setup()
+        try:
+            self._server = await self._listen(runner)
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Stops listening, ends waits and streams, and gives other requests half a second. Fine twice."""
+        runner, self._runner = self._runner, None
+        if runner is None or self._server is None:
+            return
+        self._server.close()
+        self._closing.set()
+        await runner.cleanup()
+        await self._lookout.stop()
+        self._server = None
+
+    @property
+    def _listening_host(self) -> str:
+        """A socket that was handed over says itself where it listens; the configuration may say otherwise."""
+        if self._socket is None:
+            return self._http.host
+        name = self._socket.getsockname()
+        return name if isinstance(name, str) else str(name[0])
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        server = runner.server
+        if server is None:
+            raise RuntimeError("the HTTP runner is not set up")
+        factory = self.connections.wrap(server)
+        if self._socket is not None:
+            return await loop.create_server(factory, sock=self._socket, backlog=BACKLOG)
+        host, port = self._http.host, self._http.port or 0
+        try:
+            return await loop.create_server(factory, host, port, backlog=BACKLOG)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                raise PortTaken(_cannot_listen(host, port, error)) from None
+            raise
+
+    def _app(self) -> web.Application:
+        hosts = HostCheck(self._listening_host, self._http.allowed_hosts)
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES,
+            middlewares=[
+                self._outermost,
+                problems(),
+                self._admit,
+                guard(self._table, hosts, self._peers),
+                self._gate,
+            ],
+        )
+        app[CONNECTIONS] = self.connections
+        app.on_response_prepare.append(_add_headers)
+        static = StaticFiles()
+        prefix = self._http.base_path
+        jobs = JobApi(self._deps, self._lookout, self._long, prefix)
+        app.on_cleanup.append(jobs.stop)
+        for part in (
+            Health(self._deps, self._lookout),
+            BulkApi(self._deps, self._lookout, self._long, self._closing),
+            QueueApi(self._deps, self._lookout),
+            jobs,
+            ScheduleApi(self._deps),
+            FilesApi(self._deps, prefix),
+            RecordsApi(self._deps),
+            MessagesApi(self._deps),
+            FlowsApi(self._deps),
+            CampaignsApi(self._deps),
+            EndpointsApi(self._deps),
+            WhatsAppHook(self._deps, self._peers),
+            EventsApi(self._deps, self._lookout, self._long),
+            Description(self._table, self._deps.life.version, static),
+            QueuePages(self._deps, self._lookout, static, prefix),
+        ):
+            self._table.add(app, part.routes())
+        return app
+
+    @web.middleware
+    async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keeps the connection while its request is handled; counts, and logs one line at debug."""
+        began = time.monotonic()
+        async with self.connections.request(request, streamed=self._table.find(request).streamed):
+            response = await handler(request)
+        seconds = time.monotonic() - began
+        resource = request.match_info.route.resource
+        method = request.method if request.method in _METHODS else "other"
+        self._deps.metrics.request_done(
+            method, resource.canonical if resource else "none", response.status, seconds
+        )
+        _log.debug("%s %s %s %.1f ms", request.method, request.rel_url.raw_path, response.status, seconds * 1000)
+        return response
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Sends away what is no probe while every connection is busy."""
+        if not self._table.find(request).probe and not self.connections.has_room():
+            headers = {"Connection": "close", "Retry-After": str(RETRY_AFTER_SECONDS)}
+            raise Problem(503, "too many requests at once; try again", headers=headers)
+        return await handler(request)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer bears. Pages set their own content policy."""
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+
+
+def _protocol_logger() -> logging.Logger:
+    """For what aiohttp logs of connections: no traceback for what is not HTTP, nor for a client that went away."""
+    expected = (HttpProcessingError, ConnectionError)
+    logger = logging.Logger(f"{__name__}.protocol")
+    logger.parent = _log
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], expected)))
+    return logger
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is in use: set http.port or CRMD_HTTP__PORT to another, or stop what listens there"
+    return (
+        f"cannot listen on {host}:{port} ({error.strerror}): set http.host and http.port to what this machine has"
+    )

@@ -1,0 +1,81 @@
+"""`crmd report`: what happened in the last hours or days, and what happens now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crmd.cli.kit.base import Command, Globals, pass_globals, print_json
+from crmd.cli.kit.session import connect, run_async
+from crmd.crm.database.session import opened_records
+from crmd.errors import ExitCode, StoreError
+
+if TYPE_CHECKING:
+    from crmd.crm.analytics.repository import Period
+
+LAST = {"day": 7, "hour": 24}
+MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One period of the report."""
+
+    starts_at: datetime
+    running: bool
+    """Whether it is still under way: then it was computed just now."""
+    data: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The period as `--json` shows it."""
+        starts_at = self.starts_at.isoformat().replace("+00:00", "Z")
+        return {"starts_at": starts_at, "running": self.running, **self.data}
+
+
+@click.command(cls=Command, short_help="Show what happened in the last hours or days.")
+@click.option(
+    "--period", type=click.Choice(list(LAST)), default="day", show_default=True, help="How long each is."
+)
+@click.option("--last", type=click.IntRange(1, MOST), metavar="N", help="How many; 7 days or 24 hours by default.")
+@pass_globals
+def report(options: Globals, period: str, last: int | None) -> int:
+    """Show the last snapshots, and the running hour or day as it is now."""
+    from crmd.crm.analytics.report_page import page
+    from crmd.crm.analytics.repository import Period
+
+    lines = run_async(_read(options, Period(period), last or LAST[period]))
+    if options.json:
+        print_json({"period": period, "lines": [line.to_json() for line in lines]})
+    else:
+        page(period, lines)
+    return ExitCode.OK
+
+
+async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
+    from crmd.crm.analytics import repository as snapshots
+
+    async with opened_records(options) as records:
+        now = datetime.now(UTC)
+        current = period.start_of(now)
+        async with records.reading() as s:
+            kept = [one for one in await snapshots.last(s, period, count + 1) if one.starts_at < current]
+            data = await snapshots.compute(s, current, now)
+        data["queues"] = await _queues(options, kept[-1].data if kept else None, now)
+    lines = [Line(one.starts_at, False, one.data) for one in kept]
+    return [*lines, Line(current, True, data)][-count:]
+
+
+async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
+    """The queues as they are; None where the store is away: the records tell the rest."""
+    from crmd.crm.analytics.figures import queue_part
+    from crmd.crm.analytics.queue_figures import queue_figures
+
+    try:
+        async with connect(options) as session:
+            return queue_part(await queue_figures(session.inspector).read(), earlier, now)
+    except StoreError:
+        return None

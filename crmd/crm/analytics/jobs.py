@@ -1,0 +1,85 @@
+"""Queue `analytics`: keeps what happened in an hour or a day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypedDict
+
+from pydantic import AwareDatetime, Field
+
+from crmd.crm.analytics import repository as snapshots
+from crmd.crm.analytics.figures import QueueFigures, queue_part
+from crmd.crm.analytics.repository import Period
+from crmd.crm.database.database import Records
+from crmd.crm.payload import Payload
+from crmd.errors import Permanent
+from crmd.jobs import JobContext, job
+
+
+class TakeSnapshot(Payload):
+    """Which time to look at."""
+
+    period: Annotated[Period, Field(description="`hour` or `day`, of UTC.")]
+    at: Annotated[
+        AwareDatetime | None,
+        Field(description="An instant in the period, with a time zone; left out: the last period that is over."),
+    ] = None
+    again: Annotated[
+        int,
+        Field(ge=0, le=400, description="This many earlier periods are computed again, as statuses come late."),
+    ] = 0
+
+
+class SnapshotTaken(TypedDict):
+    """What was computed."""
+
+    period: str
+    starts_at: str
+    """RFC 3339, UTC."""
+    computed: int
+    """Periods, those computed again included."""
+
+
+@job(queue="analytics", payload=TakeSnapshot, name="snapshot")
+async def snapshot(ctx: JobContext, payload: TakeSnapshot) -> SnapshotTaken:
+    """Computes snapshots from the records and keeps each in place of an older one of the same time."""
+    return await take(ctx, payload, datetime.now(UTC))
+
+
+async def take(ctx: JobContext, payload: TakeSnapshot, now: datetime) -> SnapshotTaken:
+    """What the job does at an instant."""
+    records = ctx.get(Records)
+    period = payload.period
+    starts_at = period.start_of(payload.at or now - period.length)
+    if starts_at > now:
+        raise Permanent(f"the {period} that begins at {starts_at.isoformat()} has not begun yet")
+    # The newest first: where time runs out, it is there.
+    for number in range(payload.again + 1):
+        await _keep(ctx, records, period, starts_at - number * period.length, now, only_if=number > 0)
+        await ctx.progress((number + 1) / (payload.again + 1))
+    async with records.transaction() as s:
+        await snapshots.remove_old(s, period, now)
+    return SnapshotTaken(
+        period=period.value, starts_at=starts_at.isoformat().replace("+00:00", "Z"), computed=payload.again + 1
+    )
+
+
+async def _keep(
+    ctx: JobContext, records: Records, period: Period, starts_at: datetime, now: datetime, *, only_if: bool
+) -> None:
+    """Computes and keeps one; with `only_if` only where there is one already, or something to tell."""
+    async with records.reading() as s:
+        data = await snapshots.compute(s, starts_at, min(starts_at + period.length, now))
+        known = await snapshots.get(s, period, starts_at)
+        earlier = await snapshots.before(s, period, starts_at)
+    if only_if and known is None and not snapshots.happened(data):
+        return
+    queues: dict[str, Any] | None = known.data.get("queues") if known else None
+    if queues is None and starts_at == period.start_of(now - period.length):
+        # What the queues did is known of the present only: it is kept with the period that has just ended.
+        figures = await ctx.get(QueueFigures).read()
+        queues = queue_part(figures, earlier.data if earlier else None, now)
+    if queues is not None:
+        data["queues"] = queues
+    async with records.transaction() as s:
+        await snapshots.save(s, period, starts_at, data)

@@ -1,0 +1,88 @@
+"""How many of a campaign's messages may wait in the queue: enough to keep it busy, few enough to let others in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from crmd.crm.campaigns.recipients import Front
+
+FIRST_AHEAD = 500
+LEAST_AHEAD = 200
+MOST_AHEAD = 5_000
+AHEAD_SECONDS = 30.0
+"""So much work is kept in the queue, by the pace seen last."""
+STALLED_SECONDS = 600.0
+"""Where none of the campaign's messages began for so long, those that wait may be gone: a few more are added."""
+PROBE = 100
+SHORTEST_LOOK_SECONDS = 1.0
+LONGEST_LOOK_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What was seen last, kept in the campaign's cursor."""
+
+    looked_at: datetime
+    message_id: int
+    """The campaign's newest message then."""
+    per_second: float
+    """Messages begun."""
+    ahead: int
+    """How many may wait."""
+
+    @classmethod
+    def first(cls, now: datetime) -> Pace:
+        """Before anything was seen."""
+        return cls(now, 0, 0.0, FIRST_AHEAD)
+
+    @classmethod
+    def of_cursor(cls, cursor: dict[str, Any], now: datetime) -> Pace:
+        """What was kept."""
+        kept = cursor.get("pace")
+        if kept is None:
+            return cls.first(now)
+        return cls(datetime.fromisoformat(kept["at"]), kept["message"], kept["per_second"], kept["ahead"])
+
+    def to_cursor(self) -> dict[str, Any]:
+        """What is kept."""
+        return {
+            "at": self.looked_at.isoformat(),
+            "message": self.message_id,
+            "per_second": round(self.per_second, 3),
+            "ahead": self.ahead,
+        }
+
+    def seen(self, front: Front, now: datetime) -> Pace:
+        """The pace after a look; itself where too little happened to say."""
+        seconds = (now - self.looked_at).total_seconds()
+        if front.begun and seconds >= SHORTEST_LOOK_SECONDS:
+            per_second = front.begun / seconds
+            ahead = min(max(round(per_second * AHEAD_SECONDS), LEAST_AHEAD), MOST_AHEAD)
+            return Pace(now, front.message_id, per_second, ahead)
+        if not front.begun and seconds >= STALLED_SECONDS:
+            return Pace(now, front.message_id, 0.0, min(front.ahead, MOST_AHEAD) + PROBE)
+        return self
+
+    def look_seconds(self, front: Front, now: datetime) -> float:
+        """When to look again: once about half of what waits has begun; the later the longer nothing began."""
+        seconds = (now - self.looked_at).total_seconds() / 4
+        if self.per_second:
+            seconds = front.ahead / self.per_second / 2
+        return min(max(seconds, SHORTEST_LOOK_SECONDS), LONGEST_LOOK_SECONDS)
+
+
+def times(count: int, next_at: datetime | None, seconds_each: float, now: datetime) -> list[datetime | None]:
+    """When each of the next messages of a campaign with a rate of its own starts; fewer where that is far off.
+
+    Without a rate they start as soon as they can.
+    """
+    if not seconds_each:
+        return [None] * count
+    start = max(next_at or now, now)
+    found: list[datetime | None] = []
+    while len(found) < count and start <= now + timedelta(seconds=AHEAD_SECONDS):
+        found.append(start)
+        start += timedelta(seconds=seconds_each)
+    return found

@@ -1,0 +1,157 @@
+"""Campaigns over HTTP: list, look, pause, resume, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+
+from crmd.crm.campaigns import recipients as campaign_recipients
+from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.service import CampaignControl
+from crmd.crm.json_views import instant
+from crmd.crm.messages import queries as messages
+from crmd.crm.schema import Campaign
+from crmd.http import schema
+from crmd.http.bounded import records_bounded
+from crmd.http.cursors import read_cursor, row_id, write_cursor
+from crmd.http.deps import WebDeps
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+
+_ALL = "/api/v1/campaigns"
+_ONE = f"{_ALL}/{{id}}"
+_ACTION_ERRORS = (404, 408, 409, 413, 415, 422, 503)
+
+
+class CampaignsQuery(schema.Body):
+    """A page of campaigns."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    status: CampaignStatus | None = None
+    cursor: str | None = Field(None, max_length=64, description="From the page before.")
+    limit: int = Field(50, ge=1, le=schema.MAX_PAGE)
+
+
+class CampaignsApi:
+    """Answers under `/api/v1/campaigns`."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+        self._control = CampaignControl(deps)
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        read, operate = Access.READ, Access.OPERATE
+        return [
+            Route(
+                *("GET", _ALL, self.list, read, "A page of campaigns, the newest first"),
+                query=CampaignsQuery,
+                errors=(422, 503),
+            ),
+            Route(
+                *("GET", _ONE, self.get, read, "One campaign: recipients, reasons, messages by status"),
+                errors=(404, 503),
+            ),
+            Route(
+                *("POST", f"{_ONE}/pause", self.pause, operate, "Begins no more of its messages"),
+                body=schema.ReasonBody,
+                errors=_ACTION_ERRORS,
+            ),
+            Route(
+                *("POST", f"{_ONE}/resume", self.resume, operate, "Goes on after a pause"),
+                errors=_ACTION_ERRORS,
+            ),
+            Route(
+                *("POST", f"{_ONE}/cancel", self.cancel, operate, "Ends it; its other messages are not sent"),
+                body=schema.ReasonBody,
+                errors=_ACTION_ERRORS,
+            ),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """A page of campaigns."""
+        asked = schema.query(request, CampaignsQuery)
+        found = await records_bounded(self._page(asked))
+        cursor = write_cursor(found[asked.limit - 1].id) if len(found) > asked.limit else None
+        return web.json_response({"campaigns": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One campaign."""
+        return await self._answer(row_id(request.match_info["id"], "campaign"))
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Pauses."""
+        return await self._halt(request, CampaignStatus.PAUSED)
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Resumes."""
+        number = row_id(request.match_info["id"], "campaign")
+        await schema.body(request, schema.Body)
+        await self._control.resume(number)
+        return await self._answer(number)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancels, for good."""
+        return await self._halt(request, CampaignStatus.CANCELLED)
+
+    async def _halt(self, request: web.Request, to: CampaignStatus) -> web.Response:
+        number = row_id(request.match_info["id"], "campaign")
+        body = await schema.body(request, schema.ReasonBody)
+        await self._control.halt(number, to, body.reason)
+        return await self._answer(number)
+
+    async def _page(self, asked: CampaignsQuery) -> Sequence[Campaign]:
+        before = read_cursor(asked.cursor)
+        async with self._deps.records.reading() as s:
+            return await campaigns.page(s, before, asked.limit + 1, asked.status)
+
+    async def _answer(self, number: int) -> web.Response:
+        """The campaign as it is now."""
+        found = await records_bounded(self._whole(number))
+        if found is None:
+            raise Problem(404, f"there is no campaign {number}")
+        return web.json_response(found)
+
+    async def _whole(self, number: int) -> dict[str, Any] | None:
+        async with self._deps.records.reading() as s:
+            campaign = await campaigns.get(s, number)
+            if campaign is None:
+                return None
+            counts = await campaign_recipients.counts(s, number)
+            skipped = await campaign_recipients.skipped_reasons(s, number)
+            by_status = await messages.campaign_counts(s, number)
+        total = campaign.total
+        return {
+            **_json(campaign),
+            "progress": round(1 - counts["pending"] / total, 4) if total else float(total == 0),
+            "recipients": counts,
+            "skipped": skipped,
+            "messages": by_status,
+            "definition": _shown(campaign.definition),
+        }
+
+
+def _json(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "id": campaign.id,
+        "name": campaign.name,
+        "status": campaign.status,
+        "reason": campaign.reason,
+        "total": campaign.total,
+        "job": {"queue": "campaign", "key": campaign.job_key} if campaign.job_key else None,
+        "created_at": instant(campaign.created_at),
+        "finished_at": instant(campaign.finished_at),
+    }
+
+
+def _shown(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition without the recipients that it names: they may be a thousand, each with data of their own."""
+    audience = definition.get("audience", {})
+    if "recipients" not in audience:
+        return definition
+    return {**definition, "audience": {"recipients": f"{len(audience['recipients'])} in the job's payload"}}

@@ -1,0 +1,108 @@
+"""Pauses, resumes and cancels campaigns: their rows in the records, and their jobs in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from crmd.crm.campaigns import recipients as campaign_recipients
+from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.schema import Campaign
+from crmd.engine.admin.views import NewJob
+from crmd.errors import RecordsError, RequestError, StoreError
+from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded, records_bounded
+from crmd.http.deps import WebDeps
+from crmd.http.problems import Problem
+
+_log = logging.getLogger(__name__)
+
+LOOK_BACK = 10_000
+"""Messages do not begin quite in their order. One that is overlooked finds out by itself."""
+BATCH = 200
+"""Messages taken back in one transaction, and deleted at the same time."""
+WAKE_SECONDS = 60.0
+"""A resumed campaign's job runs after this where it cannot be woken at once."""
+
+
+class CampaignControl:
+    """Changes campaigns. Methods raise Problem 404, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+
+    async def halt(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
+        """Pauses or cancels: from the moment of its return no further message begins.
+
+        Those that wait are taken out of their queue, as each would cost a start there to find out. What cannot be
+        taken back in time finds out by itself.
+        """
+        campaign = await records_bounded(self._move(campaign_id, to, reason))
+        try:
+            async with asyncio.timeout(ACTION_SECONDS):
+                await self._take_back(campaign)
+        except (RecordsError, StoreError, TimeoutError) as error:
+            _log.info("messages of campaign %d stay in their queue until they find out: %s", campaign_id, error)
+
+    async def resume(self, campaign_id: int) -> None:
+        """Lets a paused campaign go on, by its job; one is added where there is none any more."""
+        campaign = await records_bounded(self._get(campaign_id))
+        campaigns.check_move(campaign, CampaignStatus.RUNNING)
+        key = campaign.job_key or f"campaign:{campaign_id}"
+        # first of all, as a campaign that runs without a job would not go on
+        # again, as a job that completed holds its key
+        new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS, again=True)
+        await bounded(self._deps.control.enqueue("campaign", [new]), READ_SECONDS)
+        await records_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
+        with suppress(RequestError, StoreError):
+            await bounded(self._deps.control.promote("campaign", key), READ_SECONDS)
+
+    async def _get(self, campaign_id: int) -> Campaign:
+        async with self._deps.records.reading() as s:
+            return _found(campaign_id, await campaigns.get(s, campaign_id))
+
+    async def _move(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> Campaign:
+        async with self._deps.records.transaction() as s:
+            campaign = _found(campaign_id, await campaigns.get(s, campaign_id, lock=True))
+            if campaign.status == CampaignStatus.DONE and not await campaign_recipients.unsent(
+                s, campaign_id, await _where_unsent_begin(s, campaign_id), 1
+            ):
+                raise Problem(409, f"campaign {campaign.name!r} is done and all its messages have begun")
+            await campaigns.move(s, campaign, to, reason)
+        return campaign
+
+    async def _take_back(self, campaign: Campaign) -> None:
+        """First in the records: a message whose job goes on existing is held, or known by its `once`."""
+        turn = campaign.cursor.get("round", 0)
+        async with self._deps.records.reading() as s:
+            last = await _where_unsent_begin(s, campaign.id)
+        while True:
+            async with self._deps.records.transaction() as s:
+                now = await campaigns.get(s, campaign.id, lock=True)
+                if now is None or now.status != campaign.status:
+                    return  # it was resumed meanwhile
+                batch = await campaign_recipients.unsent(s, campaign.id, last, BATCH)
+                if not batch:
+                    return
+                await campaign_recipients.take_back(s, batch)
+            last = batch[-1]
+            keys = [campaign_recipients.key_of(campaign.id, recipient_id, turn) for recipient_id in batch]
+            await asyncio.gather(*(self._delete(key) for key in keys))
+
+    async def _delete(self, key: str) -> None:
+        with suppress(RequestError):  # it runs, or is over
+            await self._deps.control.delete("message", key)
+
+
+async def _where_unsent_begin(s: AsyncSession, campaign_id: int) -> int:
+    """A recipient before those without a message: looking through a million who have one would take seconds."""
+    return (await campaign_recipients.front(s, campaign_id)).recipient_id - LOOK_BACK
+
+
+def _found(campaign_id: int, campaign: Campaign | None) -> Campaign:
+    if campaign is None:
+        raise Problem(404, f"there is no campaign {campaign_id}")
+    return campaign

@@ -1,0 +1,4 @@
+"""The words by which people opt out of messages and in again.
+
+Knows no other feature.
+"""

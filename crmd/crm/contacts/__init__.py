@@ -1,0 +1,4 @@
+"""People: their numbers, names, tags and attributes.
+
+Knows the database and no other feature.
+"""

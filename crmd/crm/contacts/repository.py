@@ -1,0 +1,290 @@
+"""Contacts: found, added, changed, and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    collate,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from crmd.crm.contacts import people
+from crmd.crm.contacts.filters import ContactFilter as ContactFilter
+from crmd.crm.contacts.filters import matching as matching
+from crmd.crm.contacts.phones import normal_phone as normal_phone
+from crmd.crm.contacts.upsert import ContactRow as ContactRow
+from crmd.crm.contacts.upsert import UpsertCounts as UpsertCounts
+from crmd.crm.contacts.upsert import upsert as upsert
+from crmd.crm.database.types import Chars, Instant, utc_now
+from crmd.crm.database.upsert import insert_into
+from crmd.crm.schema import Campaign, CampaignRecipient, Contact, ContactTag, FlowRun, Message, WaNumber
+
+MAX_NAME = 200
+"""Characters."""
+MAX_EMAIL = 254
+MAX_TAG = 64
+MAX_ATTRIBUTE_NAME = 64
+MAX_ATTRIBUTES = 200
+"""Attributes of one contact."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """A contact with its tags, as it was when it was read."""
+
+    id: int
+    phone: str
+    name: str | None
+    email: str | None
+    tags: tuple[str, ...]
+    """Sorted."""
+    attributes: dict[str, Any]
+    opted_out_at: datetime | None
+    opt_word_at: datetime | None
+    opt_word_wamid: str | None
+    marketing_stopped_at: datetime | None
+    marketing_choice_at: datetime | None
+    last_inbound_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+_COLUMNS = tuple(getattr(Contact, one.name) for one in fields(ContactView) if one.name != "tags")
+# Put together once: a list that `in_` is given itself stays in a reference cycle until the collector comes by.
+_TAGGED = select(ContactTag.contact_id, ContactTag.tag).where(
+    ContactTag.contact_id.in_(bindparam("ids", expanding=True))
+)
+
+
+async def by_phone(s: AsyncSession, phone: str) -> Contact | None:
+    """The contact that a number in E.164 stands for, in whatever form."""
+    person = await people.one_behind(s, phone)
+    return await s.get(Contact, person.contact.id) if person else None
+
+
+async def ensure(s: AsyncSession, phone: str, name: str | None = None) -> Contact:
+    """The contact that a number stands for, added if there is none. The name is taken where none is known."""
+    contact = await by_phone(s, phone) or await _by_earlier_sends(s, phone) or await _add(s, phone)
+    if contact.name is None and name is not None:
+        contact.name = name
+        await s.flush()
+    return contact
+
+
+async def set_attribute(s: AsyncSession, contact_id: int, name: str, value: Any) -> bool:
+    """Sets an attribute; None takes it away. False where there is no such contact; raises ValueError."""
+    check_attribute_name(name)
+    contact = await s.get(Contact, contact_id, with_for_update=True, populate_existing=True)
+    if contact is None:
+        return False
+    attributes = {**contact.attributes, name: value}
+    if value is None:
+        del attributes[name]
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise ValueError(f"a contact has at most {MAX_ATTRIBUTES} attributes")
+    contact.attributes = attributes
+    await s.flush()
+    return True
+
+
+async def add_tag(s: AsyncSession, contact_id: int, tag: str) -> bool:
+    """Adds a tag; False where the contact has it, or there is no such contact. Raises ValueError."""
+    check_tag(tag)
+    contact = select(Contact.id, literal(tag, Chars)).where(Contact.id == contact_id)
+    statement = insert_into(s, ContactTag).from_select(["contact_id", "tag"], contact)
+    return await _touched(s, contact_id, statement.on_conflict_do_nothing().returning(ContactTag.contact_id))
+
+
+async def remove_tag(s: AsyncSession, contact_id: int, tag: str) -> bool:
+    """Takes a tag away; False where the contact does not have it."""
+    statement = delete(ContactTag).where(ContactTag.contact_id == contact_id, ContactTag.tag == tag)
+    return await _touched(s, contact_id, statement.returning(ContactTag.contact_id))
+
+
+async def tags(s: AsyncSession, contact_id: int) -> list[str]:
+    """A contact's tags, sorted."""
+    query = select(ContactTag.tag).where(ContactTag.contact_id == contact_id)
+    return sorted(await s.scalars(query))
+
+
+async def opt_out(s: AsyncSession, phone: str, at: datetime, wamid: str = "") -> bool:
+    """Notes that a number wants no more messages, known or not; False where that was so before.
+
+    Of words for and against messages the later one holds, in whatever order they are noted: by `at`, and of two of
+    the same second by the message's id, compared byte by byte.
+    """
+    await ensure(s, phone)
+    later = _later_word(s, at, wamid)
+    since = func.coalesce(Contact.opted_out_at, literal(at, Instant))
+    changes = {"opted_out_at": since, "opt_word_at": at, "opt_word_wamid": wamid}
+    return any(one.opted_out_at is None for one in await _decide(s, phone, later, changes))
+
+
+async def opt_in(s: AsyncSession, phone: str, at: datetime | None = None, wamid: str = "") -> bool:
+    """Notes that a number wants messages again; False where nothing else was known.
+
+    Of words the later one holds, as for `opt_out`. Without `at` it is decided now, whatever was said before.
+    """
+    if at is not None:
+        await ensure(s, phone)  # an older word against messages may still come
+    said_at, since = at or utc_now(), Contact.opted_out_at
+    # An opt-out that came from elsewhere, such as an import, has no word; it stands against one of its instant.
+    own = and_(since == said_at, Contact.opt_word_at == said_at)
+    later = and_(_later_word(s, said_at, wamid), or_(since.is_(None), since < said_at, own))
+    changes = {"opted_out_at": None, "opt_word_at": said_at, "opt_word_wamid": wamid}
+    found = await _decide(s, phone, true() if at is None else later, changes)
+    return any(one.opted_out_at is not None for one in found)
+
+
+async def stop_marketing(s: AsyncSession, phone: str, at: datetime) -> bool:
+    """Notes that a number wants no marketing, known or not; False where that was so before.
+
+    Of choices the later one holds, in whatever order they are noted; of two of the same second the one against.
+    """
+    await ensure(s, phone)
+    chosen = Contact.marketing_choice_at
+    since = func.coalesce(Contact.marketing_stopped_at, literal(at, Instant))
+    changes = {"marketing_stopped_at": since, "marketing_choice_at": at}
+    found = await _decide(s, phone, or_(chosen.is_(None), chosen <= at), changes)
+    return any(one.marketing_stopped_at is None for one in found)
+
+
+async def resume_marketing(s: AsyncSession, phone: str, at: datetime) -> bool:
+    """Notes that a number wants marketing again; False where nothing else was known, or a later choice holds."""
+    await ensure(s, phone)
+    chosen = Contact.marketing_choice_at
+    changes = {"marketing_stopped_at": None, "marketing_choice_at": at}
+    found = await _decide(s, phone, or_(chosen.is_(None), chosen < at), changes)
+    return any(one.marketing_stopped_at is not None for one in found)
+
+
+async def view(s: AsyncSession, contact_id: int) -> ContactView | None:
+    """A contact with its tags."""
+    found = await _views(s, select(*_COLUMNS).where(Contact.id == contact_id))
+    return found[0] if found else None
+
+
+async def page(s: AsyncSession, wanted: ContactFilter, after_id: int | None, limit: int) -> list[ContactView]:
+    """Contacts that a filter lets through, by id, after one."""
+    query = matching(wanted).with_only_columns(*_COLUMNS).order_by(Contact.id).limit(limit)
+    return await _views(s, query if after_id is None else query.where(Contact.id > after_id))
+
+
+async def forget(s: AsyncSession, contact_id: int) -> bool:
+    """Deletes a contact, its messages, flow runs and its part in finished campaigns; False where there is none.
+
+    Of campaigns that still run the number stays: without it the next batch would write to it once more.
+    """
+    phone = await s.scalar(select(Contact.phone).where(Contact.id == contact_id).with_for_update())
+    if phone is None:
+        return False
+    others = (await people.numbers_of(s, {contact_id: phone}))[contact_id]
+    # By campaign: their index begins with it.
+    part = CampaignRecipient.phone == phone
+    finished = select(Campaign.id).where(Campaign.finished_at.is_not(None))
+    await s.execute(delete(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(finished)))
+    running = select(Campaign.id).where(Campaign.finished_at.is_(None))
+    kept = update(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(running))
+    await s.execute(kept.values(variables={}, contact_id=None))
+    # What went to its other numbers as well, unless that is another contact's.
+    nobodys = and_(Message.phone.in_(others), Message.contact_id.is_(None))
+    its = or_(Message.phone == phone, Message.contact_id == contact_id, nobodys)
+    await s.execute(delete(Message).where(its))
+    known = others | {phone}
+    await s.execute(delete(WaNumber).where(or_(WaNumber.phone.in_(known), WaNumber.wa_phone.in_(known))))
+    await s.execute(delete(FlowRun).where(FlowRun.contact_id == contact_id))
+    await s.execute(delete(Contact).where(Contact.id == contact_id))
+    return True
+
+
+async def _by_earlier_sends(s: AsyncSession, phone: str) -> Contact | None:
+    """The contact that was added meanwhile under the number that messages went to."""
+    for other in sorted(await people.written_to(s, phone)):
+        contact = await by_phone(s, other)
+        if contact is not None:
+            await people.add_numbers(s, contact.id, [phone], utc_now())
+            return contact
+    return None
+
+
+async def _add(s: AsyncSession, phone: str) -> Contact:
+    """A new contact, unless another transaction was faster."""
+    now = utc_now()
+    values: dict[str, Any] = {"phone": phone, "attributes": {}, "created_at": now, "updated_at": now}
+    adding = insert_into(s, Contact).values(**values).on_conflict_do_nothing()
+    made = await s.scalar(adding.returning(Contact.id))
+    if made is not None:
+        await people.add_numbers(s, made, await people.written_to(s, phone), now)
+    return (await s.scalars(select(Contact).where(Contact.phone == phone))).one()
+
+
+def _later_word(s: AsyncSession, at: datetime, wamid: str) -> ColumnElement[bool]:
+    """Whether a word is later than the one that holds. PostgreSQL would compare text by its locale."""
+    known: Any = Contact.opt_word_wamid
+    known_at = Contact.opt_word_at
+    is_sqlite = s.get_bind().dialect.name == "sqlite"
+    same_second = and_(known_at == at, (known if is_sqlite else collate(known, "C")) < wamid)
+    return or_(known_at.is_(None), known_at < at, same_second)
+
+
+async def _decide(
+    s: AsyncSession, phone: str, holds: ColumnElement[bool], changes: dict[str, Any]
+) -> list[people.Known]:
+    """Changes all contacts of a person for which a condition holds, which the same statement looks at.
+
+    Returns those that it changed, as they were before.
+    """
+    person = await people.one_behind(s, phone)
+    if person is None:
+        return []
+    if len(person.contacts) > 1:
+        await people.lock(s, person.ids)  # always in the same order
+    deciding = update(Contact).where(Contact.id.in_(person.ids), holds).values(**changes).returning(Contact.id)
+    changed = set(await s.scalars(deciding.execution_options(synchronize_session=False)))
+    return [one for one in person.contacts if one.id in changed]
+
+
+def check_tag(tag: str) -> str:
+    """The tag; raises ValueError where it cannot be one."""
+    if not tag.strip() or tag != tag.strip() or len(tag) > MAX_TAG:
+        raise ValueError(f"a tag has 1 to {MAX_TAG} characters, without spaces around it")
+    return tag
+
+
+def check_attribute_name(name: str) -> str:
+    """The name; raises ValueError where no attribute can have it."""
+    if not name.strip() or name != name.strip() or len(name) > MAX_ATTRIBUTE_NAME:
+        raise ValueError(f"an attribute's name has 1 to {MAX_ATTRIBUTE_NAME} characters, without spaces around it")
+    return name
+
+
+async def _touched(s: AsyncSession, contact_id: int, statement: Executable) -> bool:
+    """Runs a statement that returns a row where it changed something; then the contact is changed too."""
+    changed = (await s.scalars(statement)).first() is not None
+    if changed:
+        await s.execute(update(Contact).where(Contact.id == contact_id).values(updated_at=utc_now()))
+    return changed
+
+
+async def _views(s: AsyncSession, query: Select[Any]) -> list[ContactView]:
+    rows = (await s.execute(query)).all()
+    tags_of: dict[int, list[str]] = {row.id: [] for row in rows}
+    if tags_of:
+        for contact_id, tag in await s.execute(_TAGGED, {"ids": list(tags_of)}):
+            tags_of[contact_id].append(tag)
+    return [ContactView(**row._mapping, tags=tuple(sorted(tags_of[row.id]))) for row in rows]

@@ -1,0 +1,4 @@
+"""SQLite and PostgreSQL: connections, transactions, errors, migrations.
+
+Knows no feature.
+"""

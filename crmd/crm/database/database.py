@@ -1,0 +1,213 @@
+"""The records' database: opened, looked after, closed; transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from crmd.crm.database import errors as troubles
+from crmd.crm.database.address import SQLITE, Address
+from crmd.crm.database.engine import (
+    BUSY_TIMEOUT_S,
+    STATEMENT_TIMEOUT_S,
+    create_engine,
+    create_private_file,
+    reading_options,
+)
+from crmd.crm.database.migrate import SHIPPED, Migrations, bring_up_to_date
+from crmd.errors import RecordsUnavailable, RecordsUnusable
+from crmd.telemetry.throttle import Throttle
+
+OPEN_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 15.0)
+"""Waits between attempts to open a database that is away; the last one is repeated."""
+AWAY_TOLD_EVERY_S = 300.0
+CLOSE_TIMEOUT_S = 0.5
+"""What closing connections may take; the daemon ends within a second."""
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """One database. Handlers and the HTTP side get it; each operation is a short transaction of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        folder: Path,
+        connections: int = 5,
+        statement_timeout: float = STATEMENT_TIMEOUT_S,
+        migrations: Migrations = SHIPPED,
+    ) -> None:
+        """An empty `url` is an SQLite file in `folder`. Raises ValueError for a URL that cannot be used.
+
+        `statement_timeout`, in seconds, is PostgreSQL's.
+        """
+        self.address = Address.parse(url, folder)
+        self._connections = connections
+        self._statement_timeout = statement_timeout
+        self._migrations = migrations
+        self._engine: AsyncEngine | None = None
+        self._opener: asyncio.Task[None] | None = None
+        self._trouble: str | None = "not opened yet"
+        self._told = Throttle(AWAY_TOLD_EVERY_S)
+        self._away_told = False
+        # SQLite has one writer at a time. In here they take turns, in order, and hold no connection meanwhile.
+        self._turn = asyncio.Lock()
+        self._writer: asyncio.Task[object] | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the records are an SQLite file."""
+        return self.address.kind == SQLITE
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the records are away; None where they are not, as far as is known."""
+        return self._trouble
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine; raises RecordsUnavailable while the database could not be opened."""
+        if self._engine is None:
+            raise RecordsUnavailable(f"the records are not available: {self._trouble}")
+        return self._engine
+
+    async def start(self) -> None:
+        """Opens the database and brings its tables up to date. Fine twice.
+
+        One that is away is tried again in the background, and this returns. Raises RecordsUnusable for what only a
+        person can mend.
+        """
+        if self._engine is not None or self._opener is not None:
+            return
+        try:
+            await self._open()
+        except RecordsUnavailable as error:
+            self._note_away(str(error))
+            self._opener = asyncio.create_task(self._keep_opening(), name="open records")
+
+    async def stop(self) -> None:
+        """Closes all connections. Fine twice, or before start."""
+        opener, self._opener = self._opener, None
+        if opener:
+            opener.cancel()
+            await asyncio.wait([opener])
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._trouble = "closed"
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await engine.dispose()
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A session whose changes are kept when the block ends, all or none. Raises RecordsUnavailable.
+
+        SQLite has one writer at a time, so keep blocks short and never wait for the outside inside one.
+        """
+        return self._session(reading=False)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A session that only reads, all from one moment, and waits for no writer. Raises RecordsUnavailable."""
+        return self._session(reading=True)
+
+    @asynccontextmanager
+    async def _session(self, *, reading: bool) -> AsyncIterator[AsyncSession]:
+        engine = self.engine
+        options = reading_options(engine) if reading else {}
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            await asyncio.sleep(0)  # a cancellation that waited for the last transaction's end comes here
+        try:
+            async with self._taking_turns(reading), AsyncSession(engine, expire_on_commit=False) as session:
+                await self._begin(session, options)
+                yield session
+                await session.commit()
+        except RecordsUnavailable as error:
+            self._note_away(str(error))
+            raise
+        self._note_back()
+
+    @asynccontextmanager
+    async def _taking_turns(self, reading: bool) -> AsyncIterator[None]:
+        if reading or not self.is_sqlite:
+            yield
+            return
+        task = asyncio.current_task()
+        if self._writer is task:
+            raise RuntimeError("a transaction of the records is open in this task; use its session")
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise RecordsUnavailable(f"other writers kept the records busy for {BUSY_TIMEOUT_S:g} s") from None
+        self._writer = task
+        try:
+            yield
+        finally:
+            self._writer = None
+            self._turn.release()
+
+    async def _begin(self, session: AsyncSession, options: dict[str, object]) -> None:
+        """Takes a connection and begins. Only this may fail to connect: later an OSError is the caller's own."""
+        try:
+            await session.connection(execution_options=options)
+        except (OSError, SQLAlchemyError) as error:
+            if troubles.is_passing(error) or troubles.is_unusable(error):
+                raise RecordsUnavailable(troubles.reason(error)) from error
+            raise
+
+    async def _open(self) -> None:
+        engine = create_engine(self.address, self._connections, statement_timeout=self._statement_timeout)
+        try:
+            await asyncio.to_thread(create_private_file, self.address)
+            await bring_up_to_date(engine, self.address, self._migrations)
+        except BaseException as error:
+            await engine.dispose()
+            raise self._explained(error) from error
+        self._engine = engine
+        self._note_back()
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error with the place where it happened, if it is one of the database."""
+        if isinstance(error, RecordsUnusable | RecordsUnavailable):
+            return type(error)(f"{self.address.shown}: {error}")
+        if not isinstance(error, Exception):
+            return error
+        shown = f"{self.address.shown}: {troubles.reason(error)}"
+        if troubles.is_unusable(error) or (
+            self.is_sqlite and isinstance(error, PermissionError | FileNotFoundError)
+        ):
+            return RecordsUnusable(shown)
+        return RecordsUnavailable(shown) if troubles.is_passing(error) else error
+
+    async def _keep_opening(self) -> None:
+        attempt = 0
+        while self._engine is None:
+            await asyncio.sleep(OPEN_AGAIN_S[min(attempt, len(OPEN_AGAIN_S) - 1)])
+            attempt += 1
+            try:
+                await self._open()
+            except (RecordsUnavailable, RecordsUnusable) as error:
+                self._note_away(str(error))
+            except Exception as error:
+                _log.exception("the records cannot be opened")
+                self._trouble = troubles.reason(error)
+
+    def _note_away(self, trouble: str) -> None:
+        self._trouble = trouble
+        if self._told.allow("away") is not None:
+            self._away_told = True
+            _log.warning("the records are not available: %s", trouble)
+
+    def _note_back(self) -> None:
+        self._trouble = None
+        if self._away_told:
+            self._away_told = False
+            _log.info("the records are available again")

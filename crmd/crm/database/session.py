@@ -1,0 +1,35 @@
+"""The records, for commands that read or write them without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from crmd.cli.kit.base import Globals
+from crmd.cli.kit.session import load_settings
+from crmd.errors import RecordsUnavailable
+
+if TYPE_CHECKING:
+    from crmd.crm.database.database import Records
+
+
+@asynccontextmanager
+async def opened_records(options: Globals) -> AsyncIterator[Records]:
+    """The records that the configuration names, open; raises RecordsUnavailable where they were never made."""
+    from crmd.crm.database.database import Records
+
+    settings = load_settings(options).settings
+    url = settings.database.url.get_secret_value()
+    records = Records(url, folder=settings.daemon.state_dir, connections=1)
+    path = records.address.path
+    if path is not None and not path.exists():
+        raise RecordsUnavailable(
+            f"there are no records yet: {path} does not exist; start the daemon with `crmd run`, or say where its "
+            "state is with --state-dir"
+        )
+    await records.start()
+    try:
+        yield records
+    finally:
+        await records.stop()

@@ -1,0 +1,4 @@
+"""Mail over SMTP.
+
+Knows files and templates.
+"""

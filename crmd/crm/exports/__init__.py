@@ -1,0 +1,4 @@
+"""Contacts and messages written to files.
+
+Knows contacts, messages, files and the table writers.
+"""

@@ -1,0 +1,4 @@
+"""Files kept on disk, with their owner, quota and end.
+
+Knows the database.
+"""

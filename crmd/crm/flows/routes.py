@@ -1,0 +1,173 @@
+"""Flows over HTTP: definitions put, shown and deleted; runs shown and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+
+from crmd.crm.contacts.routes import PageQuery, Phone
+from crmd.crm.flows import repository as flows
+from crmd.crm.flows.definition import FlowDefinition, check_flow
+from crmd.crm.flows.repository import FlowView, RunState, RunView
+from crmd.crm.json_views import flow_json, run_json
+from crmd.errors import IllegalTransition, RequestError
+from crmd.http import schema
+from crmd.http.bounded import records_bounded
+from crmd.http.cursors import read_cursor, row_id, write_cursor
+from crmd.http.deps import WebDeps
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+
+_FLOWS = "/api/v1/flows"
+_ONE = f"{_FLOWS}/{{name}}"
+_RUNS = f"{_ONE}/runs"
+CANCELLED = "cancelled"
+
+
+class RunsQuery(PageQuery):
+    """A page of runs."""
+
+    state: RunState | None = None
+    phone: Phone | None = Field(None, description="Of this contact: E.164; the plus may be left out.")
+
+
+class FlowsApi:
+    """Answers under `/api/v1/flows`."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        read, operate = Access.READ, Access.OPERATE
+        return [
+            Route(*("GET", _FLOWS, self.list_flows, read, "A page of flows"), query=PageQuery, errors=(422, 503)),
+            Route("GET", _ONE, self.get_flow, read, "One flow with its definition", errors=(404, 503)),
+            Route(
+                *("PUT", _ONE, self.put, operate, "Checks a definition and stores it; runs under way keep theirs"),
+                body=FlowDefinition,
+                answers={200: "Replaced.", 201: "Stored."},
+                errors=(408, 413, 415, 422, 503),
+            ),
+            Route(
+                *("DELETE", _ONE, self.delete, operate, "Deletes a flow and its runs, also those under way"),
+                answers={204: "Deleted."},
+                errors=(404, 503),
+            ),
+            Route(
+                *("GET", _RUNS, self.list_runs, read, "A page of a flow's runs, the newest first"),
+                query=RunsQuery,
+                errors=(404, 422, 503),
+            ),
+            Route("GET", f"{_RUNS}/{{id}}", self.get_run, read, "One run", errors=(404, 503)),
+            Route(
+                *("POST", f"{_RUNS}/{{id}}/cancel", self.cancel, operate, "Ends a run: it takes no further step"),
+                body=schema.CancelBody,
+                errors=(404, 408, 409, 413, 415, 422, 503),
+            ),
+        ]
+
+    async def list_flows(self, request: web.Request) -> web.Response:
+        """A page of flows, without their steps."""
+        asked = schema.query(request, PageQuery)
+        found = await records_bounded(self._flows(read_cursor(asked.cursor), asked.limit + 1))
+        cursor = write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
+        return web.json_response({"flows": [flow_json(one) for one in found[: asked.limit]], "cursor": cursor})
+
+    async def get_flow(self, request: web.Request) -> web.Response:
+        """One flow."""
+        found = await self._named(request)
+        return web.json_response({**flow_json(found), "definition": found.flow.definition})
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Stores a definition, after all its mistakes were told."""
+        name, data = request.match_info["name"], await schema.json_body(request)
+        # A large definition with many templates takes a tenth of a second.
+        definition = await asyncio.to_thread(check_flow, data, name)
+        try:
+            created = await records_bounded(self._put(name, data, definition.enabled))
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        found = await self._named(request)
+        body = {**flow_json(found), "definition": found.flow.definition}
+        return web.json_response(body, status=201 if created else 200)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Deletes a flow."""
+        name = request.match_info["name"]
+        if not await records_bounded(self._delete(name)):
+            raise _no_flow(name)
+        return web.Response(status=204)
+
+    async def list_runs(self, request: web.Request) -> web.Response:
+        """A page of runs."""
+        asked, flow = schema.query(request, RunsQuery), (await self._named(request)).flow
+        before = read_cursor(asked.cursor)
+        found = await records_bounded(self._runs(flow.id, asked, before))
+        cursor = write_cursor(found[asked.limit - 1].run.id) if len(found) > asked.limit else None
+        return web.json_response({"runs": [run_json(one) for one in found[: asked.limit]], "cursor": cursor})
+
+    async def get_run(self, request: web.Request) -> web.Response:
+        """One run."""
+        return web.json_response(run_json(await self._named_run(request)))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Ends a run."""
+        body = await schema.body(request, schema.CancelBody)
+        found = await self._named_run(request)
+        if not await records_bounded(self._cancel(found.run.id, body.reason or CANCELLED)):
+            state = (await self._named_run(request)).run.state
+            raise IllegalTransition(f"run {found.run.id} is {state}; only runs under way are cancelled")
+        return web.json_response(run_json(await self._named_run(request)))
+
+    async def _named(self, request: web.Request) -> FlowView:
+        name = request.match_info["name"]
+        found = await records_bounded(self._flow(name))
+        if found is None:
+            raise _no_flow(name)
+        return found
+
+    async def _named_run(self, request: web.Request) -> RunView:
+        name, number = request.match_info["name"], row_id(request.match_info["id"], "run")
+        found = await records_bounded(self._run(name, number))
+        if found is None:
+            raise Problem(404, f"flow {name} has no run {number}")
+        return found
+
+    async def _flows(self, after_id: int | None, limit: int) -> list[FlowView]:
+        async with self._deps.records.reading() as session:
+            return await flows.page(session, after_id, limit)
+
+    async def _flow(self, name: str) -> FlowView | None:
+        async with self._deps.records.reading() as session:
+            return await flows.view(session, name)
+
+    async def _put(self, name: str, definition: dict[str, Any], enabled: bool) -> bool:
+        async with self._deps.records.transaction() as session:
+            return await flows.put(session, name, {"name": name, **definition}, enabled=enabled)
+
+    async def _delete(self, name: str) -> bool:
+        async with self._deps.records.transaction() as session:
+            return await flows.remove(session, name)
+
+    async def _runs(self, flow_id: int, asked: RunsQuery, before: int | None) -> list[RunView]:
+        states = () if asked.state is None else (asked.state,)
+        async with self._deps.records.reading() as session:
+            return await flows.runs(
+                session, flow_id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
+            )
+
+    async def _run(self, name: str, number: int) -> RunView | None:
+        async with self._deps.records.reading() as session:
+            return await flows.run_view(session, name, number)
+
+    async def _cancel(self, number: int, reason: str) -> bool:
+        async with self._deps.records.transaction() as session:
+            return await flows.cancel(session, number, reason)
+
+
+def _no_flow(name: str) -> Problem:
+    return Problem(404, f'there is no flow "{name}"')

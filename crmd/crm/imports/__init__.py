@@ -1,0 +1,4 @@
+"""Contacts read from files that people upload.
+
+Knows contacts, files and the table readers.
+"""

@@ -1,0 +1,127 @@
+"""The payload of `import_contacts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from crmd.crm.contacts.repository import MAX_TAG, check_attribute_name, check_tag
+from crmd.crm.imports.columns import ATTRIBUTE_PREFIX, ATTRIBUTES, FIELDS, IGNORE, OPTED_OUT, TAGS
+from crmd.crm.payload import NotBlank, Payload, invalid
+from crmd.crm.tabular.encodings import check_codec
+
+MAX_TAGS = 50
+MAX_MAPPED_COLUMNS = 500
+
+
+def _check_region(region: str) -> str:
+    import phonenumbers
+
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise invalid(f'"{region}" is no country code such as "DE"')
+    return region
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise invalid(str(error)) from None
+
+
+def _check_encoding(name: str) -> str:
+    return _checked(check_codec, name)
+
+
+def _check_tag(tag: str) -> str:
+    return _checked(check_tag, tag.strip())
+
+
+def _check_meaning(meaning: str) -> str:
+    if meaning.startswith(ATTRIBUTE_PREFIX):
+        return ATTRIBUTE_PREFIX + _checked(check_attribute_name, meaning.removeprefix(ATTRIBUTE_PREFIX))
+    if meaning not in FIELDS:
+        raise invalid(f'"{meaning}" is no field; write {", ".join(FIELDS)} or attributes.NAME')
+    return meaning
+
+
+def _check_delimiter(delimiter: str) -> str:
+    if delimiter in '"\r\n':
+        raise invalid("the delimiter cannot be a quote or a line end")
+    return delimiter
+
+
+Meaning = Annotated[str, Field(max_length=100), AfterValidator(_check_meaning)]
+ColumnName = Annotated[NotBlank, Field(max_length=500)]
+Tag = Annotated[str, AfterValidator(_check_tag), Field(max_length=2 * MAX_TAG)]
+
+
+class ImportContacts(Payload):
+    """A file of contacts, and how to read it."""
+
+    file: Annotated[
+        str | None, Field(max_length=100, description="Id of an uploaded file, from `POST /api/v1/files`.")
+    ] = None
+    path: Annotated[
+        NotBlank | None,
+        Field(max_length=1000, description="Instead of `file`: a path below `imports/` in the state folder."),
+    ] = None
+    format: Annotated[
+        Literal["auto", "csv", "xlsx", "jsonl"], Field(description="`auto` detects it from the file itself.")
+    ] = "auto"
+    encoding: Annotated[
+        Annotated[str, Field(max_length=40), AfterValidator(_check_encoding)] | None,
+        Field(description="Of a text file, such as `cp1252`; detected if absent."),
+    ] = None
+    delimiter: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)] | None,
+        Field(description="Of a CSV file; if absent, comma, semicolon, tab or bar is detected."),
+    ] = None
+    sheet: Annotated[
+        NotBlank | None,
+        Field(max_length=100, description="Of an XLSX file; by default the first visible one with cells."),
+    ] = None
+    header: Annotated[bool | None, Field(description="Whether a row names the columns; detected if absent.")] = (
+        None
+    )
+    columns: Annotated[
+        dict[ColumnName, Meaning],
+        Field(
+            max_length=MAX_MAPPED_COLUMNS,
+            description="What columns are, by their name or their number from 1: `phone`, `name`, `first_name`, "
+            "`last_name`, `email`, `tags`, `opted_out_at`, `attributes` (a JSON object), `attributes.NAME` or "
+            "`ignore`. Those not named are guessed.",
+        ),
+    ] = Field(default_factory=dict)
+    default_region: Annotated[
+        Annotated[str, AfterValidator(_check_region)] | None,
+        Field(description="Country of numbers without a country code, such as `DE`; without it they are refused."),
+    ] = None
+    tags: Annotated[
+        tuple[Tag, ...], Field(max_length=MAX_TAGS, description="Every contact of the file gets these tags.")
+    ] = ()
+    update: Annotated[
+        Literal["merge", "skip"],
+        Field(
+            description="Existing contacts: `merge` lets what the file says win, keeps the rest and "
+            "adds tags and attributes; `skip` leaves them as they are, but for an opt-out."
+        ),
+    ] = "merge"
+    dry_run: Annotated[bool, Field(description="Check everything, write the report, change no contact.")] = False
+
+    @model_validator(mode="after")
+    def _one_file(self) -> Self:
+        if (self.file is None) == (self.path is None):
+            raise invalid("give either file or path")
+        return self
+
+    @model_validator(mode="after")
+    def _each_field_once(self) -> Self:
+        several = (IGNORE, TAGS, ATTRIBUTES, OPTED_OUT)
+        meanings = [meaning for meaning in self.columns.values() if meaning not in several]
+        for meaning in meanings:
+            if meanings.count(meaning) > 1:
+                raise invalid(f"several columns are to be {meaning}; one can be")
+        return self

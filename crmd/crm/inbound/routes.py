@@ -1,0 +1,128 @@
+"""Meta's webhook: verified, stored as jobs, answered at once. What the events mean is the jobs' business."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiohttp import web
+from pydantic import SecretStr
+
+from crmd.crm.inbound.parts import parts, received
+from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.engine.admin.views import NewJob
+from crmd.engine.store import exactjson
+from crmd.errors import StoreError
+from crmd.http.attempts import Attempts
+from crmd.http.bodies import read_body
+from crmd.http.bounded import READ_SECONDS, bounded
+from crmd.http.deps import WebDeps
+from crmd.http.peers import Peers, client_group
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+
+PATH = "/webhooks/whatsapp"
+MAX_BYTES = 3 * 1024 * 1024
+"""Meta's own limit."""
+LARGE_BYTES = 256 * 1024
+"""Taking apart more than this takes tens of milliseconds, in which the loop has other things to do."""
+QUEUE, JOB = "webhook", "whatsapp_event"
+UNIQUE_SECONDS = 86_400.0
+"""A repeat of an event within this makes no second job; later ones are known by what they say."""
+MAX_CHALLENGE = 512
+_SIGNATURE = "sha256="
+
+_log = logging.getLogger(__name__)
+
+
+class WhatsAppHook:
+    """Answers under `/webhooks/whatsapp`. Whoever signs with the app's secret is Meta."""
+
+    def __init__(self, deps: WebDeps, peers: Peers) -> None:
+        self._deps = deps
+        self._peers = peers
+        self._attempts = Attempts()
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        return [
+            Route("GET", PATH, self.verify, Access.OPEN),
+            Route("POST", PATH, self.take, Access.OPEN, signed=True),
+        ]
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """Meta asks whether the address is ours, when it is registered."""
+        token = _configured(self._deps.whatsapp.verify_token, "verify_token")
+        query = request.query
+        given, challenge = query.get("hub.verify_token", ""), query.get("hub.challenge", "")
+        # The token is compared whatever else is wrong: the time to answer tells nothing.
+        known = hmac.compare_digest(_bytes(given), token)
+        if not known or query.get("hub.mode") != "subscribe" or not 0 < len(challenge) <= MAX_CHALLENGE:
+            self._refuse(request, 403, "hub.verify_token is not whatsapp.verify_token, or it is no subscription")
+        return web.Response(text=challenge, content_type="text/plain")
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Stores an event; 200 once it is stored. Meta repeats what gets another answer."""
+        secret = _configured(self._deps.whatsapp.app_secret, "app_secret")
+        raw = await read_body(request, MAX_BYTES, f"an event has at most {MAX_BYTES:,} bytes")
+        expected = hmac.new(secret, raw, hashlib.sha256).hexdigest()
+        given = request.headers.get("X-Hub-Signature-256", "")
+        if not hmac.compare_digest(_bytes(given), f"{_SIGNATURE}{expected}".encode()):
+            self._refuse(request, 401, "X-Hub-Signature-256 does not fit the body and whatsapp.app_secret")
+        jobs = _jobs(raw) if len(raw) <= LARGE_BYTES else await asyncio.to_thread(_jobs, raw)
+        await bounded(asyncio.gather(self._deps.control.enqueue(QUEUE, jobs), self._count(jobs)), READ_SECONDS)
+        return web.Response(text="EVENT_RECEIVED")
+
+    async def _count(self, jobs: Sequence[NewJob]) -> None:
+        """Takes what people write right now out of the number's rate; where that fails, a refusal tells."""
+        table = self._deps.whatsapp
+        count = received([job.payload for job in jobs], table.phone_number_id, time.time())
+        if count:
+            with suppress(StoreError):
+                rate = StoreSendRate(self._deps.store, table.phone_number_id, table.rate.per_second)
+                await rate.received(count)
+
+    def _refuse(self, request: web.Request, status: int, why: str) -> None:
+        """Refuses, and tells who does it too often to slow down. What is signed rightly passes all the same."""
+        client = client_group(self._peers.client(request))
+        wait = self._attempts.blocked_seconds(client)
+        self._deps.metrics.auth_refused("throttled" if wait else "signature")
+        if wait:
+            detail = f"too many refused requests from this address; try again in {wait} s"
+            raise Problem(429, detail, headers={"Retry-After": str(wait)})
+        if self._attempts.fail(client):
+            _log.warning("whatsapp.refused", extra={"fields": {"address": client, "reason": why}})
+        raise Problem(status, why)
+
+
+def _configured(secret: SecretStr, name: str) -> bytes:
+    value = secret.get_secret_value()
+    if not value:
+        detail = f"whatsapp.{name} is not set, so this daemon takes no events of WhatsApp"
+        raise Problem(503, detail, headers={"Retry-After": "60"})
+    return value.encode()
+
+
+def _jobs(raw: bytes) -> list[NewJob]:
+    """The event's jobs. Their keys follow from the body: what Meta sends again makes no second ones."""
+    try:
+        data = exactjson.loads(raw)
+        if not isinstance(data, dict):
+            raise Problem(400, "the body is not a JSON object")
+        found = parts({"object": str(data.get("object", "")), "entry": data.get("entry")}, len(raw))
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+    digest = hashlib.sha256(raw).hexdigest()
+    return [
+        NewJob(JOB, part, key=f"wa:{digest}:{number}", unique_for=UNIQUE_SECONDS)
+        for number, part in enumerate(found)
+    ]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

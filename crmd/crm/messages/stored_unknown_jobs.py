@@ -1,0 +1,53 @@
+"""Ends unknown jobs once it is known what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.codec import Unreadable, decode, encode, encode_result
+from crmd.engine.worker.execution import queued_at
+from crmd.engine.worker.outcomes import entry
+from crmd.errors import UnknownQueue
+
+
+def unknown_jobs(inspector: Inspector, *, now: Callable[[], float] = time.time) -> UnknownJobs:
+    """The resource that writes them to the store; its `settle` raises StoreUnavailable."""
+
+    async def write(settled: Settled) -> bool:
+        try:
+            scripts = inspector.queue(settled.queue)
+        except UnknownQueue:
+            return False
+        job_id = scripts.keys.job_id(settled.key)
+        [found] = await scripts.inspect([job_id])
+        if found.place != "unknown" or found.document is None:
+            return False
+        try:
+            data = decode(found.document)
+        except Unreadable:
+            return False
+        if datetime.fromtimestamp(queued_at(data), UTC) != settled.enqueued_at:
+            return False  # the key was used again
+        at = now()
+        document = encode(_ended(data, settled, at))
+        note = entry(at, "settled", data.get("attempts") or 0, found.deaths, f"by {settled.by}")
+        return await scripts.settle_unknown(
+            job_id, found.document, document, note, completed=settled.error is None
+        )
+
+    return UnknownJobs(write)
+
+
+def _ended(data: dict[str, Any], settled: Settled, at: float) -> dict[str, Any]:
+    """The job's JSON as it would be had its outcome not been lost."""
+    if settled.error is not None:
+        return {**data, "status": "failed", "error": settled.error}
+    ended = {**data, "status": "complete", "progress": 1.0, "result": encode_result(settled.result)}
+    ended.pop("error", None)
+    ended.setdefault("completed", int(at * 1000))
+    return ended

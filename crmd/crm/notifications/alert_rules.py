@@ -1,0 +1,110 @@
+"""What the counts of the queues say about whether something is wrong. Pure: looks and times are passed in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from crmd.config.service_tables import AlertsTable
+from crmd.engine.admin.views import QueueCounts, QueueTotals
+from crmd.engine.durations import format_duration
+
+FAILURES_WITHIN_S = 300.0
+FEWEST_JOBS = 20
+"""Below so many a share says nothing."""
+STEADY_LOOKS = 3
+"""So many looks have to say the same: a limited queue is free for a moment now and then."""
+
+Kind = Literal["oldest_waiting", "failure_share"]
+KINDS: tuple[Kind, ...] = ("oldest_waiting", "failure_share")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One queue at one moment."""
+
+    counts: QueueCounts
+    totals: QueueTotals
+    startable: bool
+    """Whether some waiting job is held by no limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What is known about one thing that may be wrong with one queue."""
+
+    kind: Kind
+    queue: str
+    wrong: bool | None
+    """None where it is not known, or not steady."""
+    text: str
+
+
+@dataclass(slots=True)
+class _Steady:
+    """How often in a row the same was seen."""
+
+    wrong: bool | None = None
+    looks: int = 0
+
+    def see(self, wrong: bool | None) -> bool | None:
+        self.looks = self.looks + 1 if wrong == self.wrong else 1
+        self.wrong = wrong
+        return wrong if self.looks >= STEADY_LOOKS else None
+
+
+class Signs:
+    """Keeps the last five minutes of counts, and how steady each sign is."""
+
+    def __init__(self, table: AlertsTable) -> None:
+        self.table = table
+        self._past: deque[tuple[float, Mapping[str, QueueTotals]]] = deque()
+        self._steady: dict[tuple[Kind, str], _Steady] = {}
+
+    def read(self, looks: Mapping[str, Look], at: float, now: float) -> list[Sign]:
+        """The signs of all queues; `at` is on the monotonic clock, `now` in epoch seconds."""
+        self._past.append((at, {name: look.totals for name, look in looks.items()}))
+        while len(self._past) > 1 and self._past[1][0] <= at - FAILURES_WITHIN_S:
+            self._past.popleft()
+        found = []
+        for name, look in looks.items():
+            found += [self._oldest(name, look.counts, look.startable, now), self._failures(name, look.totals, at)]
+        return found
+
+    def forget(self) -> None:
+        """Starts over: the store was away."""
+        self._past.clear()
+        self._steady.clear()
+
+    def _oldest(self, name: str, counts: QueueCounts, startable: bool, now: float) -> Sign:
+        limit, age = self.table.oldest_waiting, counts.oldest_waiting_seconds or 0.0
+        limited = counts.rate_left == 0 or (counts.blocked_until or 0) > now or not startable
+        wrong = limit is not None and age > limit and not counts.paused and not limited
+        text = f"a job has waited for {about(age)}, and nothing holds the queue"
+        return self._sign("oldest_waiting", name, wrong, text)
+
+    def _failures(self, name: str, totals: QueueTotals, at: float) -> Sign:
+        began, past = self._past[0]
+        before = past.get(name, totals)
+        failed, completed = totals.failed - before.failed, totals.completed - before.completed
+        ended = failed + completed
+        wrong: bool | None
+        if ended >= FEWEST_JOBS and failed >= 0 and completed >= 0:
+            wrong = self.table.failure_share < 1 and failed / ended >= self.table.failure_share
+        else:
+            # Too few jobs: fine, once they are those of the whole time.
+            wrong = False if at - began >= FAILURES_WITHIN_S else None
+        share = failed / ended if ended > 0 else 0
+        text = f"{share:.0%} of {ended:,} jobs failed within {about(max(1.0, at - began))}"
+        return self._sign("failure_share", name, wrong, text)
+
+    def _sign(self, kind: Kind, queue: str, wrong: bool | None, text: str) -> Sign:
+        steady = self._steady.setdefault((kind, queue), _Steady())
+        return Sign(kind, queue, steady.see(wrong), text)
+
+
+def about(seconds: float) -> str:
+    """A duration for people: whole minutes where it is long."""
+    return format_duration(float(seconds // 60 * 60 if seconds >= 120 else round(seconds)))

@@ -1,0 +1,193 @@
+"""What crmd itself tells people: a queue that stands, jobs that fail, a store that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from crmd.config.service_tables import AlertsTable
+from crmd.crm.notifications.alert_rules import Look, Sign, Signs, about
+from crmd.crm.notifications.jobs import Notify
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.stats import counts_of, totals_of
+from crmd.engine.admin.views import NewJob
+from crmd.engine.store import keys
+from crmd.engine.store.scripts import QueueScripts
+from crmd.errors import StoreError, StoreUnavailable
+from crmd.telemetry.throttle import Throttle
+
+EVERY_S = 5.0
+FORGOTTEN_AFTER_MS = 900_000
+"""An alert that no daemon has seen for so long is no longer known; if it still lasts it is a new one."""
+QUEUE = "notification"
+"""Where notifications go; what is wrong with this queue itself goes to the log."""
+TITLE = "crmd"
+
+_log = logging.getLogger("crmd")
+
+
+class Alerts:
+    """Looks every few seconds. Daemons on one store tell each alert once: they agree by the store's keys."""
+
+    def __init__(
+        self, control: Control, table: AlertsTable, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._control = control
+        self._store = control.store
+        self._table = table
+        self._monotonic = monotonic
+        self._signs = Signs(table)
+        self._told: dict[str, tuple[int, int]] = {}
+        """By alert: since when it lasts (ms), and how often it was told again."""
+        self._away_since: float | None = None
+        self._away_told_at: float | None = None
+        self._errors = Throttle(60.0)
+        self._task: asyncio.Task[None] | None = None
+
+    def configure(self, table: AlertsTable) -> None:
+        """Applies other settings."""
+        self._table = self._signs.table = table
+
+    def start(self) -> None:
+        """Begins. Fine twice."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="alerts")
+
+    async def stop(self) -> None:
+        """Ends. Fine twice, or before start."""
+        task, self._task = self._task, None
+        if task:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def run_once(self) -> None:
+        """One look. Raises StoreError where the store answers and refuses."""
+        if not self._store.serves:
+            self._while_away()
+            return
+        try:
+            await self._after_away()
+            looks = await self._look()
+            now_ms = await self._now_ms()
+            signs = self._signs.read(looks, self._monotonic(), now_ms / 1000)
+            await asyncio.gather(*(self._heed(sign, now_ms) for sign in signs))
+        except StoreUnavailable:
+            self._while_away()
+
+    # The queues
+
+    async def _look(self) -> dict[str, Look]:
+        inspector = self._control.inspector
+        names = list(inspector.scripts)
+        raw = await asyncio.gather(*(inspector.scripts[name].counts() for name in names))
+        startable = await asyncio.gather(*(self._is_startable(inspector.scripts[name]) for name in names))
+        return {
+            name: Look(counts_of(one, inspector.settings[name]), totals_of(name, one), free)
+            for name, one, free in zip(names, raw, startable, strict=True)
+        }
+
+    async def _is_startable(self, scripts: QueueScripts) -> bool:
+        """Whether any waiting job is not parked behind a limit of its own."""
+        if not scripts.settings.limits:
+            return True
+        k = scripts.keys
+        lengths = (("LLEN", k.queued), ("ZCARD", k.priority), ("LLEN", k.suspects))
+        return any(await asyncio.gather(*(self._store.command(*length) for length in lengths)))
+
+    async def _heed(self, sign: Sign, now_ms: int) -> None:
+        name = f"{sign.kind}:{sign.queue}"
+        if sign.wrong:
+            await self._tell(name, sign, now_ms)
+        elif sign.wrong is False:
+            await self._tell_over(name, sign)
+
+    async def _tell(self, name: str, sign: Sign, now_ms: int) -> None:
+        """Tells an alert at its beginning, and each time that `repeat` has passed since then."""
+        key = keys.alert(sign.kind, sign.queue)
+        await self._store.command("SET", key, now_ms, "NX", "PX", FORGOTTEN_AFTER_MS)
+        await self._store.command("PEXPIRE", key, FORGOTTEN_AFTER_MS)
+        since_ms = int(await self._store.command("GET", key) or now_ms)
+        turn = max(0, now_ms - since_ms) // round(self._table.repeat * 1000)
+        if self._told.get(name) == (since_ms, turn):
+            return
+        lasts = f", for {about((now_ms - since_ms) / 1000)} now" if turn else ""
+        if await self._notify(f"{name}:{since_ms}:{turn}", sign.queue, f"queue {sign.queue}: {sign.text}{lasts}"):
+            self._store.events.emit("alert.raised", kind=sign.kind, queue=sign.queue)
+        self._told[name] = (since_ms, turn)
+
+    async def _tell_over(self, name: str, sign: Sign) -> None:
+        key = keys.alert(sign.kind, sign.queue)
+        since = await self._store.command("GET", key)
+        self._told.pop(name, None)
+        if since is None:
+            return
+        over = {"oldest_waiting": "its jobs start again", "failure_share": "its jobs no longer fail"}[sign.kind]
+        if await self._notify(f"{name}:{int(since)}:over", sign.queue, f"queue {sign.queue}: {over}"):
+            self._store.events.emit("alert.over", kind=sign.kind, queue=sign.queue)
+        # Only now: a daemon that dies before leaves it to the others.
+        await self._store.command("DEL", key)
+
+    async def _notify(self, key: str, about_queue: str, text: str, unique_for: float | None = None) -> bool:
+        """Adds a notification under a key that all daemons share; False where another daemon has."""
+        if about_queue == QUEUE:
+            _log.error("%s: %s", TITLE, text)
+            return True
+        payload = Notify(title=TITLE, message=text, level="error", channel=self._table.channel)
+        new = NewJob(
+            "notify",
+            payload.model_dump(mode="json"),
+            key=f"alert:{key}",
+            unique_for=unique_for or self._table.repeat,
+        )
+        [added] = await self._control.enqueue(QUEUE, [new])
+        return added.created
+
+    async def _now_ms(self) -> int:
+        seconds, micros = await self._store.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    # The store
+
+    def _while_away(self) -> None:
+        """To the log: there is nowhere else to put it."""
+        now, limit = self._monotonic(), self._table.store_away
+        if self._away_since is None:
+            self._away_since = now
+            self._signs.forget()
+        told = self._away_told_at
+        if (
+            limit is None
+            or now - self._away_since < limit
+            or (told is not None and now - told < self._table.repeat)
+        ):
+            return
+        self._away_told_at = now
+        _log.error(
+            "%s: the store has been away for %s: %s", TITLE, about(now - self._away_since), self._store.trouble
+        )
+
+    async def _after_away(self) -> None:
+        """Tells of an outage that is over, if it was long."""
+        since, limit = self._away_since, self._table.store_away
+        if since is None:
+            return
+        seconds = self._monotonic() - since
+        if limit is not None and seconds >= limit:
+            # All daemons saw the same outage, and come back within a few seconds.
+            text = f"the store was away for {about(seconds)}; it is back"
+            await self._notify("store", "", text, unique_for=max(60.0, limit))
+        self._away_since = self._away_told_at = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except StoreError as error:
+                if self._errors.allow(str(error)) is not None:
+                    _log.error("alerts: %s", error)
+            except Exception:
+                if self._errors.allow("bug") is not None:
+                    _log.exception("alerts failed, and go on")
+            await asyncio.sleep(EVERY_S)

@@ -1,0 +1,4 @@
+"""The HTTP client that refuses private addresses, and downloads through it.
+
+Knows no feature.
+"""

@@ -1,0 +1,92 @@
+"""Texts with variables, such as `Hello {{ name }}`: Jinja2 for texts and data that are not trusted.
+
+A template may read variables, choose, repeat over a list and use the filters of `template_language.FILTERS`. It
+reaches no Python object, and its size, its output and its time are bounded.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crmd.errors import CrmdError
+
+if TYPE_CHECKING:
+    from crmd.crm.templating.engine import Engine
+
+MAX_TEMPLATE_CHARS = 65_536
+MAX_OUTPUT_CHARS = 262_144
+"""Also of each value on the way to the output."""
+
+
+class TemplateError(CrmdError, ValueError):
+    """The template is wrong, or cannot be filled. `str()` is one line for its author."""
+
+
+class MissingVariable(TemplateError):
+    """The template needs a variable that it was not given."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the variable {name} is missing")
+        self.name = name
+
+
+class Person(Protocol):
+    """What a contact's variables are made of."""
+
+    @property
+    def phone(self) -> str:
+        """E.164."""
+
+    @property
+    def name(self) -> str | None:
+        """What the contact is called."""
+
+    @property
+    def email(self) -> str | None:
+        """Where mail goes."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Whatever else is known."""
+
+
+def check(text: str) -> None:
+    """Raises TemplateError that says what is wrong and in which line, if anything."""
+    if has_variables(text):
+        _engine().check(text)
+
+
+def names(text: str) -> frozenset[str]:
+    """The variables that a text reads. Raises TemplateError."""
+    return _engine().names(text) if has_variables(text) else frozenset()
+
+
+def render(text: str, variables: Mapping[str, Any], *, html: bool = False) -> str:
+    """The text with its variables filled in, with `html` escaped for HTML.
+
+    Raises MissingVariable, and TemplateError for whatever else keeps it from being filled.
+    """
+    if not has_variables(text):
+        return text
+    return _engine().render(text, variables, html=html)
+
+
+def has_variables(text: str) -> bool:
+    """Whether the text is more than plain text."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def contact_variables(contact: Person, tags: Sequence[str] = ()) -> dict[str, Any]:
+    """A contact's attributes, and its `phone`, `name`, `email` and `tags`. What is not known is missing."""
+    own = {"phone": contact.phone, "name": contact.name, "email": contact.email}
+    known = {name: value for name, value in {**contact.attributes, **own}.items() if value is not None}
+    return {**known, "tags": list(tags)}
+
+
+@functools.cache
+def _engine() -> Engine:
+    from crmd.crm.templating.engine import Engine  # jinja2 costs the idle daemon 5 MiB
+
+    return Engine()

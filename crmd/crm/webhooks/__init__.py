@@ -1,0 +1,4 @@
+"""Events delivered to other systems by signed requests.
+
+Knows the outbound HTTP client.
+"""

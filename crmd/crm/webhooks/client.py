@@ -1,0 +1,159 @@
+"""Webhooks in the manner of Standard Webhooks: signed posts to URLs that users gave, and nowhere inside."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from aiohttp.abc import AbstractResolver
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+from yarl import URL
+
+from crmd.config.service_tables import EndpointTable
+from crmd.crm.outbound.addresses import AddressPolicy, Network
+from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient
+from crmd.crm.outbound.retry_after import retry_after_seconds
+
+DELIVERY_SECONDS = 10.0
+MAX_URL_LENGTH = 2048
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that the configuration names."""
+
+    name: str
+    url: URL
+    signer: Webhook | None
+    """None where neither the endpoint nor `[webhook]` has a secret."""
+    events: tuple[str, ...]
+
+    @property
+    def host(self) -> str | None:
+        """The host of its URL."""
+        return self.url.host
+
+    def wants(self, event: str) -> bool:
+        """Whether it gets events of that name; `message.*` are all that begin so."""
+        return not self.events or any(fnmatchcase(event, pattern) for pattern in self.events)
+
+
+class WebhookClient:
+    """Signs and posts webhooks; raises ValueError for a secret that cannot work.
+
+    It connects only to public addresses and those in `allow_private`, and follows no redirect.
+    `timeout_seconds` is the longest wait for one answer, `snippet_bytes` what handlers keep of it. An endpoint
+    that failed for `disable_after_seconds`, without a success, is to get no more events; None: never.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: SecretStr,
+        endpoints: Mapping[str, EndpointTable] | None = None,
+        disable_after_seconds: float | None = None,
+        allow_private: Iterable[Network | str] = (),
+        timeout_seconds: float = DELIVERY_SECONDS,
+        snippet_bytes: int = SNIPPET_BYTES,
+        resolver: AbstractResolver | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.snippet_bytes = snippet_bytes
+        self.disable_after_seconds = disable_after_seconds
+        self._signer = _signer(secret.get_secret_value(), "webhook.secret")
+        self.endpoints = {name: self._endpoint(name, table) for name, table in (endpoints or {}).items()}
+        """By name."""
+        self._http = HttpClient(policy=AddressPolicy(allow_private), resolver=resolver)
+        self._clock = clock
+
+    def can_sign(self, to: URL | Endpoint) -> bool:
+        """Whether there is a secret to sign with."""
+        return (to.signer if isinstance(to, Endpoint) else self._signer) is not None
+
+    async def start(self) -> None:
+        """Makes ready to post; starting twice is fine."""
+        await self._http.start()
+
+    async def stop(self) -> None:
+        """Closes all connections; stopping twice, or before starting, is fine."""
+        await self._http.stop()
+
+    async def post(
+        self,
+        to: URL | Endpoint,
+        *,
+        message_id: str,
+        body: str,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> Exchange:
+        """Signs the body with the present time and posts it."""
+        url, signer = (to.url, to.signer) if isinstance(to, Endpoint) else (to, self._signer)
+        if signer is None:
+            raise RuntimeError("webhook.secret is not set")
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
+        signed = {
+            **headers,
+            "Content-Type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signer.sign(message_id, now, body),
+        }
+        return await self._http.post(url, body=body.encode(), headers=signed, timeout_seconds=timeout_seconds)
+
+    def retry_after_seconds(self, answer: Answer) -> float | None:
+        """What `Retry-After` asks for; see `crmd.crm.outbound.retry_after`."""
+        return retry_after_seconds(answer, self._clock())
+
+    def _endpoint(self, name: str, table: EndpointTable) -> Endpoint:
+        key = f"webhook.endpoints.{name}"
+        try:
+            url = parse_target(table.url)
+        except ValueError as error:
+            raise ValueError(f"{key}.url {error}") from None
+        signer = _signer(table.secret.get_secret_value(), f"{key}.secret") or self._signer
+        return Endpoint(name, url, signer, table.events)
+
+
+def parse_target(text: str) -> URL:
+    """A URL that may be posted to; raises ValueError that says what is wrong with it.
+
+    Addresses are checked when connecting, not here.
+    """
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(f"must have at most {MAX_URL_LENGTH} characters")
+    if any(character.isspace() or not character.isprintable() or character == "\\" for character in text):
+        raise ValueError("must not contain spaces, control characters or backslashes")
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must begin with https:// or http://")
+    if "@" in text.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]:
+        raise ValueError("must not contain a user or password; use the header Authorization")
+    if not url.raw_host or not _HOST.fullmatch(url.raw_host) or not url.port:
+        raise ValueError("has no valid host and port")
+    return url
+
+
+def _signer(secret: str, name: str) -> Webhook | None:
+    if not secret:
+        return None
+    text = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError(f'{name} must be "whsec_" and base64; make one with: openssl rand -base64 32')
+    return Webhook(key)

@@ -1,0 +1,192 @@
+"""Queue `webhook`: posts a signed event to a URL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self, TypedDict
+
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+
+from crmd.crm.outbound.http import Answer, Exchange, NotSent
+from crmd.crm.payload import Payload, invalid
+from crmd.crm.webhooks.client import WebhookClient, parse_target
+from crmd.crm.webhooks.endpoints import EndpointWatch
+from crmd.errors import JobSignal, Permanent, Retry, Snooze
+from crmd.jobs import JobContext, job
+
+UNCONFIGURED_SECONDS = 60.0
+MAX_HEADERS = 20
+# Left of the job's own timeout for writing down what became of the request.
+_RESERVE_SECONDS = 1.0
+_TRY_AGAIN = frozenset({408, 425, 429})
+_GONE = 410
+_FREE_HEADERS = frozenset({"authorization", "traceparent", "tracestate", "user-agent"})
+_FREE_HEADERS_TEXT = "X-… (but X-Forwarded-…), Authorization, User-Agent, Traceparent and Tracestate"
+_HEADER_PREFIX = "x-"
+# What servers and proxies believe about where a request comes from and what it means.
+_TRUSTED_PREFIXES = (
+    "x-forwarded-",
+    "x-real-ip",
+    "x-original-",
+    "x-rewrite-",
+    "x-http-method",
+    "x-method-override",
+)
+
+
+def _check_url(text: str) -> str:
+    try:
+        parse_target(text)
+    except ValueError as error:
+        raise invalid(str(error)) from None
+    return text
+
+
+def _check_header_name(name: str) -> str:
+    lowered = name.lower()
+    free = lowered in _FREE_HEADERS or lowered.startswith(_HEADER_PREFIX)
+    if not free or lowered.startswith(_TRUSTED_PREFIXES):
+        raise invalid(f"the header {name} cannot be set; {_FREE_HEADERS_TEXT} can")
+    return name
+
+
+def _check_json(data: JsonValue) -> JsonValue:
+    try:
+        json.dumps(data, allow_nan=False)
+    except ValueError:
+        raise invalid("must not contain NaN or Infinity, which JSON does not have") from None
+    return data
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(_check_header_name)]
+HeaderValue = Annotated[str, Field(max_length=1024, pattern=r"^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$")]
+
+
+EventName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="What happened, such as `contact.created`.")
+]
+EventData = Annotated[JsonValue, AfterValidator(_check_json), Field(description="Any JSON.")]
+EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+
+
+class DeliverWebhook(Payload):
+    """One event for one URL, or for one endpoint of the configuration."""
+
+    url: Annotated[
+        str | None,
+        Field(description="https:// or http://, without a password. This, or `endpoint`."),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9_-]{1,64}$", description="A name of `[webhook.endpoints]`."),
+    ] = None
+    event: EventName
+    data: EventData = None
+    headers: Annotated[
+        dict[HeaderName, HeaderValue],
+        Field(max_length=MAX_HEADERS, description=f"Further headers: {_FREE_HEADERS_TEXT}."),
+    ] = Field(default_factory=dict)
+    id: Annotated[
+        EventId | None,
+        Field(
+            description="The event's id, by which receivers know a repeat; else made from job key, event and data."
+        ),
+    ] = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_target(cls, url: str | None) -> str | None:
+        return None if url is None else _check_url(url)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.url is None) == (self.endpoint is None):
+            raise invalid("needs exactly one of url and endpoint")
+        return self
+
+
+class Delivered(TypedDict):
+    """The receiver's answer."""
+
+    status: int
+    snippet: str
+    """The start of its body."""
+    attempt: int
+    duration_ms: float
+
+
+@job(queue="webhook", payload=DeliverWebhook)
+async def deliver_webhook(ctx: JobContext, payload: DeliverWebhook) -> Delivered:
+    """Posts the event once. Repeats have the same `webhook-id` and the same body."""
+    client = ctx.get(WebhookClient)
+    watch = await EndpointWatch.of(ctx, payload.endpoint) if payload.endpoint else None
+    to = watch.endpoint if watch else parse_target(payload.url or "")
+    if not client.can_sign(to):
+        raise Snooze("webhook.secret is not set; the job waits until it is", after=UNCONFIGURED_SECONDS)
+    exchange = await client.post(
+        to,
+        message_id=payload.id or message_id(ctx.key, payload),
+        body=body(ctx.enqueued_at, payload),
+        headers=payload.headers,
+        timeout_seconds=_timeout_seconds(client.timeout_seconds, ctx.remaining_seconds),
+    )
+    if not isinstance(exchange, Answer) or not 200 <= exchange.status < 300:
+        signal = _failure(client, exchange, str(to.host))
+        if watch:
+            await watch.failed(str(signal), gone=isinstance(exchange, Answer) and exchange.status == _GONE)
+        raise signal
+    if watch:
+        await watch.succeeded()
+    return Delivered(
+        status=exchange.status,
+        snippet=exchange.snippet(client.snippet_bytes),
+        attempt=ctx.attempt,
+        duration_ms=round(exchange.duration_ms, 1),
+    )
+
+
+def message_id(key: str, payload: DeliverWebhook) -> str:
+    """The `webhook-id`: equal for the same event under the same job key, also where the job was added twice."""
+    parts: list[Any] = [key, payload.event, payload.data]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"msg_{digest[:32]}"
+
+
+def body(enqueued_at: float, payload: DeliverWebhook) -> str:
+    """The posted JSON; it does not change from attempt to attempt."""
+    at = datetime.fromtimestamp(enqueued_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"type": payload.event, "timestamp": at, "data": payload.data}, separators=(",", ":"))
+
+
+def _failure(client: WebhookClient, exchange: Exchange, host: str) -> JobSignal:
+    if isinstance(exchange, Answer):
+        snippet = exchange.snippet(client.snippet_bytes)
+        return _ending(exchange, snippet, client.retry_after_seconds(exchange), host)
+    if isinstance(exchange, NotSent) and exchange.forbidden:
+        return Permanent(f"the URL is refused: {exchange.reason}")
+    return Retry(f"no answer from {host}: {exchange.reason}")
+
+
+def _ending(answer: Answer, snippet: str, retry_after_seconds: float | None, host: str) -> JobSignal:
+    line = " ".join(snippet.split())
+    said = f"{host} answered {answer.status}: {line}" if line else f"{host} answered {answer.status}"
+    if answer.status in _TRY_AGAIN or answer.status >= 500:
+        # Never earlier than asked for, and a little apart, as many deliveries may have been told the same.
+        after = retry_after_seconds and retry_after_seconds * random.uniform(1.0, 1.1)
+        return Retry(said, after=after or None)
+    code = f"http_{answer.status}"
+    if 300 <= answer.status < 400:
+        location = answer.headers.get("Location", "nowhere")[:300]
+        return Permanent(
+            f"{host} answered {answer.status}, a redirect to {location}; give that URL instead", code=code
+        )
+    return Permanent(said, code=code)
+
+
+def _timeout_seconds(longest_seconds: float, remaining_seconds: float | None) -> float:
+    if remaining_seconds is None:
+        return longest_seconds
+    return min(longest_seconds, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))

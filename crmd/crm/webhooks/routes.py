@@ -1,0 +1,75 @@
+"""The registered webhook endpoints over HTTP: how they do, and enabling one again."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from crmd.config.service_tables import EndpointTable
+from crmd.crm.json_views import instant
+from crmd.crm.webhooks import repository as endpoints
+from crmd.crm.webhooks.repository import EndpointStatus
+from crmd.http.bounded import records_bounded
+from crmd.http.deps import WebDeps
+from crmd.http.problems import Problem
+from crmd.http.routes import Access, Route
+
+_ROOT = "/api/v1/webhook-endpoints"
+
+
+class EndpointsApi:
+    """Answers under `/api/v1/webhook-endpoints`."""
+
+    def __init__(self, deps: WebDeps) -> None:
+        self._deps = deps
+
+    def routes(self) -> list[Route]:
+        """What this part answers."""
+        return [
+            Route("GET", _ROOT, self.list, Access.READ, "The webhook endpoints, and how they do", errors=(503,)),
+            Route(
+                *("POST", f"{_ROOT}/{{name}}/enable", self.enable, Access.OPERATE),
+                summary="Lets a disabled endpoint get events again",
+                errors=(404, 408, 413, 415, 422, 503),
+            ),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """All endpoints of the configuration."""
+        known = await records_bounded(self._statuses(*self._deps.endpoints))
+        shown = [_json(name, table, known.get(name)) for name, table in self._deps.endpoints.items()]
+        return web.json_response({"endpoints": shown})
+
+    async def enable(self, request: web.Request) -> web.Response:
+        """One endpoint, enabled. Fine for one that is."""
+        name = request.match_info["name"]
+        table = self._deps.endpoints.get(name)
+        if table is None:
+            named = ", ".join(self._deps.endpoints) or "none"
+            raise Problem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
+        await records_bounded(self._enable(name))
+        return web.json_response(_json(name, table, None))
+
+    async def _statuses(self, *names: str) -> dict[str, EndpointStatus]:
+        async with self._deps.records.reading() as session:
+            return await endpoints.statuses(session, names)
+
+    async def _enable(self, name: str) -> None:
+        async with self._deps.records.transaction() as session:
+            await endpoints.enable(session, name)
+
+
+def _json(name: str, table: EndpointTable, status: EndpointStatus | None) -> dict[str, Any]:
+    """One endpoint. Of its URL only the host is shown: the path may be as good as a password."""
+    known = status or EndpointStatus()
+    return {
+        "name": name,
+        "host": urlsplit(table.url).netloc,
+        "events": list(table.events),
+        "state": "disabled" if known.disabled_at else "failing" if known.failing_since else "working",
+        "failing_since": instant(known.failing_since),
+        "disabled_at": instant(known.disabled_at),
+        "reason": known.reason,
+    }

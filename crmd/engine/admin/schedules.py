@@ -1,0 +1,154 @@
+"""The schedules of a configuration: listed, run by hand, paused."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crmd.config.queue_tables import ScheduleTable
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.views import Added, NewJob, instant
+from crmd.engine.cron import Timetable, timetable
+from crmd.engine.durations import format_duration
+from crmd.engine.store import schedules as stored
+from crmd.engine.store.schedules import ScheduleRecord
+from crmd.errors import JobNotFound, UnknownSchedule
+
+UNIQUE_S = 3600.0
+"""The key of a due time stays taken so long, for clocks that are set back and records that are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One schedule in force."""
+
+    name: str
+    table: ScheduleTable
+    times: str
+    """When it comes, as text; another text starts it over."""
+    timetable: Timetable
+
+    def job(self, due_ms: int) -> NewJob:
+        """The job of one due time; its key names the time, so that there is no second one."""
+        key = f"schedule:{self.name}:{due_ms // 1000}"
+        return NewJob(self.table.job, self.table.payload, key=key, unique_for=UNIQUE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleView:
+    """One schedule, as the outside sees it. Instants are epoch seconds here and RFC 3339 in `to_json()`."""
+
+    name: str
+    queue: str
+    job: str
+    times: str
+    missed: str
+    enabled: bool
+    paused_at: float | None
+    paused_by: str | None
+    paused_reason: str | None
+    next_run_at: float | None
+    """None while it is paused or switched off."""
+    last_run_at: float | None
+    last_due_at: float | None
+    """None where a person asked for the last run."""
+    last_queue: str | None
+    last_key: str | None
+    last_state: str | None
+    """The state of the last run's job; None where it is no longer kept."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The schedule as HTTP and `--json` show it."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("paused_at", "next_run_at", "last_run_at", "last_due_at"):
+            data[name] = instant(data[name])
+        return {**data, "paused": self.paused_at is not None}
+
+
+class Schedules:
+    """Looks at schedules and steers them, on all daemons. Raises UnknownSchedule and StoreUnavailable."""
+
+    def __init__(self, control: Control, tables: Mapping[str, ScheduleTable]) -> None:
+        self._control = control
+        self.tables = tables
+
+    def configure(self, tables: Mapping[str, ScheduleTable]) -> None:
+        """Applies other schedules."""
+        self.tables = tables
+
+    async def all(self) -> list[ScheduleView]:
+        """Every schedule, by name."""
+        return list(await asyncio.gather(*(self.get(name) for name in sorted(self.tables))))
+
+    async def get(self, name: str) -> ScheduleView:
+        """One schedule."""
+        table, store = self._table(name), self._control.store
+        where, [record] = await asyncio.gather(stored.look(store, name), stored.records(store, [name]))
+        goes_on = table.enabled and record.paused_at is None
+        made = schedule(name, table)
+        return ScheduleView(
+            name=name,
+            queue=table.queue,
+            job=table.job,
+            times=made.times,
+            missed=table.missed,
+            enabled=table.enabled,
+            paused_at=record.paused_at,
+            paused_by=record.paused_by,
+            paused_reason=record.paused_reason,
+            next_run_at=made.timetable.next_after(where.now_ms) / 1000 if goes_on else None,
+            last_run_at=record.ran_at,
+            last_due_at=record.due_at,
+            last_queue=record.queue,
+            last_key=record.key,
+            last_state=await self._state(record),
+        )
+
+    async def run(self, name: str) -> Added:
+        """Adds the schedule's job now, beside its due times."""
+        table = self._table(name)
+        key = f"schedule:{name}:by-hand-{uuid.uuid4().hex[:8]}"
+        [added] = await self._control.enqueue(table.queue, [NewJob(table.job, table.payload, key=key)])
+        where = await stored.look(self._control.store, name)
+        await stored.note_run(self._control.store, name, where.now_ms, table.queue, added.key)
+        return added
+
+    async def pause(self, name: str, *, by: str | None = None, reason: str | None = None) -> None:
+        """Pauses a schedule until it is resumed; restarts do not end that."""
+        self._table(name)
+        where = await stored.look(self._control.store, name)
+        await stored.pause(self._control.store, name, where.now_ms, by, reason)
+        self._control.store.events.emit("schedule.paused", schedule=name, by=by, reason=reason)
+
+    async def resume(self, name: str) -> None:
+        """Lets a paused schedule go on; what came due in the pause is not caught up."""
+        self._table(name)
+        where = await stored.look(self._control.store, name)
+        await stored.resume(self._control.store, name, where.now_ms)
+        self._control.store.events.emit("schedule.resumed", schedule=name)
+
+    async def _state(self, record: ScheduleRecord) -> str | None:
+        if record.queue not in self._control.inspector.settings or record.key is None:
+            return None
+        try:
+            return (await self._control.inspector.job(record.queue, record.key)).state
+        except JobNotFound:
+            return None
+
+    def _table(self, name: str) -> ScheduleTable:
+        try:
+            return self.tables[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self.tables, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.tables)) or 'none'}"
+            raise UnknownSchedule(f"no schedule is named {name!r}; {hint}") from None
+
+
+def schedule(name: str, table: ScheduleTable) -> Schedule:
+    """A schedule from its table."""
+    times = f"every {format_duration(table.every)}" if table.cron is None else f"{table.cron} {table.timezone}"
+    return Schedule(name, table, times, timetable(table.cron, table.every, table.timezone))

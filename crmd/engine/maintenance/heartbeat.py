@@ -1,0 +1,87 @@
+"""A daemon's hold on its jobs: its epoch, and the thread that renews it while the event loop lives."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from crmd.engine.store import keys
+from crmd.engine.store.client import StoreTarget
+from crmd.engine.store.library import load_scripts
+from crmd.telemetry.throttle import Throttle
+
+LEASE_S = 30.0
+"""After so long without renewal, by their own clocks, other daemons may take a daemon's jobs."""
+RENEW_EVERY_S = 5.0
+LOOP_SILENCE_MAX_S = 120.0
+"""A loop blocked for longer is taken for dead: its leases run out, and systemd's watchdog has long acted."""
+
+_log = logging.getLogger(__name__)
+
+
+def new_epoch(identity: str) -> str:
+    """The name of one life of a daemon: the identity of its state folder, and what is new each time."""
+    return f"{identity_prefix(identity)}{secrets.token_hex(6)}"
+
+
+def identity_prefix(identity: str) -> str:
+    """What all epochs of one state folder begin with."""
+    return f"{identity}-"
+
+
+class LeaseKeeper:
+    """Renews the leases of one daemon from a thread, so that a handler that blocks the loop loses no job."""
+
+    def __init__(self, target: StoreTarget, epoch: str) -> None:
+        self.epoch = epoch
+        self._target = target
+        self._alive_at = time.monotonic()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._errors = Throttle(30.0)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="crmd leases", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; does not wait longer than a reply may take."""
+        self._stop.set()
+        self._thread = None
+
+    def loop_is_alive(self) -> None:
+        """The event loop calls this at least once a second."""
+        self._alive_at = time.monotonic()
+
+    def _run(self) -> None:
+        client = Redis.from_url(
+            self._target.url, socket_timeout=2.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0)
+        )
+        script = load_scripts()["renew"]
+        try:
+            while not self._stop.wait(RENEW_EVERY_S):
+                if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
+                    continue
+                try:
+                    names = (
+                        *(keys.DAEMONS, keys.daemon_info(self.epoch), keys.daemon_jobs(self.epoch)),
+                        keys.UNIQUE_FOR,
+                    )
+                    client.eval(
+                        script.text, len(names), *names, self.epoch, str(round(LEASE_S * 1000)), "", "0", ""
+                    )
+                except RedisError as error:
+                    if self._errors.allow("renew") is not None:
+                        _log.warning("cannot renew the leases: %s", error)
+        finally:
+            client.close()

@@ -1,0 +1,177 @@
+"""The daemon's second hand: one round trip a second looks after all queues."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from crmd.engine.admin.views import DaemonInfo
+from crmd.engine.maintenance.external_workers import ForeignWorkers
+from crmd.engine.maintenance.heartbeat import LEASE_S, LeaseKeeper
+from crmd.engine.maintenance.janitor import Janitor
+from crmd.engine.maintenance.recoverer import Recovery
+from crmd.engine.store import keys
+from crmd.engine.store.access import StoreAccess
+from crmd.engine.store.keys import QueueKeys
+from crmd.engine.store.limit_clock import StepWatch
+from crmd.engine.store.replies import Tick
+from crmd.engine.store.scripts import echo, renew, tick
+from crmd.engine.worker.context import Engine
+from crmd.engine.worker.worker import CrmWorker
+from crmd.errors import StoreError, StoreUnavailable
+from crmd.telemetry.throttle import Throttle
+
+EVERY_S = 1.0
+INFO_EVERY_TICKS = 5
+INFO_TTL_S = 20
+RECONCILE_EVERY_TICKS = 60
+JUDGE_EVERY_TICKS = 30
+"""Between full looks for leases whose daemon is not even listed."""
+FOREIGN_EVERY_TICKS = 30
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """Due jobs, trimming, recovery, aborts and the daemon's own entry, once a second."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        workers: Mapping[str, CrmWorker],
+        keeper: LeaseKeeper,
+        recovery: Recovery,
+        janitor: Janitor,
+        access: StoreAccess,
+        describe: Callable[[], DaemonInfo],
+    ) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._keeper = keeper
+        self._recovery = recovery
+        self._janitor = janitor
+        self._access = access
+        self._foreign = ForeignWorkers(
+            engine.store, [worker.scripts.keys for worker in workers.values()], now=engine.now
+        )
+        self._describe = describe
+        self._steps = StepWatch(lambda: engine.store.monotonic())
+        self._task: asyncio.Task[None] | None = None
+        self._ticks = 0
+        self._errors = Throttle(30.0)
+
+    def add(self, queue: QueueKeys) -> None:
+        """Looks for SAQ workers on one more queue; all else it sees by the workers."""
+        self._foreign.add(queue)
+
+    def start(self) -> None:
+        """Begins to tick."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="upkeep")
+
+    async def stop(self) -> None:
+        """Stops ticking. Fine twice, or before start."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def leave(self) -> None:
+        """Takes the daemon off the list: its leases are all given back."""
+        epoch = self._engine.epoch
+        await self._engine.store.command("ZREM", keys.DAEMONS, epoch)
+        await self._engine.store.command("DEL", keys.daemon_info(epoch), keys.daemon_jobs(epoch))
+
+    async def run_once(self) -> Tick:
+        """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
+        engine, workers = self._engine, list(self._workers.values())
+        number, self._ticks = self._ticks, self._ticks + 1
+        calls: list[Awaitable[Any]] = [self._access.run_once()]
+        calls += [worker.watch.check() for worker in workers if worker.active]
+        for worker in workers:
+            worker.outbox.forget_sent()
+        finished = [pair for worker in workers for pair in worker.outbox.recently_finished()]
+        if finished:
+            calls.append(echo(engine.store, finished[-2000:]))
+        if number % INFO_EVERY_TICKS == 0:
+            calls += [self.announce(), engine.store.probe()]
+        if number % FOREIGN_EVERY_TICKS == 0:
+            calls.append(self._foreign.run_once())
+        self._recovery.observer.ask(engine.store.connected_since)
+        sent_ms = self._steps.sent_ms()
+        seen, _ = await asyncio.gather(
+            tick(engine.store, [worker.scripts for worker in workers]),
+            asyncio.gather(*map(self._apart, calls)),
+        )
+        for worker, due_ms, untrimmed in zip(workers, seen.due_ms, seen.untrimmed, strict=True):
+            if due_ms >= 0:
+                worker.look_in(due_ms / 1000)
+            if due_ms == 0:
+                await self._apart(worker.promote_due())
+            if untrimmed:
+                await self._apart(worker.scripts.trim())
+        self._recovery.observer.listed(seen.daemons)
+        if step_ms := self._steps.see(sent_ms, seen.now_ms):
+            engine.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
+            await self._apart(self.announce())  # a step forward ended the entry's time to live
+        await self._apart(self._judge(number))
+        await self._apart(self._janitor.run_once())
+        if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
+            for worker in workers:
+                worker.reconcile_soon()
+        return seen
+
+    async def announce(self) -> None:
+        """Writes the daemon's entry, its place in the list, which jobs it knows, and what adders need to know."""
+        engine = self._engine
+        document = orjson.dumps(asdict(self._describe()))
+        queues = [worker.scripts.settings for worker in self._workers.values()]
+        known = orjson.dumps({name: engine.catalog.names(name) for name in self._workers})
+        try:
+            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues)
+        except StoreError:
+            self._recovery.observer.restart()  # nobody else may have been able to renew either
+            raise
+
+    async def _judge(self, number: int) -> None:
+        """Takes over from the dead, and now and then looks for leases whose daemon is not even listed."""
+        dead = self._recovery.observer.dead()
+        dead.pop(self._engine.epoch, None)
+        if dead or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
+            await self._recovery.run_once(dead)
+        if dead:
+            await self._recovery.forget(dead)
+
+    async def _apart(self, call: Awaitable[Any]) -> None:
+        try:
+            await call
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            self._note(error)
+
+    def _note(self, error: StoreError) -> None:
+        if self._errors.allow(str(error)) is not None:
+            _log.error("upkeep: %s", error)
+
+    async def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._keeper.loop_is_alive()
+            try:
+                if self._engine.store.connected:
+                    await self.run_once()
+            except StoreUnavailable:
+                pass  # said by the store itself
+            except StoreError as error:
+                self._note(error)
+            except Exception:
+                if self._errors.allow("bug") is not None:
+                    _log.exception("upkeep failed, and goes on")
+            await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))

@@ -1,0 +1,69 @@
+"""A running job as plain SAQ functions see it: SAQ's own object, and what `job.update()` writes back."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+from saq.job import Job
+from saq.queue.base import Queue
+
+from crmd.engine.codec import encode_payload
+from crmd.engine.worker.execution import Run
+
+FIELDS = frozenset(Job.__dataclass_fields__)
+WRITABLE = ("progress", "meta", "timeout", "heartbeat", "retries", "ttl", "retry_delay", "retry_backoff")
+"""The rest is the engine's: a handler cannot end, rename or requeue its job by writing to it."""
+
+
+class Updates(Protocol):
+    """Whoever runs jobs, and so knows more of them than the store."""
+
+    async def store_update(self, job: Job) -> bool:
+        """Stores what changed in a job that runs here; False where it does not."""
+
+
+def saq_job(queue: Queue, run: Run, worker_id: str) -> Job:
+    """The job as SAQ's worker shows it to a function: this attempt counted, the queue's settings filled in."""
+    data = {name: value for name, value in run.data.items() if name in FIELDS and name != "queue"}
+    own = {
+        "status": "active",
+        "kwargs": dict(run.kwargs),
+        "attempts": run.attempt,
+        "started": run.started_ms,
+        "worker_id": worker_id,
+        **_writable(run),
+    }
+    return Job(**{**data, **own}, queue=queue)
+
+
+def take_update(run: Run, job: Job) -> None:
+    """Takes what a function changed in its job; raises InvalidPayload for what is no JSON."""
+    known = _writable(run)
+    changed = {name: getattr(job, name) for name in WRITABLE if getattr(job, name) != known[name]}
+    encode_payload(changed)
+    run.data.update(copy.deepcopy(changed))
+    retries = changed.get("retries")
+    run.attempts = retries if isinstance(retries, int) and retries > 0 else run.attempts
+
+
+def with_changes(stored: dict[str, Any], job: Job) -> dict[str, Any]:
+    """A stored job with the fields of SAQ's object, and all others as they were."""
+    defaults = {name: field.default for name, field in Job.__dataclass_fields__.items()}
+    values = {name: getattr(job, name) for name in FIELDS - {"queue", "kwargs"}}
+    own = {name: value for name, value in values.items() if name in stored or value not in (defaults[name], {})}
+    return {**stored, **own}
+
+
+def _writable(run: Run) -> dict[str, Any]:
+    data = run.data
+    return {
+        "progress": data.get("progress", 0.0),
+        "meta": copy.deepcopy(data.get("meta") or {}),
+        "timeout": run.timeout or 0,
+        "heartbeat": data.get("heartbeat", 0),
+        "retries": run.attempts,
+        "ttl": data.get("ttl", 600),
+        "retry_delay": data.get("retry_delay", 0.0),
+        "retry_backoff": data.get("retry_backoff", False),
+    }

@@ -1,0 +1,156 @@
+"""Outcomes that could not be written before the daemon had to stop: kept until its next start."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
+from crmd.errors import CrmdError, StoreFull, StoreUnavailable, StoreUnusable
+
+FILE = "outcomes.json"
+LASTING = (StoreUnavailable, StoreFull, StoreUnusable)
+"""What the store answers to all outcomes alike. Anything else is about the outcome, or about its queue."""
+REASONS_MAX = 5
+
+_log = logging.getLogger(__name__)
+
+
+class PrivateFiles(Protocol):
+    """Where the spool lies: files for their owner only."""
+
+    def write_private(self, name: str, text: str) -> Any:
+        """Writes a file, whole or not at all."""
+
+    def read_private_bytes(self, name: str) -> bytes | None:
+        """What a file holds, if there is one."""
+
+    def delete_private(self, name: str) -> None:
+        """Deletes a file, if there is one."""
+
+    def set_aside(self, name: str) -> str:
+        """Renames a file so that a person can look at it; returns its new path. Only the newest few are kept."""
+
+
+@dataclass(slots=True)
+class Spooled:
+    """What the spool holds."""
+
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    """By queue."""
+    unreadable: str | None = None
+    """Why some of it, or all, cannot be read."""
+
+
+def save(files: PrivateFiles, outcomes: Mapping[str, list[Outcome]]) -> None:
+    """Adds outcomes, by queue, to what is spooled already."""
+    spooled = load(files)
+    if spooled.unreadable:
+        _tell(files.set_aside(FILE), spooled.unreadable)
+    for queue, unwritten in outcomes.items():
+        spooled.outcomes.setdefault(queue, []).extend(unwritten)
+    document = {queue: [_pack(outcome) for outcome in kept] for queue, kept in spooled.outcomes.items()}
+    files.write_private(FILE, orjson.dumps(document).decode())
+
+
+def load(files: PrivateFiles) -> Spooled:
+    """What is spooled; never raises for what it holds."""
+    raw = files.read_private_bytes(FILE)
+    if not raw:
+        return Spooled()
+    try:
+        document = orjson.loads(raw)
+    except ValueError as error:
+        return Spooled(unreadable=f"it is not JSON ({error})")
+    if not isinstance(document, dict):
+        return Spooled(unreadable="it is not an object of queues")
+    spooled = Spooled()
+    for queue, kept in document.items():
+        for fields in kept if isinstance(kept, list) else [kept]:
+            try:
+                spooled.outcomes.setdefault(queue, []).append(_unpack(fields))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                spooled.unreadable = f"an outcome of queue {queue} is not one ({type(error).__name__}: {error})"
+    return spooled
+
+
+async def write(files: PrivateFiles, queues: Mapping[str, QueueScripts]) -> None:
+    """Writes what is spooled to the store. What is refused or unreadable is set aside and keeps nothing else back.
+
+    Raises StoreUnavailable, StoreFull or StoreUnusable where the store takes no outcome at all; all is kept then.
+    """
+    spooled = load(files)
+    written, refused = 0, [spooled.unreadable] if spooled.unreadable else []
+    for name, outcomes in spooled.outcomes.items():
+        if name not in queues:
+            refused.append(f"no queue {name} is configured")
+            continue
+        for start in range(0, len(outcomes), MAX_JOBS_PER_CALL):
+            batch = outcomes[start : start + MAX_JOBS_PER_CALL]
+            count, why = await _settle(queues[name], batch)
+            written += count
+            refused += [why] if why else []
+    if written:
+        _log.info("wrote %d outcomes that the last stop had to spool", written)
+    if refused:
+        _tell(files.set_aside(FILE), "; ".join(refused[:REASONS_MAX]))
+    elif spooled.outcomes:
+        files.delete_private(FILE)
+
+
+async def _settle(queue: QueueScripts, batch: list[Outcome]) -> tuple[int, str | None]:
+    """Writes outcomes, in halves where they are refused together; how many, and why others are not."""
+    try:
+        await queue.settle(batch)
+    except LASTING:
+        raise
+    except CrmdError as error:
+        if len(batch) == 1:
+            return 0, f"queue {queue.keys.name}: {error}"
+        middle = len(batch) // 2
+        first, why = await _settle(queue, batch[:middle])
+        second, why_second = await _settle(queue, batch[middle:])
+        return first + second, why or why_second
+    return len(batch), None
+
+
+def _tell(path: str, why: str) -> None:
+    _log.error(
+        "outcomes kept by the last stop cannot be written and are set aside in %s: %s; fix the cause; the file is "
+        "kept for you to inspect. Their jobs run again, or end as unknown where an effect had begun",
+        path,
+        why,
+    )
+
+
+def _pack(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.job_id,
+        "token": outcome.token,
+        "kind": outcome.kind.name,
+        "document": base64.b64encode(outcome.document).decode(),
+        "number": outcome.number,
+        "entry": base64.b64encode(outcome.entry).decode(),
+        "marked": outcome.marked,
+    }
+
+
+def _unpack(fields: dict[str, Any]) -> Outcome:
+    job_id, token, number = fields["id"], fields["token"], fields["number"]
+    if not (isinstance(job_id, str) and isinstance(token, str) and isinstance(number, int)):
+        raise TypeError("id, token or number is of a wrong type")
+    return Outcome(
+        job_id,
+        token,
+        Kind[fields["kind"]],
+        base64.b64decode(fields["document"], validate=True),
+        number,
+        base64.b64decode(fields["entry"], validate=True),
+        bool(fields["marked"]),
+    )

@@ -1,1 +1,0 @@
-"""What work is done: the jobs that crmd ships, and their payloads."""

@@ -1,1 +1,0 @@
-"""Tables in files: CSV, XLSX and JSON Lines, read and written in bounded memory."""

@@ -1,0 +1,34 @@
+"""Cursors of pages that go by id: opaque to clients."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from crmd.http.problems import Problem
+
+
+def write_cursor(row_id: int) -> str:
+    """The cursor after a row."""
+    return base64.urlsafe_b64encode(f"id:{row_id}".encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> int | None:
+    """The row's id; raises Problem 422 for what is no cursor of ours."""
+    if cursor is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    name, _, number = text.partition(":")
+    if name != "id" or not number.isdigit() or len(number) > 18:
+        raise Problem(422, "cursor: is not one that this list gave out")
+    return int(number)
+
+
+def row_id(text: str, what: str) -> int:
+    """The id in a path; raises Problem 404 for what can be none."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(404, f"there is no {what} {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,89 @@
+"""Reads a file from a request's body, raw or as a part of a form, chunk by chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.multipart import parse_content_disposition
+
+from crmd.http.problems import Problem
+
+CHUNK_BYTES = 256 * 1024
+"""Written to disk at once."""
+SILENT_SECONDS = 30.0
+"""How long a client may send nothing. The whole may take as long as it takes."""
+MAX_PARTS = 20
+"""Of a form; other fields than the file are passed over."""
+
+MALFORMED = (ValueError, AssertionError, HttpProcessingError)
+"""What aiohttp raises for a form, or the headers of a part, that is none."""
+
+_NO_MEDIA_TYPE = "application/x-www-form-urlencoded"  # what curl says where it is not told
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that comes in."""
+
+    name: str | None
+    media_type: str
+    chunks: AsyncIterator[bytes]
+
+
+async def read_upload(request: web.Request) -> Upload:
+    """The file of a request; its bytes are read as they are asked for. Raises Problem 400 or 422."""
+    if request.content_type.startswith("multipart/"):
+        return await _from_form(request)
+    kind = request.content_type
+    name = _name_in(request.headers.get("Content-Disposition"))
+    return Upload(name, "" if kind == _NO_MEDIA_TYPE else kind, _chunks(request.content.read))
+
+
+async def _from_form(request: web.Request) -> Upload:
+    try:
+        reader = await request.multipart()
+        for _ in range(MAX_PARTS):
+            async with _patience():
+                part = await reader.next()
+            if part is None:
+                break
+            if isinstance(part, BodyPartReader) and part.filename is not None:
+                kind = part.headers.get("Content-Type", "")
+                return Upload(part.filename, kind, _chunks(part.read_chunk))
+    except MALFORMED as error:
+        raise _malformed(error) from None
+    raise Problem(422, "the form has no file: send a part with a filename")
+
+
+async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with _patience():
+                chunk = await read(CHUNK_BYTES)
+        except web.RequestPayloadError as error:
+            raise Problem(400, f"the body ended before it was whole: {error}") from None
+        except MALFORMED as error:
+            raise _malformed(error) from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _malformed(error: Exception) -> Problem:
+    said = getattr(error, "message", None) or str(error) or "it ends in the middle"
+    return Problem(400, f"the form cannot be read: {said.partition(chr(10))[0]}", headers={"Connection": "close"})
+
+
+def _patience() -> asyncio.Timeout:
+    return asyncio.timeout(SILENT_SECONDS)
+
+
+def _name_in(header: str | None) -> str | None:
+    if header is None:
+        return None
+    _, parameters = parse_content_disposition(header)
+    return parameters.get("filename*") or parameters.get("filename")

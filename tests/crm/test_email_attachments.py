@@ -1,0 +1,219 @@
+"""What goes with a mail: files of the state folder, uploads, files by URL; and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from crmd.crm.database.database import Records
+from crmd.crm.email import attachments as email_attachments
+from crmd.crm.email.attachment_folder import AttachmentFolder
+from crmd.crm.email.jobs import send_email
+from crmd.crm.email.payloads import SendEmail
+from crmd.crm.email.smtp import SmtpClient
+from crmd.crm.files.store import FileStore
+from crmd.crm.outbound.downloads import Downloads
+from crmd.errors import JobSignal, Permanent, Retry
+from tests.support.context import make_context
+from tests.support.file_site import FileSite
+from tests.support.mail_server import MailServer
+
+PDF = b"%PDF-1.4 \x00\xff binary \r\n. dot\r\n"
+
+
+class Bench:
+    """A mail server, a site with files, a folder with files, and a client for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = MailServer()
+        self.site = FileSite()
+        self.downloads = Downloads(allow_private=["127.0.0.1/32"])
+        self.smtp: SmtpClient | None = None
+        self.files: FileStore | None = None
+
+    async def start(self) -> None:
+        await self.server.start()
+        await self.site.start()
+        await self.downloads.start()
+        self.smtp = SmtpClient(
+            host="127.0.0.1",
+            port=self.server.port,
+            security="none",
+            username="",
+            password=SecretStr(""),
+            sender="crm@example.com",
+            connections=2,
+            timeout_seconds=10.0,
+        )
+        await self.smtp.start()
+
+    async def stop(self) -> None:
+        if self.smtp:
+            await self.smtp.stop()
+        await self.downloads.stop()
+        await self.site.stop()
+        await self.server.stop()
+
+    async def send(self, *attachments: dict[str, Any], **context: Any) -> None:
+        """Sends a mail with them."""
+        payload = SendEmail.model_validate(
+            {"to": "ann@example.org", "subject": "Files", "text": "See below.", "attachments": list(attachments)}
+        )
+        resources = (self.smtp, self.downloads, AttachmentFolder(self.folder), self.files)
+        await send_email(make_context(*resources, queue="email", name="send_email", **context), payload)
+
+    async def signal_of(self, *attachments: dict[str, Any], **context: Any) -> JobSignal:
+        """How the job ends; nothing is sent then."""
+        with pytest.raises(JobSignal) as caught:
+            await self.send(*attachments, **context)
+        assert self.server.arrived == []
+        return caught.value
+
+    def arrived(self) -> list[tuple[str | None, str, object]]:
+        """Name, type and content of what came with the only mail."""
+        [mail] = self.server.arrived
+        return [
+            (part.get_filename(), part.get_content_type(), part.get_payload(decode=True))
+            for part in mail.message.iter_attachments()
+        ]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    folder = tmp_path / "attachments"
+    folder.mkdir()
+    bench = Bench(folder)
+    await bench.start()
+    yield bench
+    await bench.stop()
+
+
+async def test_files_of_the_folder(bench: Bench) -> None:
+    (bench.folder / "2024").mkdir()
+    (bench.folder / "2024" / "invoice.pdf").write_bytes(PDF)
+    (bench.folder / "notes").write_bytes(b"")
+    await bench.send(
+        {"path": "2024/invoice.pdf"},
+        {"path": "./2024/invoice.pdf", "name": "Rechnung März.pdf", "media_type": "application/x-invoice"},
+        {"path": "notes"},
+    )
+    assert bench.arrived() == [
+        ("invoice.pdf", "application/pdf", PDF),
+        ("Rechnung März.pdf", "application/x-invoice", PDF),
+        ("notes", "application/octet-stream", b""),
+    ]
+
+
+async def test_no_way_leads_out_of_the_folder(bench: Bench, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.txt"
+    outside.write_text("secret")
+    (bench.folder / "link.txt").symlink_to(outside)
+    (bench.folder / "folder").symlink_to(tmp_path)
+    (bench.folder / "inner").mkdir()
+    os.mkfifo(bench.folder / "pipe")
+    for path in ("link.txt", "folder/secret.txt", "inner", "pipe", "absent.txt", "link.txt/x", "x" * 300):
+        signal = await bench.signal_of({"path": path})
+        assert isinstance(signal, Permanent), path
+        assert "secret" not in str(signal).replace(path, "")
+
+
+async def test_no_folder_at_all(bench: Bench) -> None:
+    bench.folder.rmdir()
+    signal = await bench.signal_of({"path": "a.pdf"})
+    assert isinstance(signal, Permanent)
+    assert "there is no a.pdf" in str(signal)
+
+
+@pytest.mark.parametrize("query", ["", "?length"])
+async def test_files_by_url(bench: Bench, query: str) -> None:
+    bench.site.files["/files/report.csv"] = (b"a,b\r\n", "text/csv; charset=utf-8")
+    bench.site.files["/"] = (PDF, "application/octet-stream")
+    bench.site.redirects["/old"] = "/files/report.csv"
+    await bench.send(
+        {"url": f"{bench.site.url}/files/report.csv{query}"},
+        {"url": f"{bench.site.url}/{query}"},
+        {"url": f"{bench.site.url}/old"},
+    )
+    assert bench.arrived() == [
+        ("report.csv", "text/csv", b"a,b\r\n"),
+        ("file", "application/octet-stream", PDF),
+        ("report.csv", "text/csv", b"a,b\r\n"),
+    ]
+
+
+async def test_a_url_that_does_not_lead_to_a_file(bench: Bench) -> None:
+    site = bench.site
+    site.statuses |= {"/gone": 410, "/broken": 503, "/busy": 429}
+    site.redirects |= {"/inside": "http://10.0.0.1/", "/meta": "http://169.254.169.254/", "/round": "/round"}
+    expected = {
+        "/absent": (Permanent, "404"),
+        "/gone": (Permanent, "410"),
+        "/broken": (Retry, "503"),
+        "/busy": (Retry, "429"),
+        "/inside": (Permanent, "private"),
+        "/meta": (Permanent, "link-local"),
+        "/round": (Retry, "did not come"),
+    }
+    for path, (kind, said) in expected.items():
+        signal = await bench.signal_of({"url": site.url + path})
+        assert type(signal) is kind, path
+        assert said in str(signal)
+
+
+async def test_a_private_address_is_refused(bench: Bench) -> None:
+    closed = Downloads()
+    await closed.start()
+    await bench.downloads.stop()
+    bench.downloads = closed
+    signal = await bench.signal_of({"url": f"{bench.site.url}/a"})
+    assert isinstance(signal, Permanent)
+    assert "loopback" in str(signal)
+    assert bench.site.requests == []
+
+
+async def test_a_file_that_does_not_come_in_time(bench: Bench) -> None:
+    bench.site.hanging.add("/slow")
+    signal = await bench.signal_of({"url": f"{bench.site.url}/slow"}, timeout_seconds=0.3)
+    assert isinstance(signal, Retry)
+    assert "did not come" in str(signal)
+
+
+@pytest.mark.parametrize("query", ["", "?length"])
+async def test_too_much_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    monkeypatch.setattr(email_attachments, "MAX_TOTAL_BYTES", 100_000)
+    (bench.folder / "half.bin").write_bytes(b"x" * 60_000)
+    bench.site.files["/half"] = (b"y" * 60_000, "application/octet-stream")
+    by_path, by_url = {"path": "half.bin"}, {"url": f"{bench.site.url}/half{query}"}
+    await bench.send(by_path)
+    bench.server.arrived.clear()
+    for pair in ((by_path, by_path), (by_path, by_url), (by_url, by_path)):
+        signal = await bench.signal_of(*pair)
+        assert isinstance(signal, Permanent)
+        assert "40,000" in str(signal)
+
+
+async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
+    records = Records("", folder=tmp_path)
+    await records.start()
+    files = FileStore(records, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
+    await files.start()
+    async with files.create(kind="upload", name="Rechnung März.pdf", media_type="application/pdf") as new:
+        new.path.write_bytes(PDF)
+    bench.files = files
+    await bench.send({"file": new.id}, {"file": new.id, "name": "b.bin", "media_type": "application/x-b"})
+    assert bench.arrived() == [
+        ("Rechnung März.pdf", "application/pdf", PDF),
+        ("b.bin", "application/x-b", PDF),
+    ]
+    bench.server.arrived.clear()
+    signal = await bench.signal_of({"file": "0" * 32})
+    assert isinstance(signal, Permanent)
+    assert "expired" in str(signal)
+    await files.stop()
+    await records.stop()

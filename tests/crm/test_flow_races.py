@@ -1,0 +1,90 @@
+"""What races in flows: replies, timeouts, messages and jobs at once, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from crmd.crm.database.database import Records
+from crmd.crm.flows import repository as flows
+from crmd.crm.whatsapp.client import WhatsAppClient
+from tests.support.fleet import rig
+from tests.support.flows import QUEUES, FlowBench
+from tests.support.wait import wait_until
+from tests.support.whatsapp_server import WhatsAppServer
+
+HELLO = {"id": "hello", "type": "send", "text": "Hello you"}
+ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}
+THANKS = {"id": "thanks", "type": "send", "text": "You said {{ answer }}", "next": "bye"}
+LATE = {"id": "late", "type": "send", "text": "Too late"}
+BYE = {"id": "bye", "type": "end"}
+QUIZ = (HELLO, ASK, THANKS, LATE, BYE)
+REST = {"id": "rest", "type": "wait", "duration": "1h"}
+SECOND = {"id": "second", "type": "send", "text": "second"}
+
+
+@pytest.fixture
+async def bench(
+    store_url: str, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer
+) -> AsyncIterator[FlowBench]:
+    async with rig(store_url, *QUEUES) as made:
+        flow_bench = FlowBench(made, records, whatsapp, server)
+        yield flow_bench
+        await flow_bench.close()
+
+
+async def test_of_a_reply_and_the_timeout_one_wins(bench: FlowBench) -> None:
+    await bench.put(*QUIZ)
+    fleet = await bench.fleet("flow")
+    for number in range(6):
+        await bench.start(phone := f"+4917000000{number:02}")
+        run = await bench.run_in("waiting_for_reply")
+        await asyncio.gather(
+            bench.rig.control.promote("flow", f"flow-{run.id}-{run.count}"),
+            bench.reply("me", wamid=f"wamid.{number}", phone=phone),
+        )
+    await wait_until(lambda: bench.all_in("done"))
+    await fleet.stop(1.0)
+    await bench.fleet("message")
+    texts = await bench.sent(12)
+    answers = [text for text in texts if not text.startswith("Hello")]
+    assert len(answers) == 6
+    assert set(answers) <= {"You said me", "Too late"}
+    for run in await bench.runs():
+        assert run.count == 5  # hello, ask, the one or the other, its message, and bye
+
+
+async def test_two_jobs_at_one_run_send_each_message_once(bench: FlowBench) -> None:
+    steps = [{**SECOND, "id": f"s{number}", "text": f"text {number}"} for number in range(6)]
+    await bench.put(*steps)
+    run_id = await bench.make_run()
+    await bench.fleet()
+    keys = [await bench.add({"run": run_id, "count": 0}, key=f"twin-{number}") for number in range(5)]
+    for key in keys:
+        await bench.finished(key)
+    assert (await bench.run_in("done")).count == 6
+    assert sorted(await bench.sent(6)) == [f"text {number}" for number in range(6)]
+    await wait_until(lambda: bench.finished_job("message", f"flow-{run_id}-5"))
+    assert len(bench.server.messages) == 6
+
+
+async def test_many_messages_at_once_answer_once(bench: FlowBench) -> None:
+    await bench.put(*QUIZ)
+    await bench.fleet("flow")
+    await bench.finished(await bench.start())
+    await asyncio.gather(*(bench.reply(f"text {number}", f"wamid.{number}") for number in range(6)))
+    run = await bench.run_in("done")
+    assert len(run.data["messages"]) == 1
+    assert run.count == 5
+
+
+async def test_a_contact_in_a_flow_does_not_start_it_again(bench: FlowBench) -> None:
+    await bench.put(REST, SECOND, start={"on": "message", "words": ["hi"]})
+    await asyncio.gather(*(bench.reply("hi", f"wamid.{number}") for number in range(4)))
+    assert len(await bench.runs()) == 1
+    async with bench.records.transaction() as s:
+        await flows.cancel(s, (await bench.runs())[0].id, "by hand")
+    await bench.reply("hi", "wamid.9")
+    assert len(await bench.runs()) == 2

@@ -1,0 +1,301 @@
+"""`deliver_webhook` against a receiver that verifies signatures."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import shutil
+import ssl
+import subprocess
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from crmd.crm.outbound.http import MAX_BODY_BYTES, SNIPPET_BYTES
+from crmd.crm.webhooks.client import WebhookClient
+from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, deliver_webhook
+from crmd.errors import JobSignal, Permanent, Retry, Snooze
+from tests.support.context import make_context
+from tests.support.receiver import SECRET, Receiver
+
+
+async def deliver(
+    webhooks: WebhookClient, url: str, fields: dict[str, Any] | None = None, **context: Any
+) -> Delivered:
+    payload = DeliverWebhook.model_validate({"url": url, "event": "contact.created", **(fields or {})})
+    settings = {"queue": "webhook", "name": "deliver_webhook", "attempts": 5, **context}
+    return await deliver_webhook(make_context(webhooks, **settings), payload)
+
+
+async def signal_of(webhooks: WebhookClient, url: str, **context: Any) -> JobSignal:
+    with pytest.raises(JobSignal) as caught:
+        await deliver(webhooks, url, **context)
+    return caught.value
+
+
+async def test_an_event_is_posted_signed(receiver: Receiver, webhooks: WebhookClient) -> None:
+    data = {"name": "Zoë 🦊", "tags": [], "nested": {"n": None}}
+    result = await deliver(webhooks, f"{receiver.url}/hook?a=1", {"data": data}, attempt=2)
+    [received] = receiver.received
+    assert received.verified
+    assert received.path == "/hook?a=1"
+    assert received.body == {"type": "contact.created", "timestamp": "2023-11-14T22:13:20.000Z", "data": data}
+    assert received.headers["content-type"] == "application/json"
+    assert abs(int(received.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 5
+    assert result["status"] == 200
+    assert result["snippet"] == "thanks"
+    assert result["attempt"] == 2
+    assert result["duration_ms"] > 0
+
+
+async def test_a_repeat_has_the_same_id_and_body(receiver: Receiver, webhooks: WebhookClient) -> None:
+    receiver.then(500)
+    assert isinstance(await signal_of(webhooks, receiver.url), Retry)
+    await deliver(webhooks, receiver.url, attempt=2)
+    first, second = receiver.received
+    assert first.id == second.id
+    assert first.raw == second.raw
+
+
+async def test_other_jobs_and_other_events_have_other_ids(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await deliver(webhooks, receiver.url, key="a")
+    await deliver(webhooks, receiver.url, key="b")
+    await deliver(webhooks, receiver.url, {"data": {"changed": True}}, key="a")
+    await deliver(webhooks, receiver.url, {"event": "contact.deleted"}, key="a")
+    assert len({received.id for received in receiver.received}) == 4
+
+
+async def test_a_job_added_twice_under_one_key_has_one_id(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await deliver(webhooks, receiver.url, enqueued_at=1_700_000_000.0)
+    await deliver(webhooks, receiver.url, enqueued_at=1_700_009_999.0)
+    first, second = receiver.received
+    assert first.id == second.id
+
+
+async def test_the_id_may_be_given(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await deliver(webhooks, receiver.url, {"id": "evt_42"})
+    assert receiver.received[0].id == "evt_42"
+
+
+async def test_any_foreign_key_makes_a_valid_id(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await deliver(webhooks, receiver.url, key="line\nend.ключ " + "x" * 5000)
+    assert receiver.received[0].verified
+
+
+async def test_own_headers_are_sent(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await deliver(webhooks, receiver.url, {"headers": {"X-Tenant": "acme", "Authorization": "Bearer abc"}})
+    assert receiver.received[0].headers["x-tenant"] == "acme"
+    assert receiver.received[0].headers["authorization"] == "Bearer abc"
+
+
+async def test_cookies_are_not_kept(receiver: Receiver, webhooks: WebhookClient) -> None:
+    receiver.then(200, headers={"Set-Cookie": "session=1"})
+    await deliver(webhooks, receiver.url)
+    await deliver(webhooks, receiver.url)
+    assert "cookie" not in receiver.received[1].headers
+
+
+async def test_a_wrong_secret_does_not_verify(receiver: Receiver) -> None:
+    client = WebhookClient(secret=SecretStr("whsec_" + "QUJD" * 8), allow_private=["127.0.0.0/8"])
+    await client.start()
+    signal = await signal_of(client, receiver.url)
+    await client.stop()
+    assert isinstance(signal, Permanent)
+    assert "401" in str(signal)
+
+
+# Answers
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+async def test_success(receiver: Receiver, webhooks: WebhookClient, status: int) -> None:
+    receiver.then(status)
+    assert (await deliver(webhooks, receiver.url))["status"] == status
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 422, 451])
+async def test_a_refusal_is_permanent_and_shows_the_answer(
+    receiver: Receiver, webhooks: WebhookClient, status: int
+) -> None:
+    receiver.then(status, "no such\nendpoint")
+    signal = await signal_of(webhooks, receiver.url)
+    assert isinstance(signal, Permanent)
+    assert signal.code == f"http_{status}"
+    assert f"127.0.0.1 answered {status}: no such endpoint" in str(signal)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+async def test_a_redirect_is_permanent_and_shows_the_target(
+    receiver: Receiver, webhooks: WebhookClient, status: int
+) -> None:
+    receiver.then(status, headers={"Location": "https://new.example/hook"})
+    signal = await signal_of(webhooks, receiver.url)
+    assert isinstance(signal, Permanent)
+    assert "https://new.example/hook" in str(signal)
+    assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+async def test_trouble_is_tried_again_by_the_queues_backoff(
+    receiver: Receiver, webhooks: WebhookClient, status: int
+) -> None:
+    receiver.then(status, "busy")
+    signal = await signal_of(webhooks, receiver.url)
+    assert isinstance(signal, Retry)
+    assert signal.after is None
+    assert signal.max_attempts is None
+
+
+def _in(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("30", 30, 33),
+        (" 30 ", 30, 33),
+        (600.0, 590, 660),
+        ("999999", 3600, 3960),
+        ("9" * 400, 3600, 3960),
+        (1e7, 3600, 3960),
+    ],
+    ids=["seconds", "spaces", "date", "too long", "endless", "far date"],
+)
+async def test_retry_after_is_honoured_up_to_an_hour(
+    receiver: Receiver, webhooks: WebhookClient, status: int, header: str | float, low: float, high: float
+) -> None:
+    header = header if isinstance(header, str) else _in(header)  # a date counts from the request on
+    receiver.then(status, headers={"Retry-After": header})
+    signal = await signal_of(webhooks, receiver.url)
+    assert isinstance(signal, Retry)
+    assert signal.after is not None
+    assert low <= signal.after <= high
+
+
+@pytest.mark.parametrize("header", ["", "0", "-5", "soon", "1.5", -600.0, "Fri, 99 Foo 2020 99:99:99 GMT"])
+async def test_a_useless_retry_after_leaves_the_queues_backoff(
+    receiver: Receiver, webhooks: WebhookClient, header: str | float
+) -> None:
+    receiver.then(503, headers={"Retry-After": header if isinstance(header, str) else _in(header)})
+    signal = await signal_of(webhooks, receiver.url)
+    assert isinstance(signal, Retry)
+    assert signal.after is None
+
+
+async def test_the_snippet_is_short_text_whatever_comes(receiver: Receiver, webhooks: WebhookClient) -> None:
+    receiver.then(200, b"\xff\x00" + b"x" * (3 * MAX_BODY_BYTES))
+    result = await deliver(webhooks, receiver.url)
+    assert len(result["snippet"]) == SNIPPET_BYTES
+    assert json.loads(json.dumps(result)) == result
+    assert (await deliver(webhooks, receiver.url))["snippet"] == "thanks", "the cut connection is not used again"
+
+
+async def test_a_compressed_bomb_is_not_unpacked_beyond_the_limit(
+    receiver: Receiver, webhooks: WebhookClient
+) -> None:
+    receiver.then(200, gzip.compress(bytes(100 * MAX_BODY_BYTES)), {"Content-Encoding": "gzip"})
+    result = await deliver(webhooks, receiver.url)
+    assert result["status"] == 200
+    assert len(result["snippet"]) <= SNIPPET_BYTES
+
+
+async def test_a_success_with_a_broken_body_is_a_success(receiver: Receiver, webhooks: WebhookClient) -> None:
+    receiver.then(200, b"this is not gzip", {"Content-Encoding": "gzip"})
+    assert (await deliver(webhooks, receiver.url))["status"] == 200
+
+
+async def test_no_answer_is_tried_again(receiver: Receiver, webhooks: WebhookClient) -> None:
+    receiver.then_hang()
+    signal = await signal_of(webhooks, receiver.url, timeout_seconds=1.2)
+    assert isinstance(signal, Retry)
+    assert "no answer" in str(signal)
+
+
+async def test_timeout_and_snippet_are_configurable(receiver: Receiver) -> None:
+    client = WebhookClient(
+        secret=SecretStr(SECRET), allow_private=["127.0.0.0/8"], timeout_seconds=0.2, snippet_bytes=3
+    )
+    await client.start()
+    assert (await deliver(client, receiver.url))["snippet"] == "tha"
+    receiver.then_hang()
+    signal = await signal_of(client, receiver.url)
+    await client.stop()
+    assert "no answer within 0.2 s" in str(signal)
+
+
+async def test_no_connection_is_tried_again(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await receiver.stop()
+    assert isinstance(await signal_of(webhooks, receiver.url), Retry)
+
+
+async def test_an_untrusted_certificate_is_not_accepted(tmp_path: Path, webhooks: WebhookClient) -> None:
+    received: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read(1))
+        writer.close()
+
+    listener = await asyncio.start_server(take, "127.0.0.1", 0, ssl=_self_signed(tmp_path))
+    signal = await signal_of(webhooks, f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    listener.close()
+    await listener.wait_closed()
+    assert isinstance(signal, Retry)
+    assert "certificate" in str(signal).lower()
+    assert received == []
+
+
+def _self_signed(folder: Path) -> ssl.SSLContext:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        [openssl, *request.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_without_a_secret_the_job_waits(receiver: Receiver) -> None:
+    client = WebhookClient(secret=SecretStr(""), allow_private=["127.0.0.0/8"])
+    signal = await signal_of(client, receiver.url)
+    assert isinstance(signal, Snooze)
+    assert signal.after == 60
+    assert "webhook.secret" in str(signal)
+    assert receiver.received == []
+
+
+async def test_many_at_once(receiver: Receiver, webhooks: WebhookClient) -> None:
+    await asyncio.gather(*(deliver(webhooks, receiver.url, key=str(number)) for number in range(200)))
+    assert len({received.id for received in receiver.received}) == 200
+    assert all(received.verified for received in receiver.received)
+
+
+async def test_the_client_bears_any_order_of_start_and_stop() -> None:
+    client = WebhookClient(secret=SecretStr(SECRET))
+    await client.stop()
+    await client.start()
+    await client.start()
+    await client.stop()
+    await client.stop()
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "hunter2 hunter2", "whsec_" + "!" * 40])
+def test_a_secret_that_cannot_sign_is_refused_without_showing_it(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"webhook\.secret must be") as caught:
+        WebhookClient(secret=SecretStr(secret))
+    assert secret == "whsec_" or secret not in str(caught.value)
+
+
+def test_the_secret_is_not_in_the_clients_repr() -> None:
+    client = WebhookClient(secret=SecretStr(SECRET))
+    assert SECRET not in repr(vars(client))

@@ -1,0 +1,199 @@
+"""Short jobs are fetched ahead of their slots; nothing else changes by that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.durations import Rate
+from crmd.engine.pool import Fleet
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.worker import monitor as watch
+from crmd.engine.worker import runner
+from crmd.engine.worker.runner import FETCHED, SHORT_IN_A_ROW, SHORT_S
+from crmd.engine.worker.worker import CrmWorker
+from tests.support.fleet import Rig, kill, rig
+from tests.support.wait import wait_until
+
+SHORT = 5 * FETCHED
+LONG = FETCHED
+SLOTS = 2
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stalls for a moment changes nothing: any job is short, and what was fetched may wait."""
+    monkeypatch.setattr(runner, "SHORT_S", 60.0)
+    monkeypatch.setattr(watch, "FETCHED_FOR_S", 0.5)
+
+
+class Ahead:
+    """A queue of short jobs, and then of long ones: with the first long ones others are fetched."""
+
+    def __init__(self, r: Rig) -> None:
+        self.r = r
+        self.began: list[int] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.most_held = 0
+        self.release = asyncio.Event()
+        self.long_began = asyncio.Event()
+        self.keys: list[str] = []
+        self.fleet: Fleet
+
+    @property
+    def worker(self) -> CrmWorker:
+        """The queue's."""
+        return self.fleet.workers["q"]
+
+    @property
+    def fetched(self) -> list[str]:
+        """Keys of what was fetched and has not begun."""
+        return [run.key for run in self.worker.runner.runs.values() if run.task is None]
+
+    async def work(self, _: Any, n: int) -> None:
+        """Notes what a job sees of the others."""
+        self.began.append(n)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.most_held = max(self.most_held, len(self.worker.runner.runs))
+        try:
+            if n < SHORT:
+                await asyncio.sleep(0)
+            else:
+                self.long_began.set()
+                await self.release.wait()
+        finally:
+            self.at_once -= 1
+
+    async def until_fetched(self) -> list[str]:
+        """Waits until long jobs run and others were fetched behind them; returns the keys of those."""
+        await self.long_began.wait()
+        fetched: list[str] = await wait_until(lambda: self.fetched)
+        return fetched
+
+
+@asynccontextmanager
+async def ahead(url: str, settings: QueueSettings | None = None, long: int = LONG) -> AsyncIterator[Ahead]:
+    async with rig(url, settings or QueueSettings("q", concurrency=SLOTS)) as r:
+        queue = Ahead(r)
+        r.handle("q", "work", queue.work)
+        added = await r.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(SHORT + long)])
+        queue.keys = [one.key for one in added]
+        queue.fleet = await r.fleet()
+        try:
+            yield queue
+        finally:
+            queue.release.set()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_no_more_run_at_once_than_there_are_slots(store_url: str) -> None:
+    async with ahead(store_url, long=0) as queue:
+        await wait_until(lambda: len(queue.began) == SHORT)
+        assert queue.most_at_once == SLOTS
+        assert SLOTS < queue.most_held <= FETCHED
+        assert sorted(queue.began) == list(range(SHORT))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_cannot_begin_soon_goes_back_for_others(store_url: str) -> None:
+    async with ahead(store_url) as queue:
+        await queue.until_fetched()
+        scripts = queue.r.inspector.queue("q")
+
+        async def only_what_runs_is_leased() -> bool:
+            return len(await scripts.leases()) == SLOTS
+
+        await wait_until(only_what_runs_is_leased)
+        view = await queue.r.inspector.job("q", queue.keys[SHORT + SLOTS])
+        assert (view.state, view.attempt, view.timeline) == (State.WAITING, 0, [])
+        assert (queue.worker.active, queue.worker.runner.capacity) == (SLOTS, SLOTS)
+        queue.release.set()
+        await wait_until(lambda: len(queue.began) == SHORT + LONG)
+        assert sorted(queue.began) == list(range(SHORT + LONG))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_nothing_that_was_fetched_begins_after_the_stop(store_url: str) -> None:
+    async with ahead(store_url) as queue:
+        fetched = await queue.until_fetched()
+        began = len(queue.began)
+        queue.worker.stop_taking()
+        queue.release.set()
+        report = await queue.fleet.stop(5.0)
+        assert (len(queue.began), report.spooled) == (began, 0)
+        states = [(await queue.r.inspector.job("q", key)).state for key in fetched]
+        assert states == [State.WAITING] * len(fetched)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_fetched_job_can_be_cancelled(store_url: str) -> None:
+    async with ahead(store_url) as queue:
+        await queue.until_fetched()
+        key = queue.fetched[-1]
+        assert queue.worker.cancel(queue.worker.scripts.keys.job_id(key))
+        assert key not in queue.fetched
+        await queue.r.control.cancel("q", key, "not wanted")
+        queue.release.set()
+        view = await queue.r.finished("q", key)
+        await wait_until(lambda: len(queue.began) == SHORT + LONG - 1)
+        assert view.state is State.CANCELLED
+        assert queue.keys.index(key) not in queue.began
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_fetched_job_whose_lease_is_lost_does_not_begin(store_url: str) -> None:
+    async with ahead(store_url) as queue:
+        await queue.until_fetched()
+        key = queue.fetched[-1]
+        keys = queue.worker.scripts.keys
+        await queue.r.store.command("HSET", keys.leases, keys.job_id(key), "another:1")
+        await queue.worker.reconcile()
+        assert key not in queue.fetched
+        queue.release.set()
+        await wait_until(lambda: len(queue.began) == SHORT + LONG - 1)
+        assert queue.keys.index(key) not in queue.began
+
+
+@pytest.mark.parametrize(
+    "limited",
+    [{"rate_limit": Rate.parse("100000/s")}, {"limits": (KeyedLimit("n", Rate.parse("100/s"), 100),)}],
+)
+async def test_a_limited_queue_fetches_nothing_ahead(store_url: str, limited: dict[str, Any]) -> None:
+    async with ahead(store_url, QueueSettings("q", concurrency=SLOTS, **limited), long=0) as queue:
+        await wait_until(lambda: len(queue.began) == SHORT)
+        assert queue.most_held <= SLOTS
+
+
+async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=SLOTS)) as r:
+        held: list[int] = []
+
+        async def long(_: Any) -> None:
+            await asyncio.sleep(SHORT_S)
+            held.append(len(worker.runner.runs))
+
+        r.handle("q", "long", long)
+        worker = (await r.fleet()).workers["q"]
+        await r.control.enqueue("q", [NewJob("long") for _ in range(2 * SHORT_IN_A_ROW)])
+        await wait_until(lambda: len(held) == 2 * SHORT_IN_A_ROW)
+        assert max(held) == SLOTS
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_a_killed_daemon_had_fetched_runs_in_the_next(store_url: str) -> None:
+    async with ahead(store_url) as queue:
+        fetched = await queue.until_fetched()
+        await kill(queue.fleet)
+        queue.release.set()
+        queue.fleet = await queue.r.fleet(identity=queue.fleet.engine.identity)
+        await wait_until(lambda: set(queue.began) == set(range(SHORT + LONG)))
+        for key in fetched:
+            assert (await queue.r.finished("q", key)).state is State.COMPLETED
+            assert queue.began.count(queue.keys.index(key)) == 1

@@ -1,0 +1,99 @@
+"""Rolling limits in real time, seen from inside the handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crmd.engine.admin.views import NewJob
+from crmd.engine.durations import Rate
+from crmd.engine.settings import KeyedLimit, QueueSettings
+from tests.support.fleet import Rig, rig
+from tests.support.wait import wait_until
+
+COUNT, PERIOD_S, JOBS = 20, 2.0, 60
+"""The contract's 20 a minute, thirty times as fast."""
+JITTER_S = 0.1
+"""A start counts when it is claimed; the way to its handler varies on a busy machine."""
+LIMITED = QueueSettings("q", concurrency=30, rate_limit=Rate(COUNT, PERIOD_S))
+
+
+def most_in_a_window(starts: list[float], period: float) -> int:
+    """The most starts that any window holds."""
+    return max(sum(first <= at <= first + period for at in starts) for first in starts)
+
+
+def noting(r: Rig) -> list[float]:
+    """A handler that notes when it starts."""
+    starts: list[float] = []
+    clock = asyncio.get_running_loop().time
+
+    async def note(_: Any, **kwargs: Any) -> None:
+        starts.append(clock())
+
+    r.handle("q", "note", note)
+    return starts
+
+
+@pytest.mark.parametrize("daemons", [1, 2])
+async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(store_url: str, daemons: int) -> None:
+    async with rig(store_url, LIMITED) as r:
+        starts = noting(r)
+        for _ in range(daemons):
+            await r.fleet()
+        await r.control.enqueue("q", [NewJob("note") for _ in range(JOBS)])
+        await wait_until(lambda: len(starts) == JOBS, 10)
+        counted = await r.store.command("LRANGE", r.inspector.queue("q").keys.starts, 0, -1)
+        assert most_in_a_window([int(at) / 1000 for at in counted], PERIOD_S) <= COUNT
+        assert most_in_a_window(starts, PERIOD_S - JITTER_S) <= COUNT
+        assert sum(at - starts[0] <= PERIOD_S * 61 / 60 + 0.1 for at in starts) >= 39
+        assert starts[-1] - starts[0] <= 2 * PERIOD_S * 1.02 + 0.2
+
+
+async def test_a_burst_after_a_quiet_time_is_let_through_at_once(store_url: str) -> None:
+    async with rig(store_url, LIMITED) as r:
+        starts = noting(r)
+        await r.fleet()
+        await r.finished("q", await r.add("q", "note"))
+        await r.control.enqueue("q", [NewJob("note") for _ in range(COUNT - 1)])
+        await wait_until(lambda: len(starts) == COUNT, 1)
+
+
+async def test_a_limit_changed_by_hand_holds_at_once_both_ways(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60))) as r:
+        starts = noting(r)
+        fleet = await r.fleet()
+        await fleet.wake.ready.wait()
+        await r.control.enqueue("q", [NewJob("note") for _ in range(20)])
+        await wait_until(lambda: len(starts) == 2, 2)
+        await r.control.limit("q", Rate(8, 60))
+        await wait_until(lambda: len(starts) == 8, 1)
+        await r.control.limit("q", Rate(4, 60))
+        counts = await r.inspector.counts("q")
+        assert (counts.rate_limit, counts.rate_left, len(starts)) == ("4/min", 0, 8)
+        await r.control.limit("q", Rate(1, 1), duration=60)
+        assert (await r.inspector.counts("q")).rate_limit == "1/s"
+        await wait_until(lambda: len(starts) == 10, 5)
+        assert starts[-1] - starts[-2] >= 1.0
+
+
+async def test_one_key_at_its_limit_does_not_hold_the_others(store_url: str) -> None:
+    limited = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 0.5), 3),))
+    async with rig(store_url, limited) as r:
+        sent: list[tuple[str, float]] = []
+        clock = asyncio.get_running_loop().time
+
+        async def send(_: Any, to: str) -> None:
+            sent.append((to, clock()))
+
+        r.handle("q", "send", send)
+        await r.fleet()
+        await r.control.enqueue("q", [NewJob("send", {"to": "ann"}) for _ in range(5)])
+        await r.control.enqueue("q", [NewJob("send", {"to": to}) for to in ("bob", "cid", "dan")])
+        await wait_until(lambda: len(sent) == 6, 1)
+        assert [to for to, _ in sent] == ["ann"] * 3 + ["bob", "cid", "dan"]
+        assert (await r.inspector.counts("q")).waiting == 2
+        await wait_until(lambda: len(sent) == 8, 5)
+        assert 1.5 <= sent[6][1] - sent[0][1] < 1.7

@@ -1,0 +1,192 @@
+"""What a stop must not break: nothing starts after it, nothing is lost, nothing holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.worker import pending_acks as spool
+from crmd.engine.worker.lane_peek import Peek
+from crmd.engine.worker.threads import HandlerThreads
+from crmd.errors import StoreFull
+from tests.support.fleet import MemoryFiles, rig
+from tests.support.proxy import proxy
+from tests.support.store import StoreServer
+from tests.support.wait import wait_until
+
+
+class FullDisk(MemoryFiles):
+    """A state folder that takes nothing any more."""
+
+    def write_private(self, name: str, text: str) -> None:
+        raise StoreFull("the disk is full")
+
+
+async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store_url: str) -> None:
+    store = Store(StoreTarget(store_url))
+    await store.start(wait=False)
+    for turns in range(60):
+        peek = Peek(store, "saq:q:queued", lambda: None)
+        peek.start()
+        peek.want(True)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(peek.closed(), 1)
+    await store.stop()
+
+
+async def test_a_store_can_be_stopped_at_any_moment_of_its_connecting(store_url: str) -> None:
+    for turns in range(120):
+        store = Store(StoreTarget(store_url))
+        started = asyncio.create_task(store.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(store.stop(), 1)
+        started.cancel()
+        await asyncio.wait([started])
+
+
+async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: StoreServer, store_url: str) -> None:
+    queue = QueueSettings("q")
+    async with proxy(store_server.socket) as middle, rig(store_url, queue) as direct, rig(middle.url, queue) as r:
+        ran: list[str] = []
+
+        async def note(_: Any) -> None:
+            ran.append("ran")
+
+        r.handle("q", "note", note)
+        fleet = await r.fleet()
+        await wait_until(fleet.wake.ready.is_set)
+        middle.reply_delay = 0.3
+        key = await direct.add("q", "note")
+        await wait_until(direct.inspector.queue("q").leases, 2, "the job is claimed")
+        await fleet.drain(5.0)
+
+        async def given_back() -> bool:
+            return (await direct.inspector.job("q", key)).state is State.WAITING
+
+        await wait_until(given_back, 3)
+        middle.reply_delay = 0.0
+        assert ran == []
+
+
+async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        fleet = await r.fleet()
+        worker = fleet.workers["q"]
+        worker.stop_taking()
+        key = await r.add("q", "absent")
+        # a claim of this daemon whose answer was lost: nobody here knows of it
+        assert (await worker.scripts.claim(fleet.engine.next_token(), 5)).jobs
+        await fleet.stop(0.0)
+        view = await r.inspector.job("q", key)
+        assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])
+
+
+async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=1, keep_completed=2000)) as r:
+        await r.control.enqueue("q", [NewJob("absent", {}) for _ in range(1100)])
+        scripts, files = r.inspector.queue("q"), MemoryFiles()
+        outcomes = []
+        for batch in range(3):
+            token = f"{'e' * 32}-0:{batch}"
+            jobs = (await scripts.claim(token, 500)).jobs
+            outcomes += [Outcome(job_id, token, Kind.COMPLETE, document) for job_id, document, _ in jobs]
+        spool.save(files, {"q": outcomes})
+        await r.fleet(identity="e" * 32, files=files)
+        counts = await r.inspector.counts("q")
+        assert (counts.completed, counts.waiting, counts.active) == (1100, 0, 0)
+        assert files.files == {}
+
+
+async def test_a_full_disk_does_not_keep_the_fleet_from_stopping(own_store: StoreServer) -> None:
+    async with rig(own_store.url, QueueSettings("q")) as r:
+        release = asyncio.Event()
+
+        async def wait(_: Any) -> None:
+            await release.wait()
+
+        r.handle("q", "wait", wait)
+        fleet = await r.fleet(files=FullDisk())
+        await r.add("q", "wait")
+        await wait_until(lambda: fleet.active)
+        own_store.kill()
+        await wait_until(lambda: not r.store.connected)
+        release.set()
+        report = await fleet.stop(1.0)
+        assert (report.finished, report.spooled) == (1, 1)
+
+
+async def test_threads_that_nobody_waits_for_are_counted_until_they_end() -> None:
+    threads, release, leaks = HandlerThreads(2), threading.Event(), []
+    both_run = threading.Barrier(3)
+
+    def hold() -> bool:
+        both_run.wait(5)
+        return release.wait(10)
+
+    calls = [asyncio.create_task(threads.call(hold, lambda: leaks.append(1))) for _ in range(2)]
+    await asyncio.to_thread(both_run.wait, 5)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert (threads.leaked, len(leaks)) == (2, 2)
+    # both threads are held, and others run all the same
+    assert await asyncio.wait_for(threads.call(lambda: "runs", lambda: None), 2) == "runs"
+    release.set()
+    await wait_until(lambda: threads.leaked == 0)
+    threads.shutdown()
+
+
+async def test_a_call_that_waits_for_a_thread_is_no_leak_when_cancelled() -> None:
+    threads, release, leaks = HandlerThreads(2), threading.Event(), []
+    running = [asyncio.create_task(threads.call(lambda: release.wait(10), lambda: None)) for _ in range(2)]
+    waiting = asyncio.create_task(threads.call(lambda: release.wait(10), lambda: leaks.append(1)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    assert await asyncio.gather(*running) == [True, True]
+    assert (threads.leaked, leaks) == (0, [])
+    threads.shutdown()
+
+
+async def test_a_bug_in_one_turn_does_not_end_the_queues_work(
+    store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+
+        async def work(_: Any) -> str:
+            return "ran"
+
+        r.handle("q", "work", work)
+        fleet = await r.fleet()
+        worker, turn = fleet.workers["q"], fleet.workers["q"].scripts.turn
+
+        async def broken(*_: Any, **__: Any) -> Any:
+            worker.scripts.turn = turn  # type: ignore[method-assign]
+            raise KeyError("a bug")
+
+        worker.scripts.turn = broken  # type: ignore[method-assign]
+        view = await r.finished("q", await r.add("q", "work"), 5)
+        assert view.result == "ran"
+        assert "queue q failed, and goes on" in caplog.text
+        assert ("queue.degraded", {"queue": "q", "reason": "KeyError: 'a bug'"}) in r.events
+
+
+async def test_more_threads_are_there_after_a_resize_and_what_runs_goes_on() -> None:
+    threads, all_run = HandlerThreads(2), threading.Barrier(5)
+    calls = [asyncio.create_task(threads.call(lambda: all_run.wait(5), lambda: None)) for _ in range(2)]
+    await asyncio.sleep(0)
+    threads.resize(3)
+    calls += [asyncio.create_task(threads.call(lambda: all_run.wait(5), lambda: None)) for _ in range(3)]
+    assert len(set(await asyncio.gather(*calls))) == 5  # each passed the barrier, so all ran at once
+    threads.shutdown()

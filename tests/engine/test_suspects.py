@@ -1,0 +1,138 @@
+"""Jobs that run alone: they get their turn, and hold the other queues back no longer than they must."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.durations import Rate
+from crmd.engine.settings import QueueSettings
+from crmd.engine.worker import isolation as solo
+from crmd.engine.worker.isolation import SoloGate
+from tests.support.fleet import Rig, rig
+from tests.support.lab import document
+from tests.support.wait import wait_until
+
+BUSY = QueueSettings("busy")
+
+
+async def make_suspect(r: Rig, queue: str, name: str) -> str:
+    """A waiting job whose daemon died twice with it."""
+    keys = r.inspector.queue(queue).keys
+    job_id = keys.job_id("suspect")
+    await r.store.command("SET", job_id, document(queue, "suspect", function=name))
+    await r.store.command("HSET", keys.crashes, job_id, 2)
+    await r.store.command("RPUSH", keys.suspects, job_id)
+    await r.store.command("ZADD", keys.incomplete, 0, job_id)
+    return "suspect"
+
+
+class Work:
+    """Handlers that note when they run, and how many others run then."""
+
+    def __init__(self, r: Rig) -> None:
+        self.running = 0
+        self.log: list[tuple[str, int]] = []
+        self.hold = asyncio.Event()
+        for queue in r.queues:
+            r.handle(queue, "quick", self.quick)
+            r.handle(queue, "long", self.long)
+            r.handle(queue, "alone", self.alone)
+
+    async def quick(self, _: Any) -> None:
+        self.log.append(("quick", self.running))
+
+    async def long(self, _: Any) -> None:
+        self.running += 1
+        await self.hold.wait()
+        self.running -= 1
+
+    async def alone(self, _: Any) -> int:
+        self.log.append(("alone", self.running))
+        return self.running
+
+
+async def test_a_suspect_waits_for_the_others_and_runs_alone(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q"), BUSY) as r:
+        work = Work(r)
+        fleet = await r.fleet()
+        await r.add("busy", "long")
+        await wait_until(lambda: work.running == 1, 5)
+        key = await make_suspect(r, "q", "alone")
+        other = await r.add("q", "quick")
+        await r.finished("q", other)
+        await wait_until(lambda: fleet.engine.gate.closed)
+        later = await r.add("busy", "quick")
+        await asyncio.sleep(0.1)  # it is held back: nothing starts beside what runs
+        assert (await r.inspector.job("busy", later)).state is State.WAITING
+        work.hold.set()
+        view = await r.finished("q", key, 5)
+        assert (view.state, view.result) == (State.COMPLETED, 0)
+        await r.finished("busy", later, 5)
+
+
+@pytest.mark.parametrize("state", ["paused", "blocked", "limited"])
+async def test_a_suspect_that_may_not_start_holds_nobody_back(store_url: str, state: str) -> None:
+    async with rig(store_url, QueueSettings("q", rate_limit=Rate(1, 60)), BUSY) as r:
+        work = Work(r)
+        await r.fleet()
+        await r.add("busy", "long")
+        await wait_until(lambda: work.running == 1, 5)
+        if state == "limited":
+            await r.finished("q", await r.add("q", "quick"))
+        elif state == "paused":
+            await r.control.pause("q")
+        else:
+            await r.inspector.queue("q").slow_down(60)
+        await make_suspect(r, "q", "alone")
+        await r.add("q", "quick")
+        for _ in range(5):
+            await r.finished("busy", await r.add("busy", "quick"), 1)
+        work.hold.set()
+
+
+async def test_a_suspect_of_a_limited_queue_is_not_starved_by_those_who_wait(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", rate_limit=Rate(2, 0.5))) as r:
+        Work(r)
+        await r.control.enqueue("q", [NewJob("quick") for _ in range(60)])
+        key = await make_suspect(r, "q", "alone")
+        await r.fleet()
+        assert (await r.finished("q", key, 5)).state is State.COMPLETED
+        assert (await r.inspector.counts("q")).waiting > 40
+
+
+async def test_where_the_others_never_rest_they_are_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solo, "WAIT_FOR_IDLE_S", 0.05)
+    monkeypatch.setattr(solo, "BUSY_PAUSE_S", 60.0)
+    gate = SoloGate()
+    worker = Restless(gate)
+    gate.add(worker)
+    worker.look()
+    await wait_until(lambda: worker.looks == 2, 1)
+    assert not gate.closed
+    await asyncio.sleep(0.2)
+    assert not gate.closed
+    assert (worker.looks, worker.solos) == (2, 0)
+    await gate.stop()
+    await gate.stop()
+
+
+class Restless:
+    """A worker that always has something to do, and sees a suspect whenever it looks."""
+
+    idle = False
+
+    def __init__(self, gate: SoloGate) -> None:
+        self._gate = gate
+        self.looks = self.solos = 0
+
+    def look(self) -> None:
+        self.looks += 1
+        self._gate.request(self)
+
+    async def run_alone(self) -> bool:
+        self.solos += 1
+        return True

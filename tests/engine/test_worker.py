@@ -1,0 +1,340 @@
+"""A job's way through a worker: run, retry, fail, time out, cancel, give back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+
+from crmd.engine.admin.views import NewJob, State
+from crmd.engine.settings import Backoff, QueueSettings
+from crmd.engine.store.scripts import QueueScripts
+from crmd.errors import Permanent, Retry, Snooze
+from crmd.jobs import JobContext, JobSpec
+from tests.support.fleet import MemoryFiles, kill, rig
+from tests.support.wait import wait_until
+
+FAST = Backoff(base_seconds=0.02, max_seconds=0.05)
+
+
+async def test_a_job_runs_and_its_result_is_kept(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+
+        async def double(_: Any, n: int) -> int:
+            return n * 2
+
+        r.handle("q", "double", double)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "double", n=21))
+        assert (view.state, view.result, view.attempt, view.error) == (State.COMPLETED, 42, 1, None)
+
+
+async def test_a_failing_job_is_tried_again_and_each_error_is_kept(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+
+        async def fail(_: Any) -> None:
+            raise ValueError("no luck")
+
+        r.handle("q", "fail", fail)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "fail"))
+        assert (view.state, view.attempt) == (State.FAILED, 3)
+        assert "no luck" in (view.error or "")
+        assert [(entry.event, entry.attempt) for entry in view.timeline] == [
+            ("retried", 1),
+            ("retried", 2),
+            ("failed", 3),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(Permanent("gone"), 1), (Retry("again", after=0.01), 3), (Retry("again", after=0.01, max_attempts=2), 2)],
+)
+async def test_what_a_handler_raises_decides(store_url: str, error: Exception, attempts: int) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+
+        async def fail(_: Any) -> None:
+            raise error
+
+        r.handle("q", "fail", fail)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "fail"))
+        assert (view.state, view.attempt) == (State.FAILED, attempts)
+
+
+async def test_a_snooze_spends_no_attempt(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+        runs: list[int] = []
+
+        async def later(_: Any) -> str:
+            runs.append(1)
+            if len(runs) < 4:
+                raise Snooze(after=0.02)
+            return "done"
+
+        r.handle("q", "later", later)
+        await r.fleet()
+        view = await r.finished("q", await r.add("q", "later"))
+        assert (view.state, view.attempt, len(runs)) == (State.COMPLETED, 1, 4)
+
+
+async def test_a_timeout_frees_the_slot(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=1, attempts=1, timeout_seconds=0.1)) as r:
+
+        async def stubborn(_: Any) -> None:
+            while True:
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    if release.is_set():
+                        raise
+
+        async def quick(_: Any) -> str:
+            return "ran"
+
+        release = asyncio.Event()
+        r.handle("q", "stubborn", stubborn)
+        r.handle("q", "quick", quick)
+        fleet = await r.fleet()
+        first, second = await r.add("q", "stubborn"), await r.add("q", "quick")
+        assert (await r.finished("q", second)).result == "ran"
+        view = await r.finished("q", first)
+        assert (view.state, view.error) == (State.FAILED, "TimeoutError: timed out after 100ms")
+        assert fleet.engine.leaked == 1
+        release.set()
+        for task in asyncio.all_tasks():
+            if "_execute" in repr(task.get_coro()):
+                task.cancel()
+        await wait_until(lambda: fleet.engine.leaked == 0, 5)
+
+
+async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        started = asyncio.Event()
+
+        async def long(_: Any) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        r.handle("q", "long", long)
+        fleet = await r.fleet()
+        await fleet.wake.ready.wait()
+        key = await r.add("q", "long")
+        await started.wait()
+        await r.control.cancel("q", key, "not wanted")
+        view = await r.finished("q", key, timeout=2)
+        assert (view.state, (await r.inspector.counts("q")).active) == (State.CANCELLED, 0)
+
+
+async def test_a_waiting_and_a_delayed_job_are_cancelled(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        waiting = await r.add("q", "any")
+        [delayed] = await r.control.enqueue("q", [NewJob("any", delay=60)])
+        for key in (waiting, delayed.key):
+            assert (await r.control.cancel("q", key)).state is State.CANCELLED
+        counts = await r.inspector.counts("q")
+        assert (counts.waiting, counts.delayed, counts.cancelled) == (0, 0, 2)
+
+
+async def test_a_delayed_job_starts_within_50_ms_of_its_time(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        loop, started = asyncio.get_running_loop(), list[float]()
+
+        async def note(_: Any) -> None:
+            started.append(loop.time())
+
+        r.handle("q", "note", note)
+        await r.fleet()
+        await asyncio.sleep(0.2)  # the worker has gone to rest
+        added, delays = loop.time(), [0.4, 0.53, 0.67, 0.81, 0.94]
+        await r.control.enqueue("q", [NewJob("note", delay=delay) for delay in delays])
+        await wait_until(lambda: len(started) == len(delays), 5)
+        late = sorted(at - added - delay for at, delay in zip(started, delays, strict=True))
+        # a busy machine makes some of them late, not all; a look once a second would make most of them late
+        assert 0 <= late[0] < 0.06
+        assert late[2] < 0.2
+
+
+async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", concurrency=1)) as r:
+        order: list[str] = []
+
+        async def note(_: Any, name: str) -> None:
+            order.append(name)
+
+        r.handle("q", "note", note)
+        await r.control.enqueue("q", [NewJob("note", {"name": "n"}) for _ in range(5)])
+        await r.control.enqueue("q", [NewJob("note", {"name": "p"}, priority=5) for _ in range(20)])
+        await r.control.enqueue("q", [NewJob("note", {"name": "first"}, priority=1)])
+        await r.fleet()
+        await wait_until(lambda: len(order) == 26, 5)
+        assert order[0] == "first"
+        assert order[:20].count("n") == 2
+        assert order[-3:] == ["n", "n", "n"]
+
+
+async def test_a_taken_key_returns_the_existing_job(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        [first] = await r.control.enqueue("q", [NewJob("any", {"n": 1}, key="k")])
+        [second] = await r.control.enqueue("q", [NewJob("any", {"n": 2}, key="k")])
+        assert (first.created, second.created, second.key) == (True, False, "k")
+        assert (await r.inspector.job("q", "k")).payload == {"n": 1}
+
+
+async def test_jobs_of_a_killed_daemon_run_again_at_its_next_start(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q", attempts=1, timeout_seconds=None)) as r:
+        started: list[int] = []
+        hold = asyncio.Event()
+
+        async def work(_: Any) -> str:
+            started.append(1)
+            await hold.wait()
+            return "done"
+
+        r.handle("q", "work", work)
+        fleet = await r.fleet("one")
+        keys = [await r.add("q", "work") for _ in range(5)]
+        await wait_until(lambda: len(started) == 5, 5)
+        await wait_until(lambda: all(run.marked for run in fleet.workers["q"]._runs.values()), 5)
+        await kill(fleet)
+        hold.set()
+        await r.fleet("one")
+        views = [await r.finished("q", key) for key in keys]
+        assert [(view.state, view.attempt) for view in views] == [(State.COMPLETED, 1)] * 5
+        assert all(view.timeline[0].event == "lost" for view in views)
+
+
+async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        started: list[int] = []
+
+        async def killer(_: Any) -> None:
+            started.append(1)
+            await asyncio.sleep(60)
+
+        r.handle("q", "killer", killer)
+        key = await r.add("q", "killer")
+        for death in (1, 2, 3):
+            fleet = await r.fleet("one")
+            await wait_until(functools.partial(reached, started, death), 10)
+            await kill(fleet)
+        await r.fleet("one")
+        view = await r.finished("q", key)
+        assert view.state is State.FAILED
+        assert "poison" in (view.error or "")
+        assert len(started) == 3
+
+
+@pytest.mark.parametrize(
+    ("steps", "poison"),
+    [
+        ((0.1, 0.2, 0.3, 0.4, 0.5), False),
+        ((0.1, 0.101, 0.102), True),
+        ((0.5, 0.2, 0.5), True),
+        ((0.3, 0.1, 0.3), True),
+    ],
+)
+async def test_deaths_count_no_more_once_a_job_got_further(
+    store_url: str, steps: tuple[float, ...], poison: bool
+) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        told: list[float] = []
+
+        async def work(ctx: JobContext, _: Any) -> str:
+            if len(told) == len(steps):
+                return "done"
+            await ctx.progress(steps[len(told)])
+            told.append(steps[len(told)])
+            await asyncio.sleep(60)
+            return "not reached"
+
+        r.handle_spec("q", JobSpec("work", "q", work))
+        key = await r.add("q", "work")
+        for number in range(1, len(steps) + 1):
+            fleet = await r.fleet("one")
+            await wait_until(lambda number=number: len(told) == number, 10)  # type: ignore[misc]
+            await wait_until(lambda: stored(r, key), 10)
+            await kill(fleet)
+        await r.fleet("one")
+        view = await r.finished("q", key)
+        assert (view.state, "poison" in (view.error or "")) == (
+            (State.FAILED, True) if poison else (State.COMPLETED, False)
+        )
+
+
+async def stored(r: Any, key: str) -> bool:
+    """Whether the store knows that a job came somewhere."""
+    return bool((await r.inspector.job("q", key)).progress)
+
+
+def reached(started: list[int], count: int) -> bool:
+    return len(started) == count
+
+
+async def test_a_drain_gives_back_what_does_not_end_and_counts_no_attempt(store_url: str) -> None:
+    async with rig(store_url, QueueSettings("q")) as r:
+        started = asyncio.Event()
+
+        async def long(_: Any) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        r.handle("q", "long", long)
+        fleet = await r.fleet()
+        key = await r.add("q", "long")
+        await started.wait()
+        report = await fleet.stop(0.1)
+        view = await r.inspector.job("q", key)
+        assert (report.given_back, view.state, view.attempt, view.delivery) == (1, State.WAITING, 0, 0)
+
+
+async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(own_store: Any) -> None:
+    async with rig(own_store.url, QueueSettings("q", attempts=1)) as r:
+        started, runs, files = asyncio.Event(), list[int](), MemoryFiles()
+
+        async def work(_: Any) -> str:
+            runs.append(1)
+            started.set()
+            await asyncio.sleep(0.3)
+            return "kept"
+
+        r.handle("q", "work", work)
+        fleet = await r.fleet("one", files=files)
+        key = await r.add("q", "work")
+        await started.wait()
+        own_store.kill()
+        report = await fleet.stop(2.0)
+        assert report.spooled == 1
+        own_store.start()
+        await r.store.wait_connected()
+        await r.fleet("one", files=files)
+        view = await r.finished("q", key)
+        assert (view.state, view.result, len(runs), files.files) == (State.COMPLETED, "kept", 1, {})
+
+
+async def test_two_trips_are_under_way_at_once(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, under_way, most, finished = QueueScripts.turn, 0, 0, 0
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await turn(*args, **kwargs)
+        finally:
+            under_way -= 1
+
+    async def count(_: Any) -> None:
+        nonlocal finished
+        finished += 1
+
+    monkeypatch.setattr(QueueScripts, "turn", counted)
+    async with rig(store_url, QueueSettings("q", concurrency=100)) as r:
+        r.handle("q", "count", count)
+        await r.control.enqueue("q", [NewJob("count") for _ in range(1_000)])
+        await r.fleet()  # with the queue full from the start, neither pump ever finds the other at rest
+        await wait_until(lambda: finished == 1_000, 10)
+        assert most == 2
