@@ -188,7 +188,7 @@ async def test_a_file_has_a_phone_column_and_variables(bench: CampaignBench, nam
     assert await bench.sent(1) == {phone(1): "Ann of Rome"}
     reasons = await bench.reasons()
     assert reasons.pop("the variable City is missing") == 1
-    assert "no phone number" in next(iter(reasons))
+    assert "not a phone number" in next(iter(reasons))
     assert all(set(one.variables) <= {"name", "City"} for one in await bench.recipients()), "only what is read"
 
 
