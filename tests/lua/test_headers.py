@@ -110,9 +110,13 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await first.tidy_requests("0", 10)
     await first.quarantine(job_id, "d:1", b"{}")
     await first.slow_down(1.0)
+    await first.pause({"reason": "test"}, 60.0)
+    await first.resume()
+    await first.limit({"count": 1}, None)
     await first.counts()
     await first.inspect([job_id])
     assert await scripts.denied(store, [("GET", "any")]) == []
+    assert await scripts.see_alert(store, "stalled", "alert", 1, 1000) == 1
     await scripts.renew(store, "info", 1000)
     await scripts.tick(store, [first, second])
     await scripts.echo(store, [(job_id, "complete")])
@@ -124,6 +128,9 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await rate.refused(0.1)
     await schedules.look(store, "schedule")
     await schedules.claim(store, "schedule", first.keys, 0, 1, NewDocument(job_id, b"{}", unique_ms=1))
+    await schedules.note_run(store, "schedule", "q", "k")
+    await schedules.pause(store, "schedule", None, None)
+    await schedules.resume(store, "schedule")
     await store.command("FLUSHALL")
     await store.stop()
 

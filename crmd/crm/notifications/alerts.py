@@ -14,7 +14,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.stats import counts_of, totals_of
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store import keys
-from crmd.engine.store.scripts import QueueScripts
+from crmd.engine.store.scripts import QueueScripts, see_alert
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
 
@@ -105,10 +105,7 @@ class Alerts:
 
     async def _tell(self, name: str, sign: Sign, now_ms: int) -> None:
         """Tells an alert at its beginning, and each time that `repeat` has passed since then."""
-        key = keys.alert(sign.kind, sign.queue)
-        await self._store.command("SET", key, now_ms, "NX", "PX", FORGOTTEN_AFTER_MS)
-        await self._store.command("PEXPIRE", key, FORGOTTEN_AFTER_MS)
-        since_ms = int(await self._store.command("GET", key) or now_ms)
+        since_ms = await see_alert(self._store, sign.kind, sign.queue, now_ms, FORGOTTEN_AFTER_MS)
         turn = max(0, now_ms - since_ms) // round(self._table.repeat * 1000)
         if self._told.get(name) == (since_ms, turn):
             return

@@ -15,7 +15,6 @@ from crmd.engine.admin.views import END_OF_TIME, LONGEST_UNIQUE_FOR_S, Added, Jo
 from crmd.engine.codec import Unreadable, decode, encode, encode_payload
 from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store import keys
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import NewDocument, RequestRecord
@@ -120,41 +119,25 @@ class Control:
         self, queue: str, *, reason: str | None = None, by: str | None = None, duration: float | None = None
     ) -> None:
         """Pauses a queue on all daemons, for good or for `duration` seconds."""
-        k = self.inspector.queue(queue).keys
         now = self._now()
         until = now + duration if duration else ""
         fields: dict[str, str | float] = {"reason": reason or "", "by": by or "", "at": now, "until": until}
-        await self.store.command("DEL", k.paused)
-        await self.store.command("HSET", k.paused, *_flat(fields))
-        if duration:
-            await self.store.command("PEXPIRE", k.paused, round(duration * 1000))
+        await self.inspector.queue(queue).pause(fields, duration)
         self.store.events.emit("queue.paused", queue=queue, reason=reason, by=by)
 
     async def resume(self, queue: str) -> None:
         """Lets a paused queue go on, on all daemons; also lifts a slow-down that the outside asked for."""
-        k = self.inspector.queue(queue).keys
-        await self.store.command("DEL", k.paused, k.blocked)
-        await self.store.command("HDEL", k.counters, "blocked_until", "blocked_under")
-        await self._wake(queue)
+        await self.inspector.queue(queue).resume()
         self.store.events.emit("queue.resumed", queue=queue)
 
     async def limit(self, queue: str, rate: Rate | None, duration: float | None = None) -> None:
         """Sets a queue's rate on all daemons, for good or for `duration` seconds; None: as configured."""
-        k = self.inspector.queue(queue).keys
-        await self.store.command("DEL", k.override)
+        fields: dict[str, str | float] = {}
         if rate:
             count, period_ms = rate_window(rate)
             until = self._now() + duration if duration else ""
-            fields: dict[str, str | float] = {
-                "count": count,
-                "period_ms": period_ms,
-                "text": str(rate),
-                "until": until,
-            }
-            await self.store.command("HSET", k.override, *_flat(fields))
-            if duration:
-                await self.store.command("PEXPIRE", k.override, round(duration * 1000))
-        await self._wake(queue)
+            fields = {"count": count, "period_ms": period_ms, "text": str(rate), "until": until}
+        await self.inspector.queue(queue).limit(fields, duration)
         self.store.events.emit("queue.limited", queue=queue, rate=str(rate) if rate else None)
 
     async def retry(self, queue: str, key: str, *, by_name: bool = True) -> JobView:
@@ -247,9 +230,6 @@ class Control:
         note = entry(now, "cancelled", 0, 0, "by a SAQ client")
         return await scripts.finalise_abort(job_id, found.document, document, note)
 
-    async def _wake(self, queue: str) -> None:
-        await self.store.command("PUBLISH", keys.WAKE_CHANNEL, queue)
-
     async def _stored(self, scripts: QueueScripts, job_id: str, key: str) -> dict[str, Any]:
         document = await self.store.command("GET", job_id)
         if document is None:
@@ -330,7 +310,3 @@ def _check_times(new: NewJob) -> None:
         raise RequestError("delay is between 0 and ten years")
     if not 0 <= (new.at or 0) < END_OF_TIME:
         raise RequestError(f"{new.at} is not a time between 1970 and 9999")
-
-
-def _flat(fields: Mapping[str, str | float]) -> list[str | float]:
-    return [part for pair in fields.items() for part in pair]

@@ -113,22 +113,19 @@ class Schedules:
         table = self._table(name)
         key = f"schedule:{name}:by-hand-{uuid.uuid4().hex[:8]}"
         [added] = await self._control.enqueue(table.queue, [NewJob(table.job, table.payload, key=key)])
-        where = await stored.look(self._control.store, name)
-        await stored.note_run(self._control.store, name, where.now_ms, table.queue, added.key)
+        await stored.note_run(self._control.store, name, table.queue, added.key)
         return added
 
     async def pause(self, name: str, *, by: str | None = None, reason: str | None = None) -> None:
         """Pauses a schedule until it is resumed; restarts do not end that."""
         self._table(name)
-        where = await stored.look(self._control.store, name)
-        await stored.pause(self._control.store, name, where.now_ms, by, reason)
+        await stored.pause(self._control.store, name, by, reason)
         self._control.store.events.emit("schedule.paused", schedule=name, by=by, reason=reason)
 
     async def resume(self, name: str) -> None:
         """Lets a paused schedule go on; what came due in the pause is not caught up."""
         self._table(name)
-        where = await stored.look(self._control.store, name)
-        await stored.resume(self._control.store, name, where.now_ms)
+        await stored.resume(self._control.store, name)
         self._control.store.events.emit("schedule.resumed", schedule=name)
 
     async def _state(self, record: ScheduleRecord) -> str | None:

@@ -83,29 +83,19 @@ async def records(store: Store, names: Sequence[str]) -> list[ScheduleRecord]:
     return [_record(await store.command("HGETALL", keys.schedule(name))) for name in names]
 
 
-async def note_run(store: Store, name: str, at_ms: int, queue: str, key: str) -> None:
-    """Notes a run that a person asked for, at an instant of the store's clock."""
-    hash_key = keys.schedule(name)
-    await store.command("HDEL", hash_key, "due")
-    await store.command("HSET", hash_key, "ran_at", at_ms, "queue", queue, "key", key)
-    await store.command("PEXPIRE", hash_key, FORGOTTEN_AFTER_MS)
+async def note_run(store: Store, name: str, queue: str, key: str) -> None:
+    """Notes a run that a person asked for, now."""
+    await store.call("schedule_note", (keys.schedule(name),), (FORGOTTEN_AFTER_MS, queue, key))
 
 
-async def pause(store: Store, name: str, at_ms: int, by: str | None, reason: str | None) -> None:
-    """Pauses a schedule, at an instant of the store's clock."""
-    hash_key = keys.schedule(name)
-    fields = ("paused_at", at_ms, "paused_by", by or "", "paused_reason", reason or "")
-    await store.command("HSET", hash_key, *fields)
-    await store.command("PEXPIRE", hash_key, FORGOTTEN_AFTER_MS)
+async def pause(store: Store, name: str, by: str | None, reason: str | None) -> None:
+    """Pauses a schedule from now."""
+    await store.call("schedule_pause", (keys.schedule(name),), (FORGOTTEN_AFTER_MS, by or "", reason or ""))
 
 
-async def resume(store: Store, name: str, at_ms: int) -> None:
-    """Lets a paused schedule go on; what came due up to `at_ms` is not caught up."""
-    hash_key = keys.schedule(name)
-    if await store.command("HEXISTS", hash_key, "paused_at"):
-        # The position first: with the pause gone, a daemon would claim what came due in it.
-        await store.command("HSET", hash_key, "position", at_ms)
-        await store.command("HDEL", hash_key, "paused_at", "paused_by", "paused_reason")
+async def resume(store: Store, name: str) -> None:
+    """Lets a paused schedule go on; what came due in the pause is not caught up."""
+    await store.call("schedule_resume", (keys.schedule(name),))
 
 
 def _record(flat: Sequence[bytes]) -> ScheduleRecord:

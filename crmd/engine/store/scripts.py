@@ -299,6 +299,20 @@ class QueueScripts:
         args = (job_id, token, entry, QUARANTINE_KEPT, len(k.job_prefix), k.log_prefix)
         return await self.store.call("quarantine", names, args) == 1
 
+    async def pause(self, fields: Mapping[str, str | float], seconds: float | None) -> None:
+        """Pauses the queue for so long, or for good; `fields` say who paused it, when and why."""
+        await self.store.call("pause", (self.keys.paused,), (_life_ms(seconds), *_flat(fields)))
+
+    async def resume(self) -> None:
+        """Ends the pause, and the hold that the outside asked for."""
+        k = self.keys
+        await self.store.call("resume", (k.paused, k.blocked, k.counters), (keys.WAKE_CHANNEL, k.name))
+
+    async def limit(self, fields: Mapping[str, str | float], seconds: float | None) -> None:
+        """Sets the limit by hand for so long, or for good; no `fields` take it away."""
+        args = (_life_ms(seconds), keys.WAKE_CHANNEL, self.keys.name, *_flat(fields))
+        await self.store.call("limit", (self.keys.override,), args)
+
     async def slow_down(self, seconds: float, limit_keys: Sequence[str] = ()) -> None:
         """Holds the queue, or the given limit keys, for a while, on all daemons."""
         k = self.keys
@@ -436,3 +450,17 @@ def _inspected(job_id: str, answer: list[Any]) -> Inspected:
         int(deaths or 0),
         log,
     )
+
+
+async def see_alert(store: Store, kind: str, queue: str, now_ms: int, life_ms: int) -> int:
+    """Notes that an alert lasts, for so many ms from now; since when it does, in ms."""
+    return int(await store.call("see_alert", (keys.alert(kind, queue),), (now_ms, life_ms)))
+
+
+def _life_ms(seconds: float | None) -> int:
+    """For Lua: 0 is for good."""
+    return round(seconds * 1000) if seconds else 0
+
+
+def _flat(fields: Mapping[str, str | float]) -> list[str | float]:
+    return [part for pair in fields.items() for part in pair]

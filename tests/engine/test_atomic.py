@@ -1,0 +1,137 @@
+"""Operations of several writes: a connection that breaks between two trips leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from crmd.config.queue_tables import ScheduleTable
+from crmd.config.service_tables import AlertsTable
+from crmd.crm.notifications.alert_rules import Sign
+from crmd.crm.notifications.alerts import Alerts
+from crmd.engine.admin.schedules import Schedules
+from crmd.engine.durations import Rate
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store import keys
+from crmd.engine.store.keys import QueueKeys
+from crmd.errors import StoreUnavailable
+from tests.support.fleet import Rig, rig
+
+QUEUES = (QueueSettings("q"), QueueSettings("notification"))
+INSTANTS = (b"at", b"until", b"position", b"paused_at", b"blocked_until")
+TRIPS = 6
+"""More than any of these operations makes."""
+
+State = dict[str, tuple[Any, bool]]
+Operation = Callable[[Rig], Awaitable[Any]]
+
+
+async def state(r: Rig, names: Sequence[str]) -> State:
+    """Each hash or string, without its instants, and whether it has an end."""
+    found: State = {}
+    for name in names:
+        if await r.store.command("TYPE", name) == b"hash":
+            flat = await r.store.command("HGETALL", name)
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            value: Any = {key: None if key in INSTANTS and fields[key] != b"1" else fields[key] for key in fields}
+        else:
+            value = await r.store.command("EXISTS", name)
+        found[name] = (value, await r.store.command("PTTL", name) > 0)
+    return found
+
+
+def cut_after(r: Rig, trips: int, patch: pytest.MonkeyPatch) -> None:
+    """Lets so many commands reach the store, and none after them."""
+    command, left = r.store.command, [trips]
+
+    async def cut(*given: Any) -> Any:
+        if not left[0]:
+            raise StoreUnavailable("cut")
+        left[0] -= 1
+        return await command(*given)
+
+    patch.setattr(r.store, "command", cut)
+
+
+async def pause_again(r: Rig) -> None:
+    await r.control.pause("q", reason="second", duration=60)
+
+
+async def limit_again(r: Rig) -> None:
+    await r.control.limit("q", Rate(2, 1), 60)
+
+
+async def resume(r: Rig) -> None:
+    await r.control.resume("q")
+
+
+def schedules(r: Rig) -> Schedules:
+    table = ScheduleTable.model_validate({"queue": "q", "job": "note", "every": "1h"})
+    return Schedules(r.control, {"s": table})
+
+
+async def resume_schedule(r: Rig) -> None:
+    await schedules(r).resume("s")
+
+
+async def tell(r: Rig) -> None:
+    alerts = Alerts(r.control, AlertsTable())
+    await alerts._tell("oldest_waiting:q", Sign("oldest_waiting", "q", True, "stands"), 1_000)
+
+
+async def before_queue(r: Rig) -> None:
+    await r.control.pause("q", reason="first")
+    await r.control.limit("q", Rate(1, 1))
+    await r.inspector.queue("q").slow_down(60.0)
+
+
+async def before_schedule(r: Rig) -> None:
+    await schedules(r).pause("s", by="ann")
+    await r.store.command("HSET", keys.schedule("s"), "due", 1, "position", 1)
+
+
+async def nothing(r: Rig) -> None:
+    """Where the operation begins on an empty store."""
+
+
+_Q = QueueKeys("q")
+
+
+@pytest.mark.parametrize(
+    ("begin", "operation", "names"),
+    [
+        (before_queue, pause_again, [_Q.paused]),
+        (before_queue, limit_again, [_Q.override]),
+        (before_queue, resume, [_Q.paused, _Q.blocked, _Q.counters]),
+        (before_schedule, resume_schedule, [keys.schedule("s")]),
+        (nothing, tell, [keys.alert("oldest_waiting", "q")]),
+    ],
+)
+async def test_a_cut_leaves_all_or_nothing(
+    store_url: str, begin: Operation, operation: Operation, names: list[str]
+) -> None:
+    async with rig(store_url, *QUEUES) as r:
+        await begin(r)
+        before = await state(r, names)
+        await operation(r)
+        after = await state(r, names)
+        assert before != after
+        for trips in range(TRIPS):
+            await r.store.command("FLUSHALL")
+            await begin(r)
+            with pytest.MonkeyPatch.context() as patch:
+                cut_after(r, trips, patch)
+                await asyncio.gather(operation(r), return_exceptions=True)
+            assert await state(r, names) in (before, after), f"after {trips} trips"
+
+
+async def test_a_pause_that_is_replaced_never_opens_the_queue(store_url: str) -> None:
+    async with rig(store_url, *QUEUES) as r:
+        await r.control.pause("q", reason="first")
+        pauses = [r.control.pause("q", reason=f"{i}", duration=60) for i in range(50)]
+        looks = [r.store.command("EXISTS", _Q.paused) for _ in pauses]
+        mixed = [one for pair in zip(pauses, looks, strict=True) for one in pair]
+        assert 0 not in await asyncio.gather(*mixed)
