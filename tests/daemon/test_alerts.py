@@ -11,8 +11,9 @@ import pytest
 
 from crmd.config.service_tables import AlertsTable
 from crmd.crm.notifications import alert_rules as alert_signs
-from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, Look, Signs
+from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, Signs
 from crmd.crm.notifications.alerts import Alerts
+from crmd.engine.admin.queue_health import QueueObservation
 from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
@@ -237,13 +238,13 @@ async def test_it_starts_and_stops(engine: Rig) -> None:
 # Signs
 
 
-def look(completed: int, failed: int) -> dict[str, Look]:
+def observed(completed: int, failed: int) -> dict[str, QueueObservation]:
     counts = QueueCounts("email", 0, 0, 0, 0, 0, 0, 0, None, None, None, None, None, None, None)
-    return {"email": Look(counts, QueueTotals("email", completed=completed, failed=failed), True)}
+    return {"email": QueueObservation(counts, QueueTotals("email", completed=completed, failed=failed), True)}
 
 
 def failing(signs: Signs, at: float, completed: int, failed: int) -> bool | None:
-    [_, sign] = signs.read(look(completed, failed), at, 0.0)
+    [_, sign] = signs.read(observed(completed, failed), at, 0.0)
     return sign.wrong
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crmd.config.service_tables import AlertsTable
-from crmd.engine.admin.views import QueueCounts, QueueTotals
+from crmd.engine.admin.queue_health import QueueObservation
+from crmd.engine.admin.views import QueueTotals
 from crmd.engine.durations import format_duration
 
 FAILURES_WITHIN_S = 300.0
@@ -19,16 +20,6 @@ STEADY_LOOKS = 3
 
 Kind = Literal["oldest_waiting", "failure_share"]
 KINDS: tuple[Kind, ...] = ("oldest_waiting", "failure_share")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One queue at one moment."""
-
-    counts: QueueCounts
-    totals: QueueTotals
-    startable: bool
-    """Whether some waiting job is held by no limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +54,14 @@ class Signs:
         self._past: deque[tuple[float, Mapping[str, QueueTotals]]] = deque()
         self._steady: dict[tuple[Kind, str], _Steady] = {}
 
-    def read(self, looks: Mapping[str, Look], at: float, now: float) -> list[Sign]:
+    def read(self, queues: Mapping[str, QueueObservation], at: float, now: float) -> list[Sign]:
         """The signs of all queues; `at` is on the monotonic clock, `now` in epoch seconds."""
-        self._past.append((at, {name: look.totals for name, look in looks.items()}))
+        self._past.append((at, {name: seen.totals for name, seen in queues.items()}))
         while len(self._past) > 1 and self._past[1][0] <= at - FAILURES_WITHIN_S:
             self._past.popleft()
         found = []
-        for name, look in looks.items():
-            found += [self._oldest(name, look.counts, look.startable, now), self._failures(name, look.totals, at)]
+        for name, seen in queues.items():
+            found += [self._oldest(name, seen, now), self._failures(name, seen.totals, at)]
         return found
 
     def forget(self) -> None:
@@ -78,10 +69,10 @@ class Signs:
         self._past.clear()
         self._steady.clear()
 
-    def _oldest(self, name: str, counts: QueueCounts, startable: bool, now: float) -> Sign:
-        limit, age = self.table.oldest_waiting, counts.oldest_waiting_seconds or 0.0
-        limited = counts.rate_left == 0 or (counts.blocked_until or 0) > now or not startable
-        wrong = limit is not None and age > limit and not counts.paused and not limited
+    def _oldest(self, name: str, seen: QueueObservation, now: float) -> Sign:
+        limit, age = self.table.oldest_waiting, seen.counts.oldest_waiting_seconds or 0.0
+        held = seen.counts.rate_left == 0 or not seen.may_start_jobs(now)
+        wrong = limit is not None and age > limit and not held
         text = f"a job has waited for {about(age)}, and nothing holds the queue"
         return self._sign("oldest_waiting", name, wrong, text)
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 from crmd.config.service_tables import AlertsTable
-from crmd.crm.notifications.alert_rules import Look, Sign, Signs, about
+from crmd.crm.notifications.alert_rules import Sign, Signs, about
 from crmd.crm.notifications.jobs import Notify
 from crmd.engine.admin.control import Control
-from crmd.engine.admin.stats import counts_of, totals_of
+from crmd.engine.admin.queue_health import observe
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store import keys
-from crmd.engine.store.scripts import QueueScripts, see_alert
+from crmd.engine.store.scripts import see_alert
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
 
@@ -69,32 +69,14 @@ class Alerts:
             return
         try:
             await self._after_away()
-            looks = await self._look()
+            queues = await observe(self._control.inspector)
             now_ms = await self._now_ms()
-            signs = self._signs.read(looks, self._monotonic(), now_ms / 1000)
+            signs = self._signs.read(queues, self._monotonic(), now_ms / 1000)
             await asyncio.gather(*(self._heed(sign, now_ms) for sign in signs))
         except StoreUnavailable:
             self._while_away()
 
     # The queues
-
-    async def _look(self) -> dict[str, Look]:
-        inspector = self._control.inspector
-        names = list(inspector.scripts)
-        raw = await asyncio.gather(*(inspector.scripts[name].counts() for name in names))
-        startable = await asyncio.gather(*(self._is_startable(inspector.scripts[name]) for name in names))
-        return {
-            name: Look(counts_of(one, inspector.settings[name]), totals_of(name, one), free)
-            for name, one, free in zip(names, raw, startable, strict=True)
-        }
-
-    async def _is_startable(self, scripts: QueueScripts) -> bool:
-        """Whether any waiting job is not parked behind a limit of its own."""
-        if not scripts.settings.limits:
-            return True
-        k = scripts.keys
-        lengths = (("LLEN", k.queued), ("ZCARD", k.priority), ("LLEN", k.suspects))
-        return any(await asyncio.gather(*(self._store.command(*length) for length in lengths)))
 
     async def _heed(self, sign: Sign, now_ms: int) -> None:
         name = f"{sign.kind}:{sign.queue}"
