@@ -11,14 +11,15 @@ from typing import Any
 
 from aiohttp import web
 
-from crmd.console.observation import Lookout
-from crmd.console.queues import known_queue
+from crmd.console.queue_bodies import FilterBody
+from crmd.console.served_queues import ServedQueues
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.views import State, not_by_filter
 from crmd.engine.durations import Rate
 from crmd.errors import RequestError
 from crmd.http import schema
 from crmd.http.bounded import ACTION_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.long_requests import LongRequests
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
@@ -34,13 +35,13 @@ Act = Callable[[str, str], Awaitable[object]]
 
 
 class BulkApi:
-    """Answers `POST /api/v1/queues/{queue}/{retry,cancel,clean}`. `closing` is set when the server stops."""
+    """Answers `POST /api/v1/queues/{queue}/{retry,cancel,clean}`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests, closing: asyncio.Event) -> None:
-        self._deps = deps
-        self._lookout = lookout
+    def __init__(self, queues: ServedQueues, control: Control, health: QueueHealth, long: LongRequests) -> None:
+        self._queues = queues
+        self._control = control
+        self._health = health
         self._long = long
-        self._closing = closing
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -52,38 +53,38 @@ class BulkApi:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Unknown jobs never: their effect may have happened."""
-        act = partial(self._deps.control.retry, by_name=False)
+        act = partial(self._control.retry, by_name=False)
         return await self._run(request, act, "retried", {State.FAILED, State.CANCELLED})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """At once where they wait; running ones are asked to end."""
         states = {State.WAITING, State.DELAYED, State.ACTIVE}
-        return await self._run(request, self._deps.control.cancel, "cancelled", states)
+        return await self._run(request, self._control.cancel, "cancelled", states)
 
     async def clean(self, request: web.Request) -> web.Response:
         """Deletes them."""
-        return await self._run(request, self._deps.control.delete, "deleted", set(State) - {State.ACTIVE})
+        return await self._run(request, self._control.delete, "deleted", set(State) - {State.ACTIVE})
 
     def _route(self, verb: str, handler: Any, summary: str) -> Route:
         return Route(
             *("POST", f"/api/v1/queues/{{queue}}/{verb}", handler, Access.OPERATE, summary),
-            body=schema.FilterBody,
+            body=FilterBody,
             errors=(404, 408, 413, 415, 422, 503),
         )
 
     async def _run(self, request: web.Request, act: Act, done_to: str, states: Collection[State]) -> web.Response:
-        queue = known_queue(self._deps, request)
-        wanted = await schema.body(request, schema.FilterBody)
+        queue = self._queues.named(request)
+        wanted = await schema.body(request, FilterBody)
         if wanted.state not in states:
             raise Problem(422, not_by_filter(wanted.state, done_to, states))
-        found = self._deps.control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
+        found = self._control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
         keys = await bounded(found, ACTION_SECONDS)
         batch = keys[:BATCH_JOBS]
         done = skipped = 0
         if not wanted.dry_run:
             with self._long.place() if wanted.rate else nullcontext():
                 done, skipped = await self._act(act, queue, batch, wanted.rate)
-            self._lookout.forget()
+            self._health.forget()
         acted_on = len(batch) if wanted.dry_run else done + skipped
         answer = {
             "state": wanted.state,
@@ -103,21 +104,13 @@ class BulkApi:
         ends_at = time.monotonic() + CALL_SECONDS
         done = skipped = 0
         for start in range(0, len(keys), size):
-            if start and (time.monotonic() + interval > ends_at or await self._closes_within(interval)):
+            if start and (time.monotonic() + interval > ends_at or await self._long.closes_within(interval)):
                 break
             part = keys[start : start + size]
             results = await bounded(asyncio.gather(*(_try(act, queue, key) for key in part)), ACTION_SECONDS)
             done += sum(results)
             skipped += len(part) - sum(results)
         return done, skipped
-
-    async def _closes_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 async def _try(act: Act, queue: str, key: str) -> bool:

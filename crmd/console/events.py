@@ -8,10 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from crmd.console.health import counts_json, limit_json
-from crmd.console.observation import FRESH_SECONDS, Lookout
+from crmd.engine.admin.queue_health import FRESH_SECONDS, QueueHealth
 from crmd.errors import StoreError
 from crmd.http.auth import current_principal
-from crmd.http.deps import WebDeps
 from crmd.http.long_requests import LongRequests
 from crmd.http.routes import Access, Route
 
@@ -22,9 +21,8 @@ SILENCE_SECONDS = 15.0
 class EventsApi:
     """Answers `GET /api/v1/events`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests) -> None:
-        self._deps = deps
-        self._lookout = lookout
+    def __init__(self, health: QueueHealth, long: LongRequests) -> None:
+        self._health = health
         self._long = long
 
     def routes(self) -> list[Route]:
@@ -63,10 +61,10 @@ class EventsApi:
     async def _events(self, sent: dict[str, bytes], may_see: Any) -> list[bytes]:
         """What is new; notes it in `sent`."""
         try:
-            counts = (await self._lookout.snapshot()).counts
             states: dict[str, Any] = {
-                name: {"name": name, **counts_json(one), "paused": one.paused, "limit": limit_json(one)}
-                for name, one in counts.items()
+                name: {"name": name, **counts_json(seen.counts), "paused": seen.counts.paused}
+                | {"limit": limit_json(seen.counts)}
+                for name, seen in (await self._health.observations()).items()
                 if may_see(name)
             }
             events = {name: _event("queue", state) for name, state in states.items()}

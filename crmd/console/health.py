@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
-from crmd.console.observation import Look, Lookout
+from crmd.console.life import Life
+from crmd.engine.admin.queue_health import HealthReport, QueueHealth
 from crmd.engine.admin.views import QueueCounts, QueueMetrics, QueueTotals, instant
+from crmd.engine.store.client import Store
 from crmd.errors import StoreError
-from crmd.http.deps import WebDeps
 from crmd.http.routes import Access, Route
+from crmd.telemetry.metrics import Metrics
 
 _SUMMED = ("waiting", "active", "delayed", "completed", "failed")
 _SUMMARY_ERRORS = (503,)
 
 
-class Health:
+class HealthApi:
     """Answers how the daemon and its queues do. None of it waits for a store that is away."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout) -> None:
-        self._deps = deps
-        self._lookout = lookout
+    def __init__(self, life: Life, health: QueueHealth, store: Store, metrics: Metrics) -> None:
+        self._life = life
+        self._health = health
+        self._store = store
+        self._metrics = metrics
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -61,15 +66,14 @@ class Health:
 
     async def health(self, request: web.Request) -> web.Response:
         """200 while work is done, else 503 and why."""
-        look = await self._lookout.look()
-        life = self._deps.life
-        reason = self._reason(look)
+        report, life = await self._health.report(), self._life
+        reason = self._reason(report)
         body: dict[str, Any] = {
             "status": "draining" if life.state == "draining" else "error" if reason else "ok",
-            "redis": {"connected": look.connected},
-            "queues": look.status,
+            "redis": {"connected": report.connected},
+            "queues": report.status,
             "timestamp": instant(time.time()),
-            "uptime_seconds": round(life.uptime_seconds, 3),
+            "uptime_seconds": round(life.uptime_seconds(), 3),
             "version": life.version,
         }
         if reason:
@@ -82,16 +86,16 @@ class Health:
 
     async def readyz(self, request: web.Request) -> web.Response:
         """200 while jobs are taken and the store answers and takes writes."""
-        look = await self._lookout.look()
-        reason = self._phase() or look.error or look.refusal
+        report = await self._health.report()
+        reason = self._phase() or report.error or report.refusal
         body = {"status": "error", "reason": reason} if reason else {"status": "ok"}
         return web.json_response(body, status=503 if reason else 200)
 
     async def prometheus(self, request: web.Request) -> web.Response:
         """Process counters always; the store's gauges while it answers."""
-        metrics, store = self._deps.metrics, self._deps.store
+        metrics, store = self._metrics, self._store
         try:
-            seen = await self._lookout.snapshot()
+            queues = await self._health.observations()
         except StoreError:
             metrics.set_store(connected=False)
         else:
@@ -100,41 +104,41 @@ class Health:
                 writable=store.refusal is None,
                 latency_seconds=None if store.latency_ms is None else store.latency_ms / 1000,
                 memory_ratio=store.memory_ratio,
-                queues={name: _gauges(counts) for name, counts in seen.counts.items()},
-                totals={name: _totals(totals) for name, totals in seen.totals.items()},
+                queues={name: _gauges(seen.counts) for name, seen in queues.items()},
+                totals={name: _totals(seen.totals) for name, seen in queues.items()},
             )
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def queues_health(self, request: web.Request) -> web.Response:
         """Counts and status of each queue; 503 in the same shape without the store."""
-        look = await self._lookout.look()
+        report = await self._health.report()
         body: dict[str, Any] = {
-            "status": look.status,
-            "redis": {"connected": look.connected, "latency_ms": self._deps.store.latency_ms},
-            "queues": {name: _health_of(look, counts) for name, counts in look.seen.counts.items()},
-            "totals": _sums(look),
+            "status": report.status,
+            "redis": {"connected": report.connected, "latency_ms": self._store.latency_ms},
+            "queues": {name: _health_of(report, seen.counts) for name, seen in report.queues.items()},
+            "totals": _sums([seen.counts for seen in report.queues.values()]),
         }
-        if reason := look.error or look.refusal:
+        if reason := report.error or report.refusal:
             body["reason"] = reason
-        return web.json_response(body, status=200 if look.connected else 503)
+        return web.json_response(body, status=200 if report.connected else 503)
 
     async def queues_metrics(self, request: web.Request) -> web.Response:
         """Counts, rates, times and limits of each queue."""
-        found = await self._lookout.metrics()
+        found = await self._health.metrics()
         queues = {name: metrics_json(metrics) for name, metrics in found.items()}
         return web.json_response({"queues": queues, "timestamp": instant(time.time())})
 
     async def queues_statistics(self, request: web.Request) -> web.Response:
         """Totals and success rates of all time."""
-        found = (await self._lookout.snapshot()).totals
+        found = {name: seen.totals for name, seen in (await self._health.observations()).items()}
         queues = {name: _statistics(totals) for name, totals in found.items()}
         return web.json_response({"totals": _statistics(_sum_totals(list(found.values()))), "queues": queues})
 
-    def _reason(self, look: Look) -> str | None:
-        return self._phase() or look.error or look.refusal or "; ".join(look.stalls.values()) or None
+    def _reason(self, report: HealthReport) -> str | None:
+        return self._phase() or report.error or report.refusal or "; ".join(report.stalls.values()) or None
 
     def _phase(self) -> str | None:
-        life = self._deps.life
+        life = self._life
         if life.state == "running":
             return None
         return life.reason or life.state
@@ -172,16 +176,16 @@ def metrics_json(metrics: QueueMetrics) -> dict[str, Any]:
     }
 
 
-def _health_of(look: Look, counts: QueueCounts) -> dict[str, Any]:
+def _health_of(report: HealthReport, counts: QueueCounts) -> dict[str, Any]:
     numbers = {name: getattr(counts, name) for name in _SUMMED}
-    found = {"status": look.status_of(counts.name), **numbers, "paused": counts.paused}
-    reason = look.stalls.get(counts.name) or look.degraded.get(counts.name)
+    found = {"status": report.status_of(counts.name), **numbers, "paused": counts.paused}
+    reason = report.stalls.get(counts.name) or report.degraded.get(counts.name)
     return {**found, "reason": reason} if reason else found
 
 
-def _sums(look: Look) -> dict[str, int]:
-    sums = {name: sum(getattr(counts, name) for counts in look.seen.counts.values()) for name in _SUMMED}
-    return {**sums, "paused": sum(counts.paused for counts in look.seen.counts.values())}
+def _sums(queues: Sequence[QueueCounts]) -> dict[str, int]:
+    sums = {name: sum(getattr(counts, name) for counts in queues) for name in _SUMMED}
+    return {**sums, "paused": sum(counts.paused for counts in queues)}
 
 
 def _totals(totals: QueueTotals) -> dict[str, int]:

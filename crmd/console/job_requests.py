@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from crmd.console import bull
+from crmd.console.queue_bodies import JobBody, ManyBody
 from crmd.engine.admin.requests import RequestKey, check_request_key
 from crmd.engine.admin.views import NewJob
 from crmd.engine.codec import encode_payload
@@ -47,7 +48,7 @@ async def read_jobs(
     """
     data = await schema.json_body(request)
     many = isinstance(data, dict) and "jobs" in data
-    items = schema.checked(data, schema.ManyBody, "body").jobs if many else [data]
+    items = schema.checked(data, ManyBody, "body").jobs if many else [data]
     mistakes = _Mistakes()
     jobs = []
     for index, item in enumerate(items):
@@ -83,7 +84,7 @@ def _read(index: int, item: Any, catalog: Catalog, queue: str, mistakes: _Mistak
         mistakes.add(index, [_mistake("", bull.ADVICE)], example=bull.in_our_names(item))
         return None
     try:
-        new = schema.JobBody.model_validate(item).to_new()
+        new = JobBody.model_validate(item).to_new()
         catalog.get(queue, new.job).validate(new.payload)
         encode_payload({"function": new.job, "kwargs": new.payload})
     except ValidationError as error:

@@ -12,15 +12,17 @@ from urllib.parse import quote
 from aiohttp import web
 
 from crmd.console.job_requests import IDEMPOTENCY_KEY, read_jobs, request_key
-from crmd.console.observation import Lookout
-from crmd.console.queues import known_queue
+from crmd.console.queue_bodies import MAX_WAIT_SECONDS, JobBody, JobsQuery, WaitQuery
+from crmd.console.served_queues import ServedQueues
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.listing import INLINE_BYTES
+from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.requests import Requested
 from crmd.engine.admin.views import Added, JobPage, JobView
 from crmd.errors import JobNotFound
 from crmd.http import schema
 from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.long_requests import LongRequests
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
@@ -45,9 +47,19 @@ _IDEMPOTENCY_KEY = (
 class JobApi:
     """Answers under `/api/v1/queues/{queue}/jobs`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, long: LongRequests, prefix: str) -> None:
-        self._deps = deps
-        self._lookout = lookout
+    def __init__(
+        self,
+        queues: ServedQueues,
+        inspector: Inspector,
+        control: Control,
+        health: QueueHealth,
+        long: LongRequests,
+        prefix: str,
+    ) -> None:
+        self._queues = queues
+        self._inspector = inspector
+        self._control = control
+        self._health = health
         self._long = long
         self._prefix = prefix
         self._lists = asyncio.Semaphore(MAX_LISTS)
@@ -65,20 +77,20 @@ class JobApi:
         return [
             Route(
                 *("GET", _JOBS, self.list, Access.READ, "A page of jobs"),
-                query=schema.JobsQuery,
+                query=JobsQuery,
                 errors=(404, 422, 503),
             ),
             Route(
                 *("POST", _JOBS, self.add, Access.ENQUEUE, "Adds one job, or up to 1,000"),
-                body=schema.JobBody,
-                query=schema.WaitQuery,
+                body=JobBody,
+                query=WaitQuery,
                 headers={IDEMPOTENCY_KEY: _IDEMPOTENCY_KEY},
                 answers=_ADDED,
                 errors=(404, 408, 413, 415, 422, 503, 507),
             ),
             Route(
                 *("GET", _ONE, self.get, Access.READ, "One job, or with wait its outcome"),
-                query=schema.WaitQuery,
+                query=WaitQuery,
                 errors=(404, 422, 503),
             ),
             Route(
@@ -86,7 +98,7 @@ class JobApi:
             ),
             Route(
                 *("POST", f"{_ONE}/cancel", self.cancel, Access.OPERATE, "Cancels a job"),
-                body=schema.CancelBody,
+                body=schema.ReasonBody,
                 errors=(404, 408, 409, 413, 415, 422, 503),
             ),
             Route("POST", f"{_ONE}/promote", self.promote, Access.OPERATE, "Ends a job's delay", errors=moved),
@@ -99,10 +111,10 @@ class JobApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """A page of jobs."""
-        queue = known_queue(self._deps, request)
-        asked = schema.query(request, schema.JobsQuery)
+        queue = self._queues.named(request)
+        asked = schema.query(request, JobsQuery)
         async with self._lists:
-            listing = self._deps.inspector.jobs(queue, asked.state, asked.search, asked.cursor, asked.limit)
+            listing = self._inspector.jobs(queue, asked.state, asked.search, asked.cursor, asked.limit)
             try:
                 page = await bounded(listing, READ_SECONDS)
             except ValueError as error:
@@ -112,21 +124,20 @@ class JobApi:
 
     async def add(self, request: web.Request) -> web.Response:
         """Adds jobs; all are checked before any is stored."""
-        wait = schema.query(request, schema.WaitQuery).wait
+        wait = schema.query(request, WaitQuery).wait
         with self._long.place() if wait else nullcontext():
             return await self._add(request, wait)
 
     async def _add(self, request: web.Request, wait: float | None) -> web.Response:
-        queue = known_queue(self._deps, request)
+        queue = self._queues.named(request)
         key = request_key(request)
-        jobs, many = await read_jobs(request, self._deps.catalog, queue, self._checks)
+        jobs, many = await read_jobs(request, self._queues.catalog, queue, self._checks)
         self._check_wait(wait, many)
-        control = self._deps.control
         if key is None:
-            answer = Requested(await bounded(control.enqueue(queue, jobs), ACTION_SECONDS), repeated=False)
+            answer = Requested(await bounded(self._control.enqueue(queue, jobs), ACTION_SECONDS), repeated=False)
         else:
-            answer = await bounded(control.enqueue_request(queue, jobs, key, many=many), ACTION_SECONDS)
-        self._lookout.forget()
+            answer = await bounded(self._control.enqueue_request(queue, jobs, key, many=many), ACTION_SECONDS)
+        self._health.forget()
         if many:
             status = 201 if any(one.created for one in answer.jobs) else 200
             return web.json_response(
@@ -139,7 +150,7 @@ class JobApi:
     async def get(self, request: web.Request) -> web.Response:
         """One job; with `wait` once it is over, or as it stands when the wait runs out."""
         queue, key = self._named(request)
-        wait = schema.query(request, schema.WaitQuery).wait
+        wait = schema.query(request, WaitQuery).wait
         self._check_wait(wait, many=False)
         with self._long.place() if wait else nullcontext():
             return _job(await self._outcome(request, queue, key, wait))
@@ -147,32 +158,32 @@ class JobApi:
     async def retry(self, request: web.Request) -> web.Response:
         """Queues a failed, cancelled or unknown job again."""
         queue, key = self._named(request)
-        return await self._act(self._deps.control.retry(queue, key))
+        return await self._act(self._control.retry(queue, key))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancels a job: at once where it waits; where it runs, it is asked to end."""
         queue, key = self._named(request)
-        body = await schema.body(request, schema.CancelBody)
-        return await self._act(self._deps.control.cancel(queue, key, body.reason or "cancelled"))
+        body = await schema.body(request, schema.ReasonBody)
+        return await self._act(self._control.cancel(queue, key, body.reason or "cancelled"))
 
     async def promote(self, request: web.Request) -> web.Response:
         """Ends a job's delay."""
         queue, key = self._named(request)
-        return await self._act(self._deps.control.promote(queue, key))
+        return await self._act(self._control.promote(queue, key))
 
     async def delete(self, request: web.Request) -> web.Response:
         """Deletes a job that does not run."""
         queue, key = self._named(request)
-        await bounded(self._deps.control.delete(queue, key), READ_SECONDS)
-        self._lookout.forget()
+        await bounded(self._control.delete(queue, key), READ_SECONDS)
+        self._health.forget()
         return web.Response(status=204)
 
     def _named(self, request: web.Request) -> tuple[str, str]:
-        return known_queue(self._deps, request), request.match_info["key"]
+        return self._queues.named(request), request.match_info["key"]
 
     async def _act(self, action: Awaitable[JobView]) -> web.Response:
         view = await bounded(action, READ_SECONDS)
-        self._lookout.forget()
+        self._health.forget()
         return _job(view)
 
     def _check_wait(self, wait: float | None, many: bool) -> None:
@@ -180,7 +191,7 @@ class JobApi:
             return
         if many:
             raise Problem(422, "wait is for one job; look at many by their keys")
-        if wait > schema.MAX_WAIT_SECONDS:
+        if wait > MAX_WAIT_SECONDS:
             raise Problem(422, "wait is at most 5m; look at the job by its key after that")
 
     async def _answer_one(
@@ -193,7 +204,7 @@ class JobApi:
         try:
             view = await self._outcome(request, queue, added.key, wait)
         except JobNotFound:  # over, and deleted by its retention since
-            [state] = await bounded(self._deps.inspector.states(queue, [added.key]), READ_SECONDS)
+            [state] = await bounded(self._inspector.states(queue, [added.key]), READ_SECONDS)
             return web.json_response({**_added_json(added), "state": state}, status=status, headers=headers)
         if wait is not None and not view.state.finished:
             status = 202
@@ -204,12 +215,12 @@ class JobApi:
         """The finished job, or the job as it stands when the wait ends before."""
         if wait:
             try:
-                view = await self._long.result(request, self._deps.control.wait(queue, key, wait))
+                view = await self._long.result(request, self._control.wait(queue, key, wait))
             except TimeoutError:
                 view = None
             if view is not None:
                 return view
-        return await bounded(self._deps.inspector.job(queue, key), READ_SECONDS)
+        return await bounded(self._inspector.job(queue, key), READ_SECONDS)
 
 
 def _job(view: JobView) -> web.Response:

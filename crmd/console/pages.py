@@ -10,16 +10,18 @@ from urllib.parse import quote
 from aiohttp import web
 
 from crmd.console.health import counts_json, limit_json
-from crmd.console.observation import Lookout
-from crmd.console.queues import known_queue
-from crmd.engine.admin.views import DaemonInfo, JobView, QueueCounts, QueueTotals, State
+from crmd.console.queue_bodies import JobsQuery
+from crmd.console.served_queues import ServedQueues
+from crmd.console.static import StaticFiles
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.queue_health import QueueHealth, QueueObservation
+from crmd.engine.admin.views import DaemonInfo, JobView, State
 from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
-from crmd.http.static import StaticFiles
 from crmd.telemetry.redact import redact_start, shown
 
 ROOT = "/admin/queues"
@@ -37,11 +39,15 @@ MAX_PAGE_CHARS = 300_000
 class QueuePages:
     """Answers under `/admin/queues`. SAQ's script asks, in its own form, for what is below `/api`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout, static: StaticFiles, prefix: str) -> None:
-        self._deps = deps
-        self._lookout = lookout
-        self._static = static
-        self._root = prefix + ROOT
+    def __init__(
+        self, queues: ServedQueues, inspector: Inspector, control: Control, health: QueueHealth, prefix: str
+    ) -> None:
+        self._queues = queues
+        self._inspector = inspector
+        self._control = control
+        self._health = health
+        self._static = StaticFiles()
+        self._prefix = prefix
         self._lists = asyncio.Semaphore(MAX_LISTS)
 
     def routes(self) -> list[Route]:
@@ -52,6 +58,7 @@ class QueuePages:
             *(Route("GET", path, self.page, read) for path in (ROOT, f"{ROOT}/")),
             Route("GET", f"{ROOT}/queues/{{queue}}", self.page, read),
             Route("GET", f"{ROOT}/queues/{{queue}}/jobs/{{key}}", self.page, read),
+            Route("GET", "/api/docs", self.docs, read, for_any_queue=True),
             Route("GET", f"{ROOT}/static/{{file}}", self._static.file, read),
             Route("GET", f"{ROOT}/api/queues", self.queues, read),
             Route("GET", queue, self.queue, read),
@@ -64,63 +71,68 @@ class QueuePages:
 
     async def page(self, request: web.Request) -> web.Response:
         """The page; which view it shows follows from its address."""
-        return self._static.page("queues.html", {"root": self._root})
+        return self._static.page("queues.html", {"root": self._prefix + ROOT})
+
+    async def docs(self, request: web.Request) -> web.Response:
+        """The API's description as a page."""
+        return self._static.page("docs.html", {"prefix": self._prefix})
 
     async def queues(self, request: web.Request) -> web.Response:
         """All queues."""
-        seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
-        queues = [_queue(counts, seen.totals[name], daemons) for name, counts in seen.counts.items()]
+        seen, daemons = await self._health.observations(), await self._health.daemons()
+        queues = [_queue(one, daemons) for one in seen.values()]
         return web.json_response({"queues": queues})
 
     async def queue(self, request: web.Request) -> web.Response:
         """One queue with a page of its jobs; the query says which."""
-        name = known_queue(self._deps, request)
-        asked = schema.query(request, schema.JobsQuery)
-        seen, daemons = await self._lookout.snapshot(), await self._lookout.daemons()
+        name = self._queues.named(request)
+        asked = schema.query(request, JobsQuery)
+        seen, daemons = await self._health.observations(), await self._health.daemons()
         async with self._lists:
-            listing = self._deps.inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
+            listing = self._inspector.jobs(name, asked.state, asked.search, asked.cursor, asked.limit)
             try:
                 page = await bounded(listing, READ_SECONDS)
             except ValueError as error:
                 raise Problem(422, str(error)) from None
             jobs = await asyncio.to_thread(_jobs, page.jobs)
-        queue = _queue(seen.counts[name], seen.totals[name], daemons)
-        held = self._deps.why_held(name) or self._deps.degraded().get(name)
+        queue = _queue(seen[name], daemons)
+        held = self._queues.held(name) or self._queues.degraded().get(name)
         return web.json_response({"queue": {**queue, "held": held, "jobs": jobs, "cursor": page.cursor}})
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        looking = self._deps.inspector.job(known_queue(self._deps, request), request.match_info["key"])
+        looking = self._inspector.job(self._queues.named(request), request.match_info["key"])
         view = await bounded(looking, READ_SECONDS)
         return web.json_response({"job": await asyncio.to_thread(_job, view, MAX_SHOWN_CHARS)})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queues a job again; 409 where its state does not allow it."""
-        action = self._deps.control.retry(known_queue(self._deps, request), request.match_info["key"])
+        action = self._control.retry(self._queues.named(request), request.match_info["key"])
         return await self._done(action)
 
     async def abort(self, request: web.Request) -> web.Response:
         """Cancels a job; 409 where it is over."""
-        queue, by = known_queue(self._deps, request), current_principal().name
-        return await self._done(self._deps.control.cancel(queue, request.match_info["key"], f"aborted by {by}"))
+        queue, by = self._queues.named(request), current_principal().name
+        return await self._done(self._control.cancel(queue, request.match_info["key"], f"aborted by {by}"))
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pauses a queue."""
-        queue, by = known_queue(self._deps, request), current_principal().name
-        return await self._done(self._deps.control.pause(queue, by=by))
+        queue, by = self._queues.named(request), current_principal().name
+        return await self._done(self._control.pause(queue, by=by))
 
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes a queue."""
-        return await self._done(self._deps.control.resume(known_queue(self._deps, request)))
+        return await self._done(self._control.resume(self._queues.named(request)))
 
     async def _done(self, action: Any) -> web.Response:
         await bounded(action, READ_SECONDS)
-        self._lookout.forget()
+        self._health.forget()
         return web.json_response({})
 
 
-def _queue(counts: QueueCounts, totals: QueueTotals, daemons: Iterable[DaemonInfo]) -> dict[str, Any]:
+def _queue(seen: QueueObservation, daemons: Iterable[DaemonInfo]) -> dict[str, Any]:
     """A queue under SAQ's names, and ours beside them."""
+    counts, totals = seen.counts, seen.totals
     stats = {"complete": totals.completed, "retried": totals.retried, "failed": totals.failed}
     return {
         "name": counts.name,

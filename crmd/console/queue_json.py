@@ -6,30 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from crmd.console.health import counts_json, limit_json
+from crmd.console.served_queues import ServedQueues
 from crmd.engine.admin.views import QueueCounts
 from crmd.engine.durations import format_duration
 from crmd.engine.settings import SHIPPED_QUEUES, QueueSettings
-from crmd.http.deps import WebDeps
 
 SHIPPED = "shipped with the queue"
 DEFAULT = "default"
 
 
-def queue_json(deps: WebDeps, name: str, counts: QueueCounts) -> dict[str, Any]:
+def queue_json(queues: ServedQueues, name: str, counts: QueueCounts) -> dict[str, Any]:
     """One queue."""
-    settings = deps.queues[name]
     return {
         "name": name,
-        "jobs": deps.catalog.names(name),
+        "jobs": queues.catalog.names(name),
         "paused": counts.paused,
         "pause": counts.pause.to_json() if counts.pause else None,
-        "held": deps.why_held(name),
-        "degraded": deps.degraded().get(name),
+        "held": queues.held(name),
+        "degraded": queues.degraded().get(name),
         "counts": counts_json(counts),
         "limit": limit_json(counts),
         "settings": {
-            key: {"value": value, "source": source_of(deps.sources, name, key)}
-            for key, value in settings_json(settings).items()
+            key: {"value": value, "source": source_of(queues.sources, name, key)}
+            for key, value in settings_json(queues.settings[name]).items()
         },
     }
 

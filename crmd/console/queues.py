@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from crmd.console.observation import Lookout
+from crmd.console.queue_bodies import LimitBody, PauseBody
 from crmd.console.queue_json import queue_json
-from crmd.errors import UnknownQueue
+from crmd.console.served_queues import ServedQueues
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.queue_health import QueueHealth
 from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.routes import Access, Route
 
 _ERRORS = (404, 503)
@@ -20,9 +22,11 @@ _BODY_ERRORS = (404, 408, 413, 415, 422, 503)
 class QueueApi:
     """Answers under `/api/v1/queues` and `/api/v1/workers`."""
 
-    def __init__(self, deps: WebDeps, lookout: Lookout) -> None:
-        self._deps = deps
-        self._lookout = lookout
+    def __init__(self, queues: ServedQueues, inspector: Inspector, control: Control, health: QueueHealth) -> None:
+        self._queues = queues
+        self._inspector = inspector
+        self._control = control
+        self._health = health
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -35,17 +39,17 @@ class QueueApi:
             Route("GET", one, self.get, Access.READ, "One queue: state, settings, sources", errors=_ERRORS),
             Route(
                 *("POST", f"{one}/pause", self.pause, operate, "Starts no more jobs, on all daemons"),
-                body=schema.PauseBody,
+                body=PauseBody,
                 errors=_BODY_ERRORS,
             ),
             Route(
                 *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
-                body=schema.ResumeBody,
+                body=schema.ReasonBody,
                 errors=_BODY_ERRORS,
             ),
             Route(
                 *("POST", f"{one}/limit", self.limit, operate, "Sets the rate, on all daemons"),
-                body=schema.LimitBody,
+                body=LimitBody,
                 errors=_BODY_ERRORS,
             ),
             Route(
@@ -58,60 +62,49 @@ class QueueApi:
     async def list(self, request: web.Request) -> web.Response:
         """All queues, or those that a token is for."""
         principal = current_principal()
-        counts = (await self._lookout.snapshot()).counts
-        seen = [name for name in self._deps.queues if name in counts and principal.may_see(name)]
-        queues = [queue_json(self._deps, name, counts[name]) for name in seen]
+        seen = await self._health.observations()
+        names = [name for name in self._queues.settings if name in seen and principal.may_see(name)]
+        queues = [queue_json(self._queues, name, seen[name].counts) for name in names]
         return web.json_response({"queues": queues})
 
     async def get(self, request: web.Request) -> web.Response:
         """One queue."""
-        return await self._answer(self._queue(request))
+        return await self._answer(self._queues.named(request))
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pauses, with a reason and for a time where the body says so."""
-        queue = self._queue(request)
-        body = await schema.body(request, schema.PauseBody)
+        queue = self._queues.named(request)
+        body = await schema.body(request, PauseBody)
         by = current_principal().name
-        pause = self._deps.control.pause(queue, reason=body.reason, by=by, duration=body.duration)
+        pause = self._control.pause(queue, reason=body.reason, by=by, duration=body.duration)
         await bounded(pause, READ_SECONDS)
         return await self._answer(queue)
 
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes."""
-        queue = self._queue(request)
-        await schema.body(request, schema.ResumeBody)
-        await bounded(self._deps.control.resume(queue), READ_SECONDS)
+        queue = self._queues.named(request)
+        await schema.body(request, schema.ReasonBody)
+        await bounded(self._control.resume(queue), READ_SECONDS)
         return await self._answer(queue)
 
     async def limit(self, request: web.Request) -> web.Response:
         """Sets another rate, or with null the configured one again."""
-        queue = self._queue(request)
-        body = await schema.body(request, schema.LimitBody)
-        await bounded(self._deps.control.limit(queue, body.rate, body.duration), READ_SECONDS)
+        queue = self._queues.named(request)
+        body = await schema.body(request, LimitBody)
+        await bounded(self._control.limit(queue, body.rate, body.duration), READ_SECONDS)
         return await self._answer(queue)
 
     async def quarantine(self, request: web.Request) -> web.Response:
         """What could not be read and was set aside, the newest first."""
-        found = await bounded(self._deps.inspector.quarantined(self._queue(request)), READ_SECONDS)
+        found = await bounded(self._inspector.quarantined(self._queues.named(request)), READ_SECONDS)
         return web.json_response({"entries": [entry.to_json() for entry in found]})
 
     async def workers(self, request: web.Request) -> web.Response:
         """The live daemons."""
-        return web.json_response({"workers": [daemon.to_json() for daemon in await self._lookout.daemons()]})
-
-    def _queue(self, request: web.Request) -> str:
-        return known_queue(self._deps, request)
+        return web.json_response({"workers": [daemon.to_json() for daemon in await self._health.daemons()]})
 
     async def _answer(self, queue: str) -> web.Response:
         """The queue as it is now."""
-        self._lookout.forget()
-        counts = await bounded(self._deps.inspector.counts(queue), READ_SECONDS)
-        return web.json_response(queue_json(self._deps, queue, counts))
-
-
-def known_queue(deps: WebDeps, request: web.Request) -> str:
-    """The queue that the path names; raises UnknownQueue that lists the names."""
-    queue = request.match_info["queue"]
-    if queue not in deps.queues:
-        raise UnknownQueue(f'no queue "{queue}"; there are: {", ".join(deps.queues)}')
-    return queue
+        self._health.forget()
+        counts = await bounded(self._inspector.counts(queue), READ_SECONDS)
+        return web.json_response(queue_json(self._queues, queue, counts))

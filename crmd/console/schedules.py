@@ -5,11 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from crmd.engine.admin.schedules import Schedules
-from crmd.errors import UnknownSchedule
 from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.routes import Access, Route
 
 _BODY_ERRORS = (404, 408, 413, 415, 422, 503)
@@ -18,8 +16,8 @@ _BODY_ERRORS = (404, 408, 413, 415, 422, 503)
 class ScheduleApi:
     """Answers under `/api/v1/schedules`."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -45,8 +43,7 @@ class ScheduleApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """All schedules, or those of the queues that a token is for."""
-        principal, found = current_principal(), self._deps.schedules
-        views = await bounded(found.all(), READ_SECONDS) if found else []
+        principal, views = current_principal(), await bounded(self._schedules.all(), READ_SECONDS)
         return web.json_response(
             {"schedules": [view.to_json() for view in views if principal.may_see(view.queue)]}
         )
@@ -54,30 +51,24 @@ class ScheduleApi:
     async def run(self, request: web.Request) -> web.Response:
         """Adds the job beside the schedule's own times."""
         name = request.match_info["name"]
-        schedules = self._schedules(name)
-        added = await bounded(schedules.run(name), READ_SECONDS)
-        body = {"schedule": name, "queue": schedules.tables[name].queue, "key": added.key}
+        added = await bounded(self._schedules.run(name), READ_SECONDS)
+        body = {"schedule": name, "queue": self._schedules.tables[name].queue, "key": added.key}
         return web.json_response(body, status=201)
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pauses, with a reason where the body says one."""
         name = request.match_info["name"]
         body = await schema.body(request, schema.ReasonBody)
-        pause = self._schedules(name).pause(name, by=current_principal().name, reason=body.reason)
+        pause = self._schedules.pause(name, by=current_principal().name, reason=body.reason)
         await bounded(pause, READ_SECONDS)
         return await self._answer(name)
 
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes."""
         name = request.match_info["name"]
-        await bounded(self._schedules(name).resume(name), READ_SECONDS)
+        await bounded(self._schedules.resume(name), READ_SECONDS)
         return await self._answer(name)
 
-    def _schedules(self, name: str) -> Schedules:
-        if self._deps.schedules is None:
-            raise UnknownSchedule(f"no schedule is named {name!r}; there are none")
-        return self._deps.schedules
-
     async def _answer(self, name: str) -> web.Response:
-        view = await bounded(self._schedules(name).get(name), READ_SECONDS)
+        view = await bounded(self._schedules.get(name), READ_SECONDS)
         return web.json_response(view.to_json())

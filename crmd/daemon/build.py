@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.services import unconfigured
-from crmd.console.server import HttpServer
+from crmd.console.life import Life
+from crmd.console.served_queues import ServedQueues
 from crmd.crm.analytics.queue_figures import queue_figures
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.database.database import Records
@@ -21,23 +22,32 @@ from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
 from crmd.crm.whatsapp.stored_send_rate import send_rates
 from crmd.daemon.credentials import ensure_password
+from crmd.daemon.http import build_http
 from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
 from crmd.embedded.server import EmbeddedStore
 from crmd.embedded.state_folder import StateDir
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import Ticker
 from crmd.engine.pool import Fleet, FleetParts
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
-from crmd.http.deps import Life, WebDeps
+from crmd.http.server import HttpServer
 from crmd.jobs import Catalog
 from crmd.telemetry.events import Events
 from crmd.telemetry.lag import LoopWatch
 from crmd.telemetry.metrics import Metrics
 from crmd.version import __version__
+
+
+@dataclass(slots=True)
+class CurrentSettings:
+    """The settings that apply now: a reload sets others."""
+
+    settings: Settings
 
 
 @dataclass(slots=True)
@@ -56,7 +66,10 @@ class Daemon:
     alerts: Alerts
     lost_messages: LostMessages
     resources: Resources
-    deps: WebDeps
+    queues: ServedQueues
+    health: QueueHealth
+    schedules: Schedules
+    current: CurrentSettings
     only: Sequence[str] | None
     """Queues that this daemon runs; None for all."""
     life: Life
@@ -102,28 +115,40 @@ async def build(
     )
     life = Life(version=__version__)
     watch = LoopWatch(metrics.loop_lag)
-    deps = WebDeps(
-        store=store,
-        inspector=inspector,
-        control=control,
-        catalog=catalog,
-        queues=queues,
-        life=life,
-        metrics=metrics,
-        records=clients[Records],
-        files=clients[FileStore],
+    served = ServedQueues(
+        queues,
+        catalog,
         sources=loaded.sources,
-        held=held(queues, only),
+        run_elsewhere=run_elsewhere(queues, only),
         unconfigured=unconfigured(settings),
-        endpoints=settings.webhook.endpoints,
         degraded=lambda: fleet.degraded,
-        whatsapp=settings.whatsapp,
-        schedules=Schedules(control, settings.schedules),
     )
+    health = QueueHealth(
+        inspector,
+        run_elsewhere=lambda: served.run_elsewhere,
+        degraded=served.degraded,
+        uptime_seconds=life.uptime_seconds,
+    )
+    schedules = Schedules(control, settings.schedules)
+    current = CurrentSettings(settings)
     web = None
     if settings.http.port is not None:
-        taken = systemd.sockets[0] if systemd.sockets else None
-        web = HttpServer(settings.http, settings.auth, password.value, deps, listen_socket=taken)
+        web = build_http(
+            settings.http,
+            settings.auth,
+            password.value,
+            life=life,
+            queues=served,
+            health=health,
+            control=control,
+            schedules=schedules,
+            records=clients[Records],
+            files=clients[FileStore],
+            endpoints=lambda: current.settings.webhook.endpoints,
+            whatsapp=lambda: current.settings.whatsapp,
+            metrics=metrics,
+            listen_socket=systemd.sockets[0] if systemd.sockets else None,
+        )
     return Daemon(
         settings=settings,
         drain_timeout=settings.daemon.drain_timeout,
@@ -135,7 +160,10 @@ async def build(
         alerts=Alerts(control, settings.notify.alerts),
         lost_messages=LostMessages(clients[Records], inspector, clients[UnknownJobs], events),
         resources=resources,
-        deps=deps,
+        queues=served,
+        health=health,
+        schedules=schedules,
+        current=current,
         only=only,
         life=life,
         watch=watch,
@@ -143,8 +171,8 @@ async def build(
     )
 
 
-def held(queues: Iterable[str], only: Sequence[str] | None) -> dict[str, str]:
-    """The queues whose jobs this daemon does not run, and why."""
+def run_elsewhere(queues: Iterable[str], only: Sequence[str] | None) -> dict[str, str]:
+    """The queues whose jobs only other daemons run, and why."""
     return {} if only is None else {name: "other daemons run it" for name in queues if name not in only}
 
 

@@ -85,27 +85,27 @@ def _refusal(error: Exception) -> str:
 
 async def apply(daemon: Daemon, loaded: Loaded) -> None:
     """Applies what a running daemon can change. Raises ConfigError, and has changed nothing then."""
-    from crmd.daemon.build import build_catalog, held
+    from crmd.daemon.build import build_catalog, run_elsewhere
 
     settings = loaded.settings
     catalog, password = build_catalog(loaded), ensure_password(loaded)
     resources = daemon.resources.make(loaded)
-    queues = {**daemon.deps.queues, **settings.queue_settings()}
+    served = daemon.queues
+    queues = {**served.settings, **settings.queue_settings()}
     for name in queues.keys() - settings.queue_settings().keys():
         # A queue that is gone goes on as it was until the next start.
-        for job in daemon.deps.catalog.names(name):
-            catalog.add(name, daemon.deps.catalog.get(name, job))
+        for job in served.catalog.names(name):
+            catalog.add(name, served.catalog.get(name, job))
     await daemon.resources.start()
     await daemon.fleet.configure(queues, catalog, resources)
     daemon.ticker.configure(settings.schedules)
     daemon.alerts.configure(settings.notify.alerts)
-    if daemon.deps.schedules:
-        daemon.deps.schedules.configure(settings.schedules)
-    daemon.deps.queues, daemon.deps.catalog = queues, catalog
-    daemon.deps.whatsapp = settings.whatsapp
-    daemon.deps.sources, daemon.deps.held = loaded.sources, held(queues, daemon.only)
-    daemon.deps.unconfigured = unconfigured(settings)
-    daemon.deps.endpoints = settings.webhook.endpoints
+    daemon.schedules.configure(settings.schedules)
+    served.settings, served.catalog, served.sources = queues, catalog, loaded.sources
+    served.run_elsewhere = run_elsewhere(queues, daemon.only)
+    served.unconfigured = unconfigured(settings)
+    daemon.current.settings = settings
+    daemon.health.forget()
     if daemon.web:
         daemon.web.configure(settings.auth, password.value)
     logs.setup(settings.daemon.log_level, settings.daemon.log_format)
@@ -120,4 +120,4 @@ def for_next_start(daemon: Daemon, settings: Settings) -> list[str]:
         keys = type(before).model_fields if key is None else [key]
         found += [f"{table}.{name}" for name in keys if getattr(before, name) != getattr(after, name)]
     known = settings.queue_settings()
-    return found + [f"the end of queue {name}" for name in daemon.deps.queues if name not in known]
+    return found + [f"the end of queue {name}" for name in daemon.queues.settings if name not in known]

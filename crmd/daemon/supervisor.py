@@ -209,7 +209,7 @@ class Supervisor:
                 *(daemon.fleet.finish(report), daemon.lost_messages.stop()),
                 *([daemon.web.stop()] if daemon.web else []),
             ],
-            [daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],
+            [daemon.health.stop(), daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],
             [daemon.store.stop()],
             [daemon.embedded.stop()] if daemon.embedded else [],
         ):

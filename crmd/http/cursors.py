@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
+
+from aiohttp import web
 
 from crmd.http.problems import Problem
 
@@ -32,3 +35,9 @@ def row_id(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise Problem(404, f"there is no {what} {text[:40]!r}")
     return int(text)
+
+
+def page(name: str, rows: list[dict[str, Any]], limit: int) -> web.Response:
+    """A page of rows, of which one more was read than fits if there are more."""
+    cursor = write_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
+    return web.json_response({name: rows[:limit], "cursor": cursor})

@@ -24,14 +24,22 @@ RETRY_AFTER_SECONDS = 5
 
 
 class LongRequests:
-    """The places of long requests. They end when their client has gone, and when `closing` is set."""
+    """The places of long requests. They end when their client has gone, and when the server stops."""
 
-    def __init__(self, connections: Connections, closing: asyncio.Event) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._most = int(connections.most * SHARE)
         self._most_of_one = int(connections.most * SHARE_OF_ONE)
         self._by_principal: Counter[str] = Counter()
-        self._closing = closing
+        self._closing = asyncio.Event()
+
+    def open(self) -> None:
+        """Lets requests last: the server starts."""
+        self._closing.clear()
+
+    def close(self) -> None:
+        """Ends all that are under way: the server stops."""
+        self._closing.set()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -66,6 +74,15 @@ class LongRequests:
             for task in (working, *ends):
                 task.cancel()
             await asyncio.gather(working, *ends, return_exceptions=True)
+
+    async def closes_within(self, seconds: float) -> bool:
+        """Sleeps, unless the server stops meanwhile; then True."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def ends_within(self, request: web.Request, seconds: float) -> bool:
         """Sleeps, unless the server stops or the client goes meanwhile; then True."""

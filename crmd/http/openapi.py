@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from crmd.http.routes import Access, Route, RouteTable
-from crmd.http.static import StaticFiles
+from crmd.http.routes import Access, Route
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _PROBLEM_TEXT = {
@@ -58,44 +58,41 @@ _PROBLEM = {
 
 
 class Description:
-    """Answers `/api/v1/openapi.json` and `/api/docs`."""
+    """Answers `/api/v1/openapi.json`, which describes the routes given and itself."""
 
-    def __init__(self, table: RouteTable, version: str, static: StaticFiles) -> None:
-        self._table = table
+    def __init__(self, routes: Sequence[Route], prefix: str, version: str) -> None:
+        self._described = [*routes, *self.routes()]
+        self._prefix = prefix
         self._version = version
         self._document: bytes | None = None
-        self._static = static
 
     def routes(self) -> list[Route]:
         """What this part answers."""
-        read = Access.READ
         return [
-            Route("GET", "/api/v1/openapi.json", self.openapi, read, "This description", for_any_queue=True),
-            Route("GET", "/api/docs", self.docs, read, for_any_queue=True),
+            Route(
+                *("GET", "/api/v1/openapi.json", self.openapi, Access.READ, "This description"),
+                for_any_queue=True,
+            )
         ]
 
     async def openapi(self, request: web.Request) -> web.Response:
         """The description as OpenAPI 3.1."""
         if self._document is None:
-            self._document = json.dumps(describe(self._table, self._version)).encode()
+            self._document = json.dumps(describe(self._described, self._prefix, self._version)).encode()
         return web.Response(body=self._document, content_type="application/json", charset="utf-8")
 
-    async def docs(self, request: web.Request) -> web.Response:
-        """The description as a page."""
-        return self._static.page("docs.html", {"prefix": self._table.prefix})
 
-
-def describe(table: RouteTable, version: str) -> dict[str, Any]:
-    """The OpenAPI document of a route table."""
+def describe(routes: Iterable[Route], prefix: str, version: str) -> dict[str, Any]:
+    """The OpenAPI document of those routes that have a summary."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     paths: dict[str, dict[str, Any]] = {}
-    for route in table.routes:
+    for route in routes:
         if route.summary:
             paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "crmd", "version": version, "description": "Background jobs of a CRM, in ten queues."},
-        "servers": [{"url": table.prefix or "/"}],
+        "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
             "schemas": schemas,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -62,17 +62,16 @@ class Route:
 class RouteTable:
     """The routes of one application, and what access each needs."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.routes: list[Route] = []
+    def __init__(self, prefix: str, routes: Sequence[Route]) -> None:
+        self._prefix = prefix
+        self._routes = routes
         self._by_registered: dict[web.AbstractRoute, Route] = {}
 
-    def add(self, app: web.Application, routes: list[Route]) -> None:
-        """Registers routes; a GET answers HEAD as well."""
-        for route in routes:
-            self.routes.append(route)
+    def register(self, app: web.Application) -> None:
+        """Registers the routes; a GET answers HEAD as well."""
+        for route in self._routes:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-                registered = app.router.add_route(method, self.prefix + route.path, route.handler)
+                registered = app.router.add_route(method, self._prefix + route.path, route.handler)
                 self._by_registered[registered] = route
 
     def find(self, request: web.Request) -> Route:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from crmd.cache import cache
 from crmd.cli.kit import base
 from crmd.config.model import Settings
 from crmd.config.tables import AuthTable, HttpTable
-from crmd.console.server import HttpServer
+from crmd.console.queue_bodies import FilterBody, JobBody, JobsQuery
 from crmd.crm.database import address
 from crmd.crm.database.database import Records
 from crmd.crm.email import attachment_folder as attachments
@@ -33,11 +33,10 @@ from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.worker import pending_acks as spool
 from crmd.errors import CrmdError, ExitCode, JobSignal
-from crmd.http import schema
-from crmd.http.deps import Life, WebDeps
 from crmd.http.routes import Route
 from crmd.jobs import Catalog
 from crmd.telemetry.metrics import STATES, Metrics
+from tests.support.http import make_parts
 from tests.support.pages import PROJECT, Page, table
 
 REFERENCE = PROJECT / "docs" / "reference"
@@ -193,10 +192,10 @@ async def test_the_page_has_each_route_with_its_access() -> None:
 
 
 def test_the_page_has_the_members_of_bodies() -> None:
-    for heading, model in (("Adding jobs", schema.JobBody), ("Many jobs", schema.FilterBody)):
+    for heading, model in (("Adding jobs", JobBody), ("Many jobs", FilterBody)):
         shown = {row[0].strip("`") for row in table(HTTP.section(heading))}
         assert shown == set(model.model_fields)
-    assert set(schema.JobsQuery.model_fields) <= set(re.findall(r"`(\w+)`", HTTP.section("Pages of jobs")))
+    assert set(JobsQuery.model_fields) <= set(re.findall(r"`(\w+)`", HTTP.section("Pages of jobs")))
 
 
 async def test_the_page_has_each_status() -> None:
@@ -204,22 +203,10 @@ async def test_the_page_has_each_status() -> None:
     assert shown >= {status for route in _routes() for status in route.errors}
 
 
-def _routes() -> list[Route]:
+def _routes() -> Sequence[Route]:
     queues = Settings().queue_settings()
     store = Store(StoreTarget(NO_STORE))
-    inspector = Inspector(store, queues)
+    control = Control(store, queues, Inspector(store, queues))
     records = Records("", folder=PROJECT)
-    deps = WebDeps(
-        store,
-        inspector,
-        Control(store, queues, inspector),
-        Catalog(),
-        queues,
-        Life("1.0"),
-        Metrics("1.0"),
-        records,
-        FileStore(records, PROJECT, 1, 1.0),
-    )
-    server = HttpServer(HttpTable(), AuthTable(), "correct horse", deps)
-    server._app()
-    return server._table.routes
+    parts = make_parts(control, Catalog(), records, FileStore(records, PROJECT, 1, 1.0))
+    return parts.server(control, HttpTable(), AuthTable(), "correct horse").routes

@@ -169,7 +169,7 @@ async def test_what_cannot_be_taken_back_finds_out_by_itself(desk: Desk, monkeyp
         raise StoreUnavailable("the store is away")
 
     await desk.make(10)
-    monkeypatch.setattr(desk.site.deps.control, "delete", away)
+    monkeypatch.setattr(desk.site.rig.control, "delete", away)
     status, shown = await desk.act("pause")
     assert (status, shown["status"]) == (200, "paused")
     assert await desk.bench.waiting() == 10

@@ -158,7 +158,7 @@ async def test_a_request_that_waits_does_not_hold_its_body(crowded: Site) -> Non
     connections = crowded.server.connections
     request = post({"job": "greet", "payload": {"name": "Ada"}, "delay": "1h"}, "s3cret", "?wait=5m")
     async with await RawConnection.open(crowded.server.address, request):
-        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == 1)
+        await wait_until(lambda: crowded.server.long_requests._by_principal["token:shop"] == 1)
         await wait_until(lambda: connections._body_bytes == 0)
 
 
@@ -176,26 +176,28 @@ async def test_one_token_has_its_part_of_the_waits_and_streams(crowded: Site, re
     await delayed_job(crowded)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, HELD_BY_ONE, request_)
-        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == HELD_BY_ONE)
+        await wait_until(lambda: crowded.server.long_requests._by_principal["token:shop"] == HELD_BY_ONE)
         for path in (STREAM, WAIT):
             answer = await ask(crowded.server.address, get(path, "s3cret"))
             assert answer
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
             assert "waits and streams" in answer.json["detail"]
         await hold(stack, crowded, HELD - HELD_BY_ONE, get(STREAM, "0ther"))
-        await wait_until(lambda: crowded.server._long._by_principal.total() == HELD)
+        await wait_until(lambda: crowded.server.long_requests._by_principal.total() == HELD)
         answer = await ask(crowded.server.address, get(WAIT, "th1rd"))
         assert answer
         assert answer.status == 503
         await check_all_is_answered(crowded)
-    await wait_until(lambda: not crowded.server._long._by_principal, what="places are free once clients have gone")
+    await wait_until(
+        lambda: not crowded.server.long_requests._by_principal, what="places are free once clients have gone"
+    )
 
 
 async def test_a_wait_that_finds_no_place_adds_no_job(crowded: Site) -> None:
     await delayed_job(crowded)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, HELD_BY_ONE, get(WAIT, "s3cret"))
-        await wait_until(lambda: crowded.server._long._by_principal["token:shop"] == HELD_BY_ONE)
+        await wait_until(lambda: crowded.server.long_requests._by_principal["token:shop"] == HELD_BY_ONE)
         body = {"job": "greet", "payload": {"name": "Ada"}, "key": "mine"}
         answer = await ask(crowded.server.address, post(body, "s3cret", "?wait=5s"))
         assert answer
@@ -217,7 +219,7 @@ async def test_while_every_connection_is_busy_probes_answer_and_others_come_back
         stuck += 1
         await ends.wait()
 
-    monkeypatch.setattr(crowded.deps.inspector, "job", hang)
+    monkeypatch.setattr(crowded.rig.inspector, "job", hang)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, PLACES, get("/api/v1/queues/email/jobs/x", "s3cret"))
         await wait_until(lambda: stuck == PLACES)

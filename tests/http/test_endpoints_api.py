@@ -16,12 +16,12 @@ SECRET = SecretStr(f"whsec_{'A' * 32}")
 
 
 async def fail(crm: Site, name: str, at: datetime) -> bool:
-    async with crm.deps.records.transaction() as session:
+    async with crm.parts.records.transaction() as session:
         return await endpoints.note_failure(session, name, at, "answered 500", disable_after=timedelta(days=3))
 
 
 async def test_they_are_listed_and_enabled(crm: Site) -> None:
-    crm.deps.endpoints = {
+    crm.parts.endpoints = {
         "shop": EndpointTable(url="https://shop.example.com:8443/secret?t=1", secret=SECRET, events=("order.*",)),
         "desk": EndpointTable(url="https://desk.example.com/"),
     }
@@ -49,12 +49,12 @@ async def test_they_are_listed_and_enabled(crm: Site) -> None:
 
 
 async def test_an_endpoint_that_is_none_is_404_with_the_names(crm: Site) -> None:
-    crm.deps.endpoints = {"desk": EndpointTable(url="https://desk.example.com/")}
+    crm.parts.endpoints = {"desk": EndpointTable(url="https://desk.example.com/")}
     status, body, _ = await crm.call("POST", f"{ROOT}/shop/enable")
     assert (status, "there are: desk" in body["detail"]) == (404, True)
 
 
 async def test_without_records_it_is_503(web: Site) -> None:
-    web.deps.endpoints = {"desk": EndpointTable(url="https://desk.example.com/")}
+    web.parts.endpoints = {"desk": EndpointTable(url="https://desk.example.com/")}
     assert (await web.call("GET", ROOT))[0] == 503
     assert (await web.call("POST", f"{ROOT}/desk/enable"))[0] == 503

@@ -29,7 +29,7 @@ LIMIT = 1_000_000  # that of the fixture
 
 
 def left(crm: Site) -> list[Path]:
-    return list(crm.deps.files.folder.iterdir())
+    return list(crm.parts.files.folder.iterdir())
 
 
 async def add(crm: Site, data: Any, path: str = FILES, **options: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ async def test_head_tells_without_sending(crm: Site) -> None:
 
 async def test_what_is_not_there_is_not_found(crm: Site) -> None:
     kept = await add(crm, b"x")
-    async with crm.deps.records.transaction() as session:
+    async with crm.parts.records.transaction() as session:
         await session.execute(update(File).values(expires_at=utc_now() - timedelta(seconds=1)))
     for file_id in (kept["id"], "0" * 32, "nope", "%2e%2e%2frecords.sqlite"):
         status, body, _ = await crm.call("GET", f"{FILES}/{file_id}")
@@ -196,8 +196,8 @@ async def test_scopes(crm: Site, store_url: str) -> None:
         "adder": token_table("adder-1", "enqueue", queues=("import",)),
         "reader": token_table("reader-1", "read"),
     }
-    deps = crm.deps
-    async with site(store_url, auth={"tokens": tokens}, records=deps.records, files=deps.files) as other:
+    parts = crm.parts
+    async with site(store_url, auth={"tokens": tokens}, records=parts.records, files=parts.files) as other:
         adder, reader = ({"Authorization": f"Bearer {name}-1"} for name in ("adder", "reader"))
         assert (await other.call("POST", FILES, auth=False, data=b"x"))[0] == 401
         assert (await other.call("POST", FILES, auth=False, data=b"x", headers=reader))[0] == 403
@@ -231,13 +231,13 @@ async def begin(crm: Site, announced: int, sent: bytes) -> asyncio.StreamWriter:
 
 
 def limit(crm: Site, **limits: int) -> None:
-    crm.deps.files.configure(replace(crm.deps.files.limits, **limits), 3600.0)
+    crm.parts.files.configure(replace(crm.parts.files.limits, **limits), 3600.0)
 
 
 async def test_one_keeps_so_many_uploads_and_another_has_a_quota_of_its_own(crm: Site, store_url: str) -> None:
     tokens = {name: token_table(name, "enqueue") for name in ("shop", "till")}
     limit(crm, quota_files=3)
-    records, files = crm.deps.records, crm.deps.files
+    records, files = crm.parts.records, crm.parts.files
     async with site(store_url, auth={"tokens": tokens}, records=records, files=files) as other:
 
         async def post(name: str) -> tuple[int, Any, Any]:
@@ -280,7 +280,7 @@ async def test_uploads_at_once_are_counted_together(crm: Site) -> None:
 
 
 async def test_room_is_left_on_the_disk(crm: Site) -> None:
-    disk = os.statvfs(crm.deps.files.folder)
+    disk = os.statvfs(crm.parts.files.folder)
     limit(crm, keep_free=disk.f_blocks * disk.f_frsize + 1)
     status, problem, _ = await crm.call("POST", FILES, data=b"x")
     assert status == 507

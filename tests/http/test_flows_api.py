@@ -23,7 +23,7 @@ async def put(crm: Site, name: str = "welcome", *steps: dict[str, Any], **fields
 
 
 async def make_run(crm: Site, once: str, phone: str = PHONE, state: RunState = RunState.WAITING) -> int:
-    async with crm.deps.records.transaction() as s:
+    async with crm.parts.records.transaction() as s:
         flow = await flows.by_name(s, "welcome")
         assert flow is not None
         contact = await contacts.ensure(s, phone)
@@ -140,7 +140,7 @@ async def test_a_run_is_cancelled_once(crm: Site) -> None:
     status, problem, _ = await crm.call("POST", path)
     assert status == 409
     assert problem["detail"] == f"run {number} is cancelled; only runs under way are cancelled"
-    async with crm.deps.records.transaction() as s:
+    async with crm.parts.records.transaction() as s:
         assert not await flows.save(s, Position(number, 1), Step(RunState.RUNNING, "hello", {}))
     assert (await crm.call("POST", "/api/v1/flows/welcome/runs/999/cancel"))[0] == 404
 

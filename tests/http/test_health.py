@@ -42,7 +42,7 @@ async def test_a_paused_queue_degrades_and_is_no_error(web: Site) -> None:
 
 @pytest.mark.parametrize(("state", "status"), [("starting", "error"), ("draining", "draining")])
 async def test_before_and_after_it_runs_it_is_not_ready(web: Site, state: Any, status: str) -> None:
-    web.deps.life.state, web.deps.life.reason = state, "because"
+    web.parts.life.state, web.parts.life.reason = state, "because"
     found, body, _ = await web.call("GET", "/health", auth=False)
     assert (found, body["status"], body["reason"]) == (503, status, "because")
     found, body, _ = await web.call("GET", "/readyz", auth=False)
@@ -61,11 +61,11 @@ async def test_work_that_does_not_start_is_unhealthy(web: Site) -> None:
     summary = await web.get("/api/v1/queues/health")
     assert (summary["status"], summary["queues"]["import"]["status"]) == ("unhealthy", "unhealthy")
     await web.rig.control.pause("import")
-    web.server._lookout.forget()
+    web.parts.health.forget()
     assert (await web.call("GET", "/health", auth=False))[0] == 200
     await web.rig.control.resume("import")
-    web.deps.held = {"import": "its service is not configured"}
-    web.server._lookout.forget()
+    web.parts.queues.run_elsewhere = {"import": "its service is not configured"}
+    web.parts.health.forget()
     assert (await web.call("GET", "/health", auth=False))[0] == 200
 
 
@@ -77,13 +77,13 @@ async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
     await scripts.settle([Outcome(job_id, "d:1", Kind.COMPLETE, document)])
 
     async def status() -> int:
-        web.server._lookout.forget()
+        web.parts.health.forget()
         return (await web.call("GET", "/health", auth=False))[0]
 
     async def waits_longer_than_a_stall() -> bool:
         seen = await web.rig.inspector.counts("import")
         assert (seen.rate_left, seen.rate_period_seconds) == (0, 3600.25)
-        return (seen.oldest_waiting_seconds or 0) > 3 * web.deps.queues["import"].stall_after_seconds
+        return (seen.oldest_waiting_seconds or 0) > 3 * web.parts.queues.settings["import"].stall_after_seconds
 
     async def unhealthy() -> bool:
         return await status() == 503
@@ -101,7 +101,7 @@ async def test_full_slots_are_no_stall_while_jobs_may_still_run(web: Site) -> No
     await web.work()
 
     async def full() -> bool:
-        web.server._lookout.forget()
+        web.parts.health.forget()
         queue = (await web.get("/api/v1/queues/health"))["queues"]["import"]
         return bool(queue["active"] == 10 and queue["waiting"] == 1)
 
@@ -137,7 +137,7 @@ async def test_metrics_and_statistics_tell_what_happened(web: Site) -> None:
     ]
     for key in keys:
         await web.rig.finished("email", key)
-    web.server._lookout.forget()
+    web.parts.health.forget()
     metrics = (await web.get("/api/v1/queues/metrics"))["queues"]["email"]
     assert (metrics["completed"], metrics["failed"], metrics["success_rate"]) == (1, 1, 0.5)
     assert metrics["run_ms"].keys() == {"p50", "p95", "p99"}
@@ -153,7 +153,7 @@ async def test_metrics_and_statistics_tell_what_happened(web: Site) -> None:
 async def test_prometheus_reads_our_metrics(web: Site) -> None:
     await web.work()
     await web.rig.finished("email", await web.rig.add("email", "greet", name="a"))
-    web.server._lookout.forget()
+    web.parts.health.forget()
     _, text, headers = await web.call("GET", "/metrics", auth=False)
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -179,7 +179,7 @@ async def test_metrics_labels_stay_few(web: Site) -> None:
 
 async def test_a_queue_that_does_not_work_degrades_only_itself(web: Site, redis: Redis) -> None:
     await redis.set("saq:email:queued", "no list")
-    web.deps.degraded = lambda: {"email": "its keys cannot be read"}
+    web.parts.queues.degraded = lambda: {"email": "its keys cannot be read"}
     body = await web.get("/api/v1/queues/health")
     assert body["status"] == "degraded"
     assert (body["queues"]["email"]["status"], body["queues"]["message"]["status"]) == ("degraded", "healthy")
@@ -197,7 +197,7 @@ async def test_without_the_store_everything_answers(own_store: StoreServer) -> N
         await wait_until(lambda: is_away(web))
         await check_without_store(web, within=ANSWERS_S)
         own_store.start()
-        await wait_until(lambda: web.deps.store.connected)
+        await wait_until(lambda: web.rig.store.connected)
         assert (await web.call("GET", "/health", auth=False))[0] == 200
 
 
@@ -212,7 +212,7 @@ async def test_a_frozen_store_holds_nobody_up(own_store: StoreServer) -> None:
 
 async def is_away(web: Site) -> bool:
     await web.call("GET", "/readyz")
-    return not web.deps.store.connected
+    return not web.rig.store.connected
 
 
 async def check_without_store(web: Site, within: float) -> None:
@@ -253,6 +253,6 @@ async def check_without_store(web: Site, within: float) -> None:
         assert (await timed("GET", path))[0] == 503, path
     assert (await timed("POST", "/api/v1/queues/email/pause"))[0] == 503
     job = {"job": "greet", "payload": {"name": "Ada"}}
-    if not web.deps.store.connected:  # a frozen store is given more time for writes
+    if not web.rig.store.connected:  # a frozen store is given more time for writes
         assert (await timed("POST", "/api/v1/queues/email/jobs", json=job))[0] == 503
     assert (await timed("GET", "/admin/queues"))[0] == 200

@@ -75,7 +75,7 @@ async def test_a_repeat_is_answered_while_memory_is_short(
     batch = {"jobs": [ok, {**ok, "key": "a"}, {**ok, "key": "a"}]}
     _, first, location = await post(web, ok)
     _, many, _ = await post(web, batch, "batch-1")
-    store = web.deps.store
+    store = web.rig.store
     used = int((await store.redis.info("memory"))["used_memory"])
     await store.command("CONFIG", "SET", "maxmemory", 1 if at_the_limit else round(used * 1.1))
     try:

@@ -19,7 +19,7 @@ EMAIL = "/api/v1/queues/email"
 
 
 async def test_the_list_shows_state_settings_and_where_they_come_from(web: Site) -> None:
-    web.deps.sources = {
+    web.parts.queues.sources = {
         "queues.email.attempts": "/etc/crmd/config.toml",
         "defaults.backoff.base": "environment CRMD_DEFAULTS__BACKOFF__BASE",
         "defaults.concurrency": "default",
@@ -109,7 +109,7 @@ async def test_an_unknown_queue_is_404_with_the_names(web: Site) -> None:
 
 async def test_workers_lists_the_live_daemons(web: Site) -> None:
     assert (await web.get("/api/v1/workers"))["workers"] == []
-    web.server._lookout._daemons.forget()
+    web.parts.health._daemons.forget()
     await web.work()
     [worker] = (await web.get("/api/v1/workers"))["workers"]
     assert worker["queues"] == ["message", "email", "import"]
@@ -160,12 +160,12 @@ async def next_event(response: object) -> dict[str, object]:
 
 
 async def test_two_servers_on_one_port_are_one_too_many(web: Site) -> None:
+
     from crmd.config.tables import AuthTable, HttpTable
-    from crmd.console.server import HttpServer
     from crmd.errors import PortTaken
 
     port = web.server.address[1]
-    second = HttpServer(HttpTable(port=port), AuthTable(), "password", web.deps)
+    second = web.parts.server(web.rig.control, HttpTable(port=port), AuthTable(), "password")
     with pytest.raises(PortTaken, match=f"127.0.0.1:{port} is in use: set http.port"):
         await second.start()
     await second.stop()

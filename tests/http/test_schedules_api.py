@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from crmd.config.queue_tables import ScheduleTable
-from crmd.engine.admin.schedules import Schedules
 from tests.support.http import Site, site, token_table
 
 
@@ -19,7 +18,7 @@ def tables() -> dict[str, ScheduleTable]:
 
 @pytest.fixture
 def scheduled(web: Site) -> Site:
-    web.deps.schedules = Schedules(web.rig.control, tables())
+    web.parts.schedules.configure(tables())
     return web
 
 
@@ -61,7 +60,7 @@ async def test_without_schedules_there_are_none(web: Site) -> None:
 async def test_a_token_of_one_queue_sees_that_queues_and_steers_none(store_url: str) -> None:
     table = token_table("secret-token", "read", "operate", queues=("email",))
     async with site(store_url, auth={"tokens": {"shop": table}}) as made:
-        made.deps.schedules = Schedules(made.rig.control, tables())
+        made.parts.schedules.configure(tables())
         headers = {"Authorization": "Bearer secret-token"}
         body = await made.get("/api/v1/schedules", auth=False, headers=headers)
         assert [one["name"] for one in body["schedules"]] == ["email"]

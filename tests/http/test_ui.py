@@ -46,7 +46,7 @@ async def test_saqs_script_is_untouched_and_cached_by_its_tag(web: Site) -> None
 async def test_queues_have_saqs_names_and_ours(web: Site) -> None:
     await web.work()
     await web.rig.finished("email", await web.rig.add("email", "greet", name="Ada"))
-    web.server._lookout.forget()
+    web.parts.health.forget()
     queues = (await web.get(API))["queues"]
     assert [queue["name"] for queue in queues] == ["message", "email", "import"]
     email = queues[1]

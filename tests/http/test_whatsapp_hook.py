@@ -95,7 +95,7 @@ async def test_what_is_not_configured_is_said(web: Site) -> None:
 
 
 async def test_changed_secrets_hold_at_once(hook: Site) -> None:
-    hook.deps.whatsapp = WhatsAppTable.model_validate({"app_secret": "another", "verify_token": "x"})
+    hook.parts.whatsapp = WhatsAppTable.model_validate({"app_secret": "another", "verify_token": "x"})
     body = raw(event(statuses=[]))
     assert (await post(hook, body))[0] == 401
     assert (await post(hook, body, signed(body, "another")))[0] == 200

@@ -14,14 +14,20 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
 
+from crmd.config.service_tables import EndpointTable
 from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
-from crmd.console.server import HttpServer
+from crmd.console.life import Life
+from crmd.console.served_queues import ServedQueues
 from crmd.crm.database.database import Records
 from crmd.crm.files.store import FileStore
+from crmd.daemon.http import build_http
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.queue_health import QueueHealth
+from crmd.engine.admin.schedules import Schedules
 from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
-from crmd.http.deps import Life, WebDeps
-from crmd.jobs import JobContext, JobSpec
+from crmd.http.server import HttpServer
+from crmd.jobs import Catalog, JobContext, JobSpec
 from crmd.telemetry.metrics import Metrics
 from tests.support.fleet import Rig, rig
 
@@ -61,12 +67,60 @@ def basic(user: str, password: str, charset: str = "utf-8") -> str:
 
 
 @dataclass(slots=True)
+class Parts:
+    """What the routes are given besides the engine; a test may set others."""
+
+    life: Life
+    queues: ServedQueues
+    health: QueueHealth
+    schedules: Schedules
+    records: Records
+    files: FileStore
+    metrics: Metrics
+    endpoints: Mapping[str, EndpointTable] = field(default_factory=dict)
+    whatsapp: WhatsAppTable = field(default_factory=WhatsAppTable)
+
+    def server(
+        self, control: Control, http: HttpTable, auth: AuthTable, password: str, **options: Any
+    ) -> HttpServer:
+        """A server with all routes, not started."""
+        return build_http(
+            http,
+            auth,
+            password,
+            life=self.life,
+            queues=self.queues,
+            health=self.health,
+            control=control,
+            schedules=self.schedules,
+            records=self.records,
+            files=self.files,
+            endpoints=lambda: self.endpoints,
+            whatsapp=lambda: self.whatsapp,
+            metrics=self.metrics,
+            **options,
+        )
+
+
+def make_parts(control: Control, catalog: Catalog, records: Records, files: FileStore) -> Parts:
+    """The parts of a daemon that runs."""
+    life, queues = Life("9.9.9", state="running"), ServedQueues(control.inspector.settings, catalog)
+    health = QueueHealth(
+        control.inspector,
+        run_elsewhere=lambda: queues.run_elsewhere,
+        degraded=lambda: queues.degraded(),
+        uptime_seconds=life.uptime_seconds,
+    )
+    return Parts(life, queues, health, Schedules(control, {}), records, files, Metrics("9.9.9"))
+
+
+@dataclass(slots=True)
 class Site:
     """One server under test."""
 
     server: HttpServer
     rig: Rig
-    deps: WebDeps
+    parts: Parts
     session: aiohttp.ClientSession
     tokens: Mapping[str, str] = field(default_factory=dict)
 
@@ -121,31 +175,24 @@ async def site(
     async with rig(store_url, *queues) as engine:
         for queue in queues:
             engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
-        deps = WebDeps(
-            store=engine.store,
-            inspector=engine.inspector,
-            control=engine.control,
-            catalog=engine.catalog,
-            queues=engine.queues,
-            life=Life("9.9.9", state="running"),
-            metrics=Metrics("9.9.9"),
-            records=records,
-            files=files or FileStore(records, NOWHERE, 1_000_000, 3600.0),
-            whatsapp=WhatsAppTable.model_validate(whatsapp or {}),
+        parts = make_parts(
+            engine.control, engine.catalog, records, files or FileStore(records, NOWHERE, 1_000_000, 3600.0)
         )
-        engine.store.events.subscribe(deps.metrics.observe)
-        server = HttpServer(
+        parts.whatsapp = WhatsAppTable.model_validate(whatsapp or {})
+        engine.store.events.subscribe(parts.metrics.observe)
+        server = parts.server(
+            engine.control,
             HttpTable.model_validate({"host": "127.0.0.1", "port": 0, **(http or {})}),
             AuthTable.model_validate({"username": USER, **(auth or {})}),
             PASSWORD,
-            deps,
         )
         await server.start()
         try:
             async with aiohttp.ClientSession() as session:
-                yield Site(server, engine, deps, session)
+                yield Site(server, engine, parts, session)
         finally:
             await server.stop()
+            await parts.health.stop()
 
 
 def token_table(token: str, *scopes: str, queues: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
-from pydantic import ConfigDict, Field
 
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.service import CampaignControl
-from crmd.crm.json_views import instant
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import rfc3339
 from crmd.crm.messages import queries as messages
 from crmd.crm.schema import Campaign
 from crmd.http import schema
-from crmd.http.bounded import records_bounded
-from crmd.http.cursors import read_cursor, row_id, write_cursor
-from crmd.http.deps import WebDeps
+from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
@@ -27,22 +26,18 @@ _ONE = f"{_ALL}/{{id}}"
 _ACTION_ERRORS = (404, 408, 409, 413, 415, 422, 503)
 
 
-class CampaignsQuery(schema.Body):
+class CampaignsQuery(schema.PageQuery):
     """A page of campaigns."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
-
     status: CampaignStatus | None = None
-    cursor: str | None = Field(None, max_length=64, description="From the page before.")
-    limit: int = Field(50, ge=1, le=schema.MAX_PAGE)
 
 
 class CampaignsApi:
     """Answers under `/api/v1/campaigns`."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
-        self._control = CampaignControl(deps)
+    def __init__(self, records: Records, campaign_control: CampaignControl) -> None:
+        self._records = records
+        self._control = campaign_control
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -77,8 +72,7 @@ class CampaignsApi:
         """A page of campaigns."""
         asked = schema.query(request, CampaignsQuery)
         found = await records_bounded(self._page(asked))
-        cursor = write_cursor(found[asked.limit - 1].id) if len(found) > asked.limit else None
-        return web.json_response({"campaigns": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
+        return page("campaigns", [_json(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
         """One campaign."""
@@ -107,7 +101,7 @@ class CampaignsApi:
 
     async def _page(self, asked: CampaignsQuery) -> Sequence[Campaign]:
         before = read_cursor(asked.cursor)
-        async with self._deps.records.reading() as s:
+        async with self._records.reading() as s:
             return await campaigns.page(s, before, asked.limit + 1, asked.status)
 
     async def _answer(self, number: int) -> web.Response:
@@ -118,7 +112,7 @@ class CampaignsApi:
         return web.json_response(found)
 
     async def _whole(self, number: int) -> dict[str, Any] | None:
-        async with self._deps.records.reading() as s:
+        async with self._records.reading() as s:
             campaign = await campaigns.get(s, number)
             if campaign is None:
                 return None
@@ -144,8 +138,8 @@ def _json(campaign: Campaign) -> dict[str, Any]:
         "reason": campaign.reason,
         "total": campaign.total,
         "job": {"queue": "campaign", "key": campaign.job_key} if campaign.job_key else None,
-        "created_at": instant(campaign.created_at),
-        "finished_at": instant(campaign.finished_at),
+        "created_at": rfc3339(campaign.created_at),
+        "finished_at": rfc3339(campaign.finished_at),
     }
 
 

@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.database import Records
 from crmd.crm.schema import Campaign
+from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.errors import RecordsError, RequestError, StoreError
-from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded, records_bounded
-from crmd.http.deps import WebDeps
+from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.http.problems import Problem
 
 _log = logging.getLogger(__name__)
@@ -31,8 +33,9 @@ WAKE_SECONDS = 60.0
 class CampaignControl:
     """Changes campaigns. Methods raise Problem 404, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
+    def __init__(self, records: Records, control: Control) -> None:
+        self._records = records
+        self._control = control
 
     async def halt(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
         """Pauses or cancels: from the moment of its return no further message begins.
@@ -55,17 +58,17 @@ class CampaignControl:
         # first of all, as a campaign that runs without a job would not go on
         # again, as a job that completed holds its key
         new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS, again=True)
-        await bounded(self._deps.control.enqueue("campaign", [new]), READ_SECONDS)
+        await bounded(self._control.enqueue("campaign", [new]), READ_SECONDS)
         await records_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
         with suppress(RequestError, StoreError):
-            await bounded(self._deps.control.promote("campaign", key), READ_SECONDS)
+            await bounded(self._control.promote("campaign", key), READ_SECONDS)
 
     async def _get(self, campaign_id: int) -> Campaign:
-        async with self._deps.records.reading() as s:
+        async with self._records.reading() as s:
             return _found(campaign_id, await campaigns.get(s, campaign_id))
 
     async def _move(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> Campaign:
-        async with self._deps.records.transaction() as s:
+        async with self._records.transaction() as s:
             campaign = _found(campaign_id, await campaigns.get(s, campaign_id, lock=True))
             if campaign.status == CampaignStatus.DONE and not await campaign_recipients.unsent(
                 s, campaign_id, await _where_unsent_begin(s, campaign_id), 1
@@ -77,10 +80,10 @@ class CampaignControl:
     async def _take_back(self, campaign: Campaign) -> None:
         """First in the records: a message whose job goes on existing is held, or known by its `once`."""
         turn = campaign.cursor.get("round", 0)
-        async with self._deps.records.reading() as s:
+        async with self._records.reading() as s:
             last = await _where_unsent_begin(s, campaign.id)
         while True:
-            async with self._deps.records.transaction() as s:
+            async with self._records.transaction() as s:
                 now = await campaigns.get(s, campaign.id, lock=True)
                 if now is None or now.status != campaign.status:
                     return  # it was resumed meanwhile
@@ -94,7 +97,7 @@ class CampaignControl:
 
     async def _delete(self, key: str) -> None:
         with suppress(RequestError):  # it runs, or is over
-            await self._deps.control.delete("message", key)
+            await self._control.delete("message", key)
 
 
 async def _where_unsent_begin(s: AsyncSession, campaign_id: int) -> int:

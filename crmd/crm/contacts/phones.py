@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 MAX_CHARS = 64
 """Longer texts are not phone numbers, whatever they hold."""
@@ -12,6 +15,18 @@ _AROUND = re.compile("^'|^tel:", re.I)
 _BEGIN = re.compile(r"[+(0-9]")
 _MEXICAN_MOBILE = re.compile(r"\+521([0-9]{10})")
 """As WhatsApp and old address books write it; since 2019 the 1 is not dialled any more."""
+
+
+def _asked(text: str) -> str:
+    """E.164. A plus that was not percent-encoded arrives as a space, so it may be left out."""
+    digits = text.strip().removeprefix("+")
+    if not re.fullmatch(r"[0-9]{4,20}", digits):
+        raise ValueError("is not a phone number; write it as E.164, such as 491701234567")
+    return f"+{digits}"
+
+
+Phone = Annotated[str, AfterValidator(_asked)]
+"""A number in a query, as it is stored: who asks for one is no check of it."""
 
 
 def normal_phone(text: str, region: str | None = None) -> str:

@@ -79,6 +79,11 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+def rfc3339(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC, with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
 def storable(text: str) -> str:
     """The text without NUL, which PostgreSQL refuses, and without halves of characters, which are no UTF-8."""
     if "\x00" in text:

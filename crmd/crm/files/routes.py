@@ -7,19 +7,18 @@ import errno
 import math
 import os
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.types import rfc3339
 from crmd.crm.files.store import FileStore, NewFile, StoredFile
-from crmd.crm.json_views import file_json
 from crmd.errors import FileTooLarge, UploadQuotaReached
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import records_bounded
-from crmd.http.deps import WebDeps
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 from crmd.http.uploads import SILENT_SECONDS, read_upload
@@ -40,8 +39,8 @@ class UploadQuery(schema.Body):
 class FilesApi:
     """Answers under `/api/v1/files`. Ids cannot be guessed, so tokens that are for some queues have it too."""
 
-    def __init__(self, deps: WebDeps, prefix: str) -> None:
-        self._deps = deps
+    def __init__(self, files: FileStore, prefix: str) -> None:
+        self._files = files
         self._prefix = prefix
 
     def routes(self) -> list[Route]:
@@ -73,10 +72,9 @@ class FilesApi:
     async def add(self, request: web.Request) -> web.Response:
         """Takes an upload: straight to disk, never more than a chunk of it in memory."""
         asked = schema.query(request, UploadQuery)
-        files = self._deps.files
-        _check_announced(request, files.max_bytes)
+        _check_announced(request, self._files.max_bytes)
         try:
-            stored = await _receive(request, files, asked.name)
+            stored = await _receive(request, self._files, asked.name)
         except TimeoutError:
             detail = f"nothing of the body came for {SILENT_SECONDS:g} s"
             raise Problem(408, detail, headers={"Connection": "close"}) from None
@@ -88,11 +86,11 @@ class FilesApi:
                 raise
             raise Problem(507, f"the disk of the files is full: {error.strerror}") from None
         location = {"Location": f"{self._prefix}/api/v1/files/{stored.id}"}
-        return web.json_response(file_json(stored), status=201, headers=location)
+        return web.json_response(_json(stored), status=201, headers=location)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The file, to be saved and not shown: it may be a page that somebody uploaded."""
-        stored = await records_bounded(self._deps.files.get(request.match_info["id"]))
+        stored = await records_bounded(self._files.get(request.match_info["id"]))
         _check_range(request, stored)
         headers = {"Content-Type": stored.media_type, "Content-Disposition": _attachment(stored.name)}
         return web.FileResponse(stored.path, headers=headers)
@@ -154,3 +152,14 @@ def _attachment(name: str) -> str:
 
 def _too_large(max_bytes: int) -> str:
     return f"the file is over {max_bytes:,} bytes (files.max_bytes)"
+
+
+def _json(file: StoredFile) -> dict[str, Any]:
+    """A file, without its bytes."""
+    return {
+        "id": file.id,
+        "name": file.name,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "expires_at": rfc3339(file.expires_at),
+    }

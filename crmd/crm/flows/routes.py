@@ -8,23 +8,25 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field
 
-from crmd.crm.contacts.routes import PageQuery, Phone
+from crmd.crm.contacts.phones import Phone
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import rfc3339
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition, check_flow
 from crmd.crm.flows.repository import FlowView, RunState, RunView
-from crmd.crm.json_views import flow_json, run_json
 from crmd.errors import IllegalTransition, RequestError
 from crmd.http import schema
-from crmd.http.bounded import records_bounded
 from crmd.http.cursors import read_cursor, row_id, write_cursor
-from crmd.http.deps import WebDeps
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
+from crmd.http.schema import PageQuery
 
 _FLOWS = "/api/v1/flows"
 _ONE = f"{_FLOWS}/{{name}}"
 _RUNS = f"{_ONE}/runs"
 CANCELLED = "cancelled"
+_WAITING = (RunState.WAITING, RunState.WAITING_FOR_REPLY)
 
 
 class RunsQuery(PageQuery):
@@ -37,8 +39,8 @@ class RunsQuery(PageQuery):
 class FlowsApi:
     """Answers under `/api/v1/flows`."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
+    def __init__(self, records: Records) -> None:
+        self._records = records
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -65,7 +67,7 @@ class FlowsApi:
             Route("GET", f"{_RUNS}/{{id}}", self.get_run, read, "One run", errors=(404, 503)),
             Route(
                 *("POST", f"{_RUNS}/{{id}}/cancel", self.cancel, operate, "Ends a run: it takes no further step"),
-                body=schema.CancelBody,
+                body=schema.ReasonBody,
                 errors=(404, 408, 409, 413, 415, 422, 503),
             ),
         ]
@@ -75,12 +77,12 @@ class FlowsApi:
         asked = schema.query(request, PageQuery)
         found = await records_bounded(self._flows(read_cursor(asked.cursor), asked.limit + 1))
         cursor = write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
-        return web.json_response({"flows": [flow_json(one) for one in found[: asked.limit]], "cursor": cursor})
+        return web.json_response({"flows": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
     async def get_flow(self, request: web.Request) -> web.Response:
         """One flow."""
         found = await self._named(request)
-        return web.json_response({**flow_json(found), "definition": found.flow.definition})
+        return web.json_response({**_json(found), "definition": found.flow.definition})
 
     async def put(self, request: web.Request) -> web.Response:
         """Stores a definition, after all its mistakes were told."""
@@ -92,7 +94,7 @@ class FlowsApi:
         except ValueError as error:
             raise RequestError(str(error)) from None
         found = await self._named(request)
-        body = {**flow_json(found), "definition": found.flow.definition}
+        body = {**_json(found), "definition": found.flow.definition}
         return web.json_response(body, status=201 if created else 200)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -108,20 +110,20 @@ class FlowsApi:
         before = read_cursor(asked.cursor)
         found = await records_bounded(self._runs(flow.id, asked, before))
         cursor = write_cursor(found[asked.limit - 1].run.id) if len(found) > asked.limit else None
-        return web.json_response({"runs": [run_json(one) for one in found[: asked.limit]], "cursor": cursor})
+        return web.json_response({"runs": [_run_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
     async def get_run(self, request: web.Request) -> web.Response:
         """One run."""
-        return web.json_response(run_json(await self._named_run(request)))
+        return web.json_response(_run_json(await self._named_run(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Ends a run."""
-        body = await schema.body(request, schema.CancelBody)
+        body = await schema.body(request, schema.ReasonBody)
         found = await self._named_run(request)
         if not await records_bounded(self._cancel(found.run.id, body.reason or CANCELLED)):
             state = (await self._named_run(request)).run.state
             raise IllegalTransition(f"run {found.run.id} is {state}; only runs under way are cancelled")
-        return web.json_response(run_json(await self._named_run(request)))
+        return web.json_response(_run_json(await self._named_run(request)))
 
     async def _named(self, request: web.Request) -> FlowView:
         name = request.match_info["name"]
@@ -138,36 +140,70 @@ class FlowsApi:
         return found
 
     async def _flows(self, after_id: int | None, limit: int) -> list[FlowView]:
-        async with self._deps.records.reading() as session:
+        async with self._records.reading() as session:
             return await flows.page(session, after_id, limit)
 
     async def _flow(self, name: str) -> FlowView | None:
-        async with self._deps.records.reading() as session:
+        async with self._records.reading() as session:
             return await flows.view(session, name)
 
     async def _put(self, name: str, definition: dict[str, Any], enabled: bool) -> bool:
-        async with self._deps.records.transaction() as session:
+        async with self._records.transaction() as session:
             return await flows.put(session, name, {"name": name, **definition}, enabled=enabled)
 
     async def _delete(self, name: str) -> bool:
-        async with self._deps.records.transaction() as session:
+        async with self._records.transaction() as session:
             return await flows.remove(session, name)
 
     async def _runs(self, flow_id: int, asked: RunsQuery, before: int | None) -> list[RunView]:
         states = () if asked.state is None else (asked.state,)
-        async with self._deps.records.reading() as session:
+        async with self._records.reading() as session:
             return await flows.runs(
                 session, flow_id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
             )
 
     async def _run(self, name: str, number: int) -> RunView | None:
-        async with self._deps.records.reading() as session:
+        async with self._records.reading() as session:
             return await flows.run_view(session, name, number)
 
     async def _cancel(self, number: int, reason: str) -> bool:
-        async with self._deps.records.transaction() as session:
+        async with self._records.transaction() as session:
             return await flows.cancel(session, number, reason)
 
 
 def _no_flow(name: str) -> Problem:
     return Problem(404, f'there is no flow "{name}"')
+
+
+def _json(view: FlowView) -> dict[str, Any]:
+    """A flow without its steps."""
+    flow = view.flow
+    return {
+        "name": flow.name,
+        "description": flow.definition.get("description", ""),
+        "enabled": flow.enabled,
+        "start": flow.definition.get("start", {"on": "manual"}),
+        "steps": len(flow.definition["steps"]),
+        "live_runs": view.live_runs,
+        "created_at": rfc3339(flow.created_at),
+        "updated_at": rfc3339(flow.updated_at),
+    }
+
+
+def _run_json(view: RunView) -> dict[str, Any]:
+    """A run of a flow."""
+    run = view.run
+    return {
+        "id": run.id,
+        "phone": view.phone,
+        "contact_id": run.contact_id,
+        "state": run.state,
+        "step": run.step,
+        "count": run.count,
+        "reply": run.data.get("reply"),
+        "saved": run.data.get("saved", {}),
+        "error": run.error,
+        "wake_at": rfc3339(run.wake_at) if run.state in _WAITING else None,
+        "created_at": rfc3339(run.created_at),
+        "updated_at": rfc3339(run.updated_at),
+    }

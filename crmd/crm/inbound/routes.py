@@ -7,24 +7,26 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from aiohttp import web
 from pydantic import SecretStr
 
+from crmd.config.tables import WhatsAppTable
 from crmd.crm.inbound.parts import parts, received
 from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store import exactjson
 from crmd.errors import StoreError
 from crmd.http.attempts import Attempts
 from crmd.http.bodies import read_body
 from crmd.http.bounded import READ_SECONDS, bounded
-from crmd.http.deps import WebDeps
 from crmd.http.peers import Peers, client_group
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
+from crmd.telemetry.metrics import Metrics
 
 PATH = "/webhooks/whatsapp"
 MAX_BYTES = 3 * 1024 * 1024
@@ -43,8 +45,13 @@ _log = logging.getLogger(__name__)
 class WhatsAppHook:
     """Answers under `/webhooks/whatsapp`. Whoever signs with the app's secret is Meta."""
 
-    def __init__(self, deps: WebDeps, peers: Peers) -> None:
-        self._deps = deps
+    def __init__(
+        self, table: Callable[[], WhatsAppTable], control: Control, metrics: Metrics, peers: Peers
+    ) -> None:
+        """`table` gives the secrets and the rate in force, which a reload may change."""
+        self._table = table
+        self._control = control
+        self._metrics = metrics
         self._peers = peers
         self._attempts = Attempts()
 
@@ -57,7 +64,7 @@ class WhatsAppHook:
 
     async def verify(self, request: web.Request) -> web.Response:
         """Meta asks whether the address is ours, when it is registered."""
-        token = _configured(self._deps.whatsapp.verify_token, "verify_token")
+        token = _configured(self._table().verify_token, "verify_token")
         query = request.query
         given, challenge = query.get("hub.verify_token", ""), query.get("hub.challenge", "")
         # The token is compared whatever else is wrong: the time to answer tells nothing.
@@ -68,30 +75,30 @@ class WhatsAppHook:
 
     async def take(self, request: web.Request) -> web.Response:
         """Stores an event; 200 once it is stored. Meta repeats what gets another answer."""
-        secret = _configured(self._deps.whatsapp.app_secret, "app_secret")
+        secret = _configured(self._table().app_secret, "app_secret")
         raw = await read_body(request, MAX_BYTES, f"an event has at most {MAX_BYTES:,} bytes")
         expected = hmac.new(secret, raw, hashlib.sha256).hexdigest()
         given = request.headers.get("X-Hub-Signature-256", "")
         if not hmac.compare_digest(_bytes(given), f"{_SIGNATURE}{expected}".encode()):
             self._refuse(request, 401, "X-Hub-Signature-256 does not fit the body and whatsapp.app_secret")
         jobs = _jobs(raw) if len(raw) <= LARGE_BYTES else await asyncio.to_thread(_jobs, raw)
-        await bounded(asyncio.gather(self._deps.control.enqueue(QUEUE, jobs), self._count(jobs)), READ_SECONDS)
+        await bounded(asyncio.gather(self._control.enqueue(QUEUE, jobs), self._count(jobs)), READ_SECONDS)
         return web.Response(text="EVENT_RECEIVED")
 
     async def _count(self, jobs: Sequence[NewJob]) -> None:
         """Takes what people write right now out of the number's rate; where that fails, a refusal tells."""
-        table = self._deps.whatsapp
+        table = self._table()
         count = received([job.payload for job in jobs], table.phone_number_id, time.time())
         if count:
             with suppress(StoreError):
-                rate = StoreSendRate(self._deps.store, table.phone_number_id, table.rate.per_second)
+                rate = StoreSendRate(self._control.store, table.phone_number_id, table.rate.per_second)
                 await rate.received(count)
 
     def _refuse(self, request: web.Request, status: int, why: str) -> None:
         """Refuses, and tells who does it too often to slow down. What is signed rightly passes all the same."""
         client = client_group(self._peers.client(request))
         wait = self._attempts.blocked_seconds(client)
-        self._deps.metrics.auth_refused("throttled" if wait else "signature")
+        self._metrics.auth_refused("throttled" if wait else "signature")
         if wait:
             detail = f"too many refused requests from this address; try again in {wait} s"
             raise Problem(429, detail, headers={"Retry-After": str(wait)})

@@ -1,27 +1,33 @@
-"""What a person says of an unknown message, over HTTP."""
+"""Messages over HTTP: pages, one with its history, and what a person says of an unknown one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
-from crmd.crm.database.types import utc_now
-from crmd.crm.json_views import message_json
+from crmd.crm.contacts.phones import Phone
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import rfc3339, utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
 from crmd.crm.messages.unknown_jobs import Settled
-from crmd.crm.schema import Message
+from crmd.crm.schema import Message, MessageEvent
+from crmd.engine.admin.inspector import Inspector
 from crmd.errors import StoreError
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import READ_SECONDS, bounded, records_bounded
-from crmd.http.cursors import row_id
-from crmd.http.deps import WebDeps
+from crmd.http.bounded import READ_SECONDS, bounded
+from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
+from crmd.http.schema import PageQuery
+
+_MESSAGES = "/api/v1/messages"
 
 
 class SettleBody(schema.Body):
@@ -30,22 +36,59 @@ class SettleBody(schema.Body):
     status: Literal["sent", "failed"] = Field(description="Whether it went out.")
 
 
-class MessagesApi:
-    """Answers under `/api/v1/messages/{id}/settle`."""
+class MessagesQuery(PageQuery):
+    """A page of messages."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
+    direction: Literal["out", "in"] | None = None
+    status: messages.Status | None = None
+    phone: Phone | None = Field(None, description="E.164; the plus may be left out.")
+    campaign: int | None = Field(None, ge=1, le=10**18, description="Id of the campaign.")
+
+
+class MessagesApi:
+    """Answers under `/api/v1/messages`."""
+
+    def __init__(self, records: Records, inspector: Inspector) -> None:
+        self._records = records
+        self._inspector = inspector
 
     def routes(self) -> list[Route]:
         """What this part answers."""
         return [
             Route(
-                *("POST", "/api/v1/messages/{id}/settle", self.settle, Access.OPERATE),
+                *("GET", _MESSAGES, self.list, Access.READ, "A page of messages, the newest first"),
+                query=MessagesQuery,
+                errors=(422, 503),
+            ),
+            Route(
+                *("GET", f"{_MESSAGES}/{{id}}", self.get, Access.READ, "One message with its history"),
+                errors=(404, 503),
+            ),
+            Route(
+                *("POST", f"{_MESSAGES}/{{id}}/settle", self.settle, Access.OPERATE),
                 "Says what became of an unknown message",
                 body=SettleBody,
                 errors=(404, 408, 409, 413, 415, 422, 503),
-            )
+            ),
         ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """A page of messages."""
+        asked = schema.query(request, MessagesQuery)
+        wanted = messages.MessageFilter(
+            direction=asked.direction, status=asked.status, phone=asked.phone, campaign_id=asked.campaign
+        )
+        after = read_cursor(asked.cursor)
+        found = await records_bounded(self._messages(wanted, after, asked.limit + 1))
+        return page("messages", [_json(one) for one in found], asked.limit)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """One message with its history."""
+        number = row_id(request.match_info["id"], "message")
+        found = await records_bounded(self._message(number))
+        if found is None:
+            raise Problem(404, f"there is no message {number}")
+        return web.json_response(found)
 
     async def settle(self, request: web.Request) -> web.Response:
         """Settles an unknown message by hand, and its job."""
@@ -55,10 +98,22 @@ class MessagesApi:
         if found is None:
             raise Problem(404, f"there is no message {number}")
         await self._settle_job(found)
-        return web.json_response(message_json(found))
+        return web.json_response(_json(found))
+
+    async def _messages(self, wanted: messages.MessageFilter, after: int | None, limit: int) -> Sequence[Message]:
+        async with self._records.reading() as session:
+            return await messages.page(session, wanted, after, limit, newest_first=True)
+
+    async def _message(self, number: int) -> dict[str, Any] | None:
+        async with self._records.reading() as session:
+            found = await session.get(Message, number)
+            if found is None:
+                return None
+            history = await messages.history(session, number)
+        return {**_json(found), "history": [_event_json(event) for event in history]}
 
     async def _settle(self, number: int, status: Literal["sent", "failed"]) -> Message | None:
-        async with self._deps.records.transaction() as session:
+        async with self._records.transaction() as session:
             return await messages.settle_by_hand(session, number, status, utc_now())
 
     async def _settle_job(self, message: Message) -> None:
@@ -75,4 +130,30 @@ class MessagesApi:
         )
         # Where the store is away the daemon does it later: it compares its unknown jobs with the records.
         with suppress(StoreError):
-            await bounded(unknown_jobs(self._deps.inspector).settle(settled), READ_SECONDS)
+            await bounded(unknown_jobs(self._inspector).settle(settled), READ_SECONDS)
+
+
+def _json(message: Message) -> dict[str, Any]:
+    """A message as it stands."""
+    job = {"queue": message.job_queue, "key": message.job_key} if message.job_key else None
+    return {
+        "id": message.id,
+        "direction": message.direction,
+        "phone": message.phone,
+        "contact_id": message.contact_id,
+        "campaign_id": message.campaign_id,
+        "type": message.type,
+        "text": message.text,
+        "status": message.status,
+        "status_at": rfc3339(message.status_at),
+        "error_code": message.error_code,
+        "error": message.error,
+        "wamid": message.wamid,
+        "job": job,
+        "created_at": rfc3339(message.created_at),
+    }
+
+
+def _event_json(event: MessageEvent) -> dict[str, Any]:
+    """A step in a message's history."""
+    return {"status": event.status, "at": rfc3339(event.at), "error_code": event.error_code}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from crmd.config.service_tables import EndpointTable
-from crmd.crm.json_views import instant
+from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.database import Records
+from crmd.crm.database.types import rfc3339
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus
-from crmd.http.bounded import records_bounded
-from crmd.http.deps import WebDeps
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
@@ -22,8 +23,10 @@ _ROOT = "/api/v1/webhook-endpoints"
 class EndpointsApi:
     """Answers under `/api/v1/webhook-endpoints`."""
 
-    def __init__(self, deps: WebDeps) -> None:
-        self._deps = deps
+    def __init__(self, records: Records, tables: Callable[[], Mapping[str, EndpointTable]]) -> None:
+        """`tables` gives the endpoints of the configuration, which a reload may change."""
+        self._records = records
+        self._tables = tables
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -38,26 +41,27 @@ class EndpointsApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """All endpoints of the configuration."""
-        known = await records_bounded(self._statuses(*self._deps.endpoints))
-        shown = [_json(name, table, known.get(name)) for name, table in self._deps.endpoints.items()]
+        tables = self._tables()
+        known = await records_bounded(self._statuses(*tables))
+        shown = [_json(name, table, known.get(name)) for name, table in tables.items()]
         return web.json_response({"endpoints": shown})
 
     async def enable(self, request: web.Request) -> web.Response:
-        """One endpoint, enabled. Fine for one that is."""
-        name = request.match_info["name"]
-        table = self._deps.endpoints.get(name)
+        """One endpoint, enabled. Idempotent."""
+        name, tables = request.match_info["name"], self._tables()
+        table = tables.get(name)
         if table is None:
-            named = ", ".join(self._deps.endpoints) or "none"
+            named = ", ".join(tables) or "none"
             raise Problem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
         await records_bounded(self._enable(name))
         return web.json_response(_json(name, table, None))
 
     async def _statuses(self, *names: str) -> dict[str, EndpointStatus]:
-        async with self._deps.records.reading() as session:
+        async with self._records.reading() as session:
             return await endpoints.statuses(session, names)
 
     async def _enable(self, name: str) -> None:
-        async with self._deps.records.transaction() as session:
+        async with self._records.transaction() as session:
             await endpoints.enable(session, name)
 
 
@@ -69,7 +73,7 @@ def _json(name: str, table: EndpointTable, status: EndpointStatus | None) -> dic
         "host": urlsplit(table.url).netloc,
         "events": list(table.events),
         "state": "disabled" if known.disabled_at else "failing" if known.failing_since else "working",
-        "failing_since": instant(known.failing_since),
-        "disabled_at": instant(known.disabled_at),
+        "failing_since": rfc3339(known.failing_since),
+        "disabled_at": rfc3339(known.disabled_at),
         "reason": known.reason,
     }

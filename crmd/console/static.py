@@ -25,7 +25,7 @@ class StaticFiles:
     """All static files, read and unpacked once."""
 
     def __init__(self) -> None:
-        ours = resources.files("crmd.http").joinpath("static")
+        ours = resources.files("crmd.console").joinpath("static")
         saq = resources.files("saq.web").joinpath("static")
         self._files = {file.name: file.read_bytes() for file in ours.iterdir() if file.is_file()}
         for name in _SAQ_FILES:

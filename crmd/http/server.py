@@ -1,4 +1,4 @@
-"""The HTTP server: puts the parts together, starts and stops."""
+"""The HTTP server: middlewares around the routes that it is given, on one address."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,37 +15,21 @@ from aiohttp.typedefs import Handler
 
 from crmd.config.network import is_loopback
 from crmd.config.tables import AuthTable, HttpTable
-from crmd.console.bulk import BulkApi
-from crmd.console.events import EventsApi
-from crmd.console.health import Health
-from crmd.console.jobs import JobApi
-from crmd.console.observation import Lookout
-from crmd.console.pages import QueuePages
-from crmd.console.queues import QueueApi
-from crmd.console.schedules import ScheduleApi
-from crmd.crm.campaigns.routes import CampaignsApi
-from crmd.crm.contacts.routes import RecordsApi
-from crmd.crm.files.routes import FilesApi
-from crmd.crm.flows.routes import FlowsApi
-from crmd.crm.inbound.routes import WhatsAppHook
-from crmd.crm.messages.routes import MessagesApi
-from crmd.crm.webhooks.routes import EndpointsApi
 from crmd.errors import PortTaken
 from crmd.http.auth import Gate
 from crmd.http.bodies import CONNECTIONS
-from crmd.http.connections import Connections, affordable_connections
-from crmd.http.deps import WebDeps
+from crmd.http.connections import Connections
 from crmd.http.guard import HostCheck, guard
 from crmd.http.long_requests import LongRequests
-from crmd.http.openapi import Description
 from crmd.http.peers import Peers
 from crmd.http.problems import RETRY_AFTER_SECONDS, Problem, problems
-from crmd.http.routes import RouteTable
+from crmd.http.routes import Route, RouteTable
 from crmd.http.schema import MAX_BODY_BYTES
-from crmd.http.static import StaticFiles
 
 if TYPE_CHECKING:
     import socket
+
+    from crmd.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +40,16 @@ BACKLOG = 1024
 READ_BYTES = 64 * 1024
 """Buffered of a body before its sender has to wait, of a thousand senders."""
 
+Cleanup = Callable[[web.Application], Awaitable[None]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class HttpServer:
     """All of crmd's HTTP, on one address. Up before the store is, and until the last job has ended.
 
-    `listen_socket` is a socket that already listens, such as systemd's; then host and port only say what it is.
+    `connections`, `long_requests` and `peers` are those that the routes know too; `cleanup` is awaited once the
+    server has stopped. `listen_socket` is a socket that already listens, such as systemd's: host and port then
+    only say what it is.
     """
 
     def __init__(
@@ -69,25 +57,30 @@ class HttpServer:
         http: HttpTable,
         auth: AuthTable,
         password: str,
-        deps: WebDeps,
+        routes: Sequence[Route],
         *,
+        peers: Peers,
+        connections: Connections,
+        long_requests: LongRequests,
+        metrics: Metrics,
+        cleanup: Sequence[Cleanup] = (),
         listen_socket: socket.socket | None = None,
     ) -> None:
         self._http = http
-        self._deps = deps
         self._socket = listen_socket
-        self._closing = asyncio.Event()
-        self._lookout = Lookout(deps)
-        self._peers = Peers(http.trusted_proxies)
-        self.connections = Connections(self._peers, most=affordable_connections())
-        self._long = LongRequests(self.connections, self._closing)
-        self._table = RouteTable(http.base_path)
+        self._metrics = metrics
+        self._cleanup = cleanup
+        self._peers = peers
+        self.long_requests = long_requests
+        self.connections = connections
+        self.routes = routes
+        self._table = RouteTable(http.base_path, routes)
         self._gate = Gate(
             auth,
             password,
             routes=self._table,
-            peers=self._peers,
-            metrics=deps.metrics,
+            peers=peers,
+            metrics=metrics,
             loopback_only=is_loopback(self._listening_host),
         )
         self._runner: web.AppRunner | None = None
@@ -109,15 +102,14 @@ class HttpServer:
         return f"http://{shown}:{port}{self._http.base_path}"
 
     def configure(self, auth: AuthTable, password: str) -> None:
-        """Applies other credentials, and reads the queues again, which may be others too."""
+        """Applies other credentials."""
         self._gate.configure(auth, password)
-        self._lookout.forget()
 
     async def start(self) -> None:
         """Listens. Raises PortTaken."""
         if self._runner is not None:
             return
-        self._closing.clear()
+        self.long_requests.open()
         runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -138,14 +130,13 @@ class HttpServer:
         self._runner = runner
 
     async def stop(self) -> None:
-        """Stops listening, ends waits and streams, and gives other requests half a second. Fine twice."""
+        """Stops listening, ends waits and streams, and gives other requests half a second. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is None or self._server is None:
             return
         self._server.close()
-        self._closing.set()
+        self.long_requests.close()
         await runner.cleanup()
-        await self._lookout.stop()
         self._server = None
 
     @property
@@ -186,28 +177,8 @@ class HttpServer:
         )
         app[CONNECTIONS] = self.connections
         app.on_response_prepare.append(_add_headers)
-        static = StaticFiles()
-        prefix = self._http.base_path
-        jobs = JobApi(self._deps, self._lookout, self._long, prefix)
-        app.on_cleanup.append(jobs.stop)
-        for part in (
-            Health(self._deps, self._lookout),
-            BulkApi(self._deps, self._lookout, self._long, self._closing),
-            QueueApi(self._deps, self._lookout),
-            jobs,
-            ScheduleApi(self._deps),
-            FilesApi(self._deps, prefix),
-            RecordsApi(self._deps),
-            MessagesApi(self._deps),
-            FlowsApi(self._deps),
-            CampaignsApi(self._deps),
-            EndpointsApi(self._deps),
-            WhatsAppHook(self._deps, self._peers),
-            EventsApi(self._deps, self._lookout, self._long),
-            Description(self._table, self._deps.life.version, static),
-            QueuePages(self._deps, self._lookout, static, prefix),
-        ):
-            self._table.add(app, part.routes())
+        app.on_cleanup.extend(self._cleanup)
+        self._table.register(app)
         return app
 
     @web.middleware
@@ -219,9 +190,7 @@ class HttpServer:
         seconds = time.monotonic() - began
         resource = request.match_info.route.resource
         method = request.method if request.method in _METHODS else "other"
-        self._deps.metrics.request_done(
-            method, resource.canonical if resource else "none", response.status, seconds
-        )
+        self._metrics.request_done(method, resource.canonical if resource else "none", response.status, seconds)
         _log.debug("%s %s %s %.1f ms", request.method, request.rel_url.raw_path, response.status, seconds * 1000)
         return response
 

@@ -1,0 +1,22 @@
+"""Keeps a request from waiting for a database that does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from crmd.errors import RecordsUnavailable
+
+T = TypeVar("T")
+
+SECONDS = 5.0
+
+
+async def records_bounded(call: Awaitable[T]) -> T:
+    """Awaits a call to the records; raises RecordsUnavailable when it takes longer than SECONDS."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await call
+    except TimeoutError:
+        raise RecordsUnavailable(f"the records did not answer within {SECONDS:g} s") from None

@@ -1,0 +1,91 @@
+"""The HTTP side of the daemon: every group of routes with what it uses, and the server around them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+
+from crmd.config.service_tables import EndpointTable
+from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
+from crmd.console.bulk import BulkApi
+from crmd.console.events import EventsApi
+from crmd.console.health import HealthApi
+from crmd.console.jobs import JobApi
+from crmd.console.life import Life
+from crmd.console.pages import QueuePages
+from crmd.console.queues import QueueApi
+from crmd.console.schedules import ScheduleApi
+from crmd.console.served_queues import ServedQueues
+from crmd.crm.campaigns.routes import CampaignsApi
+from crmd.crm.campaigns.service import CampaignControl
+from crmd.crm.contacts.routes import ContactsApi
+from crmd.crm.database.database import Records
+from crmd.crm.files.routes import FilesApi
+from crmd.crm.files.store import FileStore
+from crmd.crm.flows.routes import FlowsApi
+from crmd.crm.inbound.routes import WhatsAppHook
+from crmd.crm.messages.routes import MessagesApi
+from crmd.crm.webhooks.routes import EndpointsApi
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.queue_health import QueueHealth
+from crmd.engine.admin.schedules import Schedules
+from crmd.http.connections import Connections, affordable_connections
+from crmd.http.long_requests import LongRequests
+from crmd.http.openapi import Description
+from crmd.http.peers import Peers
+from crmd.http.server import HttpServer
+from crmd.telemetry.metrics import Metrics
+
+
+def build_http(
+    http: HttpTable,
+    auth: AuthTable,
+    password: str,
+    *,
+    life: Life,
+    queues: ServedQueues,
+    health: QueueHealth,
+    control: Control,
+    schedules: Schedules,
+    records: Records,
+    files: FileStore,
+    endpoints: Callable[[], Mapping[str, EndpointTable]],
+    whatsapp: Callable[[], WhatsAppTable],
+    metrics: Metrics,
+    listen_socket: socket.socket | None = None,
+) -> HttpServer:
+    """The server, not started. `endpoints` and `whatsapp` give what the configuration says now."""
+    peers = Peers(http.trusted_proxies)
+    connections = Connections(peers, most=affordable_connections())
+    long_requests = LongRequests(connections)
+    inspector, prefix = control.inspector, http.base_path
+    jobs = JobApi(queues, inspector, control, health, long_requests, prefix)
+    groups = (
+        HealthApi(life, health, control.store, metrics),
+        BulkApi(queues, control, health, long_requests),
+        QueueApi(queues, inspector, control, health),
+        jobs,
+        ScheduleApi(schedules),
+        FilesApi(files, prefix),
+        ContactsApi(records),
+        MessagesApi(records, inspector),
+        FlowsApi(records),
+        CampaignsApi(records, CampaignControl(records, control)),
+        EndpointsApi(records, endpoints),
+        WhatsAppHook(whatsapp, control, metrics, peers),
+        EventsApi(health, long_requests),
+        QueuePages(queues, inspector, control, health, prefix),
+    )
+    routes = [route for group in groups for route in group.routes()]
+    return HttpServer(
+        http,
+        auth,
+        password,
+        [*routes, *Description(routes, prefix, life.version).routes()],
+        peers=peers,
+        connections=connections,
+        long_requests=long_requests,
+        metrics=metrics,
+        cleanup=[jobs.stop],
+        listen_socket=listen_socket,
+    )
