@@ -108,6 +108,11 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "longitude": ({"location": {"latitude": 0, "longitude": -181}}, "location.longitude", "greater than or equal"),
     "no number": ({"location": {"latitude": float("nan"), "longitude": 0}}, "location.latitude", "finite"),
+    "a truth for a number": (
+        {"location": {"latitude": False, "longitude": 0}},
+        "location.latitude",
+        "must be a number",
+    ),
     "address alone": (
         {"location": {"latitude": 0, "longitude": 0, "address": "A"}},
         "location",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from crmd.crm.payload import Link, NotBlank, Payload, invalid
 
@@ -66,11 +66,25 @@ class Document(Captioned):
     ] = None
 
 
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise invalid("must be a number, not true or false")
+    return value
+
+
 class Location(Payload):
     """A point on the map."""
 
-    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False, description="Degrees to the north.")]
-    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False, description="Degrees to the east.")]
+    latitude: Annotated[
+        float,
+        Field(ge=-90, le=90, allow_inf_nan=False, description="Degrees to the north."),
+        BeforeValidator(_no_boolean),
+    ]
+    longitude: Annotated[
+        float,
+        Field(ge=-180, le=180, allow_inf_nan=False, description="Degrees to the east."),
+        BeforeValidator(_no_boolean),
+    ]
     name: Annotated[str | None, Field(max_length=1000, description="What the place is called.")] = None
     address: Annotated[
         str | None, Field(max_length=1000, description="Shown below the name, which must be given then.")
