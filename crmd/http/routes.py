@@ -83,4 +83,4 @@ async def _nowhere(request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
 
 
-_NOWHERE = Route("GET", "", _nowhere, Access.READ, for_any_queue=True)
+_NOWHERE = Route("GET", "", _nowhere, Access.READ, for_any_queue=True, any_body=True)

@@ -37,6 +37,8 @@ KEEPALIVE_SECONDS = 30.0
 SHUTDOWN_SECONDS = 0.5
 """How long requests under way may take to end; waits and streams end at once. The drain is over by then."""
 BACKLOG = 1024
+MAX_LINE_BYTES = 16 * 1024
+"""Of a request's first line: a file's name of 1,000 characters of any script, percent-encoded."""
 READ_BYTES = 64 * 1024
 """Buffered of a body before its sender has to wait, of a thousand senders."""
 
@@ -120,6 +122,7 @@ class HttpServer:
             # The guard refuses compressed bodies; aiohttp would unpack them before it, and what is left after it.
             auto_decompress=False,
             read_bufsize=READ_BYTES,
+            max_line_size=MAX_LINE_BYTES,
         )
         await runner.setup()
         try:

@@ -286,3 +286,8 @@ async def test_room_is_left_on_the_disk(crm: Site) -> None:
     assert status == 507
     assert "files.keep_free" in problem["detail"]
     assert left(crm) == []
+
+
+async def test_a_name_in_the_query_may_be_long_in_any_script(crm: Site) -> None:
+    status, stored, _ = await crm.call("POST", "/api/v1/files", params={"name": "\U0001f600" * 1000}, data=b"x")
+    assert (status, stored["name"]) == (201, "\U0001f600" * 200)

@@ -90,3 +90,10 @@ async def test_a_rebound_name_is_refused_with_advice(web: Site) -> None:
         status, body, _ = await web.call("GET", path, headers={"Host": "rebound.example"})
         assert status == 421
         assert "http.allowed_hosts" in body["detail"]
+
+
+async def test_a_method_that_a_path_does_not_have_is_405_whatever_the_body(web: Site) -> None:
+    for data in (b"\x89PNG", b"{}", b""):
+        headers = {"Content-Type": "application/octet-stream"} if data else {}
+        status, _, answered = await web.call("PUT", "/api/v1/queues", data=data, headers=headers)
+        assert (status, answered["Allow"]) == (405, "GET,HEAD")
