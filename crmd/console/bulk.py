@@ -24,6 +24,8 @@ from crmd.http.long_requests import LongRequests
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
+_ANSWERS = "crmd.console.answers"
+
 BATCH_JOBS = 1_000
 """Jobs that one call acts on at most."""
 AT_ONCE = 50
@@ -69,6 +71,7 @@ class BulkApi:
         return Route(
             *("POST", f"/api/v1/queues/{{queue}}/{verb}", handler, Access.OPERATE, summary),
             body=FilterBody,
+            answers={200: f"{_ANSWERS}:BulkAnswer"},
             errors=(404, 408, 413, 415, 422, 503),
         )
 

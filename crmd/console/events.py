@@ -12,8 +12,9 @@ from crmd.engine.admin.queue_health import FRESH_SECONDS, QueueHealth
 from crmd.errors import StoreError
 from crmd.http.auth import current_principal
 from crmd.http.long_requests import LongRequests
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 
+_EVENTS = "Events named `queue`, one for each queue at first, then for each that changed."
 SILENCE_SECONDS = 15.0
 """A comment goes out after so long without an event, so that proxies keep the connection."""
 
@@ -30,7 +31,7 @@ class EventsApi:
         return [
             Route(
                 *("GET", "/api/v1/events", self.events, Access.READ, "Server-sent events: queues as they change"),
-                answers={200: "Events named `queue`, one for each queue at first, then for each that changed."},
+                answers={200: Success(_EVENTS, media_type="text/event-stream")},
                 for_any_queue=True,
             )
         ]

@@ -14,11 +14,14 @@ from crmd.engine.admin.queue_health import HealthReport, QueueHealth
 from crmd.engine.admin.views import QueueCounts, QueueMetrics, QueueTotals, instant
 from crmd.engine.store.client import Store
 from crmd.errors import StoreError
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 from crmd.telemetry.metrics import Metrics
+
+_ANSWERS = "crmd.console.answers"
 
 _SUMMED = ("waiting", "active", "delayed", "completed", "failed")
 _SUMMARY_ERRORS = (503,)
+_NOT_WELL = "It is not well; `reason` says why."
 
 
 class HealthApi:
@@ -32,19 +35,43 @@ class HealthApi:
 
     def routes(self) -> list[Route]:
         """What this part answers."""
-        probe = {200: "All is well.", 503: "It is not; `reason` says why."}
         return [
-            Route("GET", "/health", self.health, Access.OPEN, "Health of the daemon", answers=probe, probe=True),
-            Route("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives", probe=True),
-            Route("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves", answers=probe, probe=True),
-            Route("GET", "/metrics", self.prometheus, Access.SUMMARY, "Metrics as Prometheus text", probe=True),
+            Route(
+                *("GET", "/health", self.health, Access.OPEN, "Health of the daemon"),
+                answers={
+                    200: Success("All is well.", f"{_ANSWERS}:HealthAnswer"),
+                    503: Success(_NOT_WELL, f"{_ANSWERS}:HealthAnswer"),
+                },
+                probe=True,
+            ),
+            Route(
+                *("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives"),
+                answers={200: f"{_ANSWERS}:ProbeAnswer"},
+                probe=True,
+            ),
+            Route(
+                *("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves"),
+                answers={
+                    200: Success("It serves.", f"{_ANSWERS}:ProbeAnswer"),
+                    503: Success(_NOT_WELL, f"{_ANSWERS}:ProbeAnswer"),
+                },
+                probe=True,
+            ),
+            Route(
+                *("GET", "/metrics", self.prometheus, Access.SUMMARY, "Metrics as Prometheus text"),
+                answers={200: Success("The metrics.", media_type="text/plain")},
+                probe=True,
+            ),
             Route(
                 "GET",
                 "/api/v1/queues/health",
                 self.queues_health,
                 Access.SUMMARY,
                 "Counts and status of each queue",
-                answers={200: "Counts and status.", 503: "The store is away."},
+                answers={
+                    200: f"{_ANSWERS}:QueuesHealthAnswer",
+                    503: Success("The store is unavailable.", f"{_ANSWERS}:QueuesHealthAnswer"),
+                },
             ),
             Route(
                 "GET",
@@ -52,6 +79,7 @@ class HealthApi:
                 self.queues_metrics,
                 Access.SUMMARY,
                 "Rates, times and limits of each queue",
+                answers={200: f"{_ANSWERS}:QueuesMetricsAnswer"},
                 errors=_SUMMARY_ERRORS,
             ),
             Route(
@@ -60,6 +88,7 @@ class HealthApi:
                 self.queues_statistics,
                 Access.SUMMARY,
                 "Totals of all time",
+                answers={200: f"{_ANSWERS}:QueuesStatisticsAnswer"},
                 errors=_SUMMARY_ERRORS,
             ),
         ]

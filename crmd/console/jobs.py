@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from crmd.console.job_requests import IDEMPOTENCY_KEY, read_jobs, request_key
-from crmd.console.queue_bodies import MAX_WAIT_SECONDS, JobBody, JobsQuery, WaitQuery
+from crmd.console.queue_bodies import MAX_WAIT_SECONDS, AddBody, JobsQuery, WaitQuery
 from crmd.console.served_queues import ServedQueues
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
@@ -25,7 +25,9 @@ from crmd.http import schema
 from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.http.long_requests import LongRequests
 from crmd.http.problems import Problem
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
+
+_ANSWERS = "crmd.console.answers"
 
 MAX_LISTS = 2
 """Made at a time: a list of large jobs takes tens of MiB while it is made. Others wait."""
@@ -33,9 +35,15 @@ MAX_LISTS = 2
 _JOBS = "/api/v1/queues/{queue}/jobs"
 _ONE = f"{_JOBS}/{{key}}"
 _ADDED = {
-    200: "Every key was taken; for one job, the existing job. With wait, its outcome.",
-    201: "Added, now or by the request that this one repeats. With wait, the outcome of the job.",
-    202: "Added, and not over when the wait ran out: the job as it stands.",
+    200: Success(
+        "Every key was taken; for one job, the existing job. With wait, its outcome.",
+        f"{_ANSWERS}:JobsAddedAnswer",
+    ),
+    201: Success(
+        "Added, now or by the request that this one repeats. With wait, the outcome of the job.",
+        f"{_ANSWERS}:JobsAddedAnswer",
+    ),
+    202: Success("Added, and not over when the wait ran out: the job as it stands.", f"{_ANSWERS}:AddedJobAnswer"),
 }
 _IDEMPOTENCY_KEY = (
     "Names this request, 1 to 255 visible ASCII characters. Sent again by the same user or token, to the same "
@@ -78,11 +86,12 @@ class JobApi:
             Route(
                 *("GET", _JOBS, self.list, Access.READ, "A page of jobs"),
                 query=JobsQuery,
+                answers={200: f"{_ANSWERS}:JobsPageAnswer"},
                 errors=(404, 422, 503),
             ),
             Route(
                 *("POST", _JOBS, self.add, Access.ENQUEUE, "Adds one job, or up to 1,000"),
-                body=JobBody,
+                body=AddBody,
                 query=WaitQuery,
                 headers={IDEMPOTENCY_KEY: _IDEMPOTENCY_KEY},
                 answers=_ADDED,
@@ -91,20 +100,28 @@ class JobApi:
             Route(
                 *("GET", _ONE, self.get, Access.READ, "One job, or with wait its outcome"),
                 query=WaitQuery,
+                answers={200: f"{_ANSWERS}:JobAnswer"},
                 errors=(404, 422, 503),
             ),
             Route(
-                "POST", f"{_ONE}/retry", self.retry, Access.OPERATE, "Queues a finished job again", errors=moved
+                *("POST", f"{_ONE}/retry", self.retry, Access.OPERATE, "Queues a finished job again"),
+                answers={200: f"{_ANSWERS}:JobAnswer"},
+                errors=moved,
             ),
             Route(
                 *("POST", f"{_ONE}/cancel", self.cancel, Access.OPERATE, "Cancels a job"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:JobAnswer"},
                 errors=(404, 408, 409, 413, 415, 422, 503),
             ),
-            Route("POST", f"{_ONE}/promote", self.promote, Access.OPERATE, "Ends a job's delay", errors=moved),
+            Route(
+                *("POST", f"{_ONE}/promote", self.promote, Access.OPERATE, "Ends a job's delay"),
+                answers={200: f"{_ANSWERS}:JobAnswer"},
+                errors=moved,
+            ),
             Route(
                 *("DELETE", _ONE, self.delete, Access.OPERATE, "Deletes a job that does not run"),
-                answers={204: "Deleted."},
+                answers={204: Success("Deleted.")},
                 errors=moved,
             ),
         ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
 
 from crmd.engine.admin.control import KEY_PATTERN, MAX_PRIORITY
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, NewJob, State
 from crmd.engine.durations import Rate
-from crmd.http.schema import Body, Duration, Instant, PageQuery, read_duration
+from crmd.http.schema import DURATION_PATTERN, Body, Duration, Instant, PageQuery, read_duration
 
 MAX_JOBS = 1_000
 MAX_WAIT_SECONDS = 300.0
+_RATE_PATTERN = r"^\s*\d{1,12}\s*/\s*(\d{1,12}(\.\d{1,12})?)?\s*(ms|s|min|m|h|d)\s*$"
 
 
 def _span(value: object) -> float:
@@ -37,12 +38,19 @@ def _key(value: object) -> str:
 Span = Annotated[
     float,
     BeforeValidator(_span),
-    WithJsonSchema({"type": "string", "description": 'With its unit, such as "24h", or "none".'}),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": "none"}],
+            "description": 'With its unit, such as "24h", or "none".',
+        }
+    ),
 ]
 RateText = Annotated[
     Rate,
     BeforeValidator(_rate),
-    WithJsonSchema({"type": "string", "description": 'Such as "20/min", "80/s" or "100/10s".'}),
+    WithJsonSchema(
+        {"type": "string", "pattern": _RATE_PATTERN, "description": 'Such as "20/min", "80/s" or "100/10s".'}
+    ),
 ]
 Key = Annotated[
     str, BeforeValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._:@+-]{1,200}$"})
@@ -76,9 +84,21 @@ class JobBody(Body):
 
 
 class ManyBody(Body):
-    """Many jobs to add."""
+    """Many jobs to add. Each is read by itself, so that all mistakes are named."""
 
     jobs: list[Any] = Field(min_length=1, max_length=MAX_JOBS)
+
+
+class JobsBody(Body):
+    """Many jobs to add."""
+
+    jobs: list[JobBody] = Field(min_length=1, max_length=MAX_JOBS)
+
+
+class AddBody(RootModel[JobBody | JobsBody]):
+    """One job to add, or up to 1,000."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class PauseBody(Body):

@@ -15,6 +15,8 @@ from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.routes import Access, Route
 
+_ANSWERS = "crmd.console.answers"
+
 _ERRORS = (404, 503)
 _BODY_ERRORS = (404, 408, 413, 415, 422, 503)
 
@@ -34,29 +36,44 @@ class QueueApi:
         operate = Access.OPERATE
         return [
             Route(
-                "GET", "/api/v1/queues", self.list, Access.READ, "All queues", errors=(503,), for_any_queue=True
+                *("GET", "/api/v1/queues", self.list, Access.READ, "All queues"),
+                answers={200: f"{_ANSWERS}:QueuesAnswer"},
+                errors=(503,),
+                for_any_queue=True,
             ),
-            Route("GET", one, self.get, Access.READ, "One queue: state, settings, sources", errors=_ERRORS),
+            Route(
+                *("GET", one, self.get, Access.READ, "One queue: state, settings, sources"),
+                answers={200: f"{_ANSWERS}:QueueAnswer"},
+                errors=_ERRORS,
+            ),
             Route(
                 *("POST", f"{one}/pause", self.pause, operate, "Starts no more jobs, on all daemons"),
                 body=PauseBody,
+                answers={200: f"{_ANSWERS}:QueueAnswer"},
                 errors=_BODY_ERRORS,
             ),
             Route(
                 *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:QueueAnswer"},
                 errors=_BODY_ERRORS,
             ),
             Route(
                 *("POST", f"{one}/limit", self.limit, operate, "Sets the rate, on all daemons"),
                 body=LimitBody,
+                answers={200: f"{_ANSWERS}:QueueAnswer"},
                 errors=_BODY_ERRORS,
             ),
             Route(
                 *("GET", f"{one}/quarantine", self.quarantine, Access.READ, "Entries that could not be read"),
+                answers={200: f"{_ANSWERS}:QuarantineAnswer"},
                 errors=_ERRORS,
             ),
-            Route("GET", "/api/v1/workers", self.workers, Access.READ, "The live daemons", errors=(503,)),
+            Route(
+                *("GET", "/api/v1/workers", self.workers, Access.READ, "The live daemons"),
+                answers={200: f"{_ANSWERS}:DaemonsAnswer"},
+                errors=(503,),
+            ),
         ]
 
     async def list(self, request: web.Request) -> web.Response:

@@ -10,6 +10,8 @@ from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.routes import Access, Route
 
+_ANSWERS = "crmd.console.answers"
+
 _BODY_ERRORS = (404, 408, 413, 415, 422, 503)
 
 
@@ -25,20 +27,26 @@ class ScheduleApi:
         return [
             Route(
                 *("GET", "/api/v1/schedules", self.list, Access.READ, "All schedules: next and last runs"),
+                answers={200: f"{_ANSWERS}:SchedulesAnswer"},
                 errors=(503,),
                 for_any_queue=True,
             ),
             Route(
                 *("POST", f"{one}/run", self.run, operate, "Adds the schedule's job now"),
-                answers={201: "The job's queue and key."},
+                answers={201: f"{_ANSWERS}:ScheduledJobAnswer"},
                 errors=(*_BODY_ERRORS, 507),
             ),
             Route(
                 *("POST", f"{one}/pause", self.pause, operate, "Adds no jobs, on all daemons"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:ScheduleAnswer"},
                 errors=_BODY_ERRORS,
             ),
-            Route(*("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"), errors=_BODY_ERRORS),
+            Route(
+                *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
+                answers={200: f"{_ANSWERS}:ScheduleAnswer"},
+                errors=_BODY_ERRORS,
+            ),
         ]
 
     async def list(self, request: web.Request) -> web.Response:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 from aiohttp import web
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _PROBLEM_TEXT = {
@@ -22,7 +24,7 @@ _PROBLEM_TEXT = {
     409: "The job's state does not allow it.",
     412: "The file is not the one that the request is about.",
     413: "The body is over 8 MiB, a job over 256 KiB, or a file over `files.max_bytes`.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as JSON, or it is compressed.",
     416: "The file has no such part.",
     421: "The Host header names another host.",
     422: "The request is understood and wrong; `errors` lists why.",
@@ -36,25 +38,11 @@ _FILE_BODY = {
     "application/octet-stream": {"schema": _BYTES},
     "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _BYTES}}},
 }
-_ANSWER_TYPES = {
-    "/metrics": "text/plain",
-    "/api/v1/events": "text/event-stream",
-    "/api/v1/files/{id}": "application/octet-stream",
-}
-"""Of what answers no JSON, by path."""
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "id": {"type": "string", "description": "The log has it too."},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
+_CREDENTIALS: list[dict[str, list[str]]] = [{"basic": []}, {"token": []}]
+_SECURITY = {Access.OPEN: [], Access.SUMMARY: [*_CREDENTIALS, {}]}
+_PROBLEM = "crmd.http.answers:ProblemAnswer"
+_REFERENCE = "#/components/schemas/{model}"
+_Asked = tuple[type[BaseModel], Literal["validation", "serialization"]]
 
 
 class Description:
@@ -71,6 +59,7 @@ class Description:
         return [
             Route(
                 *("GET", "/api/v1/openapi.json", self.openapi, Access.READ, "This description"),
+                answers={200: "crmd.http.answers:OpenApiAnswer"},
                 for_any_queue=True,
             )
         ]
@@ -84,18 +73,18 @@ class Description:
 
 def describe(routes: Iterable[Route], prefix: str, version: str) -> dict[str, Any]:
     """The OpenAPI document of those routes that have a summary."""
-    schemas: dict[str, Any] = {"Problem": _PROBLEM}
+    described = [route for route in routes if route.summary]
+    schemas = _Schemas(described)
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        if route.summary:
-            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    for route in described:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "crmd", "version": version, "description": "Background jobs of a CRM, in ten queues."},
         "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": schemas.components,
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "token": {"type": "http", "scheme": "bearer"},
@@ -104,7 +93,54 @@ def describe(routes: Iterable[Route], prefix: str, version: str) -> dict[str, An
     }
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+class _Schemas:
+    """The schemas of all models, made at once, so that each has one name."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        asked: dict[_Asked, None] = {(model_of(_PROBLEM), "serialization"): None}
+        for route in routes:
+            asked |= {(model, "validation"): None for model in (route.body, route.query) if model}
+            for answer in route.answers.values():
+                if model := _success(answer).body:
+                    asked[model_of(model), "serialization"] = None
+        self._references, definitions = models_json_schema(list(asked), ref_template=_REFERENCE)
+        self.components: dict[str, Any] = definitions["$defs"]
+
+    def of_body(self, model: type[BaseModel]) -> dict[str, Any]:
+        """A reference to the schema of a request's body."""
+        return self._references[model, "validation"]
+
+    def of_answer(self, model: type[BaseModel]) -> dict[str, Any]:
+        """A reference to the schema of an answer's body."""
+        return self._references[model, "serialization"]
+
+    def of_query(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The schema of each parameter of a query. None cannot be said in one: it is left out."""
+        name = self._references[model, "validation"]["$ref"].rpartition("/")[2]
+        properties = self.components.pop(name, None) or model.model_json_schema(ref_template=_REFERENCE)
+        return {name: _without_null(schema) for name, schema in properties["properties"].items()}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    choices = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    outer = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return {**choices[0], **outer}
+
+
+def _success(answer: Success | str) -> Success:
+    if isinstance(answer, Success):
+        return answer
+    return Success((model_of(answer).__doc__ or "").partition("\n")[0], answer)
+
+
+def model_of(name: str) -> type[BaseModel]:
+    """The model that is named as `module:Class`."""
+    return cast(type[BaseModel], pkgutil.resolve_name(name))
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": getattr(route.handler, "__qualname__", route.path).replace(".", "_"),
@@ -113,8 +149,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
             *_query_parameters(route, schemas),
             *_header_parameters(route),
         ],
-        "responses": {**_answers(route), **_problems(route)},
-        "security": [] if route.access is Access.OPEN else [{"basic": []}, {"token": []}],
+        "responses": {**_answers(route, schemas), **_problems(route, schemas)},
+        "security": _SECURITY.get(route.access, _CREDENTIALS),
     }
     if route.access is not Access.OPEN:
         operation["description"] = f"Scope of a token: {route.access.scope}."
@@ -123,7 +159,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.body:
         operation["requestBody"] = {
             "required": any(field.is_required() for field in route.body.model_fields.values()),
-            "content": {"application/json": {"schema": _body_schema(route.body, schemas)}},
+            "content": {"application/json": {"schema": schemas.of_body(route.body)}},
         }
     return operation
 
@@ -135,11 +171,9 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
-    if route.query is None:
-        return []
-    properties = _collected(route.query, schemas)["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+def _query_parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
+    found = schemas.of_query(route.query) if route.query else {}
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in found.items()]
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
@@ -149,48 +183,31 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
-def _body_schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
-    schemas[model.__name__] = _collected(model, schemas)
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    if model.__name__ != "JobBody":
-        return reference
-    many = {"type": "array", "minItems": 1, "maxItems": 1000, "items": reference}
+def _answers(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    return {str(status): _answer(_success(answer), schemas) for status, answer in route.answers.items()}
+
+
+def _answer(answer: Success, schemas: _Schemas) -> dict[str, Any]:
+    if answer.body:
+        schema = schemas.of_answer(model_of(answer.body))
+    elif answer.media_type == "application/json":
+        return {"description": answer.meaning}
+    else:
+        schema = {"type": "string"}
+    return {"description": answer.meaning, "content": {answer.media_type: {"schema": schema}}}
+
+
+def _problems(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": schemas.of_answer(model_of(_PROBLEM))}}
     return {
-        "oneOf": [
-            reference,
-            {"type": "object", "required": ["jobs"], "additionalProperties": False, "properties": {"jobs": many}},
-        ]
+        str(status): {"description": _PROBLEM_TEXT[status], "content": content}
+        for status in sorted(problem_statuses(route))
     }
 
 
-def _collected(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
-    """The model's schema; what it refers to goes into `schemas`."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(schema.pop("$defs", {}))
-    return schema
-
-
-def _answers(route: Route) -> dict[str, Any]:
-    kind = _ANSWER_TYPES.get(route.path, "application/json")
-    schema = {"type": "object"} if kind == "application/json" else {"type": "string"}
-    return {
-        str(status): {
-            "description": text,
-            **({} if status in (204, 304) else {"content": {kind: {"schema": schema}}}),
-        }
-        for status, text in route.answers.items()
-    }
-
-
-def _problems(route: Route) -> dict[str, Any]:
+def problem_statuses(route: Route) -> set[int]:
+    """The statuses of the problems that a route may answer."""
     statuses = {*route.errors, 500}
     if route.access is not Access.OPEN:
         statuses |= {400, 401, 403, 421, 429}
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        str(status): {
-            "description": _PROBLEM_TEXT[status],
-            "content": {"application/problem+json": {"schema": schema}},
-        }
-        for status in sorted(statuses - set(route.answers))
-    }
+    return statuses - set(route.answers)

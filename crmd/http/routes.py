@@ -30,6 +30,16 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Success:
+    """What a status means that is no problem, and what comes with it."""
+
+    meaning: str
+    body: str | None = None
+    """A model of the JSON, as `module:Class`; None where the body is of another type, or there is none."""
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One method of one path."""
 
@@ -42,9 +52,12 @@ class Route:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Header fields that it heeds beyond what every route does, and what they mean."""
-    answers: Mapping[int, str] = field(default_factory=lambda: {200: "Done."})
-    """What each status besides the errors means."""
+    """Header fields that it reads beyond what every route does, and what they mean."""
+    answers: Mapping[int, Success | str] = field(default_factory=dict)
+    """Each status that is no problem; a text names the model of the JSON, whose docstring says the meaning.
+
+    Models are imported when the description is asked for: together they take some MiB.
+    """
     errors: tuple[int, ...] = ()
     """Statuses of problems beyond those that every route may answer."""
     signed: bool = False

@@ -26,6 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_PAGE = 200
 MAX_DELAY_SECONDS = 10 * 365 * 86400.0
+DURATION_PATTERN = r"^\s*\d{1,12}(\.\d{1,12})?\s*(ms|s|min|m|h|d)\s*$"
 
 
 def read_duration(value: object) -> float:
@@ -56,7 +57,13 @@ def _instant(value: object) -> float:
 Duration = Annotated[
     float,
     BeforeValidator(read_duration),
-    WithJsonSchema({"type": "string", "description": 'With its unit: "500ms", "30s", "10m", "2h", "1d".'}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": DURATION_PATTERN,
+            "description": 'With its unit: "500ms", "30s", "10m", "2h", "1d".',
+        }
+    ),
 ]
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 

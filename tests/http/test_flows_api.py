@@ -164,7 +164,7 @@ async def test_flows_are_described(crm: Site) -> None:
     described = await crm.get("/api/v1/openapi.json")
     put_it = described["paths"]["/api/v1/flows/{name}"]["put"]
     reference = put_it["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-    assert reference == "#/components/schemas/FlowDefinition"
+    assert reference == "#/components/schemas/FlowBody"
     schemas = described["components"]["schemas"]
     assert {"Send", "WaitForReply", "Branch", "End"} <= set(schemas)
     assert "if" in schemas["Case"]["properties"]

@@ -6,6 +6,12 @@ import json
 import re
 from typing import Any
 
+import pytest
+from aiohttp import web as aioweb
+from openapi_spec_validator import validate
+
+from crmd.http.routes import Access, Route
+from tests.support.answers import AnswerCheck
 from tests.support.http import Site
 
 
@@ -15,6 +21,49 @@ async def test_every_route_of_the_api_is_described(web: Site) -> None:
     routes = {(r.method.lower(), r.path) for r in web.server.routes if r.path.startswith(("/api/v1", "/health"))}
     found = {(method, path) for path, methods in described["paths"].items() for method in methods}
     assert routes <= found
+
+
+async def test_the_document_is_valid(web: Site) -> None:
+    validate(await web.get("/api/v1/openapi.json"))
+
+
+async def test_every_answer_has_a_model(web: Site) -> None:
+    described = await web.get("/api/v1/openapi.json")
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            for status, response in operation["responses"].items():
+                for media_type, content in response.get("content", {}).items():
+                    if "json" in media_type:
+                        assert "$ref" in content["schema"], (method, path, status)
+                        continue
+                    assert content["schema"] == {"type": "string"}, (method, path, status)
+
+
+def test_a_check_of_answers_finds_what_is_not_described() -> None:
+    async def handler(request: aioweb.Request) -> aioweb.Response:
+        raise NotImplementedError
+
+    check = AnswerCheck(
+        [
+            Route(
+                "GET",
+                "/files/{id}",
+                handler,
+                Access.READ,
+                "One file",
+                answers={200: "crmd.crm.files.answers:FileAnswer"},
+            )
+        ]
+    )
+    whole = {"id": "a", "name": "b", "media_type": "c", "size_bytes": 1, "expires_at": "2030-01-31T12:00:00.000Z"}
+    check.check("GET", "/files/a", 200, "application/json", json.dumps(whole))
+    check.check("GET", "/files/a/b", 404, "text/plain", "nothing is there")
+    for wrong in ({**whole, "more": 1}, {**whole, "name": None}, {"id": "a"}, {**whole, "expires_at": "soon"}):
+        with pytest.raises(AssertionError):
+            check.check("GET", "/files/a", 200, "application/json", json.dumps(wrong))
+    for status, media_type in ((201, "application/json"), (200, "text/plain"), (409, "application/problem+json")):
+        with pytest.raises(AssertionError):
+            check.check("GET", "/files/a", status, media_type, json.dumps(whole))
 
 
 async def test_references_and_names_hold(web: Site) -> None:

@@ -29,6 +29,7 @@ from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from crmd.http.server import HttpServer
 from crmd.jobs import Catalog, JobContext, JobSpec
 from crmd.telemetry.metrics import Metrics
+from tests.support.answers import AnswerCheck
 from tests.support.fleet import Rig, rig
 
 NOWHERE = Path("/nonexistent/crmd")
@@ -142,6 +143,8 @@ class Site:
             options["headers"] = {**self.headers, **options.get("headers", {})}
         async with self.session.request(method, self.url + path, **options) as response:
             text = await response.text()
+            if method != "HEAD":
+                AnswerCheck(self.server.routes).check(method, path, response.status, response.content_type, text)
             body = await response.json(content_type=None) if "json" in response.content_type and text else text
             return response.status, body, response.headers
 

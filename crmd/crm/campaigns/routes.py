@@ -21,6 +21,8 @@ from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
+_ANSWERS = "crmd.crm.campaigns.answers"
+
 _ALL = "/api/v1/campaigns"
 _ONE = f"{_ALL}/{{id}}"
 _ACTION_ERRORS = (404, 408, 409, 413, 415, 422, 503)
@@ -46,24 +48,29 @@ class CampaignsApi:
             Route(
                 *("GET", _ALL, self.list, read, "A page of campaigns, the newest first"),
                 query=CampaignsQuery,
+                answers={200: f"{_ANSWERS}:CampaignsPageAnswer"},
                 errors=(422, 503),
             ),
             Route(
                 *("GET", _ONE, self.get, read, "One campaign: recipients, reasons, messages by status"),
+                answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("POST", f"{_ONE}/pause", self.pause, operate, "Begins no more of its messages"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,
             ),
             Route(
                 *("POST", f"{_ONE}/resume", self.resume, operate, "Goes on after a pause"),
+                answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,
             ),
             Route(
                 *("POST", f"{_ONE}/cancel", self.cancel, operate, "Ends it; its other messages are not sent"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,
             ),
         ]

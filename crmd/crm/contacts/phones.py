@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 MAX_CHARS = 64
 """Longer texts are not phone numbers, whatever they hold."""
@@ -17,6 +17,9 @@ _MEXICAN_MOBILE = re.compile(r"\+521([0-9]{10})")
 """As WhatsApp and old address books write it; since 2019 the 1 is not dialled any more."""
 
 
+_ASKED = r"^\s*\+?[0-9]{4,20}\s*$"
+
+
 def _asked(text: str) -> str:
     """E.164. A plus that was not percent-encoded arrives as a space, so it may be left out."""
     digits = text.strip().removeprefix("+")
@@ -25,7 +28,7 @@ def _asked(text: str) -> str:
     return f"+{digits}"
 
 
-Phone = Annotated[str, AfterValidator(_asked)]
+Phone = Annotated[str, AfterValidator(_asked), WithJsonSchema({"type": "string", "pattern": _ASKED})]
 """A number in a query, as it is stored: who asks for one is no check of it."""
 
 

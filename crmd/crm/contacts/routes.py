@@ -15,8 +15,10 @@ from crmd.crm.database.types import rfc3339
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import Problem
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 from crmd.http.schema import PageQuery
+
+_ANSWERS = "crmd.crm.contacts.answers"
 
 _CONTACTS = "/api/v1/contacts"
 
@@ -43,13 +45,18 @@ class ContactsApi:
             Route(
                 *("GET", _CONTACTS, self.list_contacts, read, "A page of contacts, by id"),
                 query=ContactsQuery,
+                answers={200: f"{_ANSWERS}:ContactsPageAnswer"},
                 errors=(422, 503),
             ),
-            Route("GET", f"{_CONTACTS}/{{id}}", self.get_contact, read, "One contact", errors=(404, 503)),
+            Route(
+                *("GET", f"{_CONTACTS}/{{id}}", self.get_contact, read, "One contact"),
+                answers={200: f"{_ANSWERS}:ContactAnswer"},
+                errors=(404, 503),
+            ),
             Route(
                 *("DELETE", f"{_CONTACTS}/{{id}}", self.forget_contact, Access.OPERATE),
                 "Deletes a contact, with its messages, flow runs and part in campaigns",
-                answers={204: "Deleted."},
+                answers={204: Success("Deleted.")},
                 errors=(404, 503),
             ),
         ]

@@ -20,9 +20,12 @@ from crmd.errors import FileTooLarge, UploadQuotaReached
 from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.problems import Problem
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 from crmd.http.uploads import SILENT_SECONDS, read_upload
 
+_ANSWERS = "crmd.crm.files.answers"
+
+_BYTES = "application/octet-stream"
 FORM_BYTES = 64 * 1024
 """What a form may have besides the file."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -49,8 +52,8 @@ class FilesApi:
             Route(
                 *("POST", "/api/v1/files", self.add, Access.ENQUEUE, "Takes a file: the body itself, or a form's"),
                 query=UploadQuery,
-                answers={201: "Kept until it expires; the id is for payloads of jobs."},
-                errors=(408, 413, 422, 429, 503, 507),
+                answers={201: f"{_ANSWERS}:FileAnswer"},
+                errors=(408, 413, 415, 422, 429, 503, 507),
                 for_any_queue=True,
                 any_body=True,
                 streamed=True,
@@ -63,7 +66,11 @@ class FilesApi:
                     Access.READ,
                     "A file's bytes, or with Range some of them",
                 ),
-                answers={200: "The file.", 206: "The part that was asked for.", 304: "It has not changed."},
+                answers={
+                    200: Success("The file.", media_type=_BYTES),
+                    206: Success("The part that was asked for.", media_type=_BYTES),
+                    304: Success("It has not changed."),
+                },
                 errors=(404, 412, 416, 503),
                 for_any_queue=True,
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
@@ -13,14 +13,16 @@ from crmd.crm.database.bounded import records_bounded
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
 from crmd.crm.flows import repository as flows
-from crmd.crm.flows.definition import FlowDefinition, check_flow
+from crmd.crm.flows.definition import FlowDefinition, FlowName, check_flow
 from crmd.crm.flows.repository import FlowView, RunState, RunView
 from crmd.errors import IllegalTransition, RequestError
 from crmd.http import schema
 from crmd.http.cursors import read_cursor, row_id, write_cursor
 from crmd.http.problems import Problem
-from crmd.http.routes import Access, Route
+from crmd.http.routes import Access, Route, Success
 from crmd.http.schema import PageQuery
+
+_ANSWERS = "crmd.crm.flows.answers"
 
 _FLOWS = "/api/v1/flows"
 _ONE = f"{_FLOWS}/{{name}}"
@@ -36,6 +38,12 @@ class RunsQuery(PageQuery):
     phone: Phone | None = Field(None, description="Of this contact: E.164; the plus may be left out.")
 
 
+class FlowBody(FlowDefinition):
+    """A flow's definition; the path has its name."""
+
+    name: Annotated[FlowName, Field(default_factory=str, description="May be left out, as the path says it.")]
+
+
 class FlowsApi:
     """Answers under `/api/v1/flows`."""
 
@@ -46,28 +54,46 @@ class FlowsApi:
         """What this part answers."""
         read, operate = Access.READ, Access.OPERATE
         return [
-            Route(*("GET", _FLOWS, self.list_flows, read, "A page of flows"), query=PageQuery, errors=(422, 503)),
-            Route("GET", _ONE, self.get_flow, read, "One flow with its definition", errors=(404, 503)),
+            Route(
+                *("GET", _FLOWS, self.list_flows, read, "A page of flows"),
+                query=PageQuery,
+                answers={200: f"{_ANSWERS}:FlowsPageAnswer"},
+                errors=(422, 503),
+            ),
+            Route(
+                *("GET", _ONE, self.get_flow, read, "One flow with its definition"),
+                answers={200: f"{_ANSWERS}:FlowAnswer"},
+                errors=(404, 503),
+            ),
             Route(
                 *("PUT", _ONE, self.put, operate, "Checks a definition and stores it; runs under way keep theirs"),
-                body=FlowDefinition,
-                answers={200: "Replaced.", 201: "Stored."},
+                body=FlowBody,
+                answers={
+                    200: Success("Replaced.", f"{_ANSWERS}:FlowAnswer"),
+                    201: Success("Stored.", f"{_ANSWERS}:FlowAnswer"),
+                },
                 errors=(408, 413, 415, 422, 503),
             ),
             Route(
                 *("DELETE", _ONE, self.delete, operate, "Deletes a flow and its runs, also those under way"),
-                answers={204: "Deleted."},
+                answers={204: Success("Deleted.")},
                 errors=(404, 503),
             ),
             Route(
                 *("GET", _RUNS, self.list_runs, read, "A page of a flow's runs, the newest first"),
                 query=RunsQuery,
+                answers={200: f"{_ANSWERS}:FlowRunsPageAnswer"},
                 errors=(404, 422, 503),
             ),
-            Route("GET", f"{_RUNS}/{{id}}", self.get_run, read, "One run", errors=(404, 503)),
+            Route(
+                *("GET", f"{_RUNS}/{{id}}", self.get_run, read, "One run"),
+                answers={200: f"{_ANSWERS}:FlowRunAnswer"},
+                errors=(404, 503),
+            ),
             Route(
                 *("POST", f"{_RUNS}/{{id}}/cancel", self.cancel, operate, "Ends a run: it takes no further step"),
                 body=schema.ReasonBody,
+                answers={200: f"{_ANSWERS}:FlowRunAnswer"},
                 errors=(404, 408, 409, 413, 415, 422, 503),
             ),
         ]

@@ -27,6 +27,8 @@ from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 from crmd.http.schema import PageQuery
 
+_ANSWERS = "crmd.crm.messages.answers"
+
 _MESSAGES = "/api/v1/messages"
 
 
@@ -58,16 +60,19 @@ class MessagesApi:
             Route(
                 *("GET", _MESSAGES, self.list, Access.READ, "A page of messages, the newest first"),
                 query=MessagesQuery,
+                answers={200: f"{_ANSWERS}:MessagesPageAnswer"},
                 errors=(422, 503),
             ),
             Route(
                 *("GET", f"{_MESSAGES}/{{id}}", self.get, Access.READ, "One message with its history"),
+                answers={200: f"{_ANSWERS}:MessageHistoryAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("POST", f"{_MESSAGES}/{{id}}/settle", self.settle, Access.OPERATE),
                 "Says what became of an unknown message",
                 body=SettleBody,
+                answers={200: f"{_ANSWERS}:MessageAnswer"},
                 errors=(404, 408, 409, 413, 415, 422, 503),
             ),
         ]

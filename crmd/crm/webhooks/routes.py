@@ -17,6 +17,8 @@ from crmd.crm.webhooks.repository import EndpointStatus
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
+_ANSWERS = "crmd.crm.webhooks.answers"
+
 _ROOT = "/api/v1/webhook-endpoints"
 
 
@@ -31,10 +33,15 @@ class EndpointsApi:
     def routes(self) -> list[Route]:
         """What this part answers."""
         return [
-            Route("GET", _ROOT, self.list, Access.READ, "The webhook endpoints, and how they do", errors=(503,)),
+            Route(
+                *("GET", _ROOT, self.list, Access.READ, "The webhook endpoints, and how they do"),
+                answers={200: f"{_ANSWERS}:EndpointsAnswer"},
+                errors=(503,),
+            ),
             Route(
                 *("POST", f"{_ROOT}/{{name}}/enable", self.enable, Access.OPERATE),
                 summary="Lets a disabled endpoint get events again",
+                answers={200: f"{_ANSWERS}:EndpointAnswer"},
                 errors=(404, 408, 413, 415, 422, 503),
             ),
         ]

@@ -1,0 +1,328 @@
+"""What is answered about queues, jobs, schedules and daemons."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, RootModel
+
+from crmd.engine.admin.queue_health import QueueStatus
+from crmd.engine.admin.views import State
+from crmd.http.answers import Answer, Timestamp
+
+
+class StoreConnectionAnswer(Answer):
+    """Whether the store answers."""
+
+    connected: bool
+
+
+class HealthAnswer(Answer):
+    """Health of the daemon."""
+
+    status: Literal["ok", "error", "draining"]
+    redis: StoreConnectionAnswer
+    queues: QueueStatus
+    timestamp: Timestamp
+    uptime_seconds: float
+    version: str
+    reason: str | None = Field(None, description="Why the status is not 200.")
+
+
+class ProbeAnswer(Answer):
+    """Whether all is well."""
+
+    status: Literal["ok", "error"]
+    reason: str | None = Field(None, description="Why the status is not 200.")
+
+
+class StoreLatencyAnswer(StoreConnectionAnswer):
+    """Whether the store answers, and how fast."""
+
+    latency_ms: float | None
+
+
+class QueueSummaryAnswer(Answer):
+    """Counts and status of one queue."""
+
+    status: QueueStatus
+    waiting: int
+    active: int
+    delayed: int
+    completed: int
+    failed: int
+    paused: bool
+    reason: str | None = Field(None, description="Why it is not healthy, where it is not paused.")
+
+
+class SummedCountsAnswer(Answer):
+    """Counts over all queues."""
+
+    waiting: int
+    active: int
+    delayed: int
+    completed: int
+    failed: int
+    paused: int = Field(description="How many queues are paused.")
+
+
+class QueuesHealthAnswer(Answer):
+    """Counts and status of each queue."""
+
+    status: QueueStatus
+    redis: StoreLatencyAnswer
+    queues: dict[str, QueueSummaryAnswer]
+    totals: SummedCountsAnswer
+    reason: str | None = Field(None, description="Why the store cannot be used.")
+
+
+class JobCountsAnswer(Answer):
+    """How many jobs of a queue are in each state; of those that are over, the ones kept."""
+
+    waiting: int
+    active: int
+    delayed: int
+    completed: int
+    failed: int
+    cancelled: int
+    unknown: int = Field(description="Also counted in `failed`.")
+
+
+class RateAnswer(Answer):
+    """The rate of a queue that applies now."""
+
+    rate: str | None = Field(description="Such as `20/min`; null where there is none.")
+    left: int | None = Field(description="Starts that it allows right now.")
+    override_until: Timestamp | None = Field(description="When the configured rate applies again.")
+    blocked_until: Timestamp | None = Field(description="Until when an outside limit holds the queue.")
+
+
+class PercentilesAnswer(Answer):
+    """Times in milliseconds; null without data."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class QueueMetricsAnswer(JobCountsAnswer):
+    """How one queue does."""
+
+    success_rate: float | None
+    paused: bool
+    limit: RateAnswer
+    throughput_per_minute: float
+    wait_ms: PercentilesAnswer
+    run_ms: PercentilesAnswer
+    oldest_waiting_seconds: float | None
+    last_start_at: Timestamp | None
+
+
+class QueuesMetricsAnswer(Answer):
+    """Rates, times and limits of each queue."""
+
+    queues: dict[str, QueueMetricsAnswer]
+    timestamp: Timestamp
+
+
+class StatisticsAnswer(Answer):
+    """Totals of all time."""
+
+    completed: int
+    failed: int
+    unknown: int
+    cancelled: int
+    retried: int
+    lost: int
+    started: int
+    success_rate: float | None
+
+
+class QueuesStatisticsAnswer(Answer):
+    """Totals of all time, over all queues and for each."""
+
+    totals: StatisticsAnswer
+    queues: dict[str, StatisticsAnswer]
+
+
+class PauseAnswer(Answer):
+    """Why a queue is paused."""
+
+    reason: str | None
+    by: str | None
+    at: Timestamp | None
+    until: Timestamp | None = Field(description="When it resumes by itself.")
+
+
+class SettingAnswer(Answer):
+    """A setting that applies, and where it came from."""
+
+    value: int | str | list[Any] | dict[str, Any] | None
+    source: str
+
+
+class QueueAnswer(Answer):
+    """One queue: state, settings, sources."""
+
+    name: str
+    jobs: list[str] = Field(description="Names of the jobs that it handles.")
+    paused: bool
+    pause: PauseAnswer | None
+    held: str | None = Field(description="Why this daemon does not run its jobs.")
+    degraded: str | None = Field(description="Why this daemon cannot run its jobs now.")
+    counts: JobCountsAnswer
+    limit: RateAnswer
+    settings: dict[str, SettingAnswer]
+
+
+class QueuesAnswer(Answer):
+    """All queues."""
+
+    queues: list[QueueAnswer]
+
+
+class QuarantinedAnswer(Answer):
+    """An entry that could not be read and was set aside."""
+
+    at: Timestamp | None
+    id: str
+    reason: str
+    raw: str
+
+
+class QuarantineAnswer(Answer):
+    """Entries that could not be read, the newest first."""
+
+    entries: list[QuarantinedAnswer]
+
+
+class DaemonAnswer(Answer):
+    """One live daemon."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: Timestamp | None
+    queues: list[str]
+    active: int
+    state: str = Field(description="running or draining")
+    seen_at: Timestamp | None
+
+
+class DaemonsAnswer(Answer):
+    """The live daemons."""
+
+    workers: list[DaemonAnswer]
+
+
+class TimelineEntryAnswer(Answer):
+    """One thing that happened to a job."""
+
+    at: Timestamp | None
+    event: str
+    attempt: int
+    delivery: int
+    detail: str | None
+
+
+class JobAnswer(Answer):
+    """One job."""
+
+    queue: str
+    job: str
+    key: str
+    state: State
+    payload: Any
+    result: Any
+    error: str | None
+    progress: float
+    attempt: int
+    attempts: int
+    delivery: int
+    priority: int
+    enqueued_at: Timestamp | None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    run_at: Timestamp | None
+    timeline: list[TimelineEntryAnswer]
+
+
+class AddedAnswer(Answer):
+    """What became of a job to add."""
+
+    key: str
+    created: bool
+    state: State | None = Field(None, description="Where the request was repeated, or the job is no longer kept.")
+
+
+class AddedJobAnswer(JobAnswer):
+    """The job that was added, or that had its key already, as it stands."""
+
+    created: bool
+
+
+class AddedJobsAnswer(Answer):
+    """What became of each of many jobs."""
+
+    jobs: list[AddedAnswer]
+
+
+class JobsAddedAnswer(RootModel[AddedJobAnswer | AddedAnswer | AddedJobsAnswer]):
+    """What became of one job, the job itself, or what became of many."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class JobsPageAnswer(Answer):
+    """A page of jobs."""
+
+    jobs: list[JobAnswer]
+    cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class BulkAnswer(Answer):
+    """What was done to the jobs that the filter found."""
+
+    state: State
+    matched: int
+    done: int
+    skipped: int
+    more: bool = Field(description="Whether the filter finds more: call again.")
+    dry_run: bool
+    samples: list[str] = Field(description="Keys of the first ones.")
+
+
+class ScheduleAnswer(Answer):
+    """One schedule: next and last run, pause."""
+
+    name: str
+    queue: str
+    job: str
+    times: str
+    missed: str
+    enabled: bool
+    paused: bool
+    paused_at: Timestamp | None
+    paused_by: str | None
+    paused_reason: str | None
+    next_run_at: Timestamp | None
+    last_run_at: Timestamp | None
+    last_due_at: Timestamp | None
+    last_queue: str | None
+    last_key: str | None
+    last_state: str | None
+
+
+class SchedulesAnswer(Answer):
+    """All schedules."""
+
+    schedules: list[ScheduleAnswer]
+
+
+class ScheduledJobAnswer(Answer):
+    """The job's queue and key."""
+
+    schedule: str
+    queue: str
+    key: str

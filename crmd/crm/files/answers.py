@@ -1,0 +1,15 @@
+"""What is answered about files."""
+
+from __future__ import annotations
+
+from crmd.http.answers import Answer, Timestamp
+
+
+class FileAnswer(Answer):
+    """A file that is kept until it expires; the id is for payloads of jobs."""
+
+    id: str
+    name: str
+    media_type: str
+    size_bytes: int
+    expires_at: Timestamp
