@@ -19,6 +19,7 @@ CrmdError
 │   ├── InvalidPayload
 │   ├── JobTooLarge
 │   ├── UnknownFile          no such upload, export or report, or it has expired
+│   ├── UnknownCampaign
 │   ├── FileTooLarge
 │   └── UploadQuotaReached   the uploader keeps as many files, or bytes, as it may
 └── JobSignal                raised by handlers to say how an attempt ended
@@ -169,6 +170,10 @@ class JobTooLarge(RequestError):
 
 class UnknownFile(RequestError):
     """There is no such upload, export or report, or it has expired."""
+
+
+class UnknownCampaign(RequestError):
+    """There is no campaign of that id."""
 
 
 class FileTooLarge(RequestError):

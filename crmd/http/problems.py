@@ -31,6 +31,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
     (errors.UnknownSchedule, 404),
     (errors.JobNotFound, 404),
     (errors.UnknownFile, 404),
+    (errors.UnknownCampaign, 404),
     (errors.FileTooLarge, 413),
     (errors.UploadQuotaReached, 429),
     (errors.IllegalTransition, 409),

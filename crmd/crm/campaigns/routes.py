@@ -16,9 +16,9 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
 from crmd.crm.messages import queries as messages
 from crmd.crm.schema import Campaign
+from crmd.errors import UnknownCampaign
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
-from crmd.http.problems import Problem
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.crm.campaigns.answers"
@@ -115,7 +115,7 @@ class CampaignsApi:
         """The campaign as it is now."""
         found = await records_bounded(self._whole(number))
         if found is None:
-            raise Problem(404, f"there is no campaign {number}")
+            raise UnknownCampaign(f"there is no campaign {number}")
         return web.json_response(found)
 
     async def _whole(self, number: int) -> dict[str, Any] | None:

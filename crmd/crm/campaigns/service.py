@@ -16,9 +16,8 @@ from crmd.crm.database.database import Records
 from crmd.crm.schema import Campaign
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
-from crmd.errors import RecordsError, RequestError, StoreError
+from crmd.errors import IllegalTransition, RecordsError, RequestError, StoreError, UnknownCampaign
 from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
-from crmd.http.problems import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ WAKE_SECONDS = 60.0
 
 
 class CampaignControl:
-    """Changes campaigns. Methods raise Problem 404, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
+    """Changes campaigns. Raises UnknownCampaign, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
 
     def __init__(self, records: Records, control: Control) -> None:
         self._records = records
@@ -73,7 +72,7 @@ class CampaignControl:
             if campaign.status == CampaignStatus.DONE and not await campaign_recipients.unsent(
                 s, campaign_id, await _where_unsent_begin(s, campaign_id), 1
             ):
-                raise Problem(409, f"campaign {campaign.name!r} is done and all its messages have begun")
+                raise IllegalTransition(f"campaign {campaign.name!r} is done and all its messages have begun")
             await campaigns.move(s, campaign, to, reason)
         return campaign
 
@@ -107,5 +106,5 @@ async def _where_unsent_begin(s: AsyncSession, campaign_id: int) -> int:
 
 def _found(campaign_id: int, campaign: Campaign | None) -> Campaign:
     if campaign is None:
-        raise Problem(404, f"there is no campaign {campaign_id}")
+        raise UnknownCampaign(f"there is no campaign {campaign_id}")
     return campaign
