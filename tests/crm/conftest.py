@@ -17,8 +17,11 @@ from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.fleet import rig
 from tests.support.flows import QUEUES, FlowBench
+from tests.support.http import crm, ok, web
 from tests.support.receiver import SECRET, Receiver
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
+
+__all__ = ["crm", "ok", "web"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from crmd.config.service_tables import EndpointTable
@@ -201,3 +202,29 @@ async def site(
 def token_table(token: str, *scopes: str, queues: tuple[str, ...] = ()) -> dict[str, Any]:
     """A table `[auth.tokens.NAME]`."""
     return {"sha256": hashlib.sha256(token.encode()).hexdigest(), "scopes": scopes, "queues": queues}
+
+
+@pytest.fixture
+async def web(store_url: str) -> AsyncIterator[Site]:
+    """A running server, no worker."""
+    async with site(store_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def crm(store_url: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A running server with records and files."""
+    records = Records("", folder=tmp_path)
+    files = FileStore(records, tmp_path / "files", 1_000_000, 3600.0)
+    await records.start()
+    await files.start()
+    async with site(store_url, records=records, files=files) as made:
+        yield made
+    await files.stop()
+    await records.stop()
+
+
+@pytest.fixture
+def ok() -> dict[str, Any]:
+    """A job that every test queue knows."""
+    return {"job": "greet", "payload": {"name": "Ada"}}
