@@ -22,6 +22,7 @@ from crmd.crm.messages.repository import MessageBook
 from crmd.crm.notifications.client import Channel, NotifyClient
 from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
+from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.send_rate import SendLine, SendRates
@@ -99,7 +100,7 @@ class Resources:
         """Those of the start for ever; a changed address is read all the same, to say what is wrong with it."""
         table = settings.database
         url, folder = table.url.get_secret_value(), settings.daemon.state_dir
-        made = Records(url, folder=folder, connections=table.connections)
+        made = Records(url, SCHEMA, folder=folder, connections=table.connections)
         self._first_records = self._first_records or made
         return self._first_records
 

@@ -22,6 +22,7 @@ from crmd.crm.database.database import Records
 from crmd.crm.email import attachment_folder as attachments
 from crmd.crm.files import store as records_files
 from crmd.crm.files.store import FileStore
+from crmd.crm.schema import SCHEMA
 from crmd.daemon import credentials
 from crmd.embedded import server_config
 from crmd.embedded import state_folder as statedir
@@ -207,6 +208,6 @@ def _routes() -> Sequence[Route]:
     queues = Settings().queue_settings()
     store = Store(StoreTarget(NO_STORE))
     control = Control(store, queues, Inspector(store, queues))
-    records = Records("", folder=PROJECT)
+    records = Records("", SCHEMA, folder=PROJECT)
     parts = make_parts(control, Catalog(), records, FileStore(records, PROJECT, 1, 1.0))
     return parts.server(control, HttpTable(), AuthTable(), "correct horse").routes

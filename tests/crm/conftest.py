@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from crmd.crm.database.database import Records
 from crmd.crm.messages.repository import MessageBook
 from crmd.crm.outbound.http import HttpClient
+from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.fleet import rig
@@ -69,7 +70,7 @@ def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records")
 
     async def make() -> Path:
-        records = Records("", folder=folder)
+        records = Records("", SCHEMA, folder=folder)
         await records.start()
         await records.stop()
         assert records.address.path
@@ -82,7 +83,7 @@ def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def sqlite_records(records_file: Path, tmp_path: Path) -> AsyncIterator[Records]:
     """Open records, for handlers to which the database makes no difference."""
     shutil.copy(records_file, tmp_path)
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     yield records
     await records.stop()

@@ -20,12 +20,13 @@ from crmd.crm.ai.answers import MAX_TEXT_BYTES
 from crmd.crm.ai.client import AiClient
 from crmd.crm.ai.jobs import ChatAnswer, Transcript, chat_reply, transcribe_audio
 from crmd.crm.ai.payloads import ChatReply, TranscribeAudio
+from crmd.crm.ai.tables import AiUsage
 from crmd.crm.database.database import Records
 from crmd.crm.files.store import FileStore
 from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
 from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
-from crmd.crm.schema import AiUsage
+from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.ai_server import GONE, KEY, AiServer
 from tests.support.context import RecordedRun, make_context
@@ -97,7 +98,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
 
     async def make() -> None:
-        records = Records("", folder=folder)
+        records = Records("", SCHEMA, folder=folder)
         await records.start()
         await records.stop()
 
@@ -108,7 +109,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def bench(http: HttpClient, template: Path, tmp_path: Path) -> AsyncIterator[Bench]:
     shutil.copy(template, tmp_path)
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     files = FileStore(records, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
     await files.start()

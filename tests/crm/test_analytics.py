@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from crmd.crm.ai.tables import AiUsage
 from crmd.crm.analytics import repository as snapshots
 from crmd.crm.analytics.figures import QueueFigure, QueueFigures
 from crmd.crm.analytics.jobs import TakeSnapshot, snapshot, take
 from crmd.crm.analytics.repository import Period
+from crmd.crm.campaigns.tables import Campaign
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
-from crmd.crm.schema import AiUsage, Campaign, Contact, Message
+from crmd.crm.messages.tables import Message
 from crmd.errors import Permanent, StoreUnavailable
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun, make_context

@@ -18,11 +18,11 @@ from crmd.crm.campaigns.payloads import RunCampaign
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.statuses import StatusUpdate, apply_status
-from crmd.crm.schema import Contact
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State

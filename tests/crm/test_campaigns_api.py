@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.database.database import Records
 from crmd.crm.outbound.http import HttpClient
+from crmd.crm.schema import SCHEMA
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import State
 from crmd.errors import StoreUnavailable
@@ -54,7 +55,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(store_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    records, server, http = Records("", folder=tmp_path), WhatsAppServer(), HttpClient()
+    records, server, http = Records("", SCHEMA, folder=tmp_path), WhatsAppServer(), HttpClient()
     for part in (records, server, http):
         await part.start()
     whatsapp = WhatsAppClient(

@@ -18,6 +18,7 @@ from crmd.crm.email.payloads import SendEmail
 from crmd.crm.email.smtp import SmtpClient
 from crmd.crm.files.store import FileStore
 from crmd.crm.outbound.downloads import Downloads
+from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, Permanent, Retry
 from tests.support.context import make_context
 from tests.support.file_site import FileSite
@@ -199,7 +200,7 @@ async def test_too_much_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     files = FileStore(records, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
     await files.start()

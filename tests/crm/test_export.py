@@ -15,6 +15,7 @@ import python_calamine
 from pydantic import ValidationError
 from sqlalchemy import insert
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow, ContactView
 from crmd.crm.database.database import Records
@@ -22,7 +23,7 @@ from crmd.crm.database.types import utc_now
 from crmd.crm.exports.jobs import export_contacts
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
 from crmd.crm.files import transfers
-from crmd.crm.schema import Campaign, Message
+from crmd.crm.messages.tables import Message
 from crmd.crm.tabular import xlsx_write_child, xlsx_writer
 from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings

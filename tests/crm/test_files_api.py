@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import update
 
 from crmd.crm.database.types import utc_now
-from crmd.crm.schema import File
+from crmd.crm.files.tables import File
 from crmd.http import uploads
 from tests.support.http import PASSWORD, USER, Site, site, token_table
 from tests.support.wait import wait_until

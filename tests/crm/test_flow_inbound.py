@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import update
 
 from crmd.crm.contacts import people
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.inbound import inbound
 from crmd.crm.flows.repository import Position
 from crmd.crm.flows.sweep import SweepFlows, sweep_flows
+from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages import queries as messages
-from crmd.crm.schema import Contact, FlowRun
 from crmd.engine.admin.views import State
 from crmd.errors import StoreUnavailable
 from crmd.jobs import NewPayload

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.imports import jobs as import_module
-from crmd.crm.schema import Contact
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
 from tests.support.fleet import Rig, kill

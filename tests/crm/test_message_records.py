@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
@@ -16,7 +17,7 @@ from crmd.crm.messages.begin import Outgoing
 from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.repository import MessageBook
-from crmd.crm.schema import Campaign, Message
+from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import IllegalTransition, JobSignal, OutcomeUnknown, Permanent, Retry, Snooze
 from tests.support.context import RecordedRun, make_context

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
-from crmd.crm.schema import Campaign, Message, MessageEvent
+from crmd.crm.messages.tables import Message, MessageEvent
 from tests.support.http import Site, site, token_table
 
 ADA, BOB = "+491701111111", "+491702222222"

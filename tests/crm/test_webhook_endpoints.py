@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 from crmd.config.service_tables import EndpointTable
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
+from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, deliver_webhook
@@ -98,7 +99,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     bench = Bench(records)
     await bench.start()

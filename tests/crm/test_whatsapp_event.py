@@ -16,17 +16,19 @@ from sqlalchemy import update
 
 from crmd.crm.consent.keywords import OptWords
 from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition
+from crmd.crm.flows.tables import Flow
 from crmd.crm.inbound.jobs import EventTaken, whatsapp_event
 from crmd.crm.inbound.kinds import text_of
 from crmd.crm.inbound.payloads import WhatsAppEvent
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing
 from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
-from crmd.crm.schema import Contact, Flow, Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import JobSignal, Permanent, Snooze, StoreUnavailable
 from tests.support.context import RecordedRun, make_context

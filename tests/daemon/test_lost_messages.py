@@ -24,9 +24,10 @@ from crmd.crm.messages.reconciler import LostMessages
 from crmd.crm.messages.repository import MessageBook
 from crmd.crm.messages.statuses import StatusUpdate
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
+from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.crm.outbound.http import HttpClient
-from crmd.crm.schema import Message
+from crmd.crm.schema import SCHEMA
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import Fleet
@@ -92,7 +93,7 @@ class Post:
 
 @pytest.fixture
 async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
-    records, http, server = Records("", folder=tmp_path), HttpClient(), WhatsAppServer()
+    records, http, server = Records("", SCHEMA, folder=tmp_path), HttpClient(), WhatsAppServer()
     for part in (records, http, server):
         await part.start()
     whatsapp = WhatsAppClient(

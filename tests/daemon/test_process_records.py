@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from crmd.crm.database.database import Records
+from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.reload import reload
@@ -51,7 +52,7 @@ def test_a_database_of_a_newer_crmd_is_refused(daemons: Daemons) -> None:
     daemon.state.mkdir(mode=0o700)
 
     async def make() -> None:
-        records = Records("", folder=daemon.state)
+        records = Records("", SCHEMA, folder=daemon.state)
         await records.start()
         await records.stop()
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database import database, engine
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Contact
+from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable, RecordsUnusable
 from tests.support.postgres import Postgres
 from tests.support.wait import wait_until
@@ -48,7 +49,7 @@ async def test_a_server_that_comes_after_the_start_is_found(
 ) -> None:
     monkeypatch.setattr(database, "OPEN_AGAIN_S", (0.02,))
     caplog.set_level(logging.INFO)
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     postgres.stop()
     try:
         await records.start()
@@ -68,7 +69,7 @@ async def test_a_server_that_goes_and_comes_is_found_again(
     postgres: Postgres, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     async with records.reading() as one, records.reading() as two:  # two connections are lost
         await one.execute(select(1))
@@ -85,7 +86,7 @@ async def test_a_server_that_goes_and_comes_is_found_again(
 
 
 async def test_a_server_that_goes_in_a_transaction(postgres: Postgres, url: str) -> None:
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     before = await count(records)
 
@@ -109,7 +110,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for(
     postgres: Postgres, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 0.2)
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     os.kill(postgres.pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(10):
@@ -121,7 +122,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for(
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(postgres: Postgres, url: str) -> None:
-    records = Records(url, folder=Path(), statement_timeout=0.2)
+    records = Records(url, SCHEMA, folder=Path(), statement_timeout=0.2)
     await records.start()
 
     async def use() -> None:
@@ -139,7 +140,7 @@ async def test_the_stop_does_not_wait_for_a_server_that_is_away(
     postgres: Postgres, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "OPEN_AGAIN_S", (3600.0,))
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     postgres.stop()
     try:
         await records.start()
@@ -152,29 +153,29 @@ async def test_the_stop_does_not_wait_for_a_server_that_is_away(
 async def test_wrong_credentials_are_told_at_the_start(postgres: Postgres) -> None:
     wrong = f"postgresql://nobody-known:secret@/postgres?host={postgres.folder}"
     with pytest.raises(RecordsUnusable) as raised:
-        await Records(wrong, folder=Path()).start()
+        await Records(wrong, SCHEMA, folder=Path()).start()
     assert "nobody-known" in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
 async def test_a_database_that_does_not_exist_is_told_at_the_start(postgres: Postgres) -> None:
     with pytest.raises(RecordsUnusable, match=r"nothing-here.* does not exist"):
-        await Records(postgres.url("nothing-here"), folder=Path()).start()
+        await Records(postgres.url("nothing-here"), SCHEMA, folder=Path()).start()
 
 
 async def test_a_file_that_is_no_database_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "records.sqlite").write_text("a diary, and no database at all\n" * 100)
     with pytest.raises(RecordsUnusable, match=r"records\.sqlite: file is not a database"):
-        await Records("", folder=tmp_path).start()
+        await Records("", SCHEMA, folder=tmp_path).start()
 
 
 async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(RecordsUnusable, match="No such file or directory"):
-        await Records("", folder=tmp_path / "absent").start()
+        await Records("", SCHEMA, folder=tmp_path / "absent").start()
 
 
 async def test_a_port_where_nobody_listens_may_be_listened_on_later(tmp_path: Path) -> None:
-    records = Records("postgresql://crmd@127.0.0.1:1/x", folder=tmp_path)
+    records = Records("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)
     await records.start()
     assert "127.0.0.1" in str(records.trouble)
     await records.stop()

@@ -14,9 +14,11 @@ from crmd.crm.campaigns import recipients as recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts.filters import ContactFilter, matching
+from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Campaign, CampaignRecipient, Contact, ContactTag, Message
+from crmd.crm.messages.tables import Message
 from crmd.errors import IllegalTransition
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -12,8 +12,8 @@ from sqlalchemy import update
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Contact
 
 PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -12,23 +12,18 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select, text
 
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.filters import matching
 from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView, UpsertCounts
+from crmd.crm.contacts.tables import Contact, ContactTag
+from crmd.crm.database.base import Base
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
+from crmd.crm.flows.tables import Flow, FlowRun
 from crmd.crm.messages.begin import Outgoing, begin_many
-from crmd.crm.schema import (
-    Base,
-    Campaign,
-    CampaignRecipient,
-    Contact,
-    ContactTag,
-    Flow,
-    FlowRun,
-    Message,
-    MessageEvent,
-)
+from crmd.crm.messages.tables import Message, MessageEvent
+from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
 
 ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
@@ -301,7 +296,7 @@ def test_a_contact_has_a_view_of_everything() -> None:
 
 
 async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> None:
-    records = Records(f"sqlite:///{tmp_path}/own.sqlite", folder=tmp_path)
+    records = Records(f"sqlite:///{tmp_path}/own.sqlite", SCHEMA, folder=tmp_path)
     await records.start()
     async with records.reading() as s:
         asked = matching(ContactFilter(phone="+5511981234567")).with_only_columns(Contact.id)
@@ -315,7 +310,7 @@ async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> Non
 async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgres, tmp_path: Path) -> None:
     """A person's two numbers are two contacts, the one that sorts later with the smaller id."""
     name = postgres.new_database()
-    records = Records(postgres.url(name), folder=tmp_path, connections=8)
+    records = Records(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)
     await records.start()
     longs = [f"+55119812345{number:02}" for number in range(30)]
     shorts = [long.replace("+55119", "+5511") for long in longs]

@@ -16,7 +16,8 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import store as files_module
 from crmd.crm.files.store import FileLimits, FileStore, StoredFile, plain_media_type, plain_name
-from crmd.crm.schema import File
+from crmd.crm.files.tables import File
+from crmd.crm.schema import SCHEMA
 from crmd.errors import ConfigError, FileTooLarge, RecordsUnavailable, UnknownFile
 from tests.support.wait import wait_until
 
@@ -106,7 +107,7 @@ async def test_an_upload_over_the_limit_is_refused_and_an_export_is_not(store: F
 
 
 async def test_without_the_records_nothing_is_kept(tmp_path: Path) -> None:
-    store = FileStore(Records("", folder=tmp_path), tmp_path / "files", LIMIT, 60.0)
+    store = FileStore(Records("", SCHEMA, folder=tmp_path), tmp_path / "files", LIMIT, 60.0)
     await store.start()
     with pytest.raises(RecordsUnavailable):
         await keep(store)

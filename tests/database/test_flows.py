@@ -14,7 +14,7 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.repository import KEEP_RUNS, LOOK_AFTER, Overdue, Position, RunState, Step
-from crmd.crm.schema import Flow, FlowRun
+from crmd.crm.flows.tables import Flow, FlowRun
 
 DEFINITION: dict[str, Any] = {"name": "welcome", "start": {"on": "message", "words": ["hi"]}, "steps": []}
 PHONE = "+491701234567"

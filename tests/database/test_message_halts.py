@@ -10,10 +10,10 @@ from crmd.crm.campaigns import recipients as recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.database import Records
 from crmd.crm.messages.begin import Verdict, begin_many
 from crmd.crm.messages.queries import Status
-from crmd.crm.schema import Campaign
 from tests.database.test_messages import NOW, outgoing, put, row
 
 

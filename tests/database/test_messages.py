@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Begun, Outgoing, Verdict, begin, begin_many
 from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.repository import MessageBook
-from crmd.crm.schema import Campaign, Contact, Message, MessageEvent
+from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.errors import IllegalTransition
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)

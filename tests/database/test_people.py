@@ -13,12 +13,12 @@ from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.phones import forms, masked, may_be_same
 from crmd.crm.contacts.repository import ContactFilter, ContactRow
+from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.database import Records
 from crmd.crm.messages.begin import Outgoing, Verdict, begin
 from crmd.crm.messages.queries import MessageFilter, page, record_inbound
 from crmd.crm.messages.repository import MessageBook
 from crmd.crm.messages.statuses import StatusUpdate
-from crmd.crm.schema import Contact, ContactIdentity, WaNumber
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LONG, SHORT = "+5511981234567", "+551181234567"

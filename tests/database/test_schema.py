@@ -17,8 +17,8 @@ from sqlalchemy import Connection, inspect, text
 
 from crmd.crm.database.database import Records
 from crmd.crm.database.engine import create_engine
-from crmd.crm.database.migrate import SHIPPED, VERSION_TABLE, Migrations, upgrade
-from crmd.crm.schema import Base
+from crmd.crm.database.migrate import VERSION_TABLE, Schema, upgrade
+from crmd.crm.schema import SCHEMA, TABLES
 from crmd.errors import RecordsUnusable
 from tests.support.postgres import Postgres
 from tests.support.wait import wait_until
@@ -47,10 +47,12 @@ OPENER = """
 import asyncio, sys
 from pathlib import Path
 from crmd.crm.database.database import Records
-from crmd.crm.database.migrate import Migrations
+from crmd.crm.database.migrate import Schema
+from crmd.crm.schema import SCHEMA
 
 async def main():
-    await Records(sys.argv[1], folder=Path(), migrations=Migrations(Path(sys.argv[2]), "9001")).start()
+    later = Schema(SCHEMA.metadata, Path(sys.argv[2]), "9001")
+    await Records(sys.argv[1], later, folder=Path()).start()
     print("alembic" in sys.modules, flush=True)
 
 asyncio.run(main())
@@ -58,12 +60,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def later(tmp_path: Path) -> Migrations:
-    """The migrations of a later crmd."""
+def later(tmp_path: Path) -> Schema:
+    """The schema of a later crmd."""
     folder = tmp_path / "migrations"
-    shutil.copytree(SHIPPED.folder, folder)
-    (folder / "versions" / "9001_later.py").write_text(NEXT.format(head=SHIPPED.head))
-    return Migrations(folder, "9001")
+    shutil.copytree(SCHEMA.migrations, folder)
+    (folder / "versions" / "9001_later.py").write_text(NEXT.format(head=SCHEMA.head))
+    return Schema(SCHEMA.metadata, folder, "9001")
 
 
 def described(connection: Connection) -> dict[str, Any]:
@@ -82,15 +84,15 @@ def described(connection: Connection) -> dict[str, Any]:
     }
 
 
-async def opened(url: str, migrations: Migrations = SHIPPED) -> Records:
-    records = Records(url, folder=Path(), migrations=migrations)
+async def opened(url: str, schema: Schema = SCHEMA) -> Records:
+    records = Records(url, schema, folder=Path())
     await records.start()
     return records
 
 
 async def run(url: str, function: Any, *arguments: Any) -> Any:
     """Calls a function on a connection in a transaction."""
-    engine = create_engine(Records(url, folder=Path()).address, 1)
+    engine = create_engine(Records(url, SCHEMA, folder=Path()).address, 1)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(function, *arguments)
@@ -104,8 +106,8 @@ async def version(url: str) -> Any:
 
 def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
     config = Config()
-    config.set_main_option("script_location", str(SHIPPED.folder))
-    assert ScriptDirectory.from_config(config).get_current_head() == SHIPPED.head
+    config.set_main_option("script_location", str(SCHEMA.migrations))
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA.head
 
 
 async def test_migrations_make_what_the_tables_say(empty_url: str) -> None:
@@ -113,7 +115,7 @@ async def test_migrations_make_what_the_tables_say(empty_url: str) -> None:
     options = {"compare_type": True, "compare_server_default": True}
 
     def differences(connection: Connection) -> list[Any]:
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), SCHEMA.metadata)
         return [one for one in found if VERSION_TABLE not in str(one)]
 
     assert await run(empty_url, differences) == []
@@ -125,8 +127,8 @@ async def test_a_new_database_is_as_a_migrated_one(backend: str, empty_url: str,
     await records.stop()
     made, migrated = await run(records_url, described), await run(empty_url, described)
     assert made == migrated
-    assert set(made) == set(Base.metadata.tables)
-    assert await version(records_url) == await version(empty_url) == SHIPPED.head
+    assert set(made) == set(SCHEMA.metadata.tables) == {table.__tablename__ for table in TABLES}
+    assert await version(records_url) == await version(empty_url) == SCHEMA.head
 
 
 async def test_migrations_can_be_taken_back(empty_url: str) -> None:
@@ -135,7 +137,7 @@ async def test_migrations_can_be_taken_back(empty_url: str) -> None:
     def and_back(connection: Connection) -> set[str]:
         upgrade(connection)
         config = Config()
-        config.set_main_option("script_location", str(SHIPPED.folder))
+        config.set_main_option("script_location", str(SCHEMA.migrations))
         config.attributes.update(connection=connection, version_table=VERSION_TABLE)
         command.downgrade(config, "base")
         return set(inspect(connection).get_table_names())
@@ -143,7 +145,7 @@ async def test_migrations_can_be_taken_back(empty_url: str) -> None:
     assert await run(empty_url, and_back) == {VERSION_TABLE}
 
 
-async def test_an_older_database_is_migrated_with_what_is_in_it(empty_url: str, later: Migrations) -> None:
+async def test_an_older_database_is_migrated_with_what_is_in_it(empty_url: str, later: Schema) -> None:
     older = await opened(empty_url)
     async with older.transaction() as session:
         await session.execute(
@@ -161,7 +163,7 @@ async def test_an_older_database_is_migrated_with_what_is_in_it(empty_url: str, 
 
 
 async def test_a_migration_that_waits_for_a_table_lets_running_daemons_go_on(
-    postgres: Postgres, later: Migrations
+    postgres: Postgres, later: Schema
 ) -> None:
     """A backup reads the table; what is asked after the migration queues behind it."""
     name = postgres.new_database()
@@ -184,7 +186,7 @@ async def test_a_migration_that_waits_for_a_table_lets_running_daemons_go_on(
 
 
 @pytest.mark.faults
-async def test_daemons_that_start_together_migrate_once(empty_url: str, later: Migrations) -> None:
+async def test_daemons_that_start_together_migrate_once(empty_url: str, later: Schema) -> None:
     await (await opened(empty_url)).stop()
     together = await asyncio.gather(*(opened(empty_url, later) for _ in range(2)))
     for records in together:
@@ -198,26 +200,26 @@ async def test_daemons_that_start_together_make_the_tables_once(empty_url: str) 
     together = await asyncio.gather(*(opened(empty_url) for _ in range(5)))
     for records in together:
         await records.stop()
-    assert await version(empty_url) == SHIPPED.head
+    assert await version(empty_url) == SCHEMA.head
 
 
-async def test_a_newer_database_is_refused_and_not_touched(empty_url: str, later: Migrations) -> None:
+async def test_a_newer_database_is_refused_and_not_touched(empty_url: str, later: Schema) -> None:
     await (await opened(empty_url, later)).stop()
     before = await run(empty_url, described)
-    with pytest.raises(RecordsUnusable, match=f"version 9001, and this crmd knows versions up to {SHIPPED.head}"):
+    with pytest.raises(RecordsUnusable, match=f"version 9001, and this crmd knows versions up to {SCHEMA.head}"):
         await opened(empty_url)
     assert await run(empty_url, described) == before
 
 
-async def test_a_migration_that_fails_changes_nothing_and_says_why(empty_url: str, later: Migrations) -> None:
+async def test_a_migration_that_fails_changes_nothing_and_says_why(empty_url: str, later: Schema) -> None:
     await (await opened(empty_url)).stop()
-    broken = later.folder / "versions" / "9001_later.py"
+    broken = later.migrations / "versions" / "9001_later.py"
     broken.write_text(broken.read_text().replace("SET nickname = name", "SET nickname = no_such_column"))
     before = await run(empty_url, described)
     with pytest.raises(RecordsUnusable, match=r"could not be migrated: .*no_such_column"):
         await opened(empty_url, later)
     assert await run(empty_url, described) == before
-    assert await version(empty_url) == SHIPPED.head
+    assert await version(empty_url) == SCHEMA.head
 
 
 async def test_tables_of_another_program_are_refused_and_not_touched(empty_url: str) -> None:
@@ -230,12 +232,12 @@ async def test_tables_of_another_program_are_refused_and_not_touched(empty_url: 
 
 
 @pytest.mark.faults
-async def test_a_migration_leaves_no_library_behind(tmp_path: Path, later: Migrations) -> None:
+async def test_a_migration_leaves_no_library_behind(tmp_path: Path, later: Schema) -> None:
     """Seen in a process of its own: this one has imported them."""
     url = f"sqlite:///{tmp_path}/own.sqlite"
     await (await opened(url)).stop()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", OPENER, url, str(later.folder)), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", OPENER, url, str(later.migrations)), stdout=asyncio.subprocess.PIPE
     )
     said, _ = await process.communicate()
     assert said == b"False\n"

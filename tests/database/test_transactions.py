@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database import database, engine
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Contact
+from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable
 from tests.support.wait import wait_until
 
@@ -28,10 +29,11 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Contact
+from crmd.crm.schema import SCHEMA
+from crmd.crm.contacts.tables import Contact
 
 async def main():
-    records = Records(sys.argv[1], folder=Path())
+    records = Records(sys.argv[1], SCHEMA, folder=Path())
     await records.start()
     async with records.transaction() as session:
         session.add(Contact(phone="+491700000000"))
@@ -127,7 +129,7 @@ async def test_a_reader_sees_one_moment_and_waits_for_no_writer(records: Records
 
 
 async def test_a_transaction_inside_another_is_a_mistake_and_no_deadlock(tmp_path: Path) -> None:
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     async with records.transaction():
         with pytest.raises(RuntimeError, match="is open in this task"):
@@ -147,7 +149,7 @@ async def test_what_a_killed_process_wrote_is_gone_and_locks_nothing(records: Re
 
 async def test_writers_that_are_kept_waiting_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.2)
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     with writer_elsewhere(f"sqlite:///{records.address.path}"):
         with pytest.raises(RecordsUnavailable, match="database is locked"):
@@ -159,7 +161,7 @@ async def test_writers_that_are_kept_waiting_give_up(tmp_path: Path, monkeypatch
 
 async def test_writers_in_here_give_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     await records.start()
     async with records.transaction():
         with pytest.raises(RecordsUnavailable, match="other writers kept the records busy"):
@@ -196,7 +198,7 @@ async def test_errors_show_no_values(records: Records) -> None:
 
 
 async def test_before_the_start_and_after_the_stop_there_are_no_records(records_url: str, tmp_path: Path) -> None:
-    records = Records(records_url, folder=tmp_path)
+    records = Records(records_url, SCHEMA, folder=tmp_path)
     await records.stop()
     with pytest.raises(RecordsUnavailable, match="not opened yet"):
         await add(records)
@@ -254,7 +256,7 @@ async def test_what_is_no_json_is_refused(records: Records) -> None:
 async def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
-        records = Records("", folder=tmp_path)
+        records = Records("", SCHEMA, folder=tmp_path)
         await records.start()
         await add(records)
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}

@@ -13,9 +13,10 @@ from crmd.crm.contacts.repository import ContactFilter, ContactRow
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
+from crmd.crm.files.tables import Transfer
 from crmd.crm.messages import transfers as message_transfers
 from crmd.crm.messages.queries import MessageFilter, Status
-from crmd.crm.schema import Message, Transfer
+from crmd.crm.messages.tables import Message
 from tests.support.transfers import open_office
 
 NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crmd.crm.database.database import Records
+from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli
 from tests.support.pages import PROJECT
@@ -26,7 +27,7 @@ def flow_cli(cli: Cli) -> Cli:
     """With records, as a daemon made them."""
 
     async def make() -> None:
-        records = Records("", folder=cli.state_dir)
+        records = Records("", SCHEMA, folder=cli.state_dir)
         await records.start()
         await records.stop()
 

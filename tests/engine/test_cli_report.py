@@ -12,7 +12,8 @@ from crmd.crm.analytics import repository as snapshots
 from crmd.crm.analytics.report_page import sparkline
 from crmd.crm.analytics.repository import Period
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Message
+from crmd.crm.messages.tables import Message
+from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli, store_cli
 
@@ -24,7 +25,7 @@ def fill(cli: Cli, *statuses: str, days: int = 0) -> None:
 
     async def run() -> None:
         cli.state_dir.mkdir(mode=0o700, exist_ok=True)
-        records = Records("", folder=cli.state_dir)
+        records = Records("", SCHEMA, folder=cli.state_dir)
         await records.start()
         now = datetime.now(UTC)
         async with records.transaction() as s:

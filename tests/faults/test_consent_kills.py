@@ -14,12 +14,15 @@ import pytest
 from sqlalchemy import func, select
 
 from crmd.client.over_store import Client
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.database.database import Records
 from crmd.crm.flows import repository as flows
-from crmd.crm.schema import Campaign, CampaignRecipient, FlowRun, Message
+from crmd.crm.flows.tables import FlowRun
+from crmd.crm.messages.tables import Message
+from crmd.crm.schema import SCHEMA
 from crmd.engine.admin.views import NewJob
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.meta import event, raw, signed, text_message
@@ -153,7 +156,7 @@ every = "1s"
 
 
 async def prepare(url: str, crowd: Sequence[Person]) -> None:
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     async with records.transaction() as s:
         await flows.put(s, "ask", {"name": "ask", "steps": STEPS})
@@ -184,7 +187,7 @@ def deliver_with_kills(
 
 
 async def _ask(url: str, query: object) -> int:
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     async with records.reading() as s:
         found: int = await s.scalar(query)  # type: ignore[call-overload]
@@ -211,7 +214,7 @@ async def inbound(url: str) -> int:
 
 async def check_words(url: str, crowd: Sequence[Person]) -> None:
     """The later word of each person holds, and nobody became two contacts."""
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     async with records.reading() as s:
         known = await people.behind(s, [person.wa_phone for person in crowd])
@@ -239,7 +242,7 @@ async def campaign_done(url: str) -> bool:
 
 
 async def outcomes(url: str) -> Counter[str]:
-    records = Records(url, folder=Path())
+    records = Records(url, SCHEMA, folder=Path())
     await records.start()
     async with records.reading() as s:
         found = Counter((await s.scalars(select(Message.phone).where(Message.campaign_id.is_not(None)))).all())

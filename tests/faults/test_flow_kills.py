@@ -12,7 +12,9 @@ from sqlalchemy import func, select
 from crmd.client.over_store import Client
 from crmd.crm.database.database import Records
 from crmd.crm.flows import repository as flows
-from crmd.crm.schema import FlowRun, Message
+from crmd.crm.flows.tables import FlowRun
+from crmd.crm.messages.tables import Message
+from crmd.crm.schema import SCHEMA
 from crmd.engine.admin.views import NewJob
 from tests.support.daemon import Daemons
 from tests.support.wait import wait_until
@@ -57,7 +59,7 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
     await server.start()
     daemon = daemons.make(config=config(server))
     await asyncio.to_thread(daemon.start)
-    records = Records("", folder=daemon.state)
+    records = Records("", SCHEMA, folder=daemon.state)
     await records.start()
     try:
         async with records.transaction() as s:

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Message
+from crmd.crm.messages.tables import Message
+from crmd.crm.schema import SCHEMA
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.sandbox import SandboxThread, sandbox
 from tests.support.wait import wait_until_sync
@@ -113,7 +114,7 @@ def _wait_until_settled(daemon: DaemonProcess, whatsapp: SandboxThread, count: i
 
 
 async def _add_contacts(daemon: DaemonProcess, count: int) -> None:
-    records = Records("", folder=daemon.state)
+    records = Records("", SCHEMA, folder=daemon.state)
     await records.start()
     for begin in range(0, count, CHUNK):
         rows = [
@@ -126,7 +127,7 @@ async def _add_contacts(daemon: DaemonProcess, count: int) -> None:
 
 
 async def _rows(daemon: DaemonProcess) -> list[Message]:
-    records = Records("", folder=daemon.state)
+    records = Records("", SCHEMA, folder=daemon.state)
     await records.start()
     async with records.reading() as s:
         rows = list(await s.scalars(select(Message).where(Message.direction == "out")))

@@ -14,6 +14,7 @@ from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
@@ -21,7 +22,6 @@ from crmd.crm.files.store import FileStore
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.repository import MessageBook
-from crmd.crm.schema import Campaign, CampaignRecipient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import Fleet

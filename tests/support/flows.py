@@ -17,9 +17,10 @@ from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import check_flow
 from crmd.crm.flows.inbound import inbound
 from crmd.crm.flows.jobs import new_data
+from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.repository import MessageBook
-from crmd.crm.schema import FlowRun, Message
+from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import JobView, NewJob, State

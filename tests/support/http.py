@@ -21,6 +21,7 @@ from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.database.database import Records
 from crmd.crm.files.store import FileStore
+from crmd.crm.schema import SCHEMA
 from crmd.daemon.http import build_http
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueHealth
@@ -175,7 +176,7 @@ async def site(
 
     Records and files that are not given are not opened: their routes answer 503.
     """
-    records = records or Records("", folder=NOWHERE)
+    records = records or Records("", SCHEMA, folder=NOWHERE)
     async with rig(store_url, *queues) as engine:
         for queue in queues:
             engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
@@ -214,7 +215,7 @@ async def web(store_url: str) -> AsyncIterator[Site]:
 @pytest.fixture
 async def crm(store_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     """A running server with records and files."""
-    records = Records("", folder=tmp_path)
+    records = Records("", SCHEMA, folder=tmp_path)
     files = FileStore(records, tmp_path / "files", 1_000_000, 3600.0)
     await records.start()
     await files.start()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Base
+from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
 
 BACKENDS = ("sqlite", "postgresql")
@@ -47,7 +47,7 @@ async def records_url(backend: str, tmp_path: Path, request: pytest.FixtureReque
 @pytest.fixture
 async def records(records_url: str, tmp_path: Path) -> AsyncIterator[Records]:
     """Open records: the test runs once on each database."""
-    made = Records(records_url, folder=tmp_path)
+    made = Records(records_url, SCHEMA, folder=tmp_path)
     await made.start()
     yield made
     await made.stop()
@@ -55,9 +55,9 @@ async def records(records_url: str, tmp_path: Path) -> AsyncIterator[Records]:
 
 async def _empty(url: str) -> None:
     """Makes the tables where there are none, and empties them: faster than a database for each test."""
-    made = Records(url, folder=Path())
+    made = Records(url, SCHEMA, folder=Path())
     await made.start()
     async with made.transaction() as session:
-        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        names = ", ".join(table.name for table in SCHEMA.metadata.sorted_tables)
         await session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
     await made.stop()

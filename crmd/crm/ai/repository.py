@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.ai.tables import AiUsage
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import AiUsage
 
 KEEP = timedelta(days=400)
 """A year can be held against the year before."""

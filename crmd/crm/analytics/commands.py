@@ -11,7 +11,7 @@ import click
 
 from crmd.cli.kit.base import Command, Globals, pass_globals, print_json
 from crmd.cli.kit.session import connect, run_async
-from crmd.crm.database.session import opened_records
+from crmd.crm.session import opened_records
 from crmd.errors import ExitCode, StoreError
 
 if TYPE_CHECKING:

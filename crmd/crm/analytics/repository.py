@@ -11,10 +11,14 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.ai.tables import AiUsage
+from crmd.crm.analytics.tables import Snapshot
+from crmd.crm.campaigns.tables import Campaign
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.types import utc_now
 from crmd.crm.database.upsert import insert_into
 from crmd.crm.messages.queries import OPTED_OUT
-from crmd.crm.schema import AiUsage, Campaign, Contact, Message, Snapshot
+from crmd.crm.messages.tables import Message
 
 ERRORS_KEPT = 50
 """Error codes of a period that are counted one by one, the most frequent."""

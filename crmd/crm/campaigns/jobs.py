@@ -17,9 +17,9 @@ from crmd.crm.campaigns.payloads import RunCampaign
 from crmd.crm.campaigns.recipients import RecipientState
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.sending import Sending
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts.filters import ContactFilter, matching
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Campaign
 from crmd.errors import Permanent, RecordsError, Snooze, StoreError
 from crmd.jobs import JobContext, job
 

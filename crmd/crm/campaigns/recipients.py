@@ -12,12 +12,14 @@ from sqlalchemy import Select, String, cast, exists, func, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts.people import Person
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.types import Json
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Campaign, CampaignRecipient, Contact, ContactTag, Message
+from crmd.crm.messages.tables import Message
 
 MAX_REASON = 200
 MAX_REASONS = 50

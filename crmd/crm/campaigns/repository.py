@@ -10,9 +10,9 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.types import dump_json, utc_now
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Campaign
 from crmd.errors import IllegalTransition
 
 

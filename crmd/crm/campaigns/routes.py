@@ -11,11 +11,11 @@ from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.service import CampaignControl
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.bounded import records_bounded
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
 from crmd.crm.messages import queries as messages
-from crmd.crm.schema import Campaign
 from crmd.errors import UnknownCampaign
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id

@@ -17,10 +17,10 @@ from crmd.crm.campaigns.messages import Filled, fill
 from crmd.crm.campaigns.payloads import RunCampaign
 from crmd.crm.campaigns.recipients import Recipient, RecipientState
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
-from crmd.crm.schema import Campaign
 from crmd.crm.thread_runner import in_own_thread
 from crmd.errors import Permanent, Snooze
 from crmd.jobs import ENQUEUE_MAX, JobContext

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.bounded import records_bounded
 from crmd.crm.database.database import Records
-from crmd.crm.schema import Campaign
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.errors import IllegalTransition, RecordsError, RequestError, StoreError, UnknownCampaign

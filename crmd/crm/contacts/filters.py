@@ -12,8 +12,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from crmd.crm.contacts.people import PHONE
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.tables import Contact, ContactIdentity, ContactTag
 from crmd.crm.database.types import Json
-from crmd.crm.schema import Contact, ContactIdentity, ContactTag
 
 MAX_LISTED = 100
 """Tags or attributes in one filter."""

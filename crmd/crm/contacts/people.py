@@ -17,8 +17,8 @@ from sqlalchemy import bindparam, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms, may_be_same
+from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Contact, ContactIdentity, WaNumber
 
 PHONE = "phone"
 """Kind of an identity: another number."""

@@ -23,16 +23,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts.filters import ContactFilter as ContactFilter
 from crmd.crm.contacts.filters import matching as matching
 from crmd.crm.contacts.phones import normal_phone as normal_phone
+from crmd.crm.contacts.tables import Contact, ContactTag, WaNumber
 from crmd.crm.contacts.upsert import ContactRow as ContactRow
 from crmd.crm.contacts.upsert import UpsertCounts as UpsertCounts
 from crmd.crm.contacts.upsert import upsert as upsert
 from crmd.crm.database.types import Chars, Instant, utc_now
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Campaign, CampaignRecipient, Contact, ContactTag, FlowRun, Message, WaNumber
+from crmd.crm.flows.tables import FlowRun
+from crmd.crm.messages.tables import Message
 
 MAX_NAME = 200
 """Characters."""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
 from crmd.crm.contacts.filters import ContactFilter, matching
-from crmd.crm.schema import Contact
+from crmd.crm.contacts.tables import Contact
 
 _CONTACT: Any = Contact.__table__
 _OPT_OUT = (

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.types import utc_now
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Contact, ContactTag
 
 CHUNK_ROWS = 1_000
 """Rows of one round of statements."""

@@ -20,7 +20,7 @@ from crmd.crm.database.engine import (
     create_private_file,
     reading_options,
 )
-from crmd.crm.database.migrate import SHIPPED, Migrations, bring_up_to_date
+from crmd.crm.database.migrate import Schema, bring_up_to_date
 from crmd.errors import RecordsUnavailable, RecordsUnusable
 from crmd.telemetry.throttle import Throttle
 
@@ -39,11 +39,11 @@ class Records:
     def __init__(
         self,
         url: str,
+        schema: Schema,
         *,
         folder: Path,
         connections: int = 5,
         statement_timeout: float = STATEMENT_TIMEOUT_S,
-        migrations: Migrations = SHIPPED,
     ) -> None:
         """An empty `url` is an SQLite file in `folder`. Raises ValueError for a URL that cannot be used.
 
@@ -52,7 +52,7 @@ class Records:
         self.address = Address.parse(url, folder)
         self._connections = connections
         self._statement_timeout = statement_timeout
-        self._migrations = migrations
+        self._schema = schema
         self._engine: AsyncEngine | None = None
         self._opener: asyncio.Task[None] | None = None
         self._trouble: str | None = "not opened yet"
@@ -167,7 +167,7 @@ class Records:
         engine = create_engine(self.address, self._connections, statement_timeout=self._statement_timeout)
         try:
             await asyncio.to_thread(create_private_file, self.address)
-            await bring_up_to_date(engine, self.address, self._migrations)
+            await bring_up_to_date(engine, self.address, self._schema)
         except BaseException as error:
             await engine.dispose()
             raise self._explained(error) from error

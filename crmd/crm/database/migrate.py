@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from crmd.crm.database import errors as troubles
 from crmd.crm.database.address import Address
 from crmd.crm.database.engine import create_engine, reading_options
-from crmd.crm.schema import Base
 from crmd.errors import CrmdError, ExitCode, RecordsUnavailable, RecordsUnusable
 
 VERSION_TABLE = "crmd_version"
@@ -33,19 +32,21 @@ _TABLE_LOCK = "3s"
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from crmd.crm.database.migrate import main; sys.exit(main())"
 
 
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
 @dataclass(frozen=True, slots=True)
-class Migrations:
-    """A folder of migrations, and the newest of them."""
+class Schema:
+    """The tables as they are now, and the migrations that bring an older database there."""
 
-    folder: Path
+    metadata: MetaData
+    migrations: Path
+    """Alembic's folder."""
     head: str
+    """The newest migration."""
 
 
-SHIPPED = Migrations(Path(__file__).with_name("migrations"), "0003")
-"""A test holds `head` against the folder, and the tables against what the migrations make."""
-
-
-async def bring_up_to_date(engine: AsyncEngine, address: Address, migrations: Migrations = SHIPPED) -> None:
+async def bring_up_to_date(engine: AsyncEngine, address: Address, schema: Schema) -> None:
     """Makes or migrates the tables, if that is needed.
 
     Raises RecordsUnusable for a database that a newer crmd migrated, and RecordsUnavailable.
@@ -55,24 +56,24 @@ async def bring_up_to_date(engine: AsyncEngine, address: Address, migrations: Mi
         version = await connection.run_sync(_version)
     if version is None:
         async with _alone(engine) as connection:
-            version = await connection.run_sync(_create, migrations.head)
-    if version == migrations.head:
+            version = await connection.run_sync(_create, schema)
+    if version == schema.head:
         return
-    if version > migrations.head:
+    if version > schema.head:
         raise RecordsUnusable(
-            f"the database is at version {version}, and this crmd knows versions up to {migrations.head}: "
+            f"the database is at version {version}, and this crmd knows versions up to {schema.head}: "
             "run the newer crmd, or restore the backup from before it"
         )
-    await _migrate_apart(address, migrations)
+    await _migrate_apart(address, schema.migrations)
 
 
-def upgrade(connection: Connection, migrations: Migrations = SHIPPED) -> None:
+def upgrade(connection: Connection, migrations: Path = MIGRATIONS) -> None:
     """Runs the migrations that are missing, on a connection in a transaction."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(migrations.folder).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["version_table"] = VERSION_TABLE
     command.upgrade(config, "head")
@@ -83,14 +84,14 @@ def main() -> int:
     task = json.load(sys.stdin)
     address = Address(task["kind"], Path(task["path"]) if task["path"] else None, task["dsn"])
     try:
-        asyncio.run(_upgrade(address, Migrations(Path(task["folder"]), task["head"])))
+        asyncio.run(_upgrade(address, Path(task["migrations"])))
     except Exception as error:
         sys.stderr.write(troubles.reason(error) + "\n")
         return ExitCode.UNAVAILABLE if _is_away(error) else ExitCode.CONFIG
     return ExitCode.OK
 
 
-async def _upgrade(address: Address, migrations: Migrations) -> None:
+async def _upgrade(address: Address, migrations: Path) -> None:
     engine = create_engine(address, connections=1, statement_timeout=None)
     try:
         async with _alone(engine) as connection:
@@ -116,23 +117,23 @@ def _version(connection: Connection) -> str | None:
     return connection.execute(select(_VERSION.c.version_num)).scalar()
 
 
-def _create(connection: Connection, head: str) -> str:
+def _create(connection: Connection, schema: Schema) -> str:
     """Makes all tables in a new database; returns its version, which another daemon may have brought there."""
     version = _version(connection)
     if version is None:
-        taken = sorted(set(Base.metadata.tables) & set(inspect(connection).get_table_names()))
+        taken = sorted(set(schema.metadata.tables) & set(inspect(connection).get_table_names()))
         if taken:
             raise RecordsUnusable(
                 f"table {taken[0]} already exists; give crmd a database, or a schema, of its own"
             )
-        Base.metadata.create_all(connection, checkfirst=False)
+        schema.metadata.create_all(connection, checkfirst=False)
         _VERSION.create(connection)
-        connection.execute(_VERSION.insert(), {"version_num": head})
-        version = head
+        connection.execute(_VERSION.insert(), {"version_num": schema.head})
+        version = schema.head
     return version
 
 
-async def _migrate_apart(address: Address, migrations: Migrations) -> None:
+async def _migrate_apart(address: Address, migrations: Path) -> None:
     package_folder = str(Path(__file__).parents[3])
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-c", _PROGRAM, package_folder),
@@ -144,8 +145,7 @@ async def _migrate_apart(address: Address, migrations: Migrations) -> None:
         "kind": address.kind,
         "path": str(address.path.absolute()) if address.path else None,
         "dsn": address.dsn,
-        "folder": str(migrations.folder),
-        "head": migrations.head,
+        "migrations": str(migrations),
     }
     try:
         _, said = await process.communicate(json.dumps(task).encode())

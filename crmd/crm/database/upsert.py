@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.schema import Base
+from crmd.crm.database.base import Base
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite

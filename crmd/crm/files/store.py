@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import storable, utc_now
-from crmd.crm.schema import File
+from crmd.crm.files.tables import File
 from crmd.errors import ConfigError, FileTooLarge, Problem, RecordsError, UnknownFile, UploadQuotaReached
 
 Kind = Literal["upload", "export", "report"]

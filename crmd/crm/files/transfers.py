@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.schema import Transfer
+from crmd.crm.files.tables import Transfer
 
 KEEP = timedelta(days=90)
 """Then a transfer's row is deleted; its files went long before."""

@@ -13,7 +13,7 @@ import click
 from crmd.cli.kit.base import Globals, ListingGroup, complain, pass_globals, print_json
 from crmd.cli.kit.output import show, table
 from crmd.cli.kit.session import run_async
-from crmd.crm.database.session import opened_records
+from crmd.crm.session import opened_records
 from crmd.errors import ExitCode, InvalidPayload
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
@@ -17,7 +18,8 @@ from crmd.crm.flows.evaluation import after_reply
 from crmd.crm.flows.jobs import OPTED_OUT, continuation, new_data
 from crmd.crm.flows.repository import Position, RunState, Step, Trigger
 from crmd.crm.flows.steps import WaitForReply, seconds_of
-from crmd.crm.schema import Contact, FlowRun, Message
+from crmd.crm.flows.tables import FlowRun
+from crmd.crm.messages.tables import Message
 from crmd.jobs import JobContext
 
 MESSAGES_KEPT = 20

@@ -22,8 +22,8 @@ from crmd.crm.flows.definition import FlowDefinition, FlowName, read_flow
 from crmd.crm.flows.evaluation import Change, Scene, StepFailed, Turn, after_timeout, take
 from crmd.crm.flows.repository import Position, RunState, Step
 from crmd.crm.flows.steps import VariableName, WaitForReply
+from crmd.crm.flows.tables import FlowRun
 from crmd.crm.payload import Payload, invalid
-from crmd.crm.schema import FlowRun
 from crmd.crm.thread_runner import in_own_thread
 from crmd.errors import Permanent, RequestError
 from crmd.jobs import JobContext, job

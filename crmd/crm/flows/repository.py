@@ -12,9 +12,10 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.types import utc_now
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Contact, Flow, FlowRun
+from crmd.crm.flows.tables import Flow, FlowRun
 
 KEEP_RUNS = timedelta(days=90)
 """How long the row of a finished run stays."""

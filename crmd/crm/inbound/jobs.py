@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from crmd.crm.consent.keywords import Meaning, OptWords
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows.inbound import go_on, inbound, move
@@ -16,8 +17,8 @@ from crmd.crm.inbound.payloads import Event, Inbound, MarketingChoice, WhatsAppE
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.repository import MessageBook
 from crmd.crm.messages.statuses import Applied, StatusUpdate
+from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
-from crmd.crm.schema import Contact, Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.errors import USER_STOPPED_MARKETING
 from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError

@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import people
 from crmd.crm.contacts.people import Person
 from crmd.crm.contacts.phones import forms
 from crmd.crm.database.upsert import insert_into
 from crmd.crm.messages.halts import halt
 from crmd.crm.messages.queries import MARKETING_STOPPED, MAX_TEXT, MESSAGE, OPTED_OUT, Status, note_all, unknown
-from crmd.crm.schema import Campaign, Message
+from crmd.crm.messages.tables import Message
 
 
 class Verdict(StrEnum):

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.recipients import hold
 from crmd.crm.messages.queries import Status, failed
-from crmd.crm.schema import Message
+from crmd.crm.messages.tables import Message
 
 CAMPAIGN_CANCELLED = "campaign_cancelled"
 """Error code of a message that was not sent because its campaign was cancelled or stopped."""

@@ -12,8 +12,9 @@ from sqlalchemy import Select, and_, bindparam, case, exists, func, or_, select,
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import Contact, Message, MessageEvent
+from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.errors import IllegalTransition
 
 MAX_TEXT = 4096

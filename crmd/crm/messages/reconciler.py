@@ -13,8 +13,8 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.queries import Status
+from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
-from crmd.crm.schema import Message
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.views import JobView, State
 from crmd.errors import CrmdError, JobNotFound, UnknownQueue

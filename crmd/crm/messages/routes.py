@@ -15,8 +15,8 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339, utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
+from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.crm.messages.unknown_jobs import Settled
-from crmd.crm.schema import Message, MessageEvent
 from crmd.engine.admin.inspector import Inspector
 from crmd.errors import StoreError
 from crmd.http import schema

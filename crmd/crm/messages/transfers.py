@@ -10,7 +10,7 @@ from sqlalchemy import Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.messages.queries import MessageFilter, matching
-from crmd.crm.schema import Message
+from crmd.crm.messages.tables import Message
 
 _PORTION = 5_000
 _CHOSEN = Message.id.in_(bindparam("chosen", expanding=True))

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import NotificationEntry as Entry
-from crmd.crm.schema import NotificationGroup as Group
+from crmd.crm.notifications.tables import NotificationEntry as Entry
+from crmd.crm.notifications.tables import NotificationGroup as Group
 
 TEXTS_KEPT = 5
 """Texts of a group that its message shows, the first ones."""

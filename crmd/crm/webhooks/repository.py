@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.schema import EndpointState
+from crmd.crm.webhooks.tables import EndpointState
 
 MAX_REASON_CHARS = 500
 

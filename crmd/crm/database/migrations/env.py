@@ -2,14 +2,13 @@
 
 from alembic import context
 
-from crmd.crm.schema import Base
+from crmd.crm.database.base import Base
 
 attributes = context.config.attributes
 context.configure(
     connection=attributes["connection"],
     target_metadata=Base.metadata,
     version_table=attributes["version_table"],
-    render_item=attributes.get("render_item"),
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 async def opened_records(options: Globals) -> AsyncIterator[Records]:
     """The records that the configuration names, open; raises RecordsUnavailable where they were never made."""
     from crmd.crm.database.database import Records
+    from crmd.crm.schema import SCHEMA
 
     settings = load_settings(options).settings
     url = settings.database.url.get_secret_value()
-    records = Records(url, folder=settings.daemon.state_dir, connections=1)
+    records = Records(url, SCHEMA, folder=settings.daemon.state_dir, connections=1)
     path = records.address.path
     if path is not None and not path.exists():
         raise RecordsUnavailable(
