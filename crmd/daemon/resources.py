@@ -18,7 +18,7 @@ from crmd.crm.files.store import FOLDER as FILES
 from crmd.crm.files.store import FileLimits, FileStore
 from crmd.crm.imports.source import FOLDER as IMPORTS
 from crmd.crm.imports.source import ImportFolder
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.notifications.client import Channel, NotifyClient
 from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
@@ -56,7 +56,7 @@ class Resources:
         makers: tuple[tuple[str, Callable[[Settings], Any]], ...] = (
             ("database", self._records),
             ("files", self._files),
-            ("database", self._message_book),
+            ("database", self._message_repository),
             ("whatsapp", self._whatsapp),
             ("whatsapp", self._opt_words),
             ("webhook", self._webhook),
@@ -129,10 +129,11 @@ class Resources:
             line=SendLine(rate, per_second),
         )
 
-    def _message_book(self, settings: Settings) -> MessageBook:
+    def _message_repository(self, settings: Settings) -> MessageRepository:
         """One for ever, as its records are: what comes together shares a transaction."""
-        book = self._clients.get(MessageBook)
-        return book if isinstance(book, MessageBook) else MessageBook(cast(Records, self._first_records))
+        if MessageRepository in self._clients:
+            return cast(MessageRepository, self._clients[MessageRepository])
+        return MessageRepository(cast(Records, self._first_records))
 
     def _opt_words(self, settings: Settings) -> OptWords:
         table = settings.whatsapp

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from crmd.crm.database.database import Records
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
@@ -90,8 +90,8 @@ async def sqlite_records(records_file: Path, tmp_path: Path) -> AsyncIterator[Re
 
 
 @pytest.fixture
-def book(sqlite_records: Records) -> MessageBook:
-    return MessageBook(sqlite_records)
+def repository(sqlite_records: Records) -> MessageRepository:
+    return MessageRepository(sqlite_records)
 
 
 @pytest.fixture

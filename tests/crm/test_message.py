@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.outbound.http import MAX_BODY_BYTES, HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
@@ -31,17 +31,17 @@ def client_of(http: HttpClient, base_url: str, **changes: Any) -> WhatsAppClient
 
 
 async def send(
-    book: MessageBook, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
+    repository: MessageRepository, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
 ) -> MessageSent:
-    ctx = make_context(book, whatsapp, **{"key": uuid.uuid4().hex, **context})
+    ctx = make_context(repository, whatsapp, **{"key": uuid.uuid4().hex, **context})
     return await send_message(ctx, SendMessage.model_validate(payload or TEXT))
 
 
 async def signal_of(
-    book: MessageBook, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
+    repository: MessageRepository, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
 ) -> JobSignal:
     with pytest.raises(JobSignal) as caught:
-        await send(book, whatsapp, payload, **context)
+        await send(repository, whatsapp, payload, **context)
     assert TOKEN not in str(caught.value)
     return caught.value
 
@@ -70,10 +70,10 @@ async def plain_port() -> AsyncIterator[int]:
 
 
 async def test_a_text_is_sent_in_the_cloud_apis_shape(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     run = RecordedRun()
-    result = await send(book, whatsapp, key="order-17", run=run)
+    result = await send(repository, whatsapp, key="order-17", run=run)
     assert result == {"message_id": "wamid.TEST1", "recipient": "4915112345678", "status": "accepted"}
     assert server.messages == [
         {
@@ -90,39 +90,39 @@ async def test_a_text_is_sent_in_the_cloud_apis_shape(
 
 
 async def test_a_message_may_be_held_for_quality_assessment(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     message = {"id": "wamid.HELD", "message_status": "held_for_quality_assessment"}
     server.then_answer(200, {"contacts": [{"wa_id": "491511"}], "messages": [message]})
-    result = await send(book, whatsapp)
+    result = await send(repository, whatsapp)
     assert result == {"message_id": "wamid.HELD", "recipient": "491511", "status": "held_for_quality_assessment"}
 
 
 async def test_a_key_too_long_for_meta_is_left_out(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    await send(book, whatsapp, key="k" * 513)
+    await send(repository, whatsapp, key="k" * 513)
     assert "biz_opaque_callback_data" not in server.messages[0]
 
 
 async def test_the_effect_begins_before_the_request(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     class Refusing(RecordedRun):
         async def effect_begun(self) -> None:
             raise ConnectionError("the store is away")
 
     with pytest.raises(ConnectionError):
-        await send(book, whatsapp, run=Refusing())
+        await send(repository, whatsapp, run=Refusing())
     assert server.messages == []
 
 
 @pytest.mark.parametrize("missing", [{"token": SecretStr("")}, {"phone_number_id": ""}])
 async def test_without_an_account_the_job_waits(
-    http: HttpClient, server: WhatsAppServer, missing: dict[str, Any], book: MessageBook
+    http: HttpClient, server: WhatsAppServer, missing: dict[str, Any], repository: MessageRepository
 ) -> None:
     run = RecordedRun()
-    signal = await signal_of(book, client_of(http, server.url, **missing), run=run)
+    signal = await signal_of(repository, client_of(http, server.url, **missing), run=run)
     assert isinstance(signal, Snooze)
     assert signal.after == 60
     assert "whatsapp.token" in str(signal)
@@ -145,58 +145,64 @@ def test_a_phone_number_in_place_of_its_id_is_refused(http: HttpClient) -> None:
 # Nothing was sent: try again
 
 
-async def test_a_refused_connection_is_tried_again(http: HttpClient, closed_port: int, book: MessageBook) -> None:
-    signal = await signal_of(book, client_of(http, f"http://127.0.0.1:{closed_port}"))
+async def test_a_refused_connection_is_tried_again(
+    http: HttpClient, closed_port: int, repository: MessageRepository
+) -> None:
+    signal = await signal_of(repository, client_of(http, f"http://127.0.0.1:{closed_port}"))
     assert isinstance(signal, Retry)
     assert signal.after is None
     assert "nothing was sent" in str(signal)
 
 
-async def test_a_name_that_does_not_resolve_is_tried_again(http: HttpClient, book: MessageBook) -> None:
-    assert isinstance(await signal_of(book, client_of(http, "http://nowhere.invalid")), Retry)
+async def test_a_name_that_does_not_resolve_is_tried_again(
+    http: HttpClient, repository: MessageRepository
+) -> None:
+    assert isinstance(await signal_of(repository, client_of(http, "http://nowhere.invalid")), Retry)
 
 
-async def test_a_failed_tls_handshake_is_tried_again(http: HttpClient, plain_port: int, book: MessageBook) -> None:
-    assert isinstance(await signal_of(book, client_of(http, f"https://127.0.0.1:{plain_port}")), Retry)
+async def test_a_failed_tls_handshake_is_tried_again(
+    http: HttpClient, plain_port: int, repository: MessageRepository
+) -> None:
+    assert isinstance(await signal_of(repository, client_of(http, f"https://127.0.0.1:{plain_port}")), Retry)
 
 
 # Something may have been sent: never blindly again
 
 
 async def test_no_answer_in_time_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_hang()
-    signal = await signal_of(book, whatsapp, timeout_seconds=1.2)
+    signal = await signal_of(repository, whatsapp, timeout_seconds=1.2)
     assert isinstance(signal, OutcomeUnknown)
     assert "no answer within" in str(signal)
     assert len(server.messages) == 1
 
 
 async def test_a_connection_cut_after_the_body_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_drop()
-    assert isinstance(await signal_of(book, whatsapp), OutcomeUnknown)
+    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
     assert len(server.messages) == 1, "the client must not repeat it on its own"
 
 
 async def test_a_cut_on_a_kept_connection_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    await send(book, whatsapp)
+    await send(repository, whatsapp)
     server.then_drop()
-    assert isinstance(await signal_of(book, whatsapp), OutcomeUnknown)
+    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
     assert len(server.messages) == 2
     assert server.peers[0] == server.peers[1], "the connection was kept"
 
 
 async def test_a_kept_connection_that_the_server_closed_is_not_used(
-    http: HttpClient, server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    http: HttpClient, server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    await send(book, whatsapp)
+    await send(repository, whatsapp)
     await server.stop()
-    signal = await signal_of(book, whatsapp)
+    signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, Retry), "the port is closed, so nothing was sent"
 
 
@@ -205,10 +211,10 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(
     "body", ["<html>bad gateway</html>", "", {"error": {"message": "no code"}}, {"error": "x"}]
 )
 async def test_a_server_error_without_a_code_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, body: Any, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, body: Any, repository: MessageRepository
 ) -> None:
     server.then_answer(status, body)
-    signal = await signal_of(book, whatsapp)
+    signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, OutcomeUnknown)
     assert str(status) in str(signal)
 
@@ -219,25 +225,25 @@ async def test_a_server_error_without_a_code_is_unknown(
     ids=["empty", "list", "text", "deep", "no message", "no id", "empty id", "number"],
 )
 async def test_a_success_without_a_message_id_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, body: Any, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, body: Any, repository: MessageRepository
 ) -> None:
     server.then_answer(200, body)
-    assert isinstance(await signal_of(book, whatsapp), OutcomeUnknown)
+    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
 
 
 @pytest.mark.parametrize("status", [200, 400])
 async def test_an_answer_that_breaks_off_is_unknown(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then_break_off(status, '{"messages": [{"id": "wam')
-    assert isinstance(await signal_of(book, whatsapp), OutcomeUnknown)
+    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
 
 
 async def test_an_endless_answer_is_cut(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_answer(200, json.dumps({"messages": [{"id": "wamid.X"}], "more": "x" * MAX_BODY_BYTES}))
-    assert isinstance(await signal_of(book, whatsapp), OutcomeUnknown)
+    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
 
 
 # Something else than WhatsApp answered
@@ -245,38 +251,38 @@ async def test_an_endless_answer_is_cut(
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_foreign_refusal_of_the_request_is_permanent(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then_answer(status, "request refused by proxy")
-    signal = await signal_of(book, whatsapp)
+    signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, Permanent)
     assert signal.code == f"http_{status}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 401, 403, 404, 405, 407])
 async def test_a_foreign_refusal_of_the_way_pauses_the_queue(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then_answer(status, "<html>not here</html>", headers={"Location": "http://127.0.0.1:1/"})
-    signal = await signal_of(book, whatsapp)
+    signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, PauseQueue)
     assert "whatsapp.base_url" in str(signal)
 
 
 async def test_a_foreign_429_slows_the_queue(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_answer(429, "slow down")
-    signal = await signal_of(book, whatsapp)
+    signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, RateLimited)
     assert signal.scope == "queue"
     assert signal.after == 60
 
 
 async def test_a_wrong_token_pauses_the_queue_without_showing_it(
-    http: HttpClient, server: WhatsAppServer, book: MessageBook
+    http: HttpClient, server: WhatsAppServer, repository: MessageRepository
 ) -> None:
-    signal = await signal_of(book, client_of(http, server.url, token=SecretStr("EAAwrongTOKEN")))
+    signal = await signal_of(repository, client_of(http, server.url, token=SecretStr("EAAwrongTOKEN")))
     assert isinstance(signal, PauseQueue)
     assert "EAAwrongTOKEN" not in str(signal)
 
@@ -285,23 +291,23 @@ async def test_a_wrong_token_pauses_the_queue_without_showing_it(
 
 
 async def test_many_messages_at_once_are_each_sent_once(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    results = await asyncio.gather(*(send(book, whatsapp, key=f"job-{n}") for n in range(200)))
+    results = await asyncio.gather(*(send(repository, whatsapp, key=f"job-{n}") for n in range(200)))
     assert len({result["message_id"] for result in results}) == 200
     assert len({message["biz_opaque_callback_data"] for message in server.messages}) == 200
 
 
 async def test_a_cancelled_send_leaves_the_client_usable(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_hang()
-    task = asyncio.create_task(send(book, whatsapp))
+    task = asyncio.create_task(send(repository, whatsapp))
     await wait_until(lambda: server.messages)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await send(book, whatsapp))["status"] == "accepted"
+    assert (await send(repository, whatsapp))["status"] == "accepted"
 
 
 async def test_the_http_client_bears_any_order_of_start_and_stop() -> None:
@@ -313,9 +319,11 @@ async def test_the_http_client_bears_any_order_of_start_and_stop() -> None:
     await client.stop()
 
 
-async def test_a_client_that_was_not_started_says_so(server: WhatsAppServer, book: MessageBook) -> None:
+async def test_a_client_that_was_not_started_says_so(
+    server: WhatsAppServer, repository: MessageRepository
+) -> None:
     with pytest.raises(RuntimeError, match="start"):
-        await send(book, client_of(HttpClient(), server.url))
+        await send(repository, client_of(HttpClient(), server.url))
 
 
 def test_the_token_is_not_in_the_clients_repr(whatsapp: WhatsAppClient) -> None:

@@ -16,7 +16,7 @@ from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing
 from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import IllegalTransition, JobSignal, OutcomeUnknown, Permanent, Retry, Snooze
@@ -32,15 +32,15 @@ class Desk:
     """Sends, and looks at the records."""
 
     def __init__(
-        self, records: Records, book: MessageBook, whatsapp: WhatsAppClient, server: WhatsAppServer
+        self, records: Records, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
     ) -> None:
         self.records = records
-        self.book = book
+        self.repository = repository
         self.whatsapp = whatsapp
         self.server = server
 
     async def send(self, payload: dict[str, Any] | None = None, **context: Any) -> MessageSent:
-        ctx = make_context(self.book, self.whatsapp, **context)
+        ctx = make_context(self.repository, self.whatsapp, **context)
         return await send_message(ctx, SendMessage.model_validate({**TEXT, **(payload or {})}))
 
     async def signal(self, payload: dict[str, Any] | None = None, **context: Any) -> JobSignal:
@@ -62,8 +62,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sqlite_records: Records, book: MessageBook, whatsapp: WhatsAppClient, server: WhatsAppServer) -> Desk:
-    return Desk(sqlite_records, book, whatsapp, server)
+def desk(
+    sqlite_records: Records, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
+) -> Desk:
+    return Desk(sqlite_records, repository, whatsapp, server)
 
 
 async def test_a_sent_message_is_in_the_records(desk: Desk) -> None:
@@ -215,7 +217,7 @@ async def test_an_unknown_outcome_is_written_and_never_sent_again(desk: Desk) ->
 
 async def test_what_a_dead_daemon_left_is_not_sent_again(desk: Desk) -> None:
     at = datetime.fromtimestamp(1_700_000_000, UTC)
-    await desk.book.begin(Outgoing(PHONE, "text", "hello", "message", "job-1", at))
+    await desk.repository.begin(Outgoing(PHONE, "text", "hello", "message", "job-1", at))
     assert isinstance(await desk.signal(), OutcomeUnknown)
     assert desk.server.messages == []
     assert (await desk.row()).status == "unknown"
@@ -303,7 +305,7 @@ async def test_a_stop_before_the_effect_leaves_nothing_that_looks_sent(desk: Des
 async def test_a_stop_while_the_row_is_written_leaves_nothing_that_looks_sent(desk: Desk) -> None:
     async with desk.records.transaction():
         sending = asyncio.create_task(desk.send())
-        await wait_until(lambda: desk.book._beginning._task is not None)  # its transaction waits for ours
+        await wait_until(lambda: desk.repository._begin._task is not None)  # its transaction waits for ours
         sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending

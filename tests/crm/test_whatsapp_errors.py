@@ -10,7 +10,7 @@ import pytest
 
 from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.errors import ROWS, find_row
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
@@ -68,10 +68,10 @@ TEMPLATE: dict[str, Any] = {
 
 
 async def run(
-    book: MessageBook, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
+    repository: MessageRepository, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
 ) -> JobSignal:
     """Runs the handler, which has to raise; returns what it raised."""
-    ctx: JobContext = make_context(book, whatsapp, **context)
+    ctx: JobContext = make_context(repository, whatsapp, **context)
     with pytest.raises(JobSignal) as caught:
         await send_message(ctx, SendMessage.model_validate(payload or TEMPLATE))
     return caught.value
@@ -89,10 +89,10 @@ def test_rows_do_not_overlap() -> None:
 @pytest.mark.parametrize("status", [400, 429, 500])
 @pytest.mark.parametrize("code", sorted(EXPECTED))
 async def test_row(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, status: int, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, status: int, repository: MessageRepository
 ) -> None:
     server.then_error(code, status=status)
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     expected = EXPECTED[code]
     assert type(signal) is expected.signal
     if expected.after is not None:
@@ -115,10 +115,10 @@ async def test_row(
 
 @pytest.mark.parametrize("code", [200, 201, 250, 299])
 async def test_the_range_of_permissions_pauses(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, repository: MessageRepository
 ) -> None:
     server.then_error(code, status=403)
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert isinstance(signal, PauseQueue)
     assert "crmd resume message" in str(signal)
 
@@ -129,10 +129,10 @@ async def test_an_unknown_code_fails_with_the_code_in_sight(
     whatsapp: WhatsAppClient,
     code: int,
     caplog: pytest.LogCaptureFixture,
-    book: MessageBook,
+    repository: MessageRepository,
 ) -> None:
     server.then_error(code, status=429)
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert isinstance(signal, Permanent)
     assert signal.code == str(code)
     assert f"WhatsApp error {code}, a code unknown to crmd" in str(signal)
@@ -140,10 +140,13 @@ async def test_an_unknown_code_fails_with_the_code_in_sight(
 
 
 async def test_an_unknown_code_that_will_pass_is_tried_again_and_not_for_ever(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture, book: MessageBook
+    server: WhatsAppServer,
+    whatsapp: WhatsAppClient,
+    caplog: pytest.LogCaptureFixture,
+    repository: MessageRepository,
 ) -> None:
     server.then_error(131999, status=503, is_transient=True)
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert isinstance(signal, Retry)
     assert (signal.after, signal.max_attempts) == (None, 3)
     assert "131999" in str(signal)
@@ -155,29 +158,37 @@ async def test_an_unknown_code_that_will_pass_is_tried_again_and_not_for_ever(
     [(131000, 90, None), (131016, 0, 90), (80007, 0, 90), (4, 0, 90), (131056, 0, 90), (134101, 0, 600)],
 )
 async def test_no_wait_is_shorter_than_retry_after(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, at_least: float, after: float, book: MessageBook
+    server: WhatsAppServer,
+    whatsapp: WhatsAppClient,
+    code: int,
+    at_least: float,
+    after: float,
+    repository: MessageRepository,
 ) -> None:
     server.then_answer(429, {"error": {"code": code, "message": "later"}}, headers={"Retry-After": "90"})
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert at_least <= getattr(signal, "at_least", 0) <= at_least * 1.1
     assert (signal.after is None) == (after is None)  # type: ignore[attr-defined]
     assert after is None or after <= signal.after <= after * 1.1  # type: ignore[attr-defined]
 
 
 async def test_retry_after_of_a_proxy_is_kept_to(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_answer(429, "slow down", headers={"Retry-After": "120"})
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert isinstance(signal, RateLimited)
     assert 120 <= signal.after <= 132
 
 
 async def test_an_error_is_logged_with_its_fields_and_without_the_token(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, caplog: pytest.LogCaptureFixture, book: MessageBook
+    server: WhatsAppServer,
+    whatsapp: WhatsAppClient,
+    caplog: pytest.LogCaptureFixture,
+    repository: MessageRepository,
 ) -> None:
     server.then_error(131047, error_subcode=2494002)
-    await run(book, whatsapp)
+    await run(repository, whatsapp)
     [record] = caplog.records
     assert record.__dict__["fields"] == {
         "code": 131047,
@@ -190,37 +201,37 @@ async def test_an_error_is_logged_with_its_fields_and_without_the_token(
 
 
 async def test_an_error_in_a_200_answer_is_an_error(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131026, status=200)
-    assert isinstance(await run(book, whatsapp), Permanent)
+    assert isinstance(await run(repository, whatsapp), Permanent)
 
 
 async def test_the_details_fall_back_to_the_message(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131026, error_data=None, message="two\nlines")
-    assert "two lines" in str(await run(book, whatsapp))
+    assert "two lines" in str(await run(repository, whatsapp))
 
 
 # 131049: the marketing cap
 
 
 async def test_the_marketing_cap_allows_one_more_attempt(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131049)
-    assert isinstance(await run(book, whatsapp, attempt=2), Permanent)
+    assert isinstance(await run(repository, whatsapp, attempt=2), Permanent)
 
 
 @pytest.mark.parametrize(
     ("number", "in_us"), [("12125550123", True), ("14165550123", False), ("18765550123", False)]
 )
 async def test_the_marketing_cap_is_final_in_the_us(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, number: str, in_us: bool, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, number: str, in_us: bool, repository: MessageRepository
 ) -> None:
     server.then_error(131049)
-    signal = await run(book, whatsapp, {**TEMPLATE, "to": number})
+    signal = await run(repository, whatsapp, {**TEMPLATE, "to": number})
     assert type(signal) is (Permanent if in_us else Retry)
 
 
@@ -228,19 +239,19 @@ async def test_the_marketing_cap_is_final_in_the_us(
 
 
 async def test_a_transient_media_failure_is_tried_once_more(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131053, is_transient=True)
-    signal = await run(book, whatsapp)
+    signal = await run(repository, whatsapp)
     assert isinstance(signal, Retry)
     assert signal.max_attempts == 2
 
 
 async def test_service_errors_back_off_with_the_attempts(
-    server: WhatsAppServer, whatsapp: WhatsAppClient, book: MessageBook
+    server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131016)
-    signal = await run(book, whatsapp, attempt=3)
+    signal = await run(repository, whatsapp, attempt=3)
     assert isinstance(signal, Retry)
     assert signal.after is not None
     assert 4 <= signal.after <= 8

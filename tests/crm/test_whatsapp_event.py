@@ -26,7 +26,7 @@ from crmd.crm.inbound.kinds import text_of
 from crmd.crm.inbound.payloads import WhatsAppEvent
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.crm.whatsapp.client import WhatsAppClient
@@ -43,7 +43,7 @@ class Hall:
     """Takes events in, and looks at the records."""
 
     records: Records
-    book: MessageBook
+    repository: MessageRepository
     whatsapp: WhatsAppClient
     settled: list[Settled] = field(default_factory=list)
     store_away: bool = False
@@ -54,19 +54,19 @@ class Hall:
 
     async def take_raw(self, payload: dict[str, Any], **context: Any) -> EventTaken:
         words = OptWords(("stop", "Unsubscribe"), ("start",))
-        resources = (self.records, self.book, self.whatsapp, words, UnknownJobs(self._settle))
+        resources = (self.records, self.repository, self.whatsapp, words, UnknownJobs(self._settle))
         ctx = make_context(*resources, queue="webhook", name="whatsapp_event", **context)
         return await whatsapp_event(ctx, WhatsAppEvent.model_validate(payload))
 
     async def sent(self, key: str = "job-1") -> tuple[int, str]:
         """A message that WhatsApp took: its id and wamid."""
-        begun = await self.book.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
-        await self.book.accepted(begun.message_id, f"wamid.{key}")
+        begun = await self.repository.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
+        await self.repository.accepted(begun.message_id, f"wamid.{key}")
         return begun.message_id, f"wamid.{key}"
 
     async def unknown(self, key: str = "job-1") -> int:
-        begun = await self.book.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
-        await self.book.unknown(begun.message_id, "no answer")
+        begun = await self.repository.begin(Outgoing(PHONE, "text", "hello", "message", key, AT))
+        await self.repository.unknown(begun.message_id, "no answer")
         return begun.message_id
 
     async def row(self, message_id: int) -> Message:
@@ -91,8 +91,8 @@ class Hall:
 
 
 @pytest.fixture
-def hall(sqlite_records: Records, book: MessageBook, whatsapp: WhatsAppClient) -> Hall:
-    return Hall(sqlite_records, book, whatsapp)
+def hall(sqlite_records: Records, repository: MessageRepository, whatsapp: WhatsAppClient) -> Hall:
+    return Hall(sqlite_records, repository, whatsapp)
 
 
 async def signal_of(hall: Hall, payload: dict[str, Any], **context: Any) -> JobSignal:

@@ -21,7 +21,7 @@ from crmd.crm.messages.begin import Outgoing, begin
 from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.queries import Status
 from crmd.crm.messages.reconciler import LostMessages
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
 from crmd.crm.messages.tables import Message
@@ -106,7 +106,7 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
             assert spec is not None
             engine.handle_spec(spec.queue or "", spec)
         settler = unknown_jobs(engine.inspector)
-        given = (records, whatsapp, MessageBook(records), OptWords((), ()), settler)
+        given = (records, whatsapp, MessageRepository(records), OptWords((), ()), settler)
         lost = LostMessages(records, engine.inspector, settler, engine.store.events)
         yield Post(engine, records, server, {type(one): one for one in given}, lost)
         await lost.stop()
@@ -174,8 +174,8 @@ async def test_a_status_that_comes_before_the_recovery_settles_the_job_after_it(
     await post.send("order-17")
     await wait_until(lambda: post.server.messages)
     await die(post, fleet)
-    book: MessageBook = post.resources[MessageBook]
-    await book.told([told("wamid.A", "order-17")])
+    repository: MessageRepository = post.resources[MessageRepository]
+    await repository.apply_statuses([told("wamid.A", "order-17")])
     await post.fleet()
     await wait_until(lambda: _job_is(post, "order-17", State.COMPLETED))
     assert [row.status for row in await post.rows()] == ["sent"]
@@ -203,9 +203,9 @@ async def test_a_job_that_was_added_again_is_not_settled_by_an_old_message(post:
     await post.rig.control.retry("message", "order-17")
     await wait_until(lambda: len(post.server.messages) == 2)
     await post.rig.finished("message", "order-17")
-    book: MessageBook = post.resources[MessageBook]
+    repository: MessageRepository = post.resources[MessageRepository]
     settler: UnknownJobs = post.resources[UnknownJobs]
-    [newer, older] = await book.told([told("wamid.B", "order-17"), told("wamid.A", "order-17")])
+    [newer, older] = await repository.apply_statuses([told("wamid.B", "order-17"), told("wamid.A", "order-17")])
     assert newer is not None
     assert older is not None
     assert older.message_id == first.id

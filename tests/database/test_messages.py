@@ -15,7 +15,7 @@ from crmd.crm.database.database import Records
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Begun, Outgoing, Verdict, begin, begin_many
 from crmd.crm.messages.queries import MessageFilter, Status
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.errors import IllegalTransition
 
@@ -180,10 +180,10 @@ async def test_many_at_once_are_told_apart(records: Records) -> None:
 
 
 async def test_the_book_gathers_what_comes_together(records: Records) -> None:
-    book = MessageBook(records)
-    found = await asyncio.gather(*(book.begin(outgoing(f"job-{n}")) for n in range(250)))
+    repository = MessageRepository(records)
+    found = await asyncio.gather(*(repository.begin(outgoing(f"job-{n}")) for n in range(250)))
     assert {one.verdict for one in found} == {Verdict.SEND}
-    await asyncio.gather(*(book.accepted(one.message_id, f"w{one.message_id}") for one in found))
+    await asyncio.gather(*(repository.accepted(one.message_id, f"w{one.message_id}") for one in found))
     async with records.reading() as s:
         rows = await messages.page(s, MessageFilter(status=Status.ACCEPTED), None, 1000)
     assert {message.id: message.wamid for message in rows} == {
@@ -193,9 +193,9 @@ async def test_the_book_gathers_what_comes_together(records: Records) -> None:
 
 
 async def test_one_that_cannot_be_written_does_not_keep_out_the_others(records: Records) -> None:
-    book = MessageBook(records)
+    repository = MessageRepository(records)
     bad = outgoing("bad", job_enqueued_at=NOW.replace(tzinfo=None))
-    calls = [book.begin(outgoing("a")), book.begin(bad), book.begin(outgoing("b"))]
+    calls = [repository.begin(outgoing("a")), repository.begin(bad), repository.begin(outgoing("b"))]
     first, error, last = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(first, Begun)
     assert isinstance(last, Begun)
@@ -203,14 +203,14 @@ async def test_one_that_cannot_be_written_does_not_keep_out_the_others(records: 
 
 
 async def test_a_caller_that_is_cancelled_before_its_turn_writes_nothing(records: Records) -> None:
-    book = MessageBook(records)
+    repository = MessageRepository(records)
     async with records.transaction() if records.is_sqlite else records.reading():
-        waiting = asyncio.create_task(book.begin(outgoing()))
+        waiting = asyncio.create_task(repository.begin(outgoing()))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert (await book.begin(outgoing())).verdict is Verdict.SEND
+    assert (await repository.begin(outgoing())).verdict is Verdict.SEND
 
 
 # Outcomes

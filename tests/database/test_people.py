@@ -17,7 +17,7 @@ from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.database import Records
 from crmd.crm.messages.begin import Outgoing, Verdict, begin
 from crmd.crm.messages.queries import MessageFilter, page, record_inbound
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -116,11 +116,11 @@ async def test_an_opt_out_of_0_1_0_under_one_form_holds_for_the_other(records: R
 
 
 async def test_the_answer_to_a_send_teaches_the_number(records: Records) -> None:
-    book = MessageBook(records)
+    repository = MessageRepository(records)
     async with records.transaction() as s:
         ada = (await contacts.ensure(s, ADA)).id
-    begun = await book.begin(outgoing(ADA))
-    await book.accepted(begun.message_id, "wamid.1", phone=ADA, wa_phone=HER_WA)
+    begun = await repository.begin(outgoing(ADA))
+    await repository.accepted(begun.message_id, "wamid.1", phone=ADA, wa_phone=HER_WA)
     async with records.transaction() as s:
         assert (await contacts.ensure(s, HER_WA)).id == ada
         await contacts.opt_out(s, HER_WA, AT, "w1")
@@ -129,12 +129,12 @@ async def test_the_answer_to_a_send_teaches_the_number(records: Records) -> None
 
 
 async def test_a_status_teaches_it_where_the_answer_was_lost(records: Records) -> None:
-    book = MessageBook(records)
+    repository = MessageRepository(records)
     async with records.transaction() as s:
         ada = (await contacts.ensure(s, ADA)).id
-    begun = await book.begin(outgoing(ADA))
-    await book.unknown(begun.message_id, "no answer")
-    [applied] = await book.told([StatusUpdate("wamid.1", "sent", AT, "k", recipient=HER_WA)])
+    begun = await repository.begin(outgoing(ADA))
+    await repository.unknown(begun.message_id, "no answer")
+    [applied] = await repository.apply_statuses([StatusUpdate("wamid.1", "sent", AT, "k", recipient=HER_WA)])
     assert applied
     async with records.reading() as s:
         found = await contacts.by_phone(s, HER_WA)

@@ -21,7 +21,7 @@ from crmd.crm.database.types import utc_now
 from crmd.crm.files.store import FileStore
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.jobs import send_message
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import Fleet
@@ -71,7 +71,7 @@ class CampaignBench:
         self.resources: dict[type, Any] = {
             Records: records,
             FileStore: self.files,
-            MessageBook: MessageBook(records),
+            MessageRepository: MessageRepository(records),
             WhatsAppClient: whatsapp,
         }
         for function in (run_campaign, send_message):

@@ -19,7 +19,7 @@ from crmd.crm.flows.inbound import inbound
 from crmd.crm.flows.jobs import new_data
 from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages import queries as messages
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.control import Control
@@ -61,7 +61,11 @@ class FlowBench:
         self.rig = rig
         self.records = records
         self.server = server
-        self.resources = {Records: records, MessageBook: MessageBook(records), WhatsAppClient: whatsapp}
+        self.resources = {
+            Records: records,
+            MessageRepository: MessageRepository(records),
+            WhatsAppClient: whatsapp,
+        }
         self._fleets: list[Fleet] = []
         catalog = shipped_catalog()
         for queue in QUEUES:

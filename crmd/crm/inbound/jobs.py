@@ -15,7 +15,7 @@ from crmd.crm.flows.inbound import go_on, inbound, move
 from crmd.crm.flows.repository import Position
 from crmd.crm.inbound.payloads import Event, Inbound, MarketingChoice, WhatsAppEvent, read_event
 from crmd.crm.messages import queries as messages
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import Applied, StatusUpdate
 from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
@@ -75,7 +75,7 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
 
 
 async def _take_statuses(ctx: JobContext, updates: list[StatusUpdate], taken: EventTaken) -> None:
-    for update, applied in zip(updates, await ctx.get(MessageBook).told(updates), strict=True):
+    for update, applied in zip(updates, await ctx.get(MessageRepository).apply_statuses(updates), strict=True):
         if applied is None:
             taken["foreign"] += 1
         elif applied.before is applied.after:
@@ -92,7 +92,7 @@ async def _stop_marketing(ctx: JobContext, update: StatusUpdate, applied: Applie
     """Also where another program sent the message, as far as WhatsApp names the person."""
     phone = applied.phone if applied else update.recipient
     if phone:
-        await ctx.get(MessageBook).stopped_marketing(phone, update.at)
+        await ctx.get(MessageRepository).stopped_marketing(phone, update.at)
 
 
 async def _take_choices(ctx: JobContext, choices: Sequence[MarketingChoice], taken: EventTaken) -> None:

@@ -12,7 +12,7 @@ from crmd.crm.messages.begin import Begun, Outgoing, Verdict
 from crmd.crm.messages.halts import CAMPAIGN_CANCELLED
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.queries import MARKETING_STOPPED, OPTED_OUT
-from crmd.crm.messages.repository import MessageBook
+from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.whatsapp.client import Foreign, Refused, SendOutcome
 from crmd.crm.whatsapp.errors import USER_STOPPED_MARKETING
 from crmd.errors import JobSignal, OutcomeUnknown, Permanent, RecordsError, Retry, Snooze
@@ -39,12 +39,12 @@ class MessageRecord:
     def __init__(self, ctx: JobContext, payload: SendMessage) -> None:
         self._ctx = ctx
         self._payload = payload
-        self._book = ctx.get(MessageBook)
+        self._repository = ctx.get(MessageRepository)
         self._id = 0
 
     async def begin(self) -> Begun:
         """Writes the row. Returns where the message is to be sent, was sent or is held; else raises a signal."""
-        beginning = asyncio.ensure_future(self._book.begin(self._outgoing()))
+        beginning = asyncio.ensure_future(self._repository.begin(self._outgoing()))
         try:
             begun = await asyncio.shield(beginning)
         except RecordsError as error:
@@ -81,29 +81,31 @@ class MessageRecord:
     async def not_begun(self, error: BaseException) -> None:
         """The request was not made."""
         text = f"{type(error).__name__}: {error}"
-        await self._briefly(lambda: self._book.retrying(self._id, None, text))
+        await self._briefly(lambda: self._repository.retrying(self._id, None, text))
 
     async def lost(self) -> None:
         """The job is cancelled while the request is under way."""
-        await self._briefly(lambda: self._book.unknown(self._id, "its job was stopped while the message was sent"))
+        await self._briefly(
+            lambda: self._repository.unknown(self._id, "its job was stopped while the message was sent")
+        )
 
     async def accepted(self, wamid: str, recipient: str) -> None:
         """WhatsApp took the message; `recipient` is the recipient's WhatsApp id."""
         phone = self._outgoing().phone
         wa_phone = f"+{recipient}" if is_wa_id(recipient) else ""
-        await self._surely(lambda: self._book.accepted(self._id, wamid, phone=phone, wa_phone=wa_phone))
+        await self._surely(lambda: self._repository.accepted(self._id, wamid, phone=phone, wa_phone=wa_phone))
 
     async def ended(self, outcome: SendOutcome, signal: JobSignal, begun_at: datetime) -> None:
         """WhatsApp did not take the message, or nobody knows; `signal` is what the job ends with."""
         code, text = _code(outcome), str(signal)
         if code == USER_STOPPED_MARKETING:
-            await self._surely(lambda: self._book.stopped_marketing(self._outgoing().phone, begun_at))
+            await self._surely(lambda: self._repository.stopped_marketing(self._outgoing().phone, begun_at))
         if isinstance(signal, OutcomeUnknown):
-            await self._surely(lambda: self._book.unknown(self._id, text))
+            await self._surely(lambda: self._repository.unknown(self._id, text))
         elif isinstance(signal, Permanent) or (isinstance(signal, Retry) and self._is_last(signal)):
-            await self._surely(lambda: self._book.failed(self._id, code, text))
+            await self._surely(lambda: self._repository.failed(self._id, code, text))
         else:
-            await self._surely(lambda: self._book.retrying(self._id, code, text))
+            await self._surely(lambda: self._repository.retrying(self._id, code, text))
 
     def _outgoing(self) -> Outgoing:
         ctx, payload = self._ctx, self._payload
@@ -133,7 +135,9 @@ class MessageRecord:
         elif not beginning.cancelled() and beginning.exception() is None:
             begun = beginning.result()
             if begun.verdict is Verdict.SEND:
-                await self._briefly(lambda: self._book.retrying(begun.message_id, None, "its job was stopped"))
+                await self._briefly(
+                    lambda: self._repository.retrying(begun.message_id, None, "its job was stopped")
+                )
 
     async def _briefly(self, write: Callable[[], Awaitable[None]]) -> None:
         """A write that may be left out: what then looks like a send under way is found by its job later."""

@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Records
-from crmd.crm.database.gathering import Gathering
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
+from crmd.crm.messages import statuses
 from crmd.crm.messages.begin import Begun, Outgoing, begin_many
 from crmd.crm.messages.queries import OPEN
-from crmd.crm.messages.statuses import Applied, StatusUpdate, apply_statuses
+from crmd.crm.messages.statuses import Applied, StatusUpdate
+from crmd.engine.group_commit import GroupCommit
+from crmd.errors import RecordsError
 
+A = TypeVar("A")
+R = TypeVar("R")
+
+MOST_AT_ONCE = 100
+"""Bounds how long one transaction keeps other writers waiting: some 20 ms on SQLite."""
 MOST_STATUSES = 200
 """Of one event in one transaction: some 10 ms on SQLite."""
 
 
-class MessageBook:
+class MessageRepository:
     """Outgoing messages of one daemon. All methods raise RecordsUnavailable."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._beginning = Gathering(records, _begin)
-        self._accepting = Gathering(records, _accept)
-        self._telling = Gathering(records, _tell)
+        self._begin = _grouped(records, _begin)
+        self._accept = _grouped(records, _accept)
+        self._apply = _grouped(records, _apply)
 
     async def begin(self, new: Outgoing) -> Begun:
         """The message's row, and whether it may be sent."""
-        return await self._beginning.call(new)
+        return await self._begin.call(new)
 
     async def accepted(self, message_id: int, wamid: str, *, phone: str = "", wa_phone: str = "") -> None:
         """WhatsApp took the message to `phone`, for which it has the number `wa_phone`; empty: not known."""
-        await self._accepting.call(_Taken(message_id, wamid, phone, wa_phone))
+        await self._accept.call(_Taken(message_id, wamid, phone, wa_phone))
 
     async def stopped_marketing(self, phone: str, at: datetime) -> None:
         """WhatsApp said that a person wants no marketing."""
         async with self._records.transaction() as s:
             await contacts.stop_marketing(s, phone, at)
 
-    async def told(self, updates: Sequence[StatusUpdate]) -> list[Applied | None]:
-        """What WhatsApp's webhooks said; of each what it changed, None where it is about no message of ours."""
+    async def apply_statuses(self, updates: Sequence[StatusUpdate]) -> list[Applied | None]:
+        """Applies what WhatsApp said; of each what it changed, None where the message is none of ours."""
         results: list[Applied | None] = []
         for start in range(0, len(updates), MOST_STATUSES):
-            results += await self._telling.call(updates[start : start + MOST_STATUSES])
+            results += await self._apply.call(updates[start : start + MOST_STATUSES])
         return results
 
     async def retrying(self, message_id: int, code: str | None, error: str) -> None:
@@ -68,13 +76,25 @@ class MessageBook:
             await messages.unknown(s, message_id, error, utc_now())
 
 
+def _grouped(
+    records: Records, work: Callable[[AsyncSession, Sequence[A]], Awaitable[Sequence[R]]]
+) -> GroupCommit[A, R]:
+    """Work whose calls share a transaction; the fault of one is not that of the others."""
+
+    async def write(items: Sequence[A]) -> Sequence[R]:
+        async with records.transaction() as s:
+            return await work(s, items)
+
+    return GroupCommit(write, MOST_AT_ONCE, lambda error: not isinstance(error, RecordsError))
+
+
 async def _begin(s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[Begun]:
     return await begin_many(s, outgoing, utc_now())
 
 
-async def _tell(s: AsyncSession, events: Sequence[Sequence[StatusUpdate]]) -> list[list[Applied | None]]:
+async def _apply(s: AsyncSession, events: Sequence[Sequence[StatusUpdate]]) -> list[list[Applied | None]]:
     updates = [update for event in events for update in event]
-    results = await apply_statuses(s, updates)
+    results = await statuses.apply_statuses(s, updates)
     # Where the answer to the send was lost, its statuses are the first to say under which number it went out.
     differing = [
         (applied.phone, update.recipient)
