@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crmd.config.render import render_effective
 from crmd.config.secret import check_password
-from crmd.config.urls import mask_url
+from crmd.formatting import mask_url
 from tests.support.config import ConfigBench
 
 LONG = "a-long-password"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from crmd.config.urls import mask_url
+from crmd.formatting import mask_url
 
 FILE_NAME = "records.sqlite"
 """In the state folder, where no URL is given."""

@@ -18,13 +18,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError, NoScriptError, RedisError
 
-from crmd.config.urls import mask_url
 from crmd.engine.store import keys
 from crmd.engine.store.connection import Link
 from crmd.engine.store.library import Script, load_scripts
 from crmd.engine.store.tls import check_tls_files
 from crmd.engine.store.translate import gives_up, refuses_writes, store_error
 from crmd.errors import RequestError, StoreError, StoreUnavailable, StoreUnusable
+from crmd.formatting import mask_url
 from crmd.telemetry.events import Events
 
 CONNECT_TIMEOUT_S = 2.0
