@@ -11,10 +11,9 @@ from crmd.config import schema
 from crmd.config.model import RESERVED_TABLES, Settings
 from crmd.config.queue_tables import LimitTable, QueueTable, ScheduleTable, Table
 from crmd.config.render import toml_text
-from crmd.config.schedule import SHIPPED_SCHEDULES
 from crmd.config.service_tables import ChannelTable, EndpointTable
+from crmd.config.shipped import SHIPPED_QUEUES, SHIPPED_SCHEDULES
 from crmd.config.tables import TokenTable
-from crmd.engine.settings import SHIPPED_QUEUES
 from docs import payloads, whatsapp_errors
 
 ROOT = Path(__file__).parent.parent

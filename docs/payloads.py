@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.crm.catalog import shipped_catalog
-from crmd.engine.settings import SHIPPED_QUEUES
 
 PAGES: dict[str, str] = {f"docs/queues/{queue}.md": queue for queue in SHIPPED_QUEUES}
 """Each queue's page, by its path in the project."""

@@ -14,7 +14,7 @@ from crmd.config.layers import Entry, Layer, flatten
 from crmd.config.model import RESERVED_TABLES
 from crmd.config.rules import structure_from_text
 from crmd.config.secret import Secret, read_secret_file
-from crmd.engine.settings import SHIPPED_QUEUES
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.errors import Problem
 from crmd.formatting import show
 

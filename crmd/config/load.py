@@ -18,7 +18,7 @@ from crmd.config.layers import Entry, Layer, doubled_secrets, flatten, lay_over,
 from crmd.config.model import Settings, mistakes_between_tables
 from crmd.config.queue_tables import is_queue_name
 from crmd.config.secret import Secret, read_secret_file
-from crmd.engine.settings import SHIPPED_QUEUES
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.errors import ConfigError, Problem
 from crmd.formatting import is_clean
 

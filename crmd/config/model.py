@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
-from crmd.config.schedule import with_shipped
 from crmd.config.service_tables import AiTable, DatabaseTable, FilesTable, NotifyTable, SmtpTable
+from crmd.config.shipped import SHIPPED_QUEUES, with_shipped
 from crmd.config.tables import (
     AuthTable,
     DaemonTable,
@@ -19,7 +19,7 @@ from crmd.config.tables import (
     WebhookTable,
     WhatsAppTable,
 )
-from crmd.engine.settings import SHIPPED_QUEUES, Backoff, QueueSettings
+from crmd.engine.settings import Backoff, QueueSettings, ScheduleSettings
 
 
 class Settings(Table):
@@ -50,6 +50,23 @@ class Settings(Table):
         """Each queue's settings in force, shipped queues first."""
         names = [*SHIPPED_QUEUES, *(name for name in self.queues if name not in SHIPPED_QUEUES)]
         return {name: self._resolve(name) for name in names}
+
+    def schedule_settings(self) -> dict[str, ScheduleSettings]:
+        """Each schedule's settings in force, also of those that are switched off."""
+        return {
+            name: ScheduleSettings(
+                name=name,
+                queue=table.queue,
+                job=table.job,
+                cron=table.cron,
+                every_seconds=table.every,
+                timezone=table.timezone,
+                missed=table.missed,
+                payload=table.payload,
+                enabled=table.enabled,
+            )
+            for name, table in self.schedules.items()
+        }
 
     def queue_tables(self, name: str) -> tuple[QueueTable, QueueTable, DefaultsTable]:
         """Where a queue's settings come from, first match first: its table, what it ships with, `[defaults]`."""

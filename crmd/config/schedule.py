@@ -1,32 +1,13 @@
-"""When a schedule runs: checks of cron expressions and time zones; and the schedules that are always there."""
+"""When a schedule runs: checks of cron expressions and time zones."""
 
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
 
 from crmd.config.rules import Rule
 from crmd.formatting import show
-
-SHIPPED_SCHEDULES: Mapping[str, Mapping[str, Any]] = {
-    "hourly_snapshot": {
-        "queue": "analytics",
-        "job": "snapshot",
-        "cron": "2 * * * *",
-        "payload": {"period": "hour", "again": 24},
-    },
-    "daily_snapshot": {
-        "queue": "analytics",
-        "job": "snapshot",
-        "cron": "5 0 * * *",
-        "payload": {"period": "day", "again": 3},
-    },
-    "flow_sweep": {"queue": "flow", "job": "sweep_flows", "cron": "*/5 * * * *", "missed": "skip"},
-}
-"""The schedules that are always there, written as in `config.toml`."""
 
 _CRON_FIELDS = 5
 _ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
@@ -87,21 +68,3 @@ def _check_comes_due(text: str) -> None:
         raise ValueError(f"{show(text)} never comes due") from None
     except (ValueError, KeyError) as error:
         raise ValueError(f"{show(text)} is not a cron expression: {error}") from None
-
-
-def with_shipped(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The schedules of a configuration and the shipped ones.
-
-    A table of a shipped name that names no job of its own changes the keys that it has, and leaves the others.
-    """
-    schedules = {name: dict(table) for name, table in SHIPPED_SCHEDULES.items()}
-    for name, table in given.items():
-        shipped = SHIPPED_SCHEDULES.get(name)
-        if shipped is None or not isinstance(table, dict) or "job" in table:
-            schedules[name] = table
-            continue
-        kept = dict(shipped)
-        if {"cron", "every"} & table.keys():
-            kept.pop("cron")
-        schedules[name] = kept | table
-    return schedules

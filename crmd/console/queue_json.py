@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.console.health import counts_json, limit_json
 from crmd.console.served_queues import ServedQueues
 from crmd.engine.admin.views import QueueCounts
 from crmd.engine.durations import format_duration
-from crmd.engine.settings import SHIPPED_QUEUES, QueueSettings
+from crmd.engine.settings import QueueSettings
 
 SHIPPED = "shipped with the queue"
 DEFAULT = "default"

@@ -129,7 +129,7 @@ async def build(
         degraded=served.degraded,
         uptime_seconds=life.uptime_seconds,
     )
-    schedules = Schedules(control, settings.schedules)
+    schedules = Schedules(control, settings.schedule_settings())
     current = CurrentSettings(settings)
     web = None
     if settings.http.port is not None:
@@ -156,7 +156,7 @@ async def build(
         store=store,
         control=control,
         fleet=fleet,
-        ticker=Ticker(control, settings.schedules),
+        ticker=Ticker(control, settings.schedule_settings()),
         alerts=Alerts(control, settings.notify.alerts),
         lost_messages=LostMessages(clients[Records], inspector, clients[UnknownJobs], events),
         resources=resources,

@@ -98,9 +98,9 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
             catalog.add(name, served.catalog.get(name, job))
     await daemon.resources.start()
     await daemon.fleet.configure(queues, catalog, resources)
-    daemon.ticker.configure(settings.schedules)
+    daemon.ticker.configure(settings.schedule_settings())
     daemon.alerts.configure(settings.notify.alerts)
-    daemon.schedules.configure(settings.schedules)
+    daemon.schedules.configure(settings.schedule_settings())
     served.settings, served.catalog, served.sources = queues, catalog, loaded.sources
     served.run_elsewhere = run_elsewhere(queues, daemon.only)
     served.unconfigured = unconfigured(settings)

@@ -1,30 +1,11 @@
-"""The settings of one queue, resolved: what the engine works with; and what the ten shipped queues differ in."""
+"""What the engine is told about queues and schedules: plain data, wherever it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from crmd.engine.durations import Rate
-
-SHIPPED_QUEUES: Mapping[str, Mapping[str, Any]] = {
-    "message": {
-        "rate_limit": "20/min",
-        "limits": [{"by": "to", "rate": "1/6s", "burst": 45}],
-        "unique_for": "24h",
-    },
-    "campaign": {"timeout": "1h", "attempts": 2, "unique_for": "24h"},
-    "flow": {"timeout": "5m"},
-    "email": {"attempts": 5, "unique_for": "24h"},
-    "webhook": {"attempts": 5},
-    "ai": {"timeout": "5m", "attempts": 2},
-    "import": {"timeout": "10m", "attempts": 1},
-    "export": {"timeout": "5m", "attempts": 2},
-    "analytics": {"timeout": "10m", "attempts": 2},
-    "notification": {},
-}
-"""The queues that are always there, each with what differs from `[defaults]`, written as in `config.toml`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +52,20 @@ class QueueSettings:
     handlers: tuple[str, ...] = ()
     unknown_job_grace_seconds: float = 300.0
     stall_after_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """A job that is added again and again, by either `cron` or `every_seconds`."""
+
+    name: str
+    queue: str
+    job: str
+    cron: str | None = None
+    every_seconds: float | None = None
+    timezone: str = "UTC"
+    """Of `cron`, by its IANA name."""
+    missed: Literal["once", "skip"] = "once"
+    """What due times mean that passed while no daemon ran: one run for all of them together, or none."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    enabled: bool = True

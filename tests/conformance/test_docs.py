@@ -19,8 +19,8 @@ import crmd
 from crmd.cli.kit import base
 from crmd.cli.main import root
 from crmd.config.load import load
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.crm.catalog import shipped_catalog
-from crmd.engine.settings import SHIPPED_QUEUES
 from crmd.telemetry.events import LEVELS
 from tests.support.pages import PROJECT, SOURCES, Page, pages, table
 

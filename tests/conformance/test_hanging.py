@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.maintenance import wake_listener as wake
 from crmd.engine.maintenance.tick import RECONCILE_EVERY_TICKS
-from crmd.engine.settings import SHIPPED_QUEUES, Backoff, QueueSettings
+from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store import keys
 from crmd.engine.store.client import REPLY_TIMEOUT_S
 from crmd.engine.store.keys import QueueKeys

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 import crmd
 from crmd.cli.kit.payload import read_payload
 from crmd.cli.main import root
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.crm.catalog import shipped_catalog
-from crmd.engine.settings import SHIPPED_QUEUES
 from docs.payloads import payload_markdown
 from tests.support.pages import PROJECT, Page, code_blocks, section, shell_lines, table
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.config.queue_tables import ScheduleTable
+from crmd.engine.settings import ScheduleSettings
 from tests.support.http import Site, site, token_table
 
 
-def tables() -> dict[str, ScheduleTable]:
+def settings() -> dict[str, ScheduleSettings]:
     payload = {"name": "Ada"}
     return {
-        queue: ScheduleTable(queue=queue, job="greet", cron="0 9 * * *", payload=payload)
+        queue: ScheduleSettings(queue, queue, "greet", cron="0 9 * * *", payload=payload)
         for queue in ("email", "import")
     }
 
 
 @pytest.fixture
 def scheduled(web: Site) -> Site:
-    web.parts.schedules.configure(tables())
+    web.parts.schedules.configure(settings())
     return web
 
 
@@ -60,7 +60,7 @@ async def test_without_schedules_there_are_none(web: Site) -> None:
 async def test_a_token_of_one_queue_sees_that_queues_and_steers_none(store_url: str) -> None:
     table = token_table("secret-token", "read", "operate", queues=("email",))
     async with site(store_url, auth={"tokens": {"shop": table}}) as made:
-        made.parts.schedules.configure(tables())
+        made.parts.schedules.configure(settings())
         headers = {"Authorization": "Bearer secret-token"}
         body = await made.get("/api/v1/schedules", auth=False, headers=headers)
         assert [one["name"] for one in body["schedules"]] == ["email"]

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel
 from saq.job import Job
 
+from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.crm.catalog import shipped_catalog
-from crmd.engine.settings import SHIPPED_QUEUES
 from crmd.jobs import JobSpec
 
 SHIPPED = [(queue, name) for queue in SHIPPED_QUEUES for name in shipped_catalog().names(queue)]

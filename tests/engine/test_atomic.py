@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from crmd.config.queue_tables import ScheduleTable
 from crmd.config.service_tables import AlertsTable
 from crmd.crm.notifications.alert_rules import Sign
 from crmd.crm.notifications.alerts import Alerts
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.durations import Rate
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, ScheduleSettings
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import StoreUnavailable
@@ -69,8 +68,7 @@ async def resume(r: Rig) -> None:
 
 
 def schedules(r: Rig) -> Schedules:
-    table = ScheduleTable.model_validate({"queue": "q", "job": "note", "every": "1h"})
-    return Schedules(r.control, {"s": table})
+    return Schedules(r.control, {"s": ScheduleSettings("s", "q", "note", every_seconds=3600.0)})
 
 
 async def resume_schedule(r: Rig) -> None:

@@ -6,15 +6,15 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from crmd.config.queue_tables import ScheduleTable
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import LATE_MS, LONGEST_SLEEP_S, Ticker
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, ScheduleSettings
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.schedules import FURTHEST_AHEAD_MS
@@ -41,9 +41,9 @@ class Machine:
         self.ticker = Ticker(self.control, {})
         self.schedules = Schedules(self.control, {})
 
-    def configure(self, tables: dict[str, ScheduleTable]) -> None:
-        self.ticker.configure(tables)
-        self.schedules.configure(tables)
+    def configure(self, settings: dict[str, ScheduleSettings]) -> None:
+        self.ticker.configure(settings)
+        self.schedules.configure(settings)
 
     async def jobs(self, queue: str = QUEUE.name) -> list[str]:
         """The keys of what waits, in order."""
@@ -59,12 +59,12 @@ class Machine:
         await self.store.stop()
 
 
-def table(**fields: object) -> ScheduleTable:
-    given = {"queue": "analytics", "job": "snapshot", "payload": {"period": "hour"}}
-    return ScheduleTable.model_validate(given | fields)
+def scheduled(name: str = "a", **fields: Any) -> ScheduleSettings:
+    given: dict[str, Any] = {"queue": "analytics", "job": "snapshot", "payload": {"period": "hour"}}
+    return ScheduleSettings(name, **given | fields)
 
 
-EVERY_MINUTE = {"a": table(cron="* * * * *")}
+EVERY_MINUTE = {"a": scheduled(cron="* * * * *")}
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def test_a_schedule_that_was_missed_runs_once(machines: Made, machine: Mac
 
 
 async def test_a_schedule_that_skips_passes_over_what_was_missed(machine: Machine, clock: StoreClock) -> None:
-    daily = {"a": table(cron="0 5 * * *", missed="skip")}
+    daily = {"a": scheduled(cron="0 5 * * *", missed="skip")}
     machine.configure(daily)
     await clock.set(round(datetime.fromisoformat("2027-05-01T04:00:00+00:00").timestamp() * 1000))
     await machine.ticker.run_once()
@@ -243,21 +243,21 @@ async def test_a_pause_lasts_over_restarts_and_nothing_of_it_is_caught_up(
 
 
 async def test_other_times_begin_anew_and_the_same_go_on(machine: Machine, clock: StoreClock) -> None:
-    machine.configure({"a": table(every="1h")})
+    machine.configure({"a": scheduled(every_seconds=3600.0)})
     await machine.ticker.run_once()
     start = clock.ms
     await clock.set(start + 90 * MINUTE)
-    machine.configure({"a": table(cron="* * * * *", payload={"period": "day"})})
+    machine.configure({"a": scheduled(cron="* * * * *", payload={"period": "day"})})
     await machine.ticker.run_once()
     assert await machine.jobs() == []
     await clock.set(start + 95 * MINUTE)
-    machine.configure({"a": table(cron="* * * * *", payload={"period": "day"})})
+    machine.configure({"a": scheduled(cron="* * * * *", payload={"period": "day"})})
     await machine.ticker.run_once()
     assert await machine.jobs() == due_keys(start, 95)
 
 
 async def test_a_fault_of_one_schedule_stays_there(machine: Machine, clock: StoreClock, untidy: None) -> None:
-    machine.configure({"a": table(cron="* * * * *"), "b": table(queue="email", cron="* * * * *")})
+    machine.configure({"a": scheduled(cron="* * * * *"), "b": scheduled("b", queue="email", cron="* * * * *")})
     await machine.ticker.run_once()
     broken = machine.control.inspector.queue("email").keys.queued
     await machine.store.command("SET", broken, "wrong")
@@ -286,7 +286,7 @@ async def test_a_full_store_keeps_the_time_for_later(machine: Machine, clock: St
 async def test_it_ticks_until_it_is_stopped_and_takes_other_schedules_at_once(machine: Machine) -> None:
     machine.ticker.start()
     machine.ticker.start()
-    machine.configure({"a": table(every="1s")})
+    machine.configure({"a": scheduled(every_seconds=1.0)})
     await wait_until(lambda: len(machine.said("schedule.ran")) >= 2, 10)
     machine.configure({})
     await wait_until(lambda: machine.ticker._wake.is_set() is False)
@@ -297,7 +297,10 @@ async def test_it_ticks_until_it_is_stopped_and_takes_other_schedules_at_once(ma
 
 
 async def test_what_the_outside_sees_and_does(machine: Machine, clock: StoreClock) -> None:
-    tables = {"a": table(cron="5 * * * *", timezone="Europe/Berlin"), "off": table(every="90s", enabled=False)}
+    tables = {
+        "a": scheduled(cron="5 * * * *", timezone="Europe/Berlin"),
+        "off": scheduled("off", every_seconds=90.0, enabled=False),
+    }
     machine.configure(tables)
     await machine.ticker.run_once()
     start = clock.ms

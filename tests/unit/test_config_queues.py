@@ -7,7 +7,7 @@ import pytest
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.render import render_queue
-from crmd.config.schedule import SHIPPED_SCHEDULES
+from crmd.config.shipped import SHIPPED_SCHEDULES
 from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from tests.support.config import ConfigBench

@@ -102,7 +102,7 @@ async def connect(options: Globals) -> AsyncIterator[Session]:
         inspector = Inspector(store, queues)
         control = Control(store, queues, inspector)
         try:
-            schedules = Schedules(control, loaded.settings.schedules)
+            schedules = Schedules(control, loaded.settings.schedule_settings())
             yield Session(queues, inspector, control, schedules, unconfigured(loaded.settings))
         finally:
             await control.stop()

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crmd.config.queue_tables import ScheduleTable
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import Added, NewJob, instant
 from crmd.engine.cron import Timetable, timetable
 from crmd.engine.durations import format_duration
+from crmd.engine.settings import ScheduleSettings
 from crmd.engine.store import schedules as stored
 from crmd.engine.store.schedules import ScheduleRecord
 from crmd.errors import JobNotFound, UnknownSchedule
@@ -27,7 +27,7 @@ class Schedule:
     """One schedule in force."""
 
     name: str
-    table: ScheduleTable
+    settings: ScheduleSettings
     times: str
     """When it comes, as text; another text starts it over."""
     timetable: Timetable
@@ -35,7 +35,7 @@ class Schedule:
     def job(self, due_ms: int) -> NewJob:
         """The job of one due time; its key names the time, so that there is no second one."""
         key = f"schedule:{self.name}:{due_ms // 1000}"
-        return NewJob(self.table.job, self.table.payload, key=key, unique_for=UNIQUE_S)
+        return NewJob(self.settings.job, self.settings.payload, key=key, unique_for=UNIQUE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +72,31 @@ class ScheduleView:
 class Schedules:
     """Looks at schedules and steers them, on all daemons. Raises UnknownSchedule and StoreUnavailable."""
 
-    def __init__(self, control: Control, tables: Mapping[str, ScheduleTable]) -> None:
+    def __init__(self, control: Control, settings: Mapping[str, ScheduleSettings]) -> None:
         self._control = control
-        self.tables = tables
+        self.settings = settings
 
-    def configure(self, tables: Mapping[str, ScheduleTable]) -> None:
-        """Applies other schedules."""
-        self.tables = tables
+    def configure(self, settings: Mapping[str, ScheduleSettings]) -> None:
+        """Applies other settings."""
+        self.settings = settings
 
     async def all(self) -> list[ScheduleView]:
         """Every schedule, by name."""
-        return list(await asyncio.gather(*(self.get(name) for name in sorted(self.tables))))
+        return list(await asyncio.gather(*(self.get(name) for name in sorted(self.settings))))
 
     async def get(self, name: str) -> ScheduleView:
         """One schedule."""
-        table, store = self._table(name), self._control.store
+        settings, store = self._settings(name), self._control.store
         where, [record] = await asyncio.gather(stored.look(store, name), stored.records(store, [name]))
-        goes_on = table.enabled and record.paused_at is None
-        made = schedule(name, table)
+        goes_on = settings.enabled and record.paused_at is None
+        made = schedule(settings)
         return ScheduleView(
             name=name,
-            queue=table.queue,
-            job=table.job,
+            queue=settings.queue,
+            job=settings.job,
             times=made.times,
-            missed=table.missed,
-            enabled=table.enabled,
+            missed=settings.missed,
+            enabled=settings.enabled,
             paused_at=record.paused_at,
             paused_by=record.paused_by,
             paused_reason=record.paused_reason,
@@ -110,21 +110,21 @@ class Schedules:
 
     async def run(self, name: str) -> Added:
         """Adds the schedule's job now, beside its due times."""
-        table = self._table(name)
+        settings = self._settings(name)
         key = f"schedule:{name}:by-hand-{uuid.uuid4().hex[:8]}"
-        [added] = await self._control.enqueue(table.queue, [NewJob(table.job, table.payload, key=key)])
-        await stored.note_run(self._control.store, name, table.queue, added.key)
+        [added] = await self._control.enqueue(settings.queue, [NewJob(settings.job, settings.payload, key=key)])
+        await stored.note_run(self._control.store, name, settings.queue, added.key)
         return added
 
     async def pause(self, name: str, *, by: str | None = None, reason: str | None = None) -> None:
         """Pauses a schedule until it is resumed; restarts do not end that."""
-        self._table(name)
+        self._settings(name)
         await stored.pause(self._control.store, name, by, reason)
         self._control.store.events.emit("schedule.paused", schedule=name, by=by, reason=reason)
 
     async def resume(self, name: str) -> None:
         """Lets a paused schedule go on; what came due in the pause is not caught up."""
-        self._table(name)
+        self._settings(name)
         await stored.resume(self._control.store, name)
         self._control.store.events.emit("schedule.resumed", schedule=name)
 
@@ -136,16 +136,19 @@ class Schedules:
         except JobNotFound:
             return None
 
-    def _table(self, name: str) -> ScheduleTable:
+    def _settings(self, name: str) -> ScheduleSettings:
         try:
-            return self.tables[name]
+            return self.settings[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self.tables, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.tables)) or 'none'}"
+            near = difflib.get_close_matches(name, self.settings, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.settings)) or 'none'}"
+            )
             raise UnknownSchedule(f"no schedule is named {name!r}; {hint}") from None
 
 
-def schedule(name: str, table: ScheduleTable) -> Schedule:
-    """A schedule from its table."""
-    times = f"every {format_duration(table.every)}" if table.cron is None else f"{table.cron} {table.timezone}"
-    return Schedule(name, table, times, timetable(table.cron, table.every, table.timezone))
+def schedule(settings: ScheduleSettings) -> Schedule:
+    """The schedule that the settings describe."""
+    cron, every_s, timezone = settings.cron, settings.every_seconds, settings.timezone
+    times = f"every {format_duration(every_s)}" if cron is None else f"{cron} {timezone}"
+    return Schedule(settings.name, settings, times, timetable(cron, every_s, timezone))

@@ -7,9 +7,9 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
-from crmd.config.queue_tables import ScheduleTable
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.schedules import Schedule, schedule
+from crmd.engine.settings import ScheduleSettings
 from crmd.engine.store import schedules as stored
 from crmd.engine.store.schedules import Claim, Position
 from crmd.errors import CrmdError, StoreUnavailable
@@ -30,17 +30,17 @@ _log = logging.getLogger(__name__)
 class Ticker:
     """Sleeps until the next due time. The store's clock decides what is due, and its script who adds the job."""
 
-    def __init__(self, control: Control, tables: Mapping[str, ScheduleTable]) -> None:
+    def __init__(self, control: Control, settings: Mapping[str, ScheduleSettings]) -> None:
         self._control = control
         self._store = control.store
         self._errors = Throttle(60.0)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.configure(tables)
+        self.configure(settings)
 
-    def configure(self, tables: Mapping[str, ScheduleTable]) -> None:
-        """Applies other schedules; those whose times changed begin now, those that are gone end."""
-        self._schedules = [schedule(name, table) for name, table in tables.items() if table.enabled]
+    def configure(self, settings: Mapping[str, ScheduleSettings]) -> None:
+        """Applies other settings; schedules whose times changed begin now, those that are gone end."""
+        self._schedules = [schedule(each) for each in settings.values() if each.enabled]
         self._adopted: set[str] = set()
         self._wake.set()
 
@@ -92,17 +92,17 @@ class Ticker:
         """Claims the last time that is due, for itself and those missed before it; returns the store's time."""
         due_ms = max(first_ms, one.timetable.last_at(where.now_ms))
         late_ms = where.now_ms - due_ms
-        queue = self._control.inspector.queue(one.table.queue).keys
+        queue = self._control.inspector.queue(one.settings.queue).keys
         job = None
-        if one.table.missed == "once" or late_ms <= LATE_MS:
-            [job] = self._control.documents(one.table.queue, [one.job(due_ms)])
+        if one.settings.missed == "once" or late_ms <= LATE_MS:
+            [job] = self._control.documents(one.settings.queue, [one.job(due_ms)])
         what, now_ms = await stored.claim(self._store, one.name, queue, where.position_ms, due_ms, job)
         if what in (Claim.CLAIMED, Claim.PASSED_OVER):
             key = queue.key_of(job.job_id) if job else None
             self._store.events.emit(
                 "schedule.ran" if job else "schedule.skipped",
                 schedule=one.name,
-                queue=one.table.queue,
+                queue=one.settings.queue,
                 key=key,
                 late_seconds=late_ms / 1000,
             )
