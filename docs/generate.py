@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
+
+from pydantic.fields import FieldInfo
 
 from crmd.config import schema
 from crmd.config.model import RESERVED_TABLES, Settings
-from crmd.config.queue_tables import LimitTable, QueueTable, ScheduleTable, Table
 from crmd.config.render import toml_text
-from crmd.config.service_tables import ChannelTable, EndpointTable
 from crmd.config.shipped import SHIPPED_QUEUES, SHIPPED_SCHEDULES
-from crmd.config.tables import TokenTable
+from crmd.config.tables import (
+    ChannelTable,
+    EndpointTable,
+    LimitTable,
+    QueueTable,
+    ScheduleTable,
+    Table,
+    TokenTable,
+)
 from docs import payloads, whatsapp_errors
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +158,8 @@ def _rows(table: type[Table]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for path, leaf in schema.leaves(table):
         if schema.NAME not in path:
-            yield f"| `{schema.dotted(path)}` | {_type(leaf)} | {_default_cell(table, path)} | {_meaning(leaf)} |"
+            cells = [f"`{schema.dotted(path)}`", _type(leaf), _default_cell(table, path), meaning(table, path)]
+            yield f"| {' | '.join(cells)} |"
 
 
 def _shipped_rows() -> Iterator[str]:
@@ -170,15 +182,30 @@ def _schedule_rows() -> Iterator[str]:
         yield f"| {name} | {', '.join(f'`{key} = {toml_text(value)}`' for key, value in keys.items())} |"
 
 
-def _type(leaf: schema.Leaf) -> str:
-    return leaf.rule.describe().replace("|", "\\|")
+def _type(leaf: FieldInfo) -> str:
+    words = re.sub("^an? ", "", schema.expected(leaf)).replace("|", "\\|")
+    return f"secret {words.removesuffix(' in quotes')}" if schema.is_secret(leaf) else words
 
 
-def _meaning(leaf: schema.Leaf) -> str:
-    return (leaf.field.description if leaf.field else None) or ""
+def meaning(table: type[Table], path: tuple[str, ...]) -> str:
+    """What a key means: the string below it in the source."""
+    owner = schema.node_at(path[:-1], table)
+    tables = [each for each in getattr(owner, "__mro__", ()) if issubclass(each, Table)]
+    return next(strings[path[-1]] for strings in map(_strings, tables) if path[-1] in strings)
 
 
-def _default_cell(table: type[Table], path: schema.Path) -> str:
+@cache
+def _strings(table: type[Table]) -> dict[str, str]:
+    """The strings below the keys of a table, by key."""
+    [node] = ast.parse(inspect.getsource(table)).body
+    found = {}
+    for key, below in pairwise(node.body if isinstance(node, ast.ClassDef) else []):
+        if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name) and isinstance(below, ast.Expr):
+            found[key.target.id] = str(ast.literal_eval(below.value))
+    return found
+
+
+def _default_cell(table: type[Table], path: tuple[str, ...]) -> str:
     value = _default(table, path)
     if table is QueueTable and path[0] not in ("rate_limit", "limits"):
         return "from `[defaults]`"
@@ -187,7 +214,7 @@ def _default_cell(table: type[Table], path: schema.Path) -> str:
     return f"`{toml_text(value)}`"
 
 
-def _default(table: type[Table], path: schema.Path) -> object:
+def _default(table: type[Table], path: tuple[str, ...]) -> object:
     """A key's default as `config.toml` has it; None where it has none."""
     node = table.model_fields[path[0]]
     if node.is_required():
@@ -222,7 +249,7 @@ def _toml_table(title: str, table: type[Table], values: dict[str, object]) -> It
     for key, value in values.items():
         if isinstance(schema.node_at((*title.split("."), key)), schema.Named):
             continue
-        yield f"# {table.model_fields[key].description}"
+        yield f"# {meaning(table, (key,))}"
         yield f"#{key} = {toml_text(value)}"
     yield ""
 
@@ -231,7 +258,7 @@ def _toml_example(title: str, table: type[Table], values: dict[str, object]) -> 
     yield f"# {_summary(table)}"
     yield f"#[{title}]"
     for key, value in values.items():
-        yield f"# {table.model_fields[key].description}"
+        yield f"# {meaning(table, (key,))}"
         yield f"#{key} = {toml_text(value)}"
     yield ""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from crmd.config.rules import Rule
-from crmd.formatting import is_clean, show
+from crmd.formatting import is_clean
 
 MAX_LOCAL_CHARS = 64
 MAX_ADDRESS_CHARS = 254
@@ -63,20 +62,3 @@ def _read_address(text: str) -> str:
     if len(address) > MAX_ADDRESS_CHARS:
         raise ValueError(f"has more than {MAX_ADDRESS_CHARS} characters")
     return address
-
-
-class MailboxText(Rule):
-    """A mail address with or without a name, or nothing."""
-
-    def describe(self) -> str:
-        return "mail address"
-
-    def read(self, value: object) -> str:
-        if not isinstance(value, str):
-            raise ValueError(f'must be an address such as "CRM <crm@example.com>", not {show(value)}')
-        if value:
-            try:
-                read_mailbox(value)
-            except ValueError as error:
-                raise ValueError(f"{show(value)} {error}") from None
-        return value

@@ -1,25 +1,34 @@
-"""`Settings`: the whole configuration, and how each queue's settings follow from it."""
+"""`Settings`: the whole configuration, the queues and schedules that are always there included."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
-from crmd.config.queue_tables import DefaultsTable, Name, QueueName, QueueTable, ScheduleTable, Table
-from crmd.config.service_tables import AiTable, DatabaseTable, FilesTable, NotifyTable, SmtpTable
-from crmd.config.shipped import SHIPPED_QUEUES, with_shipped
+from crmd.config.shipped import SHIPPED_QUEUES, SHIPPED_SCHEDULES
 from crmd.config.tables import (
+    AiTable,
     AuthTable,
     DaemonTable,
+    DatabaseTable,
+    DefaultsTable,
+    FilesTable,
     HttpTable,
+    NotifyTable,
+    QueueTable,
     RedisTable,
     Reserved,
+    ScheduleTable,
+    SmtpTable,
+    Table,
     WebhookTable,
     WhatsAppTable,
+    needs_key,
 )
-from crmd.engine.settings import Backoff, QueueSettings, ScheduleSettings
+from crmd.config.values import Name, QueueName
+from crmd.engine.settings import QueueSettings, ScheduleSettings
 
 
 class Settings(Table):
@@ -30,8 +39,8 @@ class Settings(Table):
     http: HttpTable = HttpTable()
     auth: AuthTable = AuthTable()
     defaults: DefaultsTable = DefaultsTable()
-    queues: dict[Annotated[str, QueueName()], QueueTable] = Field({})
-    schedules: dict[Name, ScheduleTable] = Field({}, validate_default=True)
+    queues: dict[QueueName, QueueTable] = Field({})
+    schedules: dict[Name, ScheduleTable] = Field({})
     whatsapp: WhatsAppTable = WhatsAppTable()
     webhook: WebhookTable = WebhookTable()
     smtp: SmtpTable = SmtpTable()
@@ -41,81 +50,70 @@ class Settings(Table):
     files: FilesTable = FilesTable()
     metrics: Reserved = Reserved()
 
-    @field_validator("schedules", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _shipped_ones_too(cls, value: Any) -> Any:
-        return with_shipped(value) if isinstance(value, dict) else value
-
-    def queue_settings(self) -> dict[str, QueueSettings]:
-        """Each queue's settings in force, shipped queues first."""
-        names = [*SHIPPED_QUEUES, *(name for name in self.queues if name not in SHIPPED_QUEUES)]
-        return {name: self._resolve(name) for name in names}
-
-    def schedule_settings(self) -> dict[str, ScheduleSettings]:
-        """Each schedule's settings in force, also of those that are switched off."""
-        return {
-            name: ScheduleSettings(
-                name=name,
-                queue=table.queue,
-                job=table.job,
-                cron=table.cron,
-                every_seconds=table.every,
-                timezone=table.timezone,
-                missed=table.missed,
-                payload=table.payload,
-                enabled=table.enabled,
-            )
-            for name, table in self.schedules.items()
-        }
-
-    def queue_tables(self, name: str) -> tuple[QueueTable, QueueTable, DefaultsTable]:
-        """Where a queue's settings come from, first match first: its table, what it ships with, `[defaults]`."""
-        shipped = QueueTable.model_validate(SHIPPED_QUEUES.get(name, {}))
-        return self.queues.get(name, QueueTable()), shipped, self.defaults
+    def _shipped_ones_too(cls, data: Any) -> Any:
+        """Completes the tables of queues and schedules with what they ship with, and queues with `[defaults]`."""
+        defaults, queues, schedules = (data.get(key, {}) for key in ("defaults", "queues", "schedules"))
+        if isinstance(queues, dict):
+            queues = {
+                name: _over(defaults, _over(SHIPPED_QUEUES.get(name, {}), queues.get(name, {})))
+                for name in {**SHIPPED_QUEUES, **queues}
+            }
+        if isinstance(schedules, dict):
+            schedules = {
+                name: _schedule(name, schedules.get(name, {})) for name in {**SHIPPED_SCHEDULES, **schedules}
+            }
+        return {**data, "queues": queues, "schedules": schedules}
 
     @property
     def password_required(self) -> bool:
         """Whether a password must be set, because none may be made up: external store, not loopback only."""
-        return bool(self.redis.url.get_secret_value()) and not self.http.on_loopback_only
+        return bool(self.redis.url) and not self.http.on_loopback_only
 
-    def _resolve(self, name: str) -> QueueSettings:
-        tables = self.queue_tables(name)
-        backoffs = [table.backoff for table in tables]
-        return QueueSettings(
-            name=name,
-            concurrency=_first(tables, "concurrency"),
-            attempts=_first(tables, "attempts"),
-            backoff=Backoff(_first(backoffs, "base"), _first(backoffs, "max")),
-            timeout_seconds=_first(tables, "timeout"),
-            keep_completed=_first(tables, "keep_completed"),
-            keep_failed=_first(tables, "keep_failed"),
-            keep_min_seconds=_first(tables, "keep_min"),
-            keep_age_seconds=_first(tables, "keep_age"),
-            unique_for_seconds=_first(tables, "unique_for") or 0.0,
-            rate_limit=_first(tables[:2], "rate_limit"),
-            limits=tuple(limit.resolved() for limit in _first(tables[:2], "limits")),
-            handlers=_first(tables, "handlers"),
-            unknown_job_grace_seconds=_first(tables, "unknown_job_grace"),
-            stall_after_seconds=_first(tables, "stall_after"),
-        )
+    def queue_settings(self) -> dict[str, QueueSettings]:
+        """Each queue's settings, shipped queues first."""
+        return {name: table.settings(name) for name, table in self.queues.items()}
+
+    def schedule_settings(self) -> dict[str, ScheduleSettings]:
+        """Each schedule's settings, also of those that are switched off."""
+        return {name: table.settings(name) for name, table in self.schedules.items()}
+
+    def unconfigured(self) -> dict[str, str]:
+        """The queues whose jobs wait because their service is not configured, and what is not set.
+
+        A queue with handlers of the user's own is left out: they may use another service.
+        """
+        whatsapp, ai = self.whatsapp, self.ai
+        needs: dict[str, dict[str, object]] = {
+            "message": {"whatsapp.phone_number_id": whatsapp.phone_number_id, "whatsapp.token": whatsapp.token},
+            "email": {"smtp.host": self.smtp.host},
+            "webhook": {"webhook.secret": self.webhook.all_signed},
+            "ai": {"ai.key": ai.key or not needs_key(ai.base_url)},
+        }
+        missing = {queue: [key for key, value in keys.items() if not value] for queue, keys in needs.items()}
+        return {
+            queue: f"{' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} not set"
+            for queue, keys in missing.items()
+            if keys and not self.queues[queue].handlers
+        }
 
 
 RESERVED_TABLES = tuple(name for name, field in Settings.model_fields.items() if field.annotation is Reserved)
 
 
-def mistakes_between_tables(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Path and reason of each mistake that only the tables together show."""
-    if settings.defaults.backoff.base > settings.defaults.backoff.max:
-        yield ("defaults", "backoff"), "base is longer than max"
-        return
-    for name, resolved in settings.queue_settings().items():
-        if resolved.backoff.base_seconds > resolved.backoff.max_seconds:
-            yield ("queues", name, "backoff"), "base is longer than max, one of which comes from [defaults]"
+def _over(low: Any, high: Any) -> Any:
+    """The values of a table over those of another. What is not a table is left to be refused."""
+    if not isinstance(low, Mapping) or not isinstance(high, Mapping):
+        return high
+    return {**low, **{key: _over(low.get(key), value) for key, value in high.items()}}
 
 
-def _first(tables: Any, key: str) -> Any:
-    """The key's value in the first table that sets it, else the last table's default."""
-    for table in tables:
-        if key in table.model_fields_set:
-            return getattr(table, key)
-    return getattr(tables[-1], key)
+def _schedule(name: str, table: Any) -> Any:
+    """A shipped schedule's table changes the keys that it has; one with a job of its own replaces the schedule."""
+    shipped = SHIPPED_SCHEDULES.get(name, {})
+    if not isinstance(table, dict) or "job" in table:
+        return table
+    if {"cron", "every"} & table.keys():
+        shipped = {key: value for key, value in shipped.items() if key != "cron"}
+    return {**shipped, **table}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any, NamedTuple
 
 from crmd.config import schema
-from crmd.config.load import DEFAULT, Loaded
-from crmd.config.queue_tables import QueueTable, Table
-
-SHIPPED = "shipped with the queue"
+from crmd.config.load import DEFAULT, Loaded, queue_source
+from crmd.config.tables import QueueTable, Table
 
 
 class Row(NamedTuple):
@@ -25,30 +25,24 @@ class Row(NamedTuple):
 def render_effective(loaded: Loaded) -> list[Row]:
     """Every key in force. A queue shows only where it differs from `[defaults]`; nothing in it is secret."""
     rows: list[Row] = []
-    for table in type(loaded.settings).model_fields:
-        if table == "queues":
-            for name in loaded.settings.queue_settings():
-                rows += (row for row in render_queue(loaded, name) if not _inherited(row))
+    for name, table in loaded.settings:
+        if name == "queues":
+            of_queues = (row for queue in table for row in render_queue(loaded, queue))
+            rows += (row for row in of_queues if not row.source.startswith(_INHERITED))
         else:
-            rows += _rows(loaded, getattr(loaded.settings, table), (table,))
+            rows += _rows(loaded, table, (name,))
     return rows
 
 
 def render_queue(loaded: Loaded, name: str) -> list[Row]:
     """Every setting in force of one queue, with where it came from."""
-    own, shipped, defaults = loaded.settings.queue_tables(name)
+    values = loaded.settings.queues[name].model_dump()
     rows: list[Row] = []
     for path, _ in schema.leaves(QueueTable):
         key = schema.dotted(path)
-        dotted = f"queues.{name}.{key}"
-        if _is_set(own, path):
-            rows.append(Row(dotted, _value(own, path), _source(loaded, f"queues.{name}", path)))
-        elif _is_set(shipped, path):
-            rows.append(Row(dotted, _value(shipped, path), SHIPPED))
-        else:
-            table: Table = defaults if path[0] in type(defaults).model_fields else own
-            source = loaded.sources.get(f"defaults.{key}", DEFAULT)
-            rows.append(Row(dotted, _value(table, path), f"{_INHERITED}{source}"))
+        source = queue_source(loaded.sources, name, key)
+        inherited = f"{_INHERITED}{loaded.sources.get(f'defaults.{key}', DEFAULT)}"
+        rows.append(Row(f"queues.{name}.{key}", toml_text(reduce(getitem, path, values)), source or inherited))
     return rows
 
 
@@ -65,36 +59,16 @@ def toml_text(value: object) -> str:
 _INHERITED = "[defaults]: "
 
 
-def _inherited(row: Row) -> bool:
-    return row.source.startswith(_INHERITED)
-
-
-def _rows(loaded: Loaded, table: Any, above: schema.Path) -> Iterator[Row]:
+def _rows(loaded: Loaded, table: Table | dict[str, Table], above: tuple[str, ...]) -> Iterator[Row]:
     if isinstance(table, dict):
         for name, entry in table.items():
             yield from _rows(loaded, entry, (*above, name))
         return
+    values: dict[str, Any] = table.model_dump()
     for path, _ in schema.leaves(type(table)):
         if schema.NAME not in path:
             key = schema.dotted((*above, *path))
-            yield Row(key, _value(table, path), loaded.sources.get(key, DEFAULT))
-    for name, field in table:
-        if isinstance(field, dict) and isinstance(schema.node_at((*above, name)), schema.Named):
-            yield from _rows(loaded, field, (*above, name))
-
-
-def _value(table: Table, path: schema.Path) -> str:
-    value: Any = table.model_dump()
-    for key in path:
-        value = value[key]
-    return toml_text(value)
-
-
-def _is_set(table: Table, path: schema.Path) -> bool:
-    if path[0] not in table.model_fields_set:
-        return False
-    return len(path) == 1 or _is_set(getattr(table, path[0]), path[1:])
-
-
-def _source(loaded: Loaded, above: str, path: schema.Path) -> str:
-    return loaded.sources.get(f"{above}.{schema.dotted(path)}", DEFAULT)
+            yield Row(key, toml_text(reduce(getitem, path, values)), loaded.sources.get(key, DEFAULT))
+    for name, entry in table:
+        if isinstance(schema.node_at((*above, name)), schema.Named):
+            yield from _rows(loaded, entry, (*above, name))

@@ -7,21 +7,30 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from itertools import zip_longest
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from crmd.config.model import RESERVED_TABLES, Settings
-from crmd.config.queue_tables import Table
-from crmd.config.rules import ListOf, Rule, Text
-from crmd.config.secret import FILE_SUFFIX, Secret
+from crmd.config.tables import Table
+from crmd.config.values import NONE
+from crmd.engine.durations import format_duration
 
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]
+"""A key of the configuration: keys of tables, and the index of a list's item."""
 
 NAME = "NAME"
 """Stands in a path for the name that the user gives to a queue, a schedule or a token."""
+KEY = "[key]"
+"""Stands behind such a name in a path, where the name itself is meant."""
+FILE_SUFFIX = "_file"
+"""Secret `X` may be given as `X_file`, a path."""
 
-_SECRET_FILE = Text("a path")
+_SECRET_FILE = FieldInfo(annotation=str, title="a path")
+"""Stands at `X_file`, which is not a field of the schema: load() reads the file into `X`."""
 
 _NEAR = 0.7
 """How alike two keys must be for a suggestion, 0 to 1; below it suggestions mislead."""
@@ -40,37 +49,34 @@ _OTHER_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """One key that has a value."""
-
-    rule: Rule
-    field: FieldInfo | None = None
-    """None for `X_file`, which is no field of the schema: load() reads the file into `X`."""
-
-
-@dataclass(frozen=True, slots=True)
 class Named:
     """A table whose keys the user names, with the table of each."""
 
     table: type[Table]
+    key: FieldInfo
 
 
-Node = type[Table] | Named | Leaf
+Node = type[Table] | Named | FieldInfo
+"""A table, tables by names of the user's, or a key that has a value."""
 
 
-def node_at(path: Path) -> Node | None:
+def node_at(path: Path, below: type[Table] = Settings) -> Node | None:
     """What stands at a path; None where the schema has nothing."""
-    node: Node | None = Settings
-    for key in path:
+    node: Node | None = below
+    for key, behind in zip_longest(path, path[1:]):
+        if behind == KEY and isinstance(node, Named):
+            return node.key
         node = _child(node, key)
     return node
 
 
-def leaves(node: type[Table] = Settings, above: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+def leaves(
+    node: type[Table] = Settings, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
     """Every key with its path, in the schema's order; NAME stands for the names that users give."""
     for key in node.model_fields:
         child = _child(node, key)
-        if isinstance(child, Leaf):
+        if isinstance(child, FieldInfo):
             yield (*above, key), child
         elif isinstance(child, Named):
             yield from leaves(child.table, (*above, key, NAME))
@@ -78,16 +84,31 @@ def leaves(node: type[Table] = Settings, above: Path = ()) -> Iterator[tuple[Pat
             yield from leaves(child, (*above, key))
 
 
+def value_type(field: FieldInfo) -> Any:
+    """The bare type of a key's values: int, str, SecretStr, tuple and the like."""
+    return get_origin(_present(field).annotation) or _present(field).annotation
+
+
+def is_secret(node: Node | None) -> bool:
+    """Whether the values of a key are never shown."""
+    return isinstance(node, FieldInfo) and node.annotation is SecretStr
+
+
 def secret_of(path: Path) -> Path | None:
     """The secret that the file at this key holds: `auth.password` for `auth.password_file`."""
-    if not path or not path[-1].endswith(FILE_SUFFIX):
-        return None
-    secret = (*path[:-1], path[-1].removesuffix(FILE_SUFFIX))
-    node = node_at(secret)
-    return secret if isinstance(node, Leaf) and isinstance(node.rule, Secret) else None
+    key = str(path[-1]) if path else ""
+    secret = (*path[:-1], key.removesuffix(FILE_SUFFIX))
+    return secret if key.endswith(FILE_SUFFIX) and is_secret(node_at(secret)) else None
 
 
-def dotted(path: tuple[str | int, ...]) -> str:
+def expected(field: FieldInfo) -> str:
+    """What a key's value must be: `a whole number from 1 to 100`."""
+    value = _present(field)
+    words = field.title or value.title or _by_type(value)
+    return f'{words}, or "none"' if NONE in field.metadata else words
+
+
+def dotted(path: Path) -> str:
     """A path as people write it: `queues.message.limits[0].rate`."""
     text = ""
     for part in path:
@@ -99,22 +120,22 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return text
 
 
-def unknown_key(path: tuple[str | int, ...]) -> str:
+def unknown_key(path: Path) -> str:
     """The reason for refusing a key that the schema does not have."""
-    # Items of a list, as in limits[0].x, have the keys of their own table.
-    table, key = _table_of(path[:-1]), str(path[-1])
+    key, table = str(path[-1]), node_at(path[:-1])
     if path[0] in RESERVED_TABLES:
         return f"this version has no settings in [{path[0]}] yet; remove the key"
-    suggestion = _in_table(table, key) or _elsewhere(key)
+    keys = _keys(table) if isinstance(table, type) else []
+    suggestion = _nearest(keys, key) or _elsewhere(key)
     what = "unknown table or key" if len(path) == 1 else "unknown key"
-    return f'{what}; did you mean "{suggestion}"?' if suggestion else f"{what}; {_possible(table)}"
+    possible = f"possible are {', '.join(keys)}" if keys else "there is no such table"
+    return f'{what}; did you mean "{suggestion}"?' if suggestion else f"{what}; {possible}"
 
 
-def _in_table(table: type[Table] | None, key: str) -> str | None:
-    names = _keys(table)
-    if _OTHER_NAMES.get(key) in names:
+def _nearest(keys: list[str], key: str) -> str | None:
+    if _OTHER_NAMES.get(key) in keys:
         return _OTHER_NAMES[key]
-    close = get_close_matches(key.lower(), names, 1, _NEAR)
+    close = get_close_matches(key.lower(), keys, 1, _NEAR)
     return close[0] if close else None
 
 
@@ -124,53 +145,48 @@ def _elsewhere(key: str) -> str | None:
     return dotted(places[0]) if len(places) == 1 else None
 
 
-def _possible(table: type[Table] | None) -> str:
-    return f"possible are {', '.join(_keys(table))}" if table else "there is no such table"
+def _keys(table: type[Table]) -> list[str]:
+    files = [key + FILE_SUFFIX for key, field in table.model_fields.items() if is_secret(field)]
+    return [*table.model_fields, *files]
 
 
-def _keys(table: type[Table] | None) -> list[str]:
-    if table is None:
-        return []
-    files = [key + FILE_SUFFIX for key in table.model_fields]
-    return [*table.model_fields, *(name for name in files if _is_secret_file(table, name))]
-
-
-def _is_secret_file(table: type[Table], key: str) -> bool:
-    secret = table.model_fields.get(key.removesuffix(FILE_SUFFIX)) if key.endswith(FILE_SUFFIX) else None
-    return secret is not None and any(isinstance(entry, Secret) for entry in secret.metadata)
-
-
-def _child(node: Node | None, key: str) -> Node | None:
+def _child(node: Node | None, key: str | int) -> Node | None:
     if isinstance(node, Named):
         return node.table
-    if node is None or isinstance(node, Leaf):
+    if isinstance(node, FieldInfo):
+        # An item of a list. Payloads and the like are not looked into.
+        item = get_args(node.annotation)[:1] if isinstance(key, int) else ()
+        return _node_of(FieldInfo.from_annotation(item[0])) if item else None
+    if node is None or isinstance(key, int):
         return None
-    field = node.model_fields.get(key)
-    if field is None:
-        return Leaf(_SECRET_FILE) if _is_secret_file(node, key) else None
-    return _node_of(field)
+    if key in node.model_fields:
+        return _node_of(node.model_fields[key])
+    return _SECRET_FILE if key in _keys(node) else None
 
 
 def _node_of(field: FieldInfo) -> Node:
-    rules = [entry for entry in field.metadata if isinstance(entry, Rule)]
-    if rules:
-        return Leaf(rules[0], field)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Table):
+        return field.annotation
     if get_origin(field.annotation) is dict:
-        table: type[Table] = get_args(field.annotation)[1]
-        return Named(table)
-    return _as_table(field.annotation)
+        key, table = get_args(field.annotation)
+        if isinstance(table, type) and issubclass(table, Table):
+            return Named(table, FieldInfo.from_annotation(key))
+    return field
 
 
-def _as_table(annotation: Any) -> type[Table]:
-    if not (isinstance(annotation, type) and issubclass(annotation, Table)):
-        raise TypeError(f"a field of {annotation} has no rule")
-    return annotation
+def _present(field: FieldInfo) -> FieldInfo:
+    """The field of the values other than None."""
+    if get_origin(field.annotation) not in (Union, UnionType):
+        return field
+    present = [each for each in get_args(field.annotation) if each is not NoneType]
+    return FieldInfo.from_annotation(present[0]) if len(present) == 1 else field
 
 
-def _table_of(path: tuple[str | int, ...]) -> type[Table] | None:
-    keys = tuple(part for part in path if isinstance(part, str))
-    node = node_at(keys)
-    if isinstance(node, Leaf) and isinstance(node.rule, ListOf) and node.field is not None:
-        item = get_args(node.field.annotation)[0]
-        return item if isinstance(item, type) and issubclass(item, Table) else None
-    return node if isinstance(node, type) else None
+def _by_type(field: FieldInfo) -> str:
+    kind = value_type(field)
+    if kind is Literal:
+        return " or ".join(json.dumps(option) for option in get_args(field.annotation))
+    words = {bool: "true or false", dict: "a table", int: "a whole number", float: "a duration"}[kind]
+    bounds = [getattr(entry, name) for name in ("ge", "le") for entry in field.metadata if hasattr(entry, name)]
+    texts = [f'"{format_duration(bound)}"' if kind is float else str(bound) for bound in bounds]
+    return f"{words} from {' to '.join(texts)}" if texts else words

@@ -38,21 +38,3 @@ SHIPPED_SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     },
     "flow_sweep": {"queue": "flow", "job": "sweep_flows", "cron": "*/5 * * * *", "missed": "skip"},
 }
-
-
-def with_shipped(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The schedules of a configuration and the shipped ones.
-
-    A table of a shipped name that names no job of its own changes the keys that it has, and leaves the others.
-    """
-    schedules = {name: dict(table) for name, table in SHIPPED_SCHEDULES.items()}
-    for name, table in given.items():
-        shipped = SHIPPED_SCHEDULES.get(name)
-        if shipped is None or not isinstance(table, dict) or "job" in table:
-            schedules[name] = table
-            continue
-        kept = dict(shipped)
-        if {"cron", "every"} & table.keys():
-            kept.pop("cron")
-        schedules[name] = kept | table
-    return schedules

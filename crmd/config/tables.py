@@ -1,21 +1,53 @@
-"""The tables of `config.toml` about the process, its store, its HTTP side and the services outside."""
+"""The tables of `config.toml`; the string below a key is its line in the file and on the reference page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from crmd.config.network import BasePath, Host, Listen, Network, NetworkRule, Port, is_loopback
-from crmd.config.queue_tables import Name, QueueName, Table, check_known
-from crmd.config.rules import Choice, Duration, Flag, FolderPath, ListOf, RateRule, Text, Whole
-from crmd.config.secret import Password, Secret, WebhookSecret
-from crmd.config.service_tables import EndpointTable
-from crmd.config.urls import HttpUrl, StoreUrl
-from crmd.engine.durations import Rate
+from crmd.config.values import (
+    DAY,
+    LOWER,
+    MILLISECOND,
+    MINUTE,
+    AnyRate,
+    BasePath,
+    ChannelUrl,
+    Cron,
+    DatabaseUrl,
+    Duration,
+    FilePath,
+    Flag,
+    Host,
+    HttpUrl,
+    KnownQueue,
+    Listen,
+    Mailbox,
+    Name,
+    Networks,
+    OrNone,
+    Password,
+    Payload,
+    Port,
+    Secret,
+    Several,
+    Share,
+    SigningSecret,
+    StoreUrl,
+    TimeZone,
+    Whole,
+    is_loopback,
+)
+from crmd.engine.durations import Rate, format_duration
+from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings, ScheduleSettings
 
-Networks = Annotated[tuple[Annotated[Network, NetworkRule()], ...], ListOf('networks such as "10.0.0.0/8"')]
+
+class Table(BaseModel):
+    """One table of `config.toml`: closed, and not changed after load."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Reserved(Table):
@@ -25,55 +57,42 @@ class Reserved(Table):
 class DaemonTable(Table):
     """The process itself."""
 
-    state_dir: Annotated[Path, FolderPath()] = Field(
-        Path(),
-        description="State folder; empty: $STATE_DIRECTORY, /var/lib/crmd if usable, or $XDG_STATE_HOME/crmd.",
-    )
-    drain_timeout: Annotated[float, Duration("0s", "1d")] = Field(
-        30.0, description="How long running jobs may go on after SIGTERM before they are given back."
-    )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Choice("debug", "info", "warning", "error")
-    ] = Field("info", description="The least severe messages that are logged.")
-    log_format: Annotated[Literal["auto", "text", "json"], Choice("auto", "text", "json")] = Field(
-        "auto", description="auto is text on a terminal and under the journal, else json."
-    )
+    state_dir: FilePath = Path()
+    """State folder; empty: $STATE_DIRECTORY, /var/lib/crmd if usable, or $XDG_STATE_HOME/crmd."""
+    drain_timeout: Duration = Field(30.0, ge=0, le=DAY)
+    """How long running jobs may go on after SIGTERM before they are given back."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER] = "info"
+    """The least severe messages that are logged."""
+    log_format: Annotated[Literal["auto", "text", "json"], LOWER] = "auto"
+    """auto is text on a terminal and under the journal, else json."""
 
 
 class RedisTable(Table):
     """The store: Redis 7.0 or Valkey 7.2 or newer, not Cluster, with noeviction."""
 
-    url: Annotated[SecretStr, StoreUrl()] = Field(
-        SecretStr(""),
-        description="Address of the store, such as redis://localhost:6379/0; empty: the embedded Valkey.",
-    )
-    listen: Annotated[str, Listen()] = Field(
-        "",
-        description='TCP address for the embedded store too, such as "127.0.0.1:6380", with a password it makes.',
-    )
-    fsync: Annotated[Literal["everysec", "always"], Choice("everysec", "always")] = Field(
-        "everysec", description="When the embedded store writes to disk: once a second, or before each answer."
-    )
-    server: Annotated[Path, FolderPath()] = Field(
-        Path(),
-        description="Program of the embedded store; empty: the wheel's, valkey-server or redis-server from PATH.",
-    )
+    url: StoreUrl = SecretStr("")
+    """Address of the store, such as redis://localhost:6379/0; empty: the embedded Valkey."""
+    listen: Listen = ""
+    """TCP address for the embedded store too, such as "127.0.0.1:6380", with a password it makes."""
+    fsync: Annotated[Literal["everysec", "always"], LOWER] = "everysec"
+    """When the embedded store writes to disk: once a second, or before each answer."""
+    server: FilePath = Path()
+    """Program of the embedded store; empty: the wheel's, valkey-server or redis-server from PATH."""
 
 
 class HttpTable(Table):
     """Health, metrics, API and pages."""
 
-    host: Annotated[str, Host()] = Field("127.0.0.1", description="Address to listen on.")
-    port: Annotated[int | None, Port()] = Field(
-        8080, description='Port to listen on; 0 is any free one, "none" is no HTTP.'
-    )
-    base_path: Annotated[str, BasePath()] = Field(
-        "", description='Path below which everything is served, such as "/jobs" behind a proxy.'
-    )
-    trusted_proxies: Networks = Field((), description="Networks of the proxies whose X-Forwarded-For is believed.")
-    allowed_hosts: Annotated[tuple[Annotated[str, Host()], ...], ListOf("host names")] = Field(
-        (), description="Host names by which requests may come; empty: the listening address and localhost."
-    )
+    host: Host = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8080
+    """Port to listen on; 0 is any free one, "none" is no HTTP."""
+    base_path: BasePath = ""
+    """Path below which everything is served, such as "/jobs" behind a proxy."""
+    trusted_proxies: Networks = ()
+    """Networks of the proxies whose X-Forwarded-For is believed."""
+    allowed_hosts: Several[Host] = Field((), title="a list of host names")
+    """Host names by which requests may come; empty: the listening address and localhost."""
 
     @property
     def on_loopback_only(self) -> bool:
@@ -84,24 +103,16 @@ class HttpTable(Table):
 class TokenTable(Table):
     """A bearer token; `crmd token new NAME` makes one."""
 
-    sha256: Annotated[
-        str, Text("the token's SHA-256 as 64 hexadecimal digits", r"[0-9a-fA-F]{64}", shown=False)
-    ] = Field(description="SHA-256 of the token in hexadecimal; the token itself is stored nowhere.")
-    scopes: Annotated[
-        tuple[
-            Annotated[Literal["enqueue", "read", "operate"], Choice("enqueue", "read", "operate")],
-            ...,
-        ],
-        ListOf('scopes: "enqueue", "read", "operate"'),
-    ] = Field(description="What the token may do.")
-    queues: Annotated[tuple[Annotated[str, QueueName()], ...], ListOf("queue names")] = Field(
-        (), description="Queues that the token is for; empty: all."
+    sha256: Annotated[str, AfterValidator(str.lower)] = Field(
+        pattern="^[0-9a-fA-F]{64}$", title="the token's SHA-256 as 64 hexadecimal digits", repr=False
     )
-
-    @field_validator("sha256")
-    @classmethod
-    def _lower(cls, value: str) -> str:
-        return value.lower()
+    """SHA-256 of the token in hexadecimal; the token itself is stored nowhere."""
+    scopes: Several[Annotated[Literal["enqueue", "read", "operate"], LOWER]] = Field(
+        title='a list of scopes: "enqueue", "read", "operate"'
+    )
+    """What the token may do."""
+    queues: Several[KnownQueue] = Field((), title="a list of queue names")
+    """Queues that the token is for; empty: all."""
 
     @field_validator("scopes")
     @classmethod
@@ -110,28 +121,20 @@ class TokenTable(Table):
             raise ValueError('is empty; name at least one of "enqueue", "read", "operate"')
         return value
 
-    @field_validator("queues")
-    @classmethod
-    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        for name in value:
-            check_known(name, info)
-        return value
-
 
 class AuthTable(Table):
     """Who may use HTTP."""
 
-    username: Annotated[str, Text('a name of up to 128 characters without ":"', r"[^:]{1,128}", shown=False)] = (
-        Field("admin", description="The user's name.")
+    username: str = Field(
+        "admin", pattern=r"^[^:\p{Cc}]{1,128}$", title='a name of up to 128 characters without ":"', repr=False
     )
-    password: Annotated[SecretStr, Password()] = Field(
-        SecretStr(""),
-        description="The user's password, 8 characters at least; empty: the first start makes one.",
-    )
-    public_metrics: Annotated[bool, Flag()] = Field(
-        False, description="Whether /metrics and the three summaries are open to all."
-    )
-    tokens: dict[Name, TokenTable] = Field({}, description="Bearer tokens, by name.")
+    """The user's name."""
+    password: Password = SecretStr("")
+    """The user's password, 8 characters at least; empty: the first start makes one."""
+    public_metrics: Flag = False
+    """Whether /metrics and the three summaries are open to all."""
+    tokens: dict[Name, TokenTable] = {}
+    """Bearer tokens, by name."""
 
     @model_validator(mode="after")
     def _each_token_once(self) -> Self:
@@ -145,59 +148,357 @@ class AuthTable(Table):
         return self
 
 
-_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr")
+class BackoffTable(Table):
+    """Exponential backoff between attempts."""
+
+    base: Duration = Field(2.0, ge=MILLISECOND, le=DAY)
+    """Wait after the first failed attempt."""
+    max: Duration = Field(600.0, ge=MILLISECOND, le=30 * DAY)
+    """Longest wait between two attempts."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.base > self.max:
+            raise ValueError(
+                f'base, "{format_duration(self.base)}", is longer than max, "{format_duration(self.max)}"'
+            )
+        return self
+
+
+class DefaultsTable(Table):
+    """What holds for each queue whose own table does not say otherwise."""
+
+    concurrency: Whole = Field(10, ge=1, le=10_000)
+    """Jobs at a time in one daemon."""
+    attempts: Whole = Field(3, ge=1, le=100)
+    """Attempts in all, the first included."""
+    backoff: BackoffTable = BackoffTable()
+    """Wait between attempts, doubled each time."""
+    timeout: OrNone[Annotated[Duration, Field(ge=MILLISECOND, le=30 * DAY)]] = 60.0
+    """Longest run of one attempt."""
+    keep_completed: Whole = Field(100, ge=0, le=1_000_000)
+    """Completed jobs kept, the latest."""
+    keep_failed: Whole = Field(500, ge=0, le=1_000_000)
+    """Failed, cancelled and unknown jobs kept, the latest."""
+    keep_min: Duration = Field(10.0, ge=0, le=DAY)
+    """How long a finished job stays at least (at most 10,000 a queue) before the counts apply."""
+    keep_age: OrNone[Annotated[Duration, Field(ge=1, le=3650 * DAY)]] = None
+    """How long a finished job stays at most, whatever the counts."""
+    unique_for: OrNone[Annotated[Duration, Field(ge=1, le=365 * DAY)]] = None
+    """How long a job's key stays taken after the job completed or became unknown."""
+    unknown_job_grace: Duration = Field(300.0, ge=0, le=7 * DAY)
+    """How long a job whose name no daemon knows waits, as in a rolling deploy, before it fails."""
+    stall_after: Duration = Field(60.0, ge=1, le=DAY)
+    """How long work may wait with nothing started before /health is 503."""
+    handlers: Several[
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[A-Za-z_][0-9A-Za-z_]*(\.[A-Za-z_][0-9A-Za-z_]*)*(:[A-Za-z_][0-9A-Za-z_]*)?$",
+                title='"package.module" or "package.module:function"',
+            ),
+        ]
+    ] = Field((), title='a list of handlers such as "myapp.jobs"')
+    """Your own handlers, "package.module" or "package.module:function", besides the shipped ones."""
+
+
+class LimitTable(Table):
+    """A limit for each value of one payload field."""
+
+    by: str = Field(pattern="^[A-Za-z_][A-Za-z0-9_-]{0,63}$", title="the name of a payload field")
+    """Payload field whose values are each limited."""
+    rate: AnyRate
+    """Starts in a period, for each value."""
+    burst: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    """Most starts at once; after n of them the next comes n periods later. Absent: the rate's."""
+
+
+class QueueTable(DefaultsTable):
+    """One queue; what is absent comes from `[defaults]`. The ten shipped queues need no table."""
+
+    rate_limit: OrNone[AnyRate] = None
+    """Starts in any such period, over all daemons."""
+    limits: Several[LimitTable] = Field((), title="a list of limits")
+    """Limits for each value of a payload field: { by, rate, burst }."""
+
+    @field_validator("limits")
+    @classmethod
+    def _each_field_once(cls, value: tuple[LimitTable, ...]) -> tuple[LimitTable, ...]:
+        fields = [limit.by for limit in value]
+        for field in fields:
+            if fields.count(field) > 1:
+                raise ValueError(f'has two limits by "{field}"')
+        return value
+
+    def settings(self, name: str) -> QueueSettings:
+        """The settings of the queue of that name, as the engine takes them."""
+        return QueueSettings(
+            name=name,
+            concurrency=self.concurrency,
+            attempts=self.attempts,
+            backoff=Backoff(self.backoff.base, self.backoff.max),
+            timeout_seconds=self.timeout,
+            keep_completed=self.keep_completed,
+            keep_failed=self.keep_failed,
+            keep_min_seconds=self.keep_min,
+            keep_age_seconds=self.keep_age,
+            unique_for_seconds=self.unique_for or 0.0,
+            rate_limit=self.rate_limit,
+            limits=tuple(KeyedLimit(each.by, each.rate, each.burst or each.rate.count) for each in self.limits),
+            handlers=self.handlers,
+            unknown_job_grace_seconds=self.unknown_job_grace,
+            stall_after_seconds=self.stall_after,
+        )
+
+
+class ScheduleTable(Table):
+    """A job that comes again and again: one for each time, however many daemons there are."""
+
+    enabled: Flag = True
+    """Whether it runs."""
+    queue: KnownQueue
+    """Queue that gets the job."""
+    job: str = Field(pattern="^[A-Za-z_][A-Za-z0-9_.:-]{0,127}$", title="the name of a job")
+    """Name of the job."""
+    cron: Cron | None = None
+    """When: minute, hour, day, month, day of week. Either this or every."""
+    every: Annotated[Duration, Field(ge=1, le=365 * DAY)] | None = None
+    """How often. Either this or cron."""
+    timezone: TimeZone = "UTC"
+    """Time zone of cron."""
+    missed: Annotated[Literal["once", "skip"], LOWER] = "once"
+    """What happens about times that passed while no daemon ran: one run for all of them, or none."""
+    payload: Payload = {}
+    """Payload of the job."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.cron is None) == (self.every is None):
+            raise ValueError('needs either "cron" or "every"')
+        return self
+
+    def settings(self, name: str) -> ScheduleSettings:
+        """The settings of the schedule of that name, as the engine takes them."""
+        return ScheduleSettings(
+            name=name,
+            queue=self.queue,
+            job=self.job,
+            cron=self.cron,
+            every_seconds=self.every,
+            timezone=self.timezone,
+            missed=self.missed,
+            payload=self.payload,
+            enabled=self.enabled,
+        )
+
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+Level = Literal["info", "warning", "error"]
+
+_TEBIBYTE = 1_099_511_627_776
+_Language = Literal["ar", "de", "en", "es", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr"]
+_Words = Annotated[
+    Several[Annotated[str, Field(pattern=r"^[^\p{Cc}]{1,64}$", title="a word")]], Field(title="a list of words")
+]
+_Model = Annotated[str, Field(pattern=r"^[^\p{Cc}]{1,200}$", title="a model's name")]
+
+
+def _metas(rate: Rate) -> Rate:
+    if not 1 <= rate.per_second <= 1000:
+        raise ValueError
+    return rate
 
 
 class WhatsAppTable(Table):
     """Meta's WhatsApp Cloud API."""
 
-    base_url: Annotated[str, HttpUrl()] = Field("https://graph.facebook.com", description="Where the API is.")
-    api_version: Annotated[str, Text('a version such as "v23.0"', r"v\d{1,3}\.\d{1,2}")] = Field(
-        "v23.0", description="Version of the API."
+    base_url: HttpUrl = "https://graph.facebook.com"
+    """Where the API is."""
+    api_version: str = Field("v23.0", pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$", title='a version such as "v23.0"')
+    """Version of the API."""
+    phone_number_id: str = Field("", pattern="^[0-9]{0,32}$", title="the digits of the number's id")
+    """Id of the sending number, not the number itself."""
+    token: Secret = SecretStr("")
+    """Access token."""
+    rate: Annotated[AnyRate, AfterValidator(_metas)] = Field(Rate(80, 1.0), title='a rate from "1/s" to "1000/s"')
+    """Meta's limit for the number, messages out and in: 20/s where the Business app uses it too."""
+    app_secret: Secret = SecretStr("")
+    """Secret of the app, which signs what Meta sends."""
+    verify_token: Secret = SecretStr("")
+    """Text of your own that Meta repeats when you register the webhook."""
+    opt_out_words: _Words = ("stop", "unsubscribe")
+    """Words or phrases; a message that says just one of them opts its sender out of all messages."""
+    opt_out_languages: Several[Annotated[_Language, LOWER]] = Field(
+        get_args(_Language), title="a list of languages"
     )
-    phone_number_id: Annotated[str, Text("the digits of the number's id", r"\d{1,32}", empty=True)] = Field(
-        "", description="Id of the sending number, not the number itself."
+    """Languages whose shipped opt-out phrases are recognised too; [] for none."""
+    opt_in_words: _Words = ("start", "subscribe")
+    """Words or phrases; a message that says just one of them opts its sender in again."""
+
+
+class EndpointTable(Table):
+    """An endpoint that events are delivered to."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s/@\p{Cc}]+(/[^\s\p{Cc}]*)?$",
+        title='a URL such as "https://example.com/hook"',
+        repr=False,
     )
-    token: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="Access token.")
-    rate: Annotated[Rate, RateRule(least=1, most=1000)] = Field(
-        Rate(80, 1.0),
-        description="Meta's limit for the number, messages out and in: 20/s where the Business app uses it too.",
+    """Where events are posted."""
+    secret: SigningSecret = SecretStr("")
+    """Its own signing secret, "whsec_" and base64; empty: webhook.secret."""
+    events: Several[Annotated[str, Field(pattern="^[A-Za-z0-9._:/*-]{1,128}$", title="an event's name")]] = Field(
+        (), title='a list of events such as "message.*"'
     )
-    app_secret: Annotated[SecretStr, Secret()] = Field(
-        SecretStr(""), description="Secret of the app, which signs what Meta sends."
-    )
-    verify_token: Annotated[SecretStr, Secret()] = Field(
-        SecretStr(""), description="Text of your own that Meta repeats when you register the webhook."
-    )
-    opt_out_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
-        ("stop", "unsubscribe"),
-        description="Words or phrases; a message that says just one of them opts its sender out of all messages.",
-    )
-    opt_out_languages: Annotated[tuple[Annotated[str, Choice(*_LANGUAGES)], ...], ListOf("languages")] = Field(
-        _LANGUAGES, description="Languages whose shipped opt-out phrases are recognised too; [] for none."
-    )
-    opt_in_words: Annotated[tuple[Annotated[str, Text("a word", r"[^\n]{1,64}")], ...], ListOf("words")] = Field(
-        ("start", "subscribe"),
-        description="Words or phrases; a message that says just one of them opts its sender in again.",
-    )
+    """Events it gets, such as "message.*"; empty: all."""
 
 
 class WebhookTable(Table):
     """Webhooks that are delivered to others."""
 
-    secret: Annotated[SecretStr, WebhookSecret()] = Field(
-        SecretStr(""),
-        description='Signing secret, "whsec_" and base64; empty: webhook jobs wait for one.',
-    )
-    allow_private: Networks = Field(
-        (), description="Networks that URLs from jobs may lead to although they are private."
-    )
-    timeout: Annotated[float, Duration("100ms", "5m")] = Field(10.0, description="Longest wait for one answer.")
-    snippet_bytes: Annotated[int, Whole(0, 65_536)] = Field(
-        1024, description="Bytes of an answer that are kept with the job."
-    )
-    disable_after: Annotated[float | None, Duration("1m", "365d", none=True)] = Field(
-        3 * 86_400.0,
-        description="An endpoint that has failed for this long, without a success, gets no more events.",
-    )
-    endpoints: dict[Name, EndpointTable] = Field({}, description="Endpoints that events fan out to, by name.")
+    secret: SigningSecret = SecretStr("")
+    """Signing secret, "whsec_" and base64; empty: webhook jobs wait for one."""
+    allow_private: Networks = ()
+    """Networks that URLs from jobs may lead to although they are private."""
+    timeout: Duration = Field(10.0, ge=0.1, le=5 * MINUTE)
+    """Longest wait for one answer."""
+    snippet_bytes: Whole = Field(1024, ge=0, le=65_536)
+    """Bytes of an answer that are kept with the job."""
+    disable_after: OrNone[Annotated[Duration, Field(ge=MINUTE, le=365 * DAY)]] = 3 * DAY
+    """An endpoint that has failed for this long, without a success, gets no more events."""
+    endpoints: dict[Name, EndpointTable] = {}
+    """Endpoints that events fan out to, by name."""
+
+    @property
+    def all_signed(self) -> bool:
+        """Whether each delivery has a secret to sign it with: the common one, or one of each endpoint's own."""
+        own = [bool(endpoint.secret) for endpoint in self.endpoints.values()]
+        return bool(self.secret) or (bool(own) and all(own))
+
+
+class SmtpTable(Table):
+    """The mail server that `send_email` hands mail to."""
+
+    host: str = Field("", pattern="^[A-Za-z0-9._:-]{0,253}$", title="a host name or an IP address")
+    """Mail server; empty: email jobs wait for one."""
+    port: Whole = Field(587, ge=1, le=65_535)
+    """Its port."""
+    security: Annotated[Literal["starttls", "tls", "none"], LOWER] = "starttls"
+    """starttls and tls verify the server's certificate; none is for this machine only."""
+    username: str = Field("", pattern=r"^[^\p{Cc}]{0,256}$", title="a name")
+    """User's name; empty: no login."""
+    password: Secret = SecretStr("")
+    """User's password."""
+    sender: Mailbox = ""
+    """Sender of mail whose job names none."""
+    connections: Whole = Field(2, ge=1, le=50)
+    """Connections kept open at most."""
+    timeout: Duration = Field(30.0, ge=1, le=10 * MINUTE)
+    """Longest wait for one answer."""
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> Self:
+        if self.security == "none" and self.username and self.host and not is_loopback(self.host):
+            raise ValueError(
+                'security is "none", so username and password would cross the network readable; '
+                'use "starttls" or "tls"'
+            )
+        return self
+
+
+class AiTable(Table):
+    """A service that speaks OpenAI's protocol."""
+
+    base_url: HttpUrl = OPENAI_URL
+    """Where the API is."""
+    key: Secret = SecretStr("")
+    """API key; empty with the default address: ai jobs wait for one."""
+    model: _Model = "gpt-4o-mini"
+    """Model for chat_reply."""
+    transcription_model: _Model = "whisper-1"
+    """Model for transcribe_audio."""
+    timeout: Duration = Field(120.0, ge=1, le=30 * MINUTE)
+    """Longest wait for one answer."""
+
+
+def needs_key(base_url: str) -> bool:
+    """Whether an AI service needs a key: OpenAI's own does, one on one's own machines does not."""
+    return base_url.rstrip("/") == OPENAI_URL
+
+
+class ChannelTable(Table):
+    """A channel of notifications."""
+
+    url: ChannelUrl
+    """Apprise URL, such as "slack://…", "msteams://…", "tgram://…", "mailto://…"."""
+    level: Annotated[Level, LOWER] = "info"
+    """The least severe notifications it gets."""
+
+
+class AlertsTable(Table):
+    """What crmd itself tells people."""
+
+    channel: str = Field("log", pattern="^[a-z0-9_-]{1,64}$", title="a channel's name")
+    """Channel for the alerts; "log" is the daemon's log."""
+    oldest_waiting: OrNone[Annotated[Duration, Field(ge=1, le=30 * DAY)]] = 900.0
+    """Alert when a job has waited this long and its queue is neither paused nor limited."""
+    failure_share: Share = 0.5
+    """Alert when this share of at least 20 jobs failed within five minutes; 1: never."""
+    store_away: OrNone[Annotated[Duration, Field(ge=1, le=DAY)]] = 30.0
+    """Alert when the store was away this long: in the log at once, elsewhere once it is back."""
+    repeat: Duration = Field(3600.0, ge=MINUTE, le=30 * DAY)
+    """How often the same alert is repeated while it lasts."""
+
+
+class NotifyTable(Table):
+    """Notifications to people."""
+
+    group_window: Duration = Field(60.0, ge=1, le=DAY)
+    """Notifications of one group within this time become one message."""
+    timeout: Duration = Field(30.0, ge=1, le=5 * MINUTE)
+    """Longest wait for a channel's answer."""
+    channels: dict[Name, ChannelTable] = {}
+    """Channels, by name."""
+    alerts: AlertsTable = AlertsTable()
+    """crmd's own alerts."""
+
+    @field_validator("channels")
+    @classmethod
+    def _log_is_taken(cls, value: dict[str, ChannelTable]) -> dict[str, ChannelTable]:
+        if "log" in value:
+            raise ValueError('"log" is the daemon\'s log; give the channel another name')
+        return value
+
+    @model_validator(mode="after")
+    def _alerts_go_somewhere(self) -> Self:
+        if self.alerts.channel != "log" and self.alerts.channel not in self.channels:
+            known = ", ".join(["log", *self.channels])
+            raise ValueError(f'alerts.channel is "{self.alerts.channel}"; there are {known}')
+        return self
+
+
+class DatabaseTable(Table):
+    """The records: contacts, messages, campaigns, flows, reports."""
+
+    url: DatabaseUrl = SecretStr("")
+    """Such as postgresql://user@host/name; empty: an SQLite file in the state folder."""
+    connections: Whole = Field(5, ge=1, le=100)
+    """Connections kept open at most."""
+
+
+class FilesTable(Table):
+    """Uploads, exports and reports."""
+
+    folder: FilePath = Path()
+    """Where they are kept; empty: `files` in the state folder. Daemons may share one."""
+    max_bytes: Whole = Field(104_857_600, ge=1, le=_TEBIBYTE)
+    """Largest upload in bytes."""
+    keep: Duration = Field(7 * DAY, ge=MINUTE, le=3650 * DAY)
+    """How long uploads, exports and reports are kept."""
+    quota_files: Whole = Field(10_000, ge=1, le=1_000_000)
+    """Most uploads kept for one user or token."""
+    quota_bytes: Whole = Field(10_737_418_240, ge=1, le=_TEBIBYTE)
+    """Most bytes of uploads kept for one user or token."""
+    keep_free: Whole = Field(1_073_741_824, ge=0, le=_TEBIBYTE)
+    """Bytes that files leave free on their disk, which the store may need too."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crmd.config.shipped import SHIPPED_QUEUES
+from crmd.config.load import DEFAULT, first_below, queue_source
 from crmd.console.health import counts_json, limit_json
 from crmd.console.served_queues import ServedQueues
 from crmd.engine.admin.views import QueueCounts
 from crmd.engine.durations import format_duration
 from crmd.engine.settings import QueueSettings
-
-SHIPPED = "shipped with the queue"
-DEFAULT = "default"
 
 
 def queue_json(queues: ServedQueues, name: str, counts: QueueCounts) -> dict[str, Any]:
@@ -28,7 +25,7 @@ def queue_json(queues: ServedQueues, name: str, counts: QueueCounts) -> dict[str
         "counts": counts_json(counts),
         "limit": limit_json(counts),
         "settings": {
-            key: {"value": value, "source": source_of(queues.sources, name, key)}
+            key: {"value": value, "source": _source_of(queues.sources, name, key)}
             for key, value in settings_json(queues.settings[name]).items()
         },
     }
@@ -55,17 +52,5 @@ def settings_json(settings: QueueSettings) -> dict[str, Any]:
     }
 
 
-def source_of(sources: Mapping[str, str], queue: str, key: str) -> str:
-    """Where a setting came from: the queue's table, what it ships with, `[defaults]`, or nowhere."""
-    own = _first_below(sources, f"queues.{queue}.{key}")
-    if own:
-        return own
-    if key in SHIPPED_QUEUES.get(queue, {}):
-        return SHIPPED
-    return _first_below(sources, f"defaults.{key}") or DEFAULT
-
-
-def _first_below(sources: Mapping[str, str], key: str) -> str | None:
-    """The source of a key, or of the first that is set inside its table."""
-    inside = (source for name, source in sources.items() if name.startswith(f"{key}.") and source != DEFAULT)
-    return sources.get(key) or next(inside, None)
+def _source_of(origins: Mapping[str, str], queue: str, key: str) -> str:
+    return queue_source(origins, queue, key) or first_below(origins, f"defaults.{key}") or DEFAULT

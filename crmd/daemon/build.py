@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
-from crmd.config.services import unconfigured
 from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.analytics.queue_figures import queue_figures
@@ -120,7 +119,7 @@ async def build(
         catalog,
         sources=loaded.sources,
         run_elsewhere=run_elsewhere(queues, only),
-        unconfigured=unconfigured(settings),
+        unconfigured=settings.unconfigured(),
         degraded=lambda: fleet.degraded,
     )
     health = QueueHealth(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 
-from crmd.config.service_tables import EndpointTable
-from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
+from crmd.config.tables import AuthTable, EndpointTable, HttpTable, WhatsAppTable
 from crmd.console.bulk import BulkApi
 from crmd.console.events import EventsApi
 from crmd.console.health import HealthApi

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
-from crmd.config.services import unconfigured
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.systemd import Notifier
 from crmd.errors import ConfigError, CrmdError
@@ -103,7 +102,7 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
     daemon.schedules.configure(settings.schedule_settings())
     served.settings, served.catalog, served.sources = queues, catalog, loaded.sources
     served.run_elsewhere = run_elsewhere(queues, daemon.only)
-    served.unconfigured = unconfigured(settings)
+    served.unconfigured = settings.unconfigured()
     daemon.current.settings = settings
     daemon.health.forget()
     if daemon.web:

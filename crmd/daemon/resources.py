@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
-from crmd.config.service_tables import FilesTable
+from crmd.config.tables import FilesTable
 from crmd.crm.ai.client import AiClient
 from crmd.crm.consent.keywords import OptWords
 from crmd.crm.database.database import Records

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from crmd.config.network import is_loopback
+from crmd.config.values import is_loopback
 from crmd.http.peers import Peers, parse_address
 from crmd.http.problems import Problem
 from crmd.http.routes import Access, RouteTable

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from crmd.config.network import Network
+from crmd.config.values import Network
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

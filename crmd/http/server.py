@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from crmd.config.network import is_loopback
 from crmd.config.tables import AuthTable, HttpTable
+from crmd.config.values import is_loopback
 from crmd.errors import PortTaken
 from crmd.http.auth import Gate
 from crmd.http.bodies import CONNECTIONS

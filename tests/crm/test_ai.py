@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import select
 
-from crmd.config.services import OPENAI_URL
+from crmd.config.tables import OPENAI_URL
 from crmd.crm.ai import audio as ai_audio
 from crmd.crm.ai import repository as usage
 from crmd.crm.ai.answers import MAX_TEXT_BYTES

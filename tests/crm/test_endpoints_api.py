@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
-from crmd.config.service_tables import EndpointTable
+from crmd.config.tables import EndpointTable
 from crmd.crm.webhooks import repository as endpoints
 from tests.support.http import Site
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from crmd.config.service_tables import EndpointTable
+from crmd.config.tables import EndpointTable
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import utc_now
 from crmd.crm.schema import SCHEMA

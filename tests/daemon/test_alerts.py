@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crmd.config.service_tables import AlertsTable
+from crmd.config.tables import AlertsTable
 from crmd.crm.notifications import alert_rules as alert_signs
 from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, Signs
 from crmd.crm.notifications.alerts import Alerts

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crmd.config.service_tables import AlertsTable
+from crmd.config.tables import AlertsTable
 from crmd.crm.notifications.alert_rules import Sign
 from crmd.crm.notifications.alerts import Alerts
 from crmd.engine.admin.schedules import Schedules

@@ -15,8 +15,7 @@ import aiohttp
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from crmd.config.service_tables import EndpointTable
-from crmd.config.tables import AuthTable, HttpTable, WhatsAppTable
+from crmd.config.tables import AuthTable, EndpointTable, HttpTable, WhatsAppTable
 from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.database.database import Records

@@ -52,15 +52,19 @@ MISTAKES = [
         "defaults.handlers",
         'must be a list of handlers such as "myapp.jobs", not "a"',
     ),
-    ("[defaults]\ntimeout = true", "defaults.timeout", 'must be a duration such as "30s", not true'),
+    (
+        "[defaults]\ntimeout = true",
+        "defaults.timeout",
+        'must be a duration from "1ms" to "30d", or "none", not true',
+    ),
     ("[defaults]\nbackoff = '2s'", "defaults.backoff", "must be a table"),
     ("[queues.ai]\nlimits = {}", "queues.ai.limits", "must be a list of limits, not a table"),
     ("[queues.ai]\nlimits = ['x']", "queues.ai.limits[0]", "must be a table"),
-    ("[queues.ai]\nrate_limit = 20", "queues.ai.rate_limit", 'must be a rate such as "20/min", not 20'),
+    ("[queues.ai]\nrate_limit = 20", "queues.ai.rate_limit", 'must be a rate such as "20/min", or "none", not 20'),
     (
         "[defaults]\nkeep_age = 2020-01-01",
         "defaults.keep_age",
-        'must be a duration such as "30s", not a date or time',
+        'must be a duration from "1s" to "3650d", or "none", not a date or time',
     ),
     # Values that are out of bounds or of the wrong form.
     ("[defaults]\nattempts = 0", "defaults.attempts", "must be a whole number from 1 to 100, not 0"),
@@ -74,12 +78,16 @@ MISTAKES = [
         "defaults.timeout",
         '60 has no unit; write "60s" for seconds or "60ms" for milliseconds (Bull\'s unit)',
     ),
-    ("[defaults]\ntimeout = '0s'", "defaults.timeout", 'must be from "1ms" to "30d", or "none", not "0s"'),
-    ("[defaults]\nstall_after = '2d'", "defaults.stall_after", 'must be from "1s" to "1d", not "2d"'),
+    (
+        "[defaults]\ntimeout = '0s'",
+        "defaults.timeout",
+        'must be a duration from "1ms" to "30d", or "none", not "0s"',
+    ),
+    ("[defaults]\nstall_after = '2d'", "defaults.stall_after", 'must be a duration from "1s" to "1d", not "2d"'),
     (
         "[daemon]\ndrain_timeout = 'none'",
         "daemon.drain_timeout",
-        'must be a duration from "0s" to "1d"; "none" is not possible here',
+        'must be a duration from "0s" to "1d", not "none"',
     ),
     (
         "[queues.ai]\nrate_limit = 'fast'",
@@ -177,12 +185,16 @@ MISTAKES = [
         'must be 1 to 64 of the characters a-z 0-9 _ -, not "Bad Name"',
     ),
     # What does not fit together.
-    ("[defaults]\nbackoff = { base = '2m', max = '1m' }", "defaults.backoff", "base is longer than max"),
-    ("[defaults]\nbackoff = { base = '20m' }", "defaults.backoff", "base is longer than max"),
+    (
+        "[defaults]\nbackoff = { base = '2m', max = '1m' }",
+        "defaults.backoff",
+        'base, "2m", is longer than max, "1m"',
+    ),
+    ("[defaults]\nbackoff = { base = '20m' }", "defaults.backoff", 'base, "20m", is longer than max, "10m"'),
     (
         "[queues.ai]\nbackoff = { base = '20m' }",
         "queues.ai.backoff",
-        "base is longer than max, one of which comes from [defaults]",
+        'base, "20m", is longer than max, "10m"',
     ),
     ("[queues.ai]\nlimits = [{ by = 'to' }]", "queues.ai.limits[0].rate", "is missing"),
     (
@@ -214,7 +226,7 @@ MISTAKES = [
     ),
     (
         f"[auth.tokens.a]\nsha256 = '{SHA256}'\nscopes = ['read']\nqueues = ['mesage']",
-        "auth.tokens.a.queues",
+        "auth.tokens.a.queues[0]",
         'there is no queue "mesage"; did you mean "message"?',
     ),
     (
@@ -259,7 +271,7 @@ MISTAKES = [
     (
         "[schedules.a]\nqueue = 'ai'\njob = 'x'\nevery = '1h'\ntimezone = 'Europe/Berln'",
         "schedules.a.timezone",
-        '"Europe/Berln" is no time zone; did you mean "Europe/Berlin"?',
+        '"Europe/Berln" is not a time zone; did you mean "Europe/Berlin"?',
     ),
     (
         "[schedules.a]\nqueue = 'ai'\njob = 'x'\nevery = '1h'\npayload = { at = 2020-01-01 }",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from crmd.config import schema
 from crmd.config.load import load
 from crmd.config.model import RESERVED_TABLES, Settings
-from crmd.config.queue_tables import DefaultsTable
+from crmd.config.tables import DefaultsTable
 from docs import generate
 
 SHIPPED = generate.ROOT / "config.toml"
@@ -40,7 +41,7 @@ def test_with_every_key_uncommented_the_shipped_file_still_has_the_defaults() ->
     assert set(settings.notify.channels) == {"team"}
     assert set(settings.webhook.endpoints) == {"shop"}
     assert settings.queue_settings() == Settings().queue_settings()
-    without_examples = settings.model_dump() | {"queues": {}}
+    without_examples = settings.model_dump()
     without_examples["schedules"].pop("monday_reminder")
     without_examples["auth"]["tokens"] = {}
     without_examples["notify"]["channels"] = {}
@@ -82,9 +83,13 @@ def test_the_page_has_every_key() -> None:
 
 
 def test_every_key_has_a_meaning() -> None:
-    for path, leaf in schema.leaves():
-        assert leaf.field is not None, path
-        assert (leaf.field.description or "").endswith("."), path
+    for path, _ in schema.leaves():
+        table, above = schema.node_at(()), 0
+        for length in range(1, len(path)):
+            node = schema.node_at(path[:length])
+            table, above = (node, length) if isinstance(node, type) else (table, above)
+        assert isinstance(table, type)
+        assert generate.meaning(table, path[above:]).endswith("."), path
 
 
 def _uncommented() -> dict[str, Any]:
@@ -98,7 +103,7 @@ def _keys(data: dict[str, Any], above: tuple[str, ...] = (), full: tuple[str, ..
         named = isinstance(schema.node_at(full), schema.Named)
         path = above if named else (*above, key)
         node = schema.node_at((*full, key))
-        if isinstance(value, dict) and not isinstance(node, schema.Leaf):
+        if isinstance(value, dict) and not isinstance(node, FieldInfo):
             keys += _keys(value, path, (*full, key))
         else:
             keys.append(path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crmd.config.render import render_effective
-from crmd.config.secret import check_password
+from crmd.config.values import check_password
 from crmd.formatting import mask_url
 from tests.support.config import ConfigBench
 

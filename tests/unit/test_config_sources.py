@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crmd.config.folders import default_state_dir
+from crmd.config.files import default_state_dir
 from tests.support.config import ConfigBench
 
 LONG = "a-long-password"

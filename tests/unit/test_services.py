@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from crmd.config.services import unconfigured
 from tests.support.config import ConfigBench
 
 SECRET = f"whsec_{'A' * 32}"
@@ -18,7 +17,7 @@ def config(tmp_path: Path) -> ConfigBench:
 
 
 def test_nothing_is_configured(config: ConfigBench) -> None:
-    assert unconfigured(config.load("").settings) == {
+    assert config.load("").settings.unconfigured() == {
         "message": "whatsapp.phone_number_id and whatsapp.token are not set",
         "email": "smtp.host is not set",
         "webhook": "webhook.secret is not set",
@@ -38,7 +37,7 @@ def test_all_is_configured(config: ConfigBench) -> None:
         [ai]
         key = "k"
     """
-    assert unconfigured(config.load(text).settings) == {}
+    assert config.load(text).settings.unconfigured() == {}
 
 
 def test_what_will_do(config: ConfigBench) -> None:
@@ -53,7 +52,7 @@ def test_what_will_do(config: ConfigBench) -> None:
         [queues.email]
         handlers = ["os.path:join"]
     """
-    assert unconfigured(config.load(text).settings) == {"message": "whatsapp.token is not set"}
+    assert config.load(text).settings.unconfigured() == {"message": "whatsapp.token is not set"}
 
 
 def test_a_password_does_not_cross_the_network_in_the_clear(config: ConfigBench) -> None:

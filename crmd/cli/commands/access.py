@@ -55,7 +55,7 @@ def show(options: Globals) -> None:
 @pass_globals
 def set_(options: Globals) -> None:
     """Keep a new password in the state folder: asked for, or one line of standard input."""
-    from crmd.config.secret import check_password
+    from crmd.config.values import check_password
     from crmd.daemon.credentials import KEY, keep_password
 
     loaded = load_settings(options)

@@ -89,7 +89,6 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 async def connect(options: Globals) -> AsyncIterator[Session]:
     """The engine's surface on the configured store; raises StoreUnavailable that says where it looked."""
     loaded = load_settings(options)
-    from crmd.config.services import unconfigured
     from crmd.engine.admin.control import Control
     from crmd.engine.admin.inspector import Inspector
     from crmd.engine.admin.schedules import Schedules
@@ -103,7 +102,7 @@ async def connect(options: Globals) -> AsyncIterator[Session]:
         control = Control(store, queues, inspector)
         try:
             schedules = Schedules(control, loaded.settings.schedule_settings())
-            yield Session(queues, inspector, control, schedules, unconfigured(loaded.settings))
+            yield Session(queues, inspector, control, schedules, loaded.settings.unconfigured())
         finally:
             await control.stop()
     finally:

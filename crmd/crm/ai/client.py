@@ -10,7 +10,7 @@ import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
-from crmd.config.services import needs_key
+from crmd.config.tables import needs_key
 from crmd.crm.ai.answers import Outcome, Refused, Unclear, read_chat, read_transcript
 from crmd.crm.outbound.adaptive_rate import Pace
 from crmd.crm.outbound.http import HttpClient, NoAnswer, NotSent

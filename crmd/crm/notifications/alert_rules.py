@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from crmd.config.service_tables import AlertsTable
+from crmd.config.tables import AlertsTable
 from crmd.engine.admin.queue_health import QueueObservation
 from crmd.engine.admin.views import QueueTotals
 from crmd.engine.durations import format_duration

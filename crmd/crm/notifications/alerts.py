@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from crmd.config.service_tables import AlertsTable
+from crmd.config.tables import AlertsTable
 from crmd.crm.notifications.alert_rules import Sign, Signs, about
 from crmd.crm.notifications.jobs import Notify
 from crmd.engine.admin.control import Control

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 from yarl import URL
 
-from crmd.config.service_tables import EndpointTable
+from crmd.config.tables import EndpointTable
 from crmd.crm.outbound.addresses import AddressPolicy, Network
 from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient
 from crmd.crm.outbound.retry_after import retry_after_seconds

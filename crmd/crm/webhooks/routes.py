@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from crmd.config.service_tables import EndpointTable
+from crmd.config.tables import EndpointTable
 from crmd.crm.database.bounded import records_bounded
 from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
