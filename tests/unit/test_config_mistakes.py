@@ -105,6 +105,23 @@ MISTAKES = [
         'must be "debug" or "info" or "warning" or "error", not "loud"',
     ),
     ("[redis]\nfsync = 'no'", "redis.fsync", 'must be "everysec" or "always", not "no"'),
+    ("[redis]\nfsync = 'Never'", "redis.fsync", 'must be "everysec" or "always", not "Never"'),
+    ("[files]\nkeep = '90000h'", "files.keep", 'must be a duration from "1m" to "3650d", not "90000h"'),
+    (
+        "[notify.alerts]\nfailure_share = 2",
+        "notify.alerts.failure_share",
+        "must be a number from 0 to 1, not 2",
+    ),
+    (
+        "[whatsapp]\nrate = '1/min'",
+        "whatsapp.rate",
+        'must be a rate from "1/s" to "1000/s", not "1/min"',
+    ),
+    (
+        "[defaults]\nattempts = 0\n[queues.sms]\nhandlers = ['my.sms']",
+        "defaults.attempts",
+        "must be a whole number from 1 to 100, not 0",
+    ),
     (
         "[http]\nport = '8080'",
         "http.port",
