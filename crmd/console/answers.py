@@ -8,16 +8,16 @@ from pydantic import ConfigDict, Field, RootModel
 
 from crmd.engine.admin.queue_health import QueueStatus
 from crmd.engine.admin.views import State
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class StoreConnectionAnswer(Answer):
+class StoreConnectionAnswer(AnswerBody):
     """Whether the store answers."""
 
     connected: bool
 
 
-class HealthAnswer(Answer):
+class HealthAnswer(AnswerBody):
     """Health of the daemon."""
 
     status: Literal["ok", "error", "draining"]
@@ -29,7 +29,7 @@ class HealthAnswer(Answer):
     reason: str | None = Field(None, description="Why the status is not 200.")
 
 
-class ProbeAnswer(Answer):
+class ProbeAnswer(AnswerBody):
     """Whether all is well."""
 
     status: Literal["ok", "error"]
@@ -42,7 +42,7 @@ class StoreLatencyAnswer(StoreConnectionAnswer):
     latency_ms: float | None
 
 
-class QueueSummaryAnswer(Answer):
+class QueueSummaryAnswer(AnswerBody):
     """Counts and status of one queue."""
 
     status: QueueStatus
@@ -55,7 +55,7 @@ class QueueSummaryAnswer(Answer):
     reason: str | None = Field(None, description="Why it is not healthy, where it is not paused.")
 
 
-class SummedCountsAnswer(Answer):
+class SummedCountsAnswer(AnswerBody):
     """Counts over all queues."""
 
     waiting: int
@@ -66,7 +66,7 @@ class SummedCountsAnswer(Answer):
     paused: int = Field(description="How many queues are paused.")
 
 
-class QueuesHealthAnswer(Answer):
+class QueuesHealthAnswer(AnswerBody):
     """Counts and status of each queue."""
 
     status: QueueStatus
@@ -76,7 +76,7 @@ class QueuesHealthAnswer(Answer):
     reason: str | None = Field(None, description="Why the store cannot be used.")
 
 
-class JobCountsAnswer(Answer):
+class JobCountsAnswer(AnswerBody):
     """How many jobs of a queue are in each state; of those that are over, the ones kept."""
 
     waiting: int
@@ -88,7 +88,7 @@ class JobCountsAnswer(Answer):
     unknown: int = Field(description="Also counted in `failed`.")
 
 
-class RateAnswer(Answer):
+class RateAnswer(AnswerBody):
     """The rate of a queue that applies now."""
 
     rate: str | None = Field(description="Such as `20/min`; null where there is none.")
@@ -97,7 +97,7 @@ class RateAnswer(Answer):
     blocked_until: Timestamp | None = Field(description="Until when an outside limit holds the queue.")
 
 
-class PercentilesAnswer(Answer):
+class PercentilesAnswer(AnswerBody):
     """Times in milliseconds; null without data."""
 
     p50: float | None
@@ -118,14 +118,14 @@ class QueueMetricsAnswer(JobCountsAnswer):
     last_start_at: Timestamp | None
 
 
-class QueuesMetricsAnswer(Answer):
+class QueuesMetricsAnswer(AnswerBody):
     """Rates, times and limits of each queue."""
 
     queues: dict[str, QueueMetricsAnswer]
     timestamp: Timestamp
 
 
-class StatisticsAnswer(Answer):
+class StatisticsAnswer(AnswerBody):
     """Totals of all time."""
 
     completed: int
@@ -138,14 +138,14 @@ class StatisticsAnswer(Answer):
     success_rate: float | None
 
 
-class QueuesStatisticsAnswer(Answer):
+class QueuesStatisticsAnswer(AnswerBody):
     """Totals of all time, over all queues and for each."""
 
     totals: StatisticsAnswer
     queues: dict[str, StatisticsAnswer]
 
 
-class PauseAnswer(Answer):
+class PauseAnswer(AnswerBody):
     """Why a queue is paused."""
 
     reason: str | None
@@ -154,14 +154,14 @@ class PauseAnswer(Answer):
     until: Timestamp | None = Field(description="When it resumes by itself.")
 
 
-class SettingAnswer(Answer):
+class SettingAnswer(AnswerBody):
     """A setting that applies, and where it came from."""
 
     value: int | str | list[Any] | dict[str, Any] | None
     source: str
 
 
-class QueueAnswer(Answer):
+class QueueAnswer(AnswerBody):
     """One queue: state, settings, sources."""
 
     name: str
@@ -175,13 +175,13 @@ class QueueAnswer(Answer):
     settings: dict[str, SettingAnswer]
 
 
-class QueuesAnswer(Answer):
+class QueuesAnswer(AnswerBody):
     """All queues."""
 
     queues: list[QueueAnswer]
 
 
-class QuarantinedAnswer(Answer):
+class QuarantinedAnswer(AnswerBody):
     """An entry that could not be read and was set aside."""
 
     at: Timestamp | None
@@ -190,13 +190,13 @@ class QuarantinedAnswer(Answer):
     raw: str
 
 
-class QuarantineAnswer(Answer):
+class QuarantineAnswer(AnswerBody):
     """Entries that could not be read, the newest first."""
 
     entries: list[QuarantinedAnswer]
 
 
-class DaemonAnswer(Answer):
+class DaemonAnswer(AnswerBody):
     """One live daemon."""
 
     id: str
@@ -210,13 +210,13 @@ class DaemonAnswer(Answer):
     seen_at: Timestamp | None
 
 
-class DaemonsAnswer(Answer):
+class DaemonsAnswer(AnswerBody):
     """The live daemons."""
 
     workers: list[DaemonAnswer]
 
 
-class TimelineEntryAnswer(Answer):
+class TimelineEntryAnswer(AnswerBody):
     """One thing that happened to a job."""
 
     at: Timestamp | None
@@ -226,7 +226,7 @@ class TimelineEntryAnswer(Answer):
     detail: str | None
 
 
-class JobAnswer(Answer):
+class JobAnswer(AnswerBody):
     """One job."""
 
     queue: str
@@ -248,7 +248,7 @@ class JobAnswer(Answer):
     timeline: list[TimelineEntryAnswer]
 
 
-class AddedAnswer(Answer):
+class AddedAnswer(AnswerBody):
     """What became of a job to add."""
 
     key: str
@@ -262,7 +262,7 @@ class AddedJobAnswer(JobAnswer):
     created: bool
 
 
-class AddedJobsAnswer(Answer):
+class AddedJobsAnswer(AnswerBody):
     """What became of each of many jobs."""
 
     jobs: list[AddedAnswer]
@@ -274,14 +274,14 @@ class JobsAddedAnswer(RootModel[AddedJobAnswer | AddedAnswer | AddedJobsAnswer])
     model_config = ConfigDict(defer_build=True)
 
 
-class JobsPageAnswer(Answer):
+class JobsPageAnswer(AnswerBody):
     """A page of jobs."""
 
     jobs: list[JobAnswer]
     cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class BulkAnswer(Answer):
+class BulkAnswer(AnswerBody):
     """What was done to the jobs that the filter found."""
 
     state: State
@@ -293,7 +293,7 @@ class BulkAnswer(Answer):
     samples: list[str] = Field(description="Keys of the first ones.")
 
 
-class ScheduleAnswer(Answer):
+class ScheduleAnswer(AnswerBody):
     """One schedule: next and last run, pause."""
 
     name: str
@@ -314,13 +314,13 @@ class ScheduleAnswer(Answer):
     last_state: str | None
 
 
-class SchedulesAnswer(Answer):
+class SchedulesAnswer(AnswerBody):
     """All schedules."""
 
     schedules: list[ScheduleAnswer]
 
 
-class ScheduledJobAnswer(Answer):
+class ScheduledJobAnswer(AnswerBody):
     """The job's queue and key."""
 
     schedule: str

@@ -21,7 +21,7 @@ from crmd.errors import RequestError
 from crmd.http import schema
 from crmd.http.bounded import ACTION_SECONDS, bounded
 from crmd.http.long_requests import LongRequests
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.console.answers"
@@ -79,7 +79,7 @@ class BulkApi:
         queue = self._queues.named(request)
         wanted = await schema.body(request, FilterBody)
         if wanted.state not in states:
-            raise Problem(422, not_by_filter(wanted.state, done_to, states))
+            raise HttpProblem(422, not_by_filter(wanted.state, done_to, states))
         found = self._control.matching(queue, wanted.state, wanted.search, BATCH_JOBS + 1)
         keys = await bounded(found, ACTION_SECONDS)
         batch = keys[:BATCH_JOBS]

@@ -20,7 +20,7 @@ from crmd.engine.codec import encode_payload
 from crmd.errors import InvalidPayload, JobTooLarge, RequestError, UnknownJob
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.jobs import Catalog
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -44,7 +44,7 @@ async def read_jobs(
 ) -> tuple[list[NewJob], bool]:
     """The jobs of a request, and whether it asked for many. `checks` runs what takes long to check.
 
-    Raises Problem 422 or 413 that names each bad index.
+    Raises HttpProblem 422 or 413 that names each bad index.
     """
     data = await schema.json_body(request)
     many = isinstance(data, dict) and "jobs" in data
@@ -61,16 +61,16 @@ async def read_jobs(
 
 
 def request_key(request: web.Request) -> RequestKey | None:
-    """What the `Idempotency-Key` header names, of who makes the request; raises Problem 422."""
+    """What the `Idempotency-Key` header names, of who makes the request; raises HttpProblem 422."""
     values = request.headers.getall(IDEMPOTENCY_KEY, [])
     if not values:
         return None
     if len(values) > 1:
-        raise Problem(422, f"{IDEMPOTENCY_KEY} is given {len(values)} times; give it once")
+        raise HttpProblem(422, f"{IDEMPOTENCY_KEY} is given {len(values)} times; give it once")
     try:
         return RequestKey(current_principal().owner, check_request_key(values[0].strip()))
     except RequestError as error:
-        raise Problem(422, f"{IDEMPOTENCY_KEY}: {error}") from None
+        raise HttpProblem(422, f"{IDEMPOTENCY_KEY}: {error}") from None
 
 
 def _takes_long(item: Any, catalog: Catalog, queue: str) -> bool:
@@ -100,15 +100,15 @@ def _read(index: int, item: Any, catalog: Catalog, queue: str, mistakes: _Mistak
     return None
 
 
-def _problem(mistakes: _Mistakes, many: bool) -> Problem:
+def _problem(mistakes: _Mistakes, many: bool) -> HttpProblem:
     status = 413 if mistakes.too_large else 422
     first = mistakes.found[0]
     text = "; ".join(_in_words(mistake) for mistake in first["errors"])
     if not many:
-        return Problem(status, text, **{name: value for name, value in first.items() if name != "index"})
+        return HttpProblem(status, text, **{name: value for name, value in first.items() if name != "index"})
     count = len(mistakes.found)
     detail = f"{count} of the jobs cannot be added, and none was; the first, at index {first['index']}: {text}"
-    return Problem(status, detail, errors=mistakes.found)
+    return HttpProblem(status, detail, errors=mistakes.found)
 
 
 def _mistake(name: str, reason: str) -> dict[str, str]:

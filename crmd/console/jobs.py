@@ -24,7 +24,7 @@ from crmd.errors import JobNotFound
 from crmd.http import schema
 from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.http.long_requests import LongRequests
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
 
 _ANSWERS = "crmd.console.answers"
@@ -135,7 +135,7 @@ class JobApi:
             try:
                 page = await bounded(listing, READ_SECONDS)
             except ValueError as error:
-                raise Problem(422, str(error)) from None
+                raise HttpProblem(422, str(error)) from None
             body = _page_json(page) if page.size <= INLINE_BYTES else await asyncio.to_thread(_page_json, page)
         return web.json_response(text=body)
 
@@ -207,9 +207,9 @@ class JobApi:
         if wait is None:
             return
         if many:
-            raise Problem(422, "wait is for one job; look at many by their keys")
+            raise HttpProblem(422, "wait is for one job; look at many by their keys")
         if wait > MAX_WAIT_SECONDS:
-            raise Problem(422, "wait is at most 5m; look at the job by its key after that")
+            raise HttpProblem(422, "wait is at most 5m; look at the job by its key after that")
 
     async def _answer_one(
         self, request: web.Request, queue: str, added: Added, wait: float | None, repeated: bool

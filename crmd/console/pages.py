@@ -20,7 +20,7 @@ from crmd.engine.admin.views import DaemonInfo, JobView, State
 from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 from crmd.telemetry.redact import redact_start, shown
 
@@ -93,7 +93,7 @@ class QueuePages:
             try:
                 page = await bounded(listing, READ_SECONDS)
             except ValueError as error:
-                raise Problem(422, str(error)) from None
+                raise HttpProblem(422, str(error)) from None
             jobs = await asyncio.to_thread(_jobs, page.jobs)
         queue = _queue(seen[name], daemons)
         held = self._queues.held(name) or self._queues.degraded().get(name)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, RootModel, WithJsonSche
 from crmd.engine.admin.control import KEY_PATTERN, MAX_PRIORITY
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, NewJob, State
 from crmd.engine.durations import Rate
-from crmd.http.schema import DURATION_PATTERN, Body, Duration, Instant, PageQuery, read_duration
+from crmd.http.schema import DURATION_PATTERN, Duration, Instant, PageQuery, RequestBody, read_duration
 
 MAX_JOBS = 1_000
 MAX_WAIT_SECONDS = 300.0
@@ -57,7 +57,7 @@ Key = Annotated[
 ]
 
 
-class JobBody(Body):
+class JobBody(RequestBody):
     """One job to add."""
 
     job: str = Field(min_length=1, max_length=200, description="Name of the job.")
@@ -83,13 +83,13 @@ class JobBody(Body):
         return NewJob(self.job, self.payload, self.key, self.delay, self.at, self.priority, self.unique_for)
 
 
-class ManyBody(Body):
+class ManyBody(RequestBody):
     """Many jobs to add. Each is read by itself, so that all mistakes are named."""
 
     jobs: list[Any] = Field(min_length=1, max_length=MAX_JOBS)
 
 
-class JobsBody(Body):
+class JobsBody(RequestBody):
     """Many jobs to add."""
 
     jobs: list[JobBody] = Field(min_length=1, max_length=MAX_JOBS)
@@ -101,21 +101,21 @@ class AddBody(RootModel[JobBody | JobsBody]):
     model_config = ConfigDict(defer_build=True)
 
 
-class PauseBody(Body):
+class PauseBody(RequestBody):
     """Why, and for how long."""
 
     reason: str | None = Field(None, max_length=500)
     duration: Duration | None = Field(None, description="Resumes by itself after this.")
 
 
-class LimitBody(Body):
+class LimitBody(RequestBody):
     """Another rate; null is the configured one."""
 
     rate: RateText | None
     duration: Duration | None = Field(None, description="Then the configured rate holds again.")
 
 
-class FilterBody(Body):
+class FilterBody(RequestBody):
     """Which jobs to act on. A call acts on a bounded batch and says whether there is more."""
 
     state: Annotated[State, Field(strict=False)]
@@ -131,7 +131,7 @@ class JobsQuery(PageQuery):
     search: str | None = Field(None, min_length=1, max_length=200)
 
 
-class WaitQuery(Body):
+class WaitQuery(RequestBody):
     """Whether to wait for the outcome."""
 
     wait: Duration | None = Field(None, description='At most "5m".')

@@ -19,13 +19,13 @@ def _open(schema: dict[str, Any]) -> None:
     schema.pop("additionalProperties", None)
 
 
-class Answer(BaseModel):
+class AnswerBody(BaseModel):
     """The body of an answer. A member that is always sent has no default, also where it may be null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True, json_schema_extra=_open)
 
 
-class Mistake(Answer):
+class Mistake(AnswerBody):
     """What is wrong with one member of a request."""
 
     field: str = Field(description="Its dotted name; empty for the whole.")
@@ -38,7 +38,7 @@ class StepMistake(Mistake):
     step: str | None = Field(description="Null for the flow as a whole.")
 
 
-class JobMistakes(Answer):
+class JobMistakes(AnswerBody):
     """What is wrong with one job of many."""
 
     index: int
@@ -46,7 +46,7 @@ class JobMistakes(Answer):
     example: dict[str, Any] | None = Field(None, description="A job in Bull's form, as it is written here.")
 
 
-class ProblemAnswer(Answer):
+class ProblemAnswer(AnswerBody):
     """An error, as RFC 9457 has it."""
 
     type: str
@@ -62,7 +62,7 @@ class ProblemAnswer(Answer):
     example: dict[str, Any] | None = Field(None, description="A job in Bull's form, as it is written here.")
 
 
-class OpenApiAnswer(Answer):
+class OpenApiAnswer(AnswerBody):
     """This description, as OpenAPI 3.1."""
 
     openapi: str

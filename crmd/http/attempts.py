@@ -22,7 +22,7 @@ class _Bucket:
     told: bool = False
 
 
-class Attempts:
+class FailedAttempts:
     """Counts failed logins of each client: five at once, and one more every twelve seconds."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -16,9 +16,9 @@ from aiohttp.typedefs import Handler
 from aiohttp_basicauth import BasicAuthMiddleware
 
 from crmd.config.tables import AuthTable, TokenTable
-from crmd.http.attempts import Attempts
+from crmd.http.attempts import FailedAttempts
 from crmd.http.peers import Peers, client_group, is_forwarded
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, RouteTable
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         self._peers = peers
         self._metrics = metrics
         self._loopback_only = loopback_only
-        self._attempts = Attempts()
-        self._token_attempts = Attempts()
+        self._attempts = FailedAttempts()
+        self._token_attempts = FailedAttempts()
         self.configure(auth, password)
 
     def configure(self, auth: AuthTable, password: str) -> None:
@@ -140,7 +140,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
 
     def challenge(self) -> NoReturn:
         """Asks for credentials: the base class's answer, as a problem."""
-        raise Problem(
+        raise HttpProblem(
             401,
             "this needs a user and password, or a token",
             headers={"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'},
@@ -173,18 +173,18 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
 
     def _authorise(self, principal: Principal, route: Route, queue: str | None) -> None:
         if route.access.scope not in principal.scopes:
-            raise Problem(403, f'token "{principal.name}" lacks the scope "{route.access.scope}"')
+            raise HttpProblem(403, f'token "{principal.name}" lacks the scope "{route.access.scope}"')
         if queue is None:
             if principal.queues is not None and not route.for_any_queue:
-                raise Problem(403, f'token "{principal.name}" is limited to queues, and this path names none')
+                raise HttpProblem(403, f'token "{principal.name}" is limited to queues, and this path names none')
         elif not principal.may_see(queue):
-            raise Problem(403, f'token "{principal.name}" is not for the queue {queue}')
+            raise HttpProblem(403, f'token "{principal.name}" is not for the queue {queue}')
 
-    def _refuse_blocked(self, client: str, attempts: Attempts) -> None:
+    def _refuse_blocked(self, client: str, attempts: FailedAttempts) -> None:
         wait = attempts.blocked_seconds(client)
         if wait:
             self._metrics.auth_refused("throttled")
-            raise Problem(
+            raise HttpProblem(
                 429,
                 f"too many failed logins from this address; try again in {wait} s",
                 headers={"Retry-After": str(wait)},

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from crmd.http.connections import Connections
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 CONNECTIONS = web.AppKey("connections", Connections)
 """Of the server: they take pieces of large bodies in turn."""
@@ -18,8 +18,8 @@ PIECE_BYTES = 64 * 1024
 
 
 async def read_body(request: web.Request, max_bytes: int, too_large: str) -> bytes:
-    """The body, which the request does not keep. Raises Problem 408, or 413 with what `too_large` says."""
-    refused = Problem(413, too_large, headers={"Connection": "close"})
+    """The body, which the request does not keep. Raises HttpProblem 408, or 413 with what `too_large` says."""
+    refused = HttpProblem(413, too_large, headers={"Connection": "close"})
     if (request.content_length or 0) > max_bytes:
         raise refused
     pieces: list[bytes] = []
@@ -38,5 +38,5 @@ async def read_body(request: web.Request, max_bytes: int, too_large: str) -> byt
                     await request.app[CONNECTIONS].next_piece(request)
     except TimeoutError:
         detail = f"the body did not come within {BODY_SECONDS:g} s"
-        raise Problem(408, detail, headers={"Connection": "close"}) from None
+        raise HttpProblem(408, detail, headers={"Connection": "close"}) from None
     return b"".join((*pieces, last))

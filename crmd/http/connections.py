@@ -24,7 +24,7 @@ from aiohttp import web
 
 from crmd.http.peers import Peers, client_group, parse_address
 from crmd.http.portions import PORTION_LINES, Portions, Turns, has_many_lines, next_lines, portion_end
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 MAX_CONNECTIONS = 1024
 """A program that sends its requests at once has hundreds from one address."""
@@ -377,14 +377,14 @@ class _Connection(asyncio.Protocol):
             self._turn.set_result(None)
 
     def cut_body(self, detail: str) -> None:
-        """Ends the request: whoever reads its body gets a Problem 408."""
+        """Ends the request: whoever reads its body gets an HttpProblem 408."""
         self.free_body()
         self._take_turn()
         if self._request is not None:
             headers = {"Connection": "close", "Retry-After": "1"}
             with suppress(RuntimeError):  # somebody waits for more: nothing is buffered
                 self._request.content.read_nowait()
-            self._request.content.set_exception(Problem(408, detail, headers=headers, lingers=True))
+            self._request.content.set_exception(HttpProblem(408, detail, headers=headers, lingers=True))
         self._stop_listening()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

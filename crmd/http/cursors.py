@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 
 def write_cursor(row_id: int) -> str:
@@ -17,7 +17,7 @@ def write_cursor(row_id: int) -> str:
 
 
 def read_cursor(cursor: str | None) -> int | None:
-    """The row's id; raises Problem 422 for what is no cursor of ours."""
+    """The row's id; raises HttpProblem 422 for what is no cursor of ours."""
     if cursor is None:
         return None
     try:
@@ -26,14 +26,14 @@ def read_cursor(cursor: str | None) -> int | None:
         text = ""
     name, _, number = text.partition(":")
     if name != "id" or not number.isdigit() or len(number) > 18:
-        raise Problem(422, "cursor: is not one that this list gave out")
+        raise HttpProblem(422, "cursor: is not one that this list gave out")
     return int(number)
 
 
 def row_id(text: str, what: str) -> int:
-    """The id in a path; raises Problem 404 for what can be none."""
+    """The id in a path; raises HttpProblem 404 for what can be none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Problem(404, f"there is no {what} {text[:40]!r}")
+        raise HttpProblem(404, f"there is no {what} {text[:40]!r}")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from crmd.config.values import is_loopback
 from crmd.http.peers import Peers, parse_address
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, RouteTable
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -71,32 +71,32 @@ def _check_coding(request: web.Request) -> None:
         codings = (coding.strip() for value in request.headers.getall(name, ()) for coding in value.split(","))
         if any(coding.lower() not in plain for coding in codings):
             detail = f"the body is compressed or encoded ({name}): send it as it is"
-            raise Problem(415, detail, headers={"Connection": "close", "Accept-Encoding": "identity"})
+            raise HttpProblem(415, detail, headers={"Connection": "close", "Accept-Encoding": "identity"})
 
 
 def _check_host(request: web.Request, hosts: HostCheck) -> None:
     found = request.headers.getall("Host", [])
     for host in found:
         if not hosts.allows(host):
-            raise Problem(421, f'no such host here: "{host}"; add it to http.allowed_hosts if it is meant')
+            raise HttpProblem(421, f'no such host here: "{host}"; add it to http.allowed_hosts if it is meant')
     if len(found) > 1:
-        raise Problem(400, "a request has one Host header")
+        raise HttpProblem(400, "a request has one Host header")
 
 
 def _check_site(request: web.Request, peers: Peers) -> None:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         if site not in ("same-origin", "none"):
-            raise Problem(403, f"a browser sent this from another site (Sec-Fetch-Site: {site})")
+            raise HttpProblem(403, f"a browser sent this from another site (Sec-Fetch-Site: {site})")
         return
     origin = request.headers.get("Origin")
     if origin is not None and _netloc(origin) != _host_as_seen_outside(request, peers):
-        raise Problem(403, f"a browser sent this from another site (Origin: {origin})")
+        raise HttpProblem(403, f"a browser sent this from another site (Origin: {origin})")
 
 
 def _check_body_type(request: web.Request) -> None:
     if request.body_exists and request.content_type != "application/json":
-        raise Problem(415, "the body has to be JSON: send Content-Type: application/json")
+        raise HttpProblem(415, "the body has to be JSON: send Content-Type: application/json")
 
 
 def _host_as_seen_outside(request: web.Request, peers: Peers) -> str:

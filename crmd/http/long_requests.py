@@ -12,7 +12,7 @@ from aiohttp import web
 
 from crmd.http.auth import current_principal
 from crmd.http.connections import Connections
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ class LongRequests:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for the request under way; raises Problem 503 where there is none."""
+        """A place for the request under way; raises HttpProblem 503 where there is none."""
         name = current_principal().owner
         if self._by_principal[name] >= self._most_of_one or self._by_principal.total() >= self._most:
-            raise Problem(
+            raise HttpProblem(
                 503,
                 "too many waits and streams at once; end some, or ask again without waiting",
                 headers={"Retry-After": str(RETRY_AFTER_SECONDS)},

@@ -43,7 +43,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
 )
 
 
-class Problem(Exception):
+class HttpProblem(Exception):
     """Ends a request with an error. `extra` become members of the document.
 
     With `lingers` the connection closes itself, once its client had time to read a `Connection: close`.
@@ -95,18 +95,18 @@ def problems() -> Middleware:
     return middleware
 
 
-def _of_error(raised: Exception) -> Problem:
-    if isinstance(raised, Problem):
+def _of_error(raised: Exception) -> HttpProblem:
+    if isinstance(raised, HttpProblem):
         return raised
     if isinstance(raised, (web.RequestPayloadError, HttpProcessingError)):
-        return Problem(400, f"the body cannot be read: {_one_line(raised)}", headers={"Connection": "close"})
+        return HttpProblem(400, f"the body cannot be read: {_one_line(raised)}", headers={"Connection": "close"})
     if isinstance(raised, errors.InvalidPayload):
-        return Problem(422, str(raised), errors=raised.errors)
+        return HttpProblem(422, str(raised), errors=raised.errors)
     for kind, status in _STATUS_BY_ERROR:
         if isinstance(raised, kind):
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
-            return Problem(status, str(raised), headers=headers)
-    unexpected = Problem(500, "an error inside crmd; the log has it under this id")
+            return HttpProblem(status, str(raised), headers=headers)
+    unexpected = HttpProblem(500, "an error inside crmd; the log has it under this id")
     unexpected.__cause__ = raised
     return unexpected
 
@@ -117,17 +117,17 @@ def _one_line(error: Exception) -> str:
     return text.strip().partition("\n")[0]
 
 
-def _of_http(raised: web.HTTPException, request: web.Request) -> Problem:
+def _of_http(raised: web.HTTPException, request: web.Request) -> HttpProblem:
     if raised.status == 404:
-        return Problem(404, f"nothing is at {request.path}")
+        return HttpProblem(404, f"nothing is at {request.path}")
     if raised.status == 405:
         allowed = raised.headers.get("Allow", "")
         detail = f"{request.method} is not allowed here; allowed: {allowed.replace(',', ', ')}"
-        return Problem(405, detail, headers={"Allow": allowed})
-    return Problem(raised.status, raised.text or raised.reason)
+        return HttpProblem(405, detail, headers={"Allow": allowed})
+    return HttpProblem(raised.status, raised.text or raised.reason)
 
 
-def _write(request: web.Request, problem: Problem, number: str, throttle: Throttle) -> None:
+def _write(request: web.Request, problem: HttpProblem, number: str, throttle: Throttle) -> None:
     level = logging.ERROR if problem.status == 500 else logging.INFO
     suppressed = throttle.allow(problem.status)
     if suppressed is None or not _log.isEnabledFor(level):
@@ -144,7 +144,7 @@ def _write(request: web.Request, problem: Problem, number: str, throttle: Thrott
     _log.log(level, "http.problem", extra={"fields": fields}, exc_info=problem.__cause__)
 
 
-def _response(request: web.Request, problem: Problem, number: str) -> web.Response:
+def _response(request: web.Request, problem: HttpProblem, number: str) -> web.Response:
     title = HTTPStatus(problem.status).phrase
     document = {
         "type": "about:blank",

@@ -19,7 +19,7 @@ from pydantic import (
 from crmd.engine.durations import parse_duration
 from crmd.errors import mistakes_in
 from crmd.http.bodies import read_body
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,13 +68,13 @@ Duration = Annotated[
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """A closed model: an unknown member is an error."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=True, defer_build=True)
 
 
-class PageQuery(Body):
+class PageQuery(RequestBody):
     """Which part of a list."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
@@ -83,27 +83,27 @@ class PageQuery(Body):
     limit: int = Field(50, ge=1, le=MAX_PAGE)
 
 
-class ReasonBody(Body):
+class ReasonBody(RequestBody):
     """Why it is done."""
 
     reason: str | None = Field(None, max_length=500)
 
 
 def query(request: web.Request, model: type[M]) -> M:
-    """The request's query; raises Problem 422 that names each mistake."""
+    """The request's query; raises HttpProblem 422 that names each mistake."""
     twice = sorted({name for name in request.query if len(request.query.getall(name)) > 1})
     if twice:
-        raise Problem(422, f"given more than once: {', '.join(twice)}")
+        raise HttpProblem(422, f"given more than once: {', '.join(twice)}")
     return checked(dict(request.query), model, "query")
 
 
 async def body(request: web.Request, model: type[M]) -> M:
-    """The request's body, which may be left out where the model needs nothing; raises Problem."""
+    """The request's body, which may be left out where the model needs nothing; raises HttpProblem."""
     return checked(await json_body(request), model, "body")
 
 
 async def json_body(request: web.Request) -> Any:
-    """The body's JSON, `{}` without a body. Raises Problem 408, 413 or 422."""
+    """The body's JSON, `{}` without a body. Raises HttpProblem 408, 413 or 422."""
     too_large = f"the body is over {MAX_BODY_BYTES:,} bytes; send fewer jobs at once"
     raw = await read_body(request, MAX_BODY_BYTES, too_large)
     if not raw:
@@ -111,19 +111,19 @@ async def json_body(request: web.Request) -> Any:
     try:
         return json.loads(raw, parse_constant=_no_constant)
     except RecursionError:
-        raise Problem(422, "the body is nested too deeply") from None
+        raise HttpProblem(422, "the body is nested too deeply") from None
     except ValueError as error:
-        raise Problem(422, f"the body is not JSON: {error}") from None
+        raise HttpProblem(422, f"the body is not JSON: {error}") from None
 
 
 def checked(data: Any, model: type[M], what: str) -> M:
-    """Data as the model; raises Problem 422 with `errors`."""
+    """Data as the model; raises HttpProblem 422 with `errors`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
         mistakes = mistakes_of(error)
         text = "; ".join(f"{mistake['field'] or what}: {mistake['reason']}" for mistake in mistakes)
-        raise Problem(422, text, errors=mistakes) from None
+        raise HttpProblem(422, text, errors=mistakes) from None
 
 
 def mistakes_of(error: ValidationError) -> list[dict[str, str]]:

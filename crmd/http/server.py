@@ -22,7 +22,7 @@ from crmd.http.connections import Connections
 from crmd.http.guard import HostCheck, guard
 from crmd.http.long_requests import LongRequests
 from crmd.http.peers import Peers
-from crmd.http.problems import RETRY_AFTER_SECONDS, Problem, problems
+from crmd.http.problems import RETRY_AFTER_SECONDS, HttpProblem, problems
 from crmd.http.routes import Route, RouteTable
 from crmd.http.schema import MAX_BODY_BYTES
 
@@ -202,7 +202,7 @@ class HttpServer:
         """Sends away what is no probe while every connection is busy."""
         if not self._table.find(request).probe and not self.connections.has_room():
             headers = {"Connection": "close", "Retry-After": str(RETRY_AFTER_SECONDS)}
-            raise Problem(503, "too many requests at once; try again", headers=headers)
+            raise HttpProblem(503, "too many requests at once; try again", headers=headers)
         return await handler(request)
 
 

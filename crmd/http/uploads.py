@@ -10,7 +10,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import parse_content_disposition
 
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 
 CHUNK_BYTES = 256 * 1024
 """Written to disk at once."""
@@ -35,7 +35,7 @@ class Upload:
 
 
 async def read_upload(request: web.Request) -> Upload:
-    """The file of a request; its bytes are read as they are asked for. Raises Problem 400 or 422."""
+    """The file of a request; its bytes are read as they are asked for. Raises HttpProblem 400 or 422."""
     if request.content_type.startswith("multipart/"):
         return await _from_form(request)
     kind = request.content_type
@@ -56,7 +56,7 @@ async def _from_form(request: web.Request) -> Upload:
                 return Upload(part.filename, kind, _chunks(part.read_chunk))
     except MALFORMED as error:
         raise _malformed(error) from None
-    raise Problem(422, "the form has no file: send a part with a filename")
+    raise HttpProblem(422, "the form has no file: send a part with a filename")
 
 
 async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
@@ -65,7 +65,7 @@ async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[byte
             async with _patience():
                 chunk = await read(CHUNK_BYTES)
         except web.RequestPayloadError as error:
-            raise Problem(400, f"the body ended before it was whole: {error}") from None
+            raise HttpProblem(400, f"the body ended before it was whole: {error}") from None
         except MALFORMED as error:
             raise _malformed(error) from None
         if not chunk:
@@ -73,9 +73,11 @@ async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[byte
         yield chunk
 
 
-def _malformed(error: Exception) -> Problem:
+def _malformed(error: Exception) -> HttpProblem:
     said = getattr(error, "message", None) or str(error) or "it ends in the middle"
-    return Problem(400, f"the form cannot be read: {said.partition(chr(10))[0]}", headers={"Connection": "close"})
+    return HttpProblem(
+        400, f"the form cannot be read: {said.partition(chr(10))[0]}", headers={"Connection": "close"}
+    )
 
 
 def _patience() -> asyncio.Timeout:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp_basicauth import BasicAuthMiddleware
 
 from crmd.config.tables import AuthTable
-from crmd.http.attempts import FAILURES, Attempts
+from crmd.http.attempts import FAILURES, FailedAttempts
 from crmd.http.auth import Gate, parse_credentials
 from tests.support.http import PASSWORD, USER, Site, basic, site, token_table
 
@@ -201,7 +201,7 @@ async def test_from_others_x_forwarded_for_is_not_believed(web: Site) -> None:
 
 def test_a_held_back_address_may_try_once_every_twelve_seconds() -> None:
     now = 0.0
-    attempts = Attempts(monotonic=lambda: now)
+    attempts = FailedAttempts(monotonic=lambda: now)
     assert [attempts.fail("a") for _ in range(FAILURES)] == [False] * 4 + [True]
     assert (attempts.blocked_seconds("a"), attempts.blocked_seconds("b")) == (12, 0)
     now = 12.0
@@ -213,7 +213,7 @@ def test_a_held_back_address_may_try_once_every_twelve_seconds() -> None:
 
 
 def test_addresses_are_forgotten_in_the_end() -> None:
-    attempts = Attempts(monotonic=lambda: 0.0)
+    attempts = FailedAttempts(monotonic=lambda: 0.0)
     for number in range(20_000):
         attempts.fail(str(number))
     assert len(attempts._buckets) == 10_000

@@ -12,7 +12,7 @@ from aiohttp import http_parser, web, web_protocol
 from aiohttp.test_utils import make_mocked_request
 
 from crmd.errors import StoreFull
-from crmd.http.problems import Problem, problems
+from crmd.http.problems import HttpProblem, problems
 from tests.support.http import Site
 from tests.support.rawhttp import RawConnection
 from tests.support.wait import wait_until
@@ -139,7 +139,7 @@ async def test_a_refused_request_is_freed_without_the_garbage_collector() -> Non
     async def refuse(request: web.Request) -> web.StreamResponse:
         body = Body(1_000)
         held.append(weakref.ref(body))
-        raise Problem(401, f"{len(body)} bytes with a wrong signature")
+        raise HttpProblem(401, f"{len(body)} bytes with a wrong signature")
 
     async def lose(request: web.Request) -> web.StreamResponse:
         body = Body(1_000)

@@ -7,17 +7,17 @@ from typing import Any
 from pydantic import Field
 
 from crmd.crm.campaigns.repository import CampaignStatus
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class CampaignJobAnswer(Answer):
+class CampaignJobAnswer(AnswerBody):
     """The job that runs a campaign."""
 
     queue: str
     key: str
 
 
-class CampaignSummaryAnswer(Answer):
+class CampaignSummaryAnswer(AnswerBody):
     """A campaign without its counts."""
 
     id: int
@@ -40,7 +40,7 @@ class CampaignAnswer(CampaignSummaryAnswer):
     definition: dict[str, Any]
 
 
-class CampaignsPageAnswer(Answer):
+class CampaignsPageAnswer(AnswerBody):
     """A page of campaigns, the newest first."""
 
     campaigns: list[CampaignSummaryAnswer]

@@ -92,7 +92,7 @@ class CampaignsApi:
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes."""
         number = row_id(request.match_info["id"], "campaign")
-        await schema.body(request, schema.Body)
+        await schema.body(request, schema.RequestBody)
         await self._control.resume(number)
         return await self._answer(number)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class ContactAnswer(Answer):
+class ContactAnswer(AnswerBody):
     """One contact."""
 
     id: int
@@ -25,7 +25,7 @@ class ContactAnswer(Answer):
     updated_at: Timestamp
 
 
-class ContactsPageAnswer(Answer):
+class ContactsPageAnswer(AnswerBody):
     """A page of contacts, by id."""
 
     contacts: list[ContactAnswer]

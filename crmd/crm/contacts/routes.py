@@ -14,7 +14,7 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
 from crmd.http.schema import PageQuery
 
@@ -79,14 +79,14 @@ class ContactsApi:
         number = row_id(request.match_info["id"], "contact")
         found = await records_bounded(self._contact(number))
         if found is None:
-            raise Problem(404, f"there is no contact {number}")
+            raise HttpProblem(404, f"there is no contact {number}")
         return web.json_response(_json(found))
 
     async def forget_contact(self, request: web.Request) -> web.Response:
         """Deletes a contact and what was said with it."""
         number = row_id(request.match_info["id"], "contact")
         if not await records_bounded(self._forget(number)):
-            raise Problem(404, f"there is no contact {number}")
+            raise HttpProblem(404, f"there is no contact {number}")
         return web.Response(status=204)
 
     async def _contacts(

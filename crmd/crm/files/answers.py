@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class FileAnswer(Answer):
+class FileAnswer(AnswerBody):
     """A file that is kept until it expires; the id is for payloads of jobs."""
 
     id: str

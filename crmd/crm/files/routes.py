@@ -19,7 +19,7 @@ from crmd.crm.files.store import FileStore, NewFile, StoredFile
 from crmd.errors import FileTooLarge, UploadQuotaReached
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
 from crmd.http.uploads import SILENT_SECONDS, read_upload
 
@@ -31,7 +31,7 @@ FORM_BYTES = 64 * 1024
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class UploadQuery(schema.Body):
+class UploadQuery(schema.RequestBody):
     """What the file is called."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
@@ -84,14 +84,14 @@ class FilesApi:
             stored = await _receive(request, self._files, asked.name)
         except TimeoutError:
             detail = f"nothing of the body came for {SILENT_SECONDS:g} s"
-            raise Problem(408, detail, headers={"Connection": "close"}) from None
+            raise HttpProblem(408, detail, headers={"Connection": "close"}) from None
         except UploadQuotaReached as error:
             headers = {"Retry-After": str(math.ceil(error.seconds)), "Connection": "close"}
-            raise Problem(429, str(error), headers=headers) from None
+            raise HttpProblem(429, str(error), headers=headers) from None
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
-            raise Problem(507, f"the disk of the files is full: {error.strerror}") from None
+            raise HttpProblem(507, f"the disk of the files is full: {error.strerror}") from None
         location = {"Location": f"{self._prefix}/api/v1/files/{stored.id}"}
         return web.json_response(_json(stored), status=201, headers=location)
 
@@ -109,7 +109,7 @@ async def _receive(request: web.Request, files: FileStore, name: str | None) -> 
     async with files.create(kind="upload", name=name, media_type=upload.media_type, owner=owner) as new:
         await _write(upload.chunks, files, new)
         if not new.size_bytes:
-            raise Problem(422, "the file is empty; there is nothing to keep")
+            raise HttpProblem(422, "the file is empty; there is nothing to keep")
     if new.stored is None:
         raise RuntimeError("a file that was kept has no row")
     return new.stored
@@ -144,7 +144,7 @@ def _check_range(request: web.Request, stored: StoredFile) -> None:
     except ValueError:
         start = stored.size_bytes
     if start >= stored.size_bytes and "Range" in request.headers:
-        raise Problem(
+        raise HttpProblem(
             416,
             f"the file has {stored.size_bytes:,} bytes",
             headers={"Content-Range": f"bytes */{stored.size_bytes}"},

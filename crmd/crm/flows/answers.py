@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import Field
 
 from crmd.crm.flows.repository import RunState
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class FlowSummaryAnswer(Answer):
+class FlowSummaryAnswer(AnswerBody):
     """A flow without its steps."""
 
     name: str
@@ -29,14 +29,14 @@ class FlowAnswer(FlowSummaryAnswer):
     definition: dict[str, Any]
 
 
-class FlowsPageAnswer(Answer):
+class FlowsPageAnswer(AnswerBody):
     """A page of flows."""
 
     flows: list[FlowSummaryAnswer]
     cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class FlowRunAnswer(Answer):
+class FlowRunAnswer(AnswerBody):
     """One run of a flow."""
 
     id: int
@@ -53,7 +53,7 @@ class FlowRunAnswer(Answer):
     updated_at: Timestamp
 
 
-class FlowRunsPageAnswer(Answer):
+class FlowRunsPageAnswer(AnswerBody):
     """A page of a flow's runs, the newest first."""
 
     runs: list[FlowRunAnswer]

@@ -18,7 +18,7 @@ from crmd.crm.flows.repository import FlowView, RunState, RunView
 from crmd.errors import IllegalTransition, RequestError
 from crmd.http import schema
 from crmd.http.cursors import read_cursor, row_id, write_cursor
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
 from crmd.http.schema import PageQuery
 
@@ -162,7 +162,7 @@ class FlowsApi:
         name, number = request.match_info["name"], row_id(request.match_info["id"], "run")
         found = await records_bounded(self._run(name, number))
         if found is None:
-            raise Problem(404, f"flow {name} has no run {number}")
+            raise HttpProblem(404, f"flow {name} has no run {number}")
         return found
 
     async def _flows(self, after_id: int | None, limit: int) -> list[FlowView]:
@@ -197,8 +197,8 @@ class FlowsApi:
             return await flows.cancel(session, number, reason)
 
 
-def _no_flow(name: str) -> Problem:
-    return Problem(404, f'there is no flow "{name}"')
+def _no_flow(name: str) -> HttpProblem:
+    return HttpProblem(404, f'there is no flow "{name}"')
 
 
 def _json(view: FlowView) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store import exactjson
 from crmd.errors import StoreError
-from crmd.http.attempts import Attempts
+from crmd.http.attempts import FailedAttempts
 from crmd.http.bodies import read_body
 from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.peers import Peers, client_group
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 from crmd.telemetry.metrics import Metrics
 
@@ -53,7 +53,7 @@ class WhatsAppHook:
         self._control = control
         self._metrics = metrics
         self._peers = peers
-        self._attempts = Attempts()
+        self._attempts = FailedAttempts()
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -101,17 +101,17 @@ class WhatsAppHook:
         self._metrics.auth_refused("throttled" if wait else "signature")
         if wait:
             detail = f"too many refused requests from this address; try again in {wait} s"
-            raise Problem(429, detail, headers={"Retry-After": str(wait)})
+            raise HttpProblem(429, detail, headers={"Retry-After": str(wait)})
         if self._attempts.fail(client):
             _log.warning("whatsapp.refused", extra={"fields": {"address": client, "reason": why}})
-        raise Problem(status, why)
+        raise HttpProblem(status, why)
 
 
 def _configured(secret: SecretStr, name: str) -> bytes:
     value = secret.get_secret_value()
     if not value:
         detail = f"whatsapp.{name} is not set, so this daemon takes no events of WhatsApp"
-        raise Problem(503, detail, headers={"Retry-After": "60"})
+        raise HttpProblem(503, detail, headers={"Retry-After": "60"})
     return value.encode()
 
 
@@ -120,10 +120,10 @@ def _jobs(raw: bytes) -> list[NewJob]:
     try:
         data = exactjson.loads(raw)
         if not isinstance(data, dict):
-            raise Problem(400, "the body is not a JSON object")
+            raise HttpProblem(400, "the body is not a JSON object")
         found = parts({"object": str(data.get("object", "")), "entry": data.get("entry")}, len(raw))
     except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        raise HttpProblem(400, f"the body is not JSON: {error}") from None
     digest = hashlib.sha256(raw).hexdigest()
     return [
         NewJob(JOB, part, key=f"wa:{digest}:{number}", unique_for=UNIQUE_SECONDS)

@@ -6,17 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class MessageJobAnswer(Answer):
+class MessageJobAnswer(AnswerBody):
     """The job that sent a message."""
 
     queue: str
     key: str
 
 
-class MessageAnswer(Answer):
+class MessageAnswer(AnswerBody):
     """One message."""
 
     id: int
@@ -35,7 +35,7 @@ class MessageAnswer(Answer):
     created_at: Timestamp
 
 
-class MessageEventAnswer(Answer):
+class MessageEventAnswer(AnswerBody):
     """A step in a message's history."""
 
     status: str
@@ -49,7 +49,7 @@ class MessageHistoryAnswer(MessageAnswer):
     history: list[MessageEventAnswer]
 
 
-class MessagesPageAnswer(Answer):
+class MessagesPageAnswer(AnswerBody):
     """A page of messages, the newest first."""
 
     messages: list[MessageAnswer]

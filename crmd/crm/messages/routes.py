@@ -23,7 +23,7 @@ from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.cursors import page, read_cursor, row_id
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 from crmd.http.schema import PageQuery
 
@@ -32,7 +32,7 @@ _ANSWERS = "crmd.crm.messages.answers"
 _MESSAGES = "/api/v1/messages"
 
 
-class SettleBody(schema.Body):
+class SettleBody(schema.RequestBody):
     """What became of a message."""
 
     status: Literal["sent", "failed"] = Field(description="Whether it went out.")
@@ -92,7 +92,7 @@ class MessagesApi:
         number = row_id(request.match_info["id"], "message")
         found = await records_bounded(self._message(number))
         if found is None:
-            raise Problem(404, f"there is no message {number}")
+            raise HttpProblem(404, f"there is no message {number}")
         return web.json_response(found)
 
     async def settle(self, request: web.Request) -> web.Response:
@@ -101,7 +101,7 @@ class MessagesApi:
         asked = await schema.body(request, SettleBody)
         found = await records_bounded(self._settle(number, asked.status))
         if found is None:
-            raise Problem(404, f"there is no message {number}")
+            raise HttpProblem(404, f"there is no message {number}")
         await self._settle_job(found)
         return web.json_response(_json(found))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from crmd.http.answers import Answer, Timestamp
+from crmd.http.answers import AnswerBody, Timestamp
 
 
-class EndpointAnswer(Answer):
+class EndpointAnswer(AnswerBody):
     """One endpoint, and how it does."""
 
     name: str
@@ -19,7 +19,7 @@ class EndpointAnswer(Answer):
     reason: str | None
 
 
-class EndpointsAnswer(Answer):
+class EndpointsAnswer(AnswerBody):
     """The webhook endpoints of the configuration."""
 
     endpoints: list[EndpointAnswer]

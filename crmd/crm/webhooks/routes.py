@@ -14,7 +14,7 @@ from crmd.crm.database.database import Records
 from crmd.crm.database.types import rfc3339
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus
-from crmd.http.problems import Problem
+from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.crm.webhooks.answers"
@@ -59,7 +59,7 @@ class EndpointsApi:
         table = tables.get(name)
         if table is None:
             named = ", ".join(tables) or "none"
-            raise Problem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
+            raise HttpProblem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
         await records_bounded(self._enable(name))
         return web.json_response(_json(name, table, None))
 
