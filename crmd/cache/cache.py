@@ -19,7 +19,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 
-from crmd.engine.store import exactjson
+from crmd.engine import codec
 from crmd.engine.store.translate import store_error
 from crmd.errors import StoreError, StoreUnavailable
 
@@ -281,14 +281,14 @@ async def _shared(task: asyncio.Task[bytes]) -> bytes:
 
 def _encode(key: str, value: Any) -> bytes:
     try:
-        return exactjson.dumps(value)
+        return codec.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the value for cache key {key!r} is not JSON: {error}") from None
 
 
 def _decode(key: str, raw: bytes) -> Any:
     try:
-        return exactjson.loads(raw)
+        return codec.loads(raw)
     except (ValueError, RecursionError) as error:
         raise StoreError(
             f"cache key {key!r} holds something that is not JSON ({error}); delete it, or use another prefix"

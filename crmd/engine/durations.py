@@ -9,6 +9,8 @@ from decimal import Decimal
 from crmd.formatting import show
 
 SECONDS_BY_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+END_OF_TIME = 253_402_300_800.0
+"""Epoch seconds of the year 10000. What foreign programs write may lie beyond it."""
 
 # Twelve digits are more than any bound allows and keep hostile input away from int() and float().
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s*(ms|s|min|m|h|d)", re.ASCII)

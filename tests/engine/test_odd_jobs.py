@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from crmd.engine import codec
 from crmd.engine.admin.views import State
 from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
-from crmd.engine.store import exactjson
 from crmd.errors import RateLimited, Retry
 from crmd.jobs import JobContext, JobSpec
 from tests.support.documents import put_job, stored_job
@@ -85,7 +85,7 @@ async def test_a_field_may_hold_anything(store_url: str, fields: bytes, name: st
         view = await r.inspector.job("q", "odd")
         assert view.state in (State.COMPLETED, State.FAILED, State.DELAYED)
         assert view.state is not State.DELAYED or b'"retr' in fields
-        exactjson.dumps(view.to_json())
+        codec.dumps(view.to_json())
         await r.inspector.metrics()
         [shown] = [job for job in (await r.inspector.jobs("q")).jobs if job.key == "odd"]
         assert shown.state is view.state

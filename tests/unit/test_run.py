@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crmd.engine.codec import LONGEST_TIMEOUT_S, attempts_allowed, attempts_so_far, queued_at, timeout_of
 from crmd.engine.settings import QueueSettings
-from crmd.engine.worker.execution import (
-    LONGEST_TIMEOUT_S,
-    CancelReason,
-    attempts_allowed,
-    attempts_so_far,
-    queued_at,
-    timeout_of,
-)
+from crmd.engine.worker.execution import CancelReason
 from tests.support.runs import make_run
 
 Q = QueueSettings("q", attempts=3, timeout_seconds=60.0)

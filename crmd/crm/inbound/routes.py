@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from crmd.config.tables import WhatsAppTable
 from crmd.crm.inbound.parts import parts, received
 from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.engine import codec
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
-from crmd.engine.store import exactjson
 from crmd.errors import StoreError
 from crmd.http.attempts import FailedAttempts
 from crmd.http.bodies import read_body
@@ -118,7 +118,7 @@ def _configured(secret: SecretStr, name: str) -> bytes:
 def _jobs(raw: bytes) -> list[NewJob]:
     """The event's jobs. Their keys follow from the body: what Meta sends again makes no second ones."""
     try:
-        data = exactjson.loads(raw)
+        data = codec.loads(raw)
         if not isinstance(data, dict):
             raise HttpProblem(400, "the body is not a JSON object")
         found = parts({"object": str(data.get("object", "")), "entry": data.get("entry")}, len(raw))

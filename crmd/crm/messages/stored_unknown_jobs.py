@@ -9,9 +9,7 @@ from typing import Any
 
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.engine.admin.inspector import Inspector
-from crmd.engine.codec import Unreadable, decode, encode, encode_result
-from crmd.engine.worker.execution import queued_at
-from crmd.engine.worker.outcomes import entry
+from crmd.engine.codec import Unreadable, decode, encode, encode_result, queued_at, timeline_entry
 from crmd.errors import UnknownQueue
 
 
@@ -35,7 +33,7 @@ def unknown_jobs(inspector: Inspector, *, now: Callable[[], float] = time.time) 
             return False  # the key was used again
         at = now()
         document = encode(_ended(data, settled, at))
-        note = entry(at, "settled", data.get("attempts") or 0, found.deaths, f"by {settled.by}")
+        note = timeline_entry(at, "settled", data.get("attempts") or 0, found.deaths, f"by {settled.by}")
         return await scripts.settle_unknown(
             job_id, found.document, document, note, completed=settled.error is None
         )

@@ -11,15 +11,21 @@ from typing import Any, TypeVar
 from crmd.engine.admin.completion_waiter import Waiter
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.requests import MAX_JOBS, Requested, RequestKey, fingerprint, made_keys
-from crmd.engine.admin.views import END_OF_TIME, LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob, State
-from crmd.engine.codec import Unreadable, decode, encode, encode_payload
-from crmd.engine.durations import Rate
+from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob, State
+from crmd.engine.codec import (
+    Unreadable,
+    decode,
+    encode,
+    encode_payload,
+    ended_document,
+    timeline_entry,
+)
+from crmd.engine.durations import END_OF_TIME, Rate
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import NewDocument, RequestRecord
 from crmd.engine.store.scripts import QueueScripts
-from crmd.engine.worker.outcomes import ended_document, entry
 from crmd.errors import IllegalTransition, JobNotFound, RequestError, StoreFull
 
 T = TypeVar("T")
@@ -160,7 +166,7 @@ class Control:
         for name in _FORGOTTEN:
             data.pop(name, None)
         data |= {"status": "queued", "queued": int(now * 1000), "scheduled": 0}
-        note = entry(now, "requeued", 0, 0, f"by hand, was {view.state}")
+        note = timeline_entry(now, "requeued", 0, 0, f"by hand, was {view.state}")
         answer = await scripts.requeue(job_id, encode(data), note, priority=view.priority)
         if answer == -2:
             raise JobNotFound(f"queue {queue} no longer holds job {key}")
@@ -175,7 +181,7 @@ class Control:
         data = await self._stored(scripts, job_id, key)
         waiting = ended_document(data, "aborted", reason, now)
         running = encode({**data, "status": "aborting", "error": reason})
-        answer = await scripts.cancel(job_id, waiting, running, entry(now, "cancelled", 0, 0, reason))
+        answer = await scripts.cancel(job_id, waiting, running, timeline_entry(now, "cancelled", 0, 0, reason))
         view = await self.inspector.job(queue, key)
         if answer == "gone":
             raise IllegalTransition(
@@ -227,7 +233,7 @@ class Control:
         if status not in ("aborting", "aborted"):
             return False
         document = b"" if status == "aborted" else ended_document(data, "aborted", data.get("error"), now)
-        note = entry(now, "cancelled", 0, 0, "by a SAQ client")
+        note = timeline_entry(now, "cancelled", 0, 0, "by a SAQ client")
         return await scripts.finalise_abort(job_id, found.document, document, note)
 
     async def _stored(self, scripts: QueueScripts, job_id: str, key: str) -> dict[str, Any]:

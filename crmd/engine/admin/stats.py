@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crmd.engine.admin.views import END_OF_TIME, Pause, QueueCounts, QueueMetrics, QueueTotals
+from crmd.engine.admin.views import Pause, QueueCounts, QueueMetrics, QueueTotals
 from crmd.engine.codec import Unreadable, decode
+from crmd.engine.durations import END_OF_TIME
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import RawCounts

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from crmd.engine.admin.views import END_OF_TIME, JobView, State, TimelineEntry
-from crmd.engine.codec import Unreadable, decode
+from crmd.engine.admin.views import JobView, State, TimelineEntry
+from crmd.engine.codec import Unreadable, attempts_allowed, attempts_so_far, decode, loads
+from crmd.engine.durations import END_OF_TIME
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store import exactjson
 from crmd.engine.store.replies import Inspected
-from crmd.engine.worker.execution import attempts_allowed, attempts_so_far
 
 _BY_STATUS = {
     "complete": State.COMPLETED,
@@ -85,7 +84,7 @@ def _seconds(milliseconds: Any) -> float | None:
 
 
 def _entry(raw: bytes) -> TimelineEntry:
-    fields = exactjson.loads(raw)
+    fields = loads(raw)
     return TimelineEntry(
         at=fields["at"],
         event=fields["event"],

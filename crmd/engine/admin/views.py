@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from crmd.engine.durations import END_OF_TIME
 from crmd.telemetry.redact import redact, redact_value
 
 
@@ -29,9 +30,6 @@ class State(StrEnum):
         """Whether the job is over."""
         return self in FINISHED
 
-
-END_OF_TIME = 253_402_300_800.0
-"""Epoch seconds of the year 10000. What foreign programs write may lie beyond it."""
 
 LONGEST_UNIQUE_FOR_S = 365 * 86_400.0
 """What a job may say as its unique_for; the settings of a queue have the same bound."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from crmd.engine.admin.control import Control
-from crmd.engine.codec import Unreadable, decode, encode
+from crmd.engine.codec import Unreadable, decode, encode, ended_document, timeline_entry
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import Inspected
 from crmd.engine.store.scripts import QueueScripts, replace, sweep_step
-from crmd.engine.worker.outcomes import ended_document, entry
 from crmd.errors import StoreError, StoreUnavailable
 
 STEP = 200
@@ -122,7 +121,7 @@ class Janitor:
         now = self._now()
         error = data.get("error") or "found in no queue: a client wrote over it"
         ended = ended_document(data, "aborted", error, now)
-        note = entry(now, "cancelled", 0, 0, error)
+        note = timeline_entry(now, "cancelled", 0, 0, error)
         return await queue.finalise_abort(job_id, found.document, ended, note)
 
     async def _correct(self, queue: QueueScripts, found: Inspected, data: dict[str, Any]) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from crmd.engine.codec import Unreadable, decode
+from crmd.engine.codec import Unreadable, decode, ended_document, timeline_entry
 from crmd.engine.maintenance.lease_observer import LeaseObserver
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.replies import Kind, Outcome
 from crmd.engine.store.scripts import POISON_AFTER_DEATHS, QueueScripts
 from crmd.engine.worker.context import Engine
-from crmd.engine.worker.outcomes import ended_document, entry
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
 
@@ -106,9 +105,9 @@ def outcome_of_fate(k: QueueKeys, job_id: str, token: str, document: bytes, fate
     try:
         data = decode(document)
     except Unreadable:
-        return Outcome(job_id, token, kind, b"", 0, entry(now, fate, 0, 0, error), news=news)
+        return Outcome(job_id, token, kind, b"", 0, timeline_entry(now, fate, 0, 0, error), news=news)
     if fate == "aborted":
         error = data.get("error") or error
     attempt = data.get("attempts") or 0
     ended = ended_document(data, status, error, now)
-    return Outcome(job_id, token, kind, ended, 0, entry(now, fate, attempt, 0, error), news=news)
+    return Outcome(job_id, token, kind, ended, 0, timeline_entry(now, fate, attempt, 0, error), news=news)

@@ -10,21 +10,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from crmd.engine.admin.views import END_OF_TIME, NewJob
-from crmd.engine.codec import decode
-from crmd.engine.settings import QueueSettings
+from crmd.engine.admin.views import NewJob
+from crmd.engine.codec import decode, queued_at
 from crmd.errors import IllegalTransition
 from crmd.jobs import NewPayload
 
 if TYPE_CHECKING:
     from crmd.engine.worker.worker import CrmWorker
 
-LONGEST_TIMEOUT_S = 10 * 365 * 86_400.0
-"""Bounds what a foreign job may ask for: its numbers may be beyond what a float can hold."""
 CANCEL_GRACE_S = 1.0
 """A handler that is cancelled has so long to end; then its slot is freed and it is counted as leaked."""
-MAX_ATTEMPTS = 1_000_000
-"""Of what a foreign job says: more is no count but a mistake."""
 PROGRESS_EVERY_S = 0.2
 """Progress is stored at most so often: each time rewrites the job."""
 ADVANCE = 0.01
@@ -176,36 +171,6 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
         extra = dict(kwargs.get("extra") or {})
         extra["fields"] = {**(self.extra or {}), **extra.get("fields", {})}
         return msg, {**kwargs, "extra": extra}
-
-
-def attempts_allowed(data: dict[str, Any], settings: QueueSettings) -> int:
-    """Attempts in all: what the job's JSON says, else the queue's."""
-    retries = data.get("retries")
-    return min(retries, MAX_ATTEMPTS) if isinstance(retries, int) and retries > 0 else settings.attempts
-
-
-def timeout_of(data: dict[str, Any], settings: QueueSettings) -> float | None:
-    """Seconds an attempt may take: the job's JSON (0: no limit), else the queue's."""
-    timeout = data.get("timeout")
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout >= 0:
-        return float(min(timeout, LONGEST_TIMEOUT_S)) or None
-    return settings.timeout_seconds
-
-
-def queued_at(data: dict[str, Any]) -> float:
-    """When the job was added, in epoch seconds; 0 where its JSON does not say."""
-    queued = data.get("queued")
-    return min(queued, END_OF_TIME * 1000) / 1000 if isinstance(queued, int | float) and queued > 0 else 0.0
-
-
-def attempts_so_far(data: dict[str, Any]) -> int:
-    """Attempts that count.
-
-    A job whose stored status is active lost its daemon in an attempt that was noted and does not count.
-    """
-    attempts = data.get("attempts")
-    counted = min(attempts, MAX_ATTEMPTS) if isinstance(attempts, int) and attempts > 0 else 0
-    return max(0, counted - 1) if data.get("status") == "active" else counted
 
 
 def _times(options: Mapping[str, Any]) -> dict[str, Any]:

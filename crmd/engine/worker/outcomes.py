@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from crmd.engine.codec import completed_document, encode
+from crmd.engine.codec import completed_document, encode, timeline_entry
 from crmd.engine.store.replies import Inspected, Kind, Outcome
 from crmd.engine.worker.ending import Ending
 from crmd.engine.worker.execution import Run
 
 LONGEST_TTL_S = 10 * 365 * 86_400
 """The store refuses times to live that are far longer, and with them all outcomes of the trip."""
-MAX_DETAIL_CHARS = 2_000
-"""Of an error in the timeline; the last one stands whole in the job."""
 
 
 def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
@@ -36,7 +34,9 @@ def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
         kind,
         b"" if untouched else encode(data),
         number,
-        b"" if kind is Kind.COMPLETE else entry(now, ending.event, run.attempt, run.delivery, ending.error),
+        b""
+        if kind is Kind.COMPLETE
+        else timeline_entry(now, ending.event, run.attempt, run.delivery, ending.error),
         run.marked,
     )
 
@@ -48,19 +48,6 @@ def is_written(outcome: Outcome, found: Inspected) -> bool:
     if outcome.entry:
         return outcome.entry in found.log
     return outcome.document in (b"", found.document)
-
-
-def entry(at: float, event: str, attempt: int, delivery: int, detail: str | None) -> bytes:
-    """One entry of a job's timeline."""
-    if detail and len(detail) > MAX_DETAIL_CHARS:
-        detail = "…" + detail[-MAX_DETAIL_CHARS:]
-    fields = {"at": round(at, 3), "event": event, "attempt": attempt, "delivery": delivery, "detail": detail}
-    return encode(fields)
-
-
-def ended_document(data: dict[str, Any], status: str, error: str | None, now: float) -> bytes:
-    """A job's JSON as it ends without having run to an end here."""
-    return encode({**data, "status": status, "error": error, "completed": int(now * 1000)})
 
 
 def quarantine_entry(job_id: str, document: bytes, reason: str, now: float) -> dict[str, Any]:

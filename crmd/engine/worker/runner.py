@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from crmd.engine.codec import Unreadable, decode
+from crmd.engine.codec import Unreadable, attempts_allowed, attempts_so_far, decode, timeout_of
 from crmd.engine.store.replies import Claimed, Kind, Outcome
 from crmd.engine.worker import aftermath, executor
 from crmd.engine.worker.ending import Ending, cancelled, not_known, raised, returned
-from crmd.engine.worker.execution import CancelReason, Run, attempts_allowed, attempts_so_far, timeout_of
+from crmd.engine.worker.execution import CancelReason, Run
 from crmd.engine.worker.outcomes import outcome_of
 
 if TYPE_CHECKING:
