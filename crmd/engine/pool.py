@@ -22,7 +22,7 @@ from crmd.engine.saq.queue import CrmQueue
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.access import StoreAccess
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import Outcome
+from crmd.engine.store.replies import Ack
 from crmd.engine.worker import pending_acks as spool
 from crmd.engine.worker.context import Engine
 from crmd.engine.worker.pending_acks import PrivateFiles
@@ -243,7 +243,7 @@ class Fleet:
             self._spool(unsettled, count)
         return count
 
-    def _spool(self, unsettled: dict[str, list[Outcome]], count: int) -> None:
+    def _spool(self, unsettled: dict[str, list[Ack]], count: int) -> None:
         try:
             spool.save(self._parts.files, unsettled)
         except CrmdError as error:

@@ -13,7 +13,7 @@ from saq.job import Status
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store import keys
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.errors import IllegalTransition, RequestError, Retry
 from tests.support.documents import put_job, stored_job
 from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
@@ -112,7 +112,7 @@ async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(store_url
         await r.store.command("HSET", "crmd:q:q:leases", job_id, "another:0")
         end = {**await stored_job(r.store, "q", key), "status": "complete", "result": "theirs"}
         await first.workers["q"].scripts.settle(
-            [Outcome(job_id, "another:0", Kind.COMPLETE, json.dumps(end).encode(), 0, b"", run.marked)]
+            [Ack(job_id, "another:0", AckKind.COMPLETE, json.dumps(end).encode(), 0, b"", run.marked)]
         )
         await wait_until(lambda: first.active == 0)
         await _settled(r)
@@ -128,7 +128,7 @@ async def test_a_late_outcome_of_a_dead_daemon_changes_nothing(store_url: str) -
         key = await r.add("q", "work")
         await wait_until(lambda: fleet.active == 1)
         [run] = fleet.workers["q"]._runs.values()
-        late = Outcome(run.job_id, run.token, Kind.ABORTED, b'{"late": true}', 0, b"{}", True)
+        late = Ack(run.job_id, run.token, AckKind.ABORTED, b'{"late": true}', 0, b"{}", True)
         await kill(fleet)
         await r.fleet("one")
         stale, _ = await fleet.workers["q"].scripts.settle([late])

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from crmd.engine.admin.views import NewJob
 from crmd.engine.durations import Rate
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from tests.support.http import Site, site
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
@@ -74,7 +74,7 @@ async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
     await web.rig.control.enqueue("import", [NewJob("greet", {"name": "Ada"}) for _ in range(2)])
     scripts = web.rig.inspector.queue("import")
     [(job_id, document, _)] = (await scripts.claim("d:1", 1)).jobs
-    await scripts.settle([Outcome(job_id, "d:1", Kind.COMPLETE, document)])
+    await scripts.settle([Ack(job_id, "d:1", AckKind.COMPLETE, document)])
 
     async def status() -> int:
         web.parts.health.forget()

@@ -12,7 +12,7 @@ import pytest
 
 from crmd.engine.admin.requests import check_request_key, fingerprint
 from crmd.engine.admin.views import NewJob
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from tests.support.http import Site, site, token_table
 
 JOBS = "/api/v1/queues/email/jobs"
@@ -46,12 +46,12 @@ async def waiting(web: Site, queue: str = "email") -> int:
     return counts.waiting + counts.delayed
 
 
-async def finish(web: Site, kind: Kind = Kind.COMPLETE, *, kept: bool = True) -> None:
+async def finish(web: Site, kind: AckKind = AckKind.COMPLETE, *, kept: bool = True) -> None:
     """Runs what waits in `email` to its end."""
     scripts = web.rig.inspector.queue("email")
     for job_id, document, _ in (await scripts.claim("d:1", 500)).jobs:
         ended = orjson.dumps({**orjson.loads(document), "status": kind.status})
-        await scripts.settle([Outcome(job_id, "d:1", kind, ended, 0 if kept else -1)])
+        await scripts.settle([Ack(job_id, "d:1", kind, ended, 0 if kept else -1)])
 
 
 async def test_a_repeat_gets_the_first_answer_with_the_jobs_present_state(web: Site, ok: dict[str, Any]) -> None:
@@ -98,9 +98,9 @@ async def test_a_repeat_is_answered_while_memory_is_short(
     assert await waiting(web) == 4
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.UNKNOWN, Kind.FAILED])
+@pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.UNKNOWN, AckKind.FAILED])
 async def test_a_repeat_after_the_outcome_was_trimmed_adds_nothing(
-    web: Site, ok: dict[str, Any], kind: Kind
+    web: Site, ok: dict[str, Any], kind: AckKind
 ) -> None:
     _, first, _ = await post(web, ok)
     await finish(web, kind, kept=False)

@@ -18,7 +18,7 @@ from crmd.crm.inbound.parts import SMALL_BYTES, parts
 from crmd.crm.inbound.routes import MAX_BYTES, PATH
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.http.attempts import FAILURES
 from tests.support.http import QUEUES, Site, site
 from tests.support.meta import SECRET, event, raw, sender, signed, status, text_message
@@ -166,7 +166,7 @@ async def test_a_repeat_makes_no_second_job(hook: Site) -> None:
     scripts = hook.rig.inspector.queue("webhook")
     claimed = await scripts.claim("d:1", 1)
     [(job_id, document, _)] = claimed.jobs
-    await scripts.settle([Outcome(job_id, "d:1", Kind.COMPLETE, document)])
+    await scripts.settle([Ack(job_id, "d:1", AckKind.COMPLETE, document)])
     assert (await post(hook, body))[0] == 200
     [after] = await jobs(hook)
     assert (after.key, after.state) == (job.key, State.COMPLETED), "a job that is done is not begun again"

@@ -12,7 +12,7 @@ import pytest
 from crmd.embedded.state_folder import SET_ASIDE_KEPT, StateDir
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker import pending_acks as spool
 from crmd.engine.worker.pending_acks import FILE
 from crmd.errors import StoreUnavailable
@@ -31,11 +31,11 @@ def folder(tmp_path: Path) -> StateDir:
     return made
 
 
-async def ended(r: Rig, queue: str, count: int) -> list[Outcome]:
+async def ended(r: Rig, queue: str, count: int) -> list[Ack]:
     """Jobs of a daemon that has died, and their outcomes that it could not write."""
     await r.control.enqueue(queue, [NewJob("absent", {"n": n}) for n in range(count)])
     jobs = (await r.inspector.queue(queue).claim(TOKEN, count)).jobs
-    return [Outcome(job_id, TOKEN, Kind.COMPLETE, document) for job_id, document, _ in jobs]
+    return [Ack(job_id, TOKEN, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
 
 
 def aside(folder: StateDir) -> list[Path]:
@@ -47,7 +47,7 @@ async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
 ) -> None:
     async with rig(store_url, QueueSettings("bad"), QueueSettings("good")) as r:
         outcomes = {name: await ended(r, name, 7) for name in ("bad", "good")}
-        alone = Outcome("saq:job:good:elsewhere", TOKEN, Kind.COMPLETE, b"{}")  # stale: nobody's job
+        alone = Ack("saq:job:good:elsewhere", TOKEN, AckKind.COMPLETE, b"{}")  # stale: nobody's job
         spool.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
         before = (folder.path / FILE).read_bytes()
         await r.store.command("SET", "crmd:q:bad:completed", "of another type")
@@ -70,7 +70,7 @@ async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url
     async with rig(store_url, QueueSettings("q")) as r:
         outcomes = await ended(r, "q", 20)
         refused = outcomes[13]
-        refused.kind, refused.entry = Kind.FAILED, b"{}"
+        refused.kind, refused.entry = AckKind.FAILED, b"{}"
         await r.store.command("SET", r.inspector.queue("q").keys.log(key_of(r, refused)), "of another type")
         spool.save(folder, {"q": outcomes})
         await r.fleet(identity=IDENTITY, files=folder)
@@ -153,5 +153,5 @@ async def work(ctx: dict[str, Any]) -> None:
     """A job."""
 
 
-def key_of(r: Rig, outcome: Outcome) -> str:
+def key_of(r: Rig, outcome: Ack) -> str:
     return r.inspector.queue("q").keys.key_of(outcome.job_id)

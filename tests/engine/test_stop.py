@@ -11,7 +11,7 @@ import pytest
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker import pending_acks as spool
 from crmd.engine.worker.lane_peek import Peek
 from crmd.engine.worker.threads import HandlerThreads
@@ -98,7 +98,7 @@ async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> No
         for batch in range(3):
             token = f"{'e' * 32}-0:{batch}"
             jobs = (await scripts.claim(token, 500)).jobs
-            outcomes += [Outcome(job_id, token, Kind.COMPLETE, document) for job_id, document, _ in jobs]
+            outcomes += [Ack(job_id, token, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
         spool.save(files, {"q": outcomes})
         await r.fleet(identity="e" * 32, files=files)
         counts = await r.inspector.counts("q")
@@ -159,7 +159,7 @@ async def test_a_call_that_waits_for_a_thread_is_no_leak_when_cancelled() -> Non
     threads.shutdown()
 
 
-async def test_a_bug_in_one_turn_does_not_end_the_queues_work(
+async def test_a_bug_in_one_trip_does_not_end_the_queues_work(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
@@ -169,13 +169,13 @@ async def test_a_bug_in_one_turn_does_not_end_the_queues_work(
 
         r.handle("q", "work", work)
         fleet = await r.fleet()
-        worker, turn = fleet.workers["q"], fleet.workers["q"].scripts.turn
+        worker, trip = fleet.workers["q"], fleet.workers["q"].scripts.settle_and_claim
 
         async def broken(*_: Any, **__: Any) -> Any:
-            worker.scripts.turn = turn  # type: ignore[method-assign]
+            worker.scripts.settle_and_claim = trip  # type: ignore[method-assign]
             raise KeyError("a bug")
 
-        worker.scripts.turn = broken  # type: ignore[method-assign]
+        worker.scripts.settle_and_claim = broken  # type: ignore[method-assign]
         view = await r.finished("q", await r.add("q", "work"), 5)
         assert view.result == "ran"
         assert "queue q failed, and goes on" in caplog.text

@@ -316,14 +316,14 @@ async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(
 
 
 async def test_two_trips_are_under_way_at_once(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn, under_way, most, finished = QueueScripts.turn, 0, 0, 0
+    trip, under_way, most, finished = QueueScripts.settle_and_claim, 0, 0, 0
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         try:
-            return await turn(*args, **kwargs)
+            return await trip(*args, **kwargs)
         finally:
             under_way -= 1
 
@@ -331,7 +331,7 @@ async def test_two_trips_are_under_way_at_once(store_url: str, monkeypatch: pyte
         nonlocal finished
         finished += 1
 
-    monkeypatch.setattr(QueueScripts, "turn", counted)
+    monkeypatch.setattr(QueueScripts, "settle_and_claim", counted)
     async with rig(store_url, QueueSettings("q", concurrency=100)) as r:
         r.handle("q", "count", count)
         await r.control.enqueue("q", [NewJob("count") for _ in range(1_000)])

@@ -11,7 +11,7 @@ from crmd.engine.settings import QueueSettings
 from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import QUARANTINE_KEPT
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
@@ -23,7 +23,7 @@ async def test_counts_of_every_state(lab: Lab, clock: StoreClock) -> None:
     await lab.add("w1", "w2")
     await lab.add("ranked", priority=1)
     await lab.add("d1", "d2", delay_ms=1_000)
-    for n, kind in enumerate([Kind.COMPLETE, Kind.FAILED, Kind.UNKNOWN, Kind.ABORTED]):
+    for n, kind in enumerate([AckKind.COMPLETE, AckKind.FAILED, AckKind.UNKNOWN, AckKind.ABORTED]):
         token = lab.token()
         await lab.add(f"f{n}")
         await lab.redis("LREM", lab.keys.queued, 1, lab.keys.job_id(f"f{n}"))
@@ -31,7 +31,7 @@ async def test_counts_of_every_state(lab: Lab, clock: StoreClock) -> None:
         await lab.claimed(2, token)
         await lab.end(f"f{n}", token, kind)
         strays = [i for i, t in (await lab.scripts.leases()).items() if t == token]
-        await lab.scripts.settle([lab.outcome(lab.keys.key_of(i), token, Kind.RETURN) for i in strays])
+        await lab.scripts.settle([lab.ack(lab.keys.key_of(i), token, AckKind.RETURN) for i in strays])
     assert await lab.claimed(1) == ["ranked"]
     c = await lab.scripts.counts()
     assert (c.now_ms, c.waiting, c.delayed, c.active) == (clock.ms, 2, 2, 1)
@@ -77,7 +77,7 @@ async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_wri
         assert await scripts.sweep_step(lab.store, [lab.scripts], "0", 100) == ("0", [])
         token = lab.token()
         assert await lab.claimed(1, token) == ["a"]
-        assert await lab.settle("a", token, Kind.COMPLETE) == "done"
+        assert await lab.settle("a", token, AckKind.COMPLETE) == "done"
     finally:
         await lab.redis("CONFIG", "SET", "maxmemory", 0)
     for name in ("counts", "inspect", "tick", "running", "janitor", "recall_request"):
@@ -91,11 +91,11 @@ async def test_inspect_says_all_there_is(lab: Lab, clock: StoreClock) -> None:
     await lab.redis("RPUSH", lab.keys.log("a"), ENTRY)
     await lab.claim(1, token)
     found = await lab.inspect("a")
-    assert (found.lease, found.due, found.place, found.priority, found.deaths) == (token, 0.0, None, 4, 1)
+    assert (found.lease, found.due, found.place, found.priority, found.crash_count) == (token, 0.0, None, 4, 1)
     assert (found.document, found.log) == (document("q", "a"), [ENTRY])
     [brief, nothing] = await lab.scripts.inspect([lab.keys.job_id("a"), lab.keys.job_id("none")])
     assert (brief.log, nothing.document, nothing.place) == ([], None, None)
-    await lab.settle("a", token, Kind.UNKNOWN)
+    await lab.settle("a", token, AckKind.UNKNOWN)
     found = await lab.inspect("a")
     assert (found.place, found.ended_ms) == ("unknown", clock.ms)
 
@@ -131,7 +131,7 @@ async def test_the_janitor_finds_what_is_in_no_structure(lab: Lab, untidy: None)
     await lab.add("done")
     done = lab.token()
     await lab.claim(1, done)
-    await lab.settle("done", done, Kind.COMPLETE)
+    await lab.settle("done", done, AckKind.COMPLETE)
     await lab.redis("SET", "saq:job:strange:k", "{}")
     await lab.redis("SET", "saq:job:q", "{}")
     await lab.redis("HSET", "saq:job:q:hash", "x", 1)
@@ -142,7 +142,7 @@ async def test_the_janitor_finds_a_kept_job_whose_json_says_that_it_waits(lab: L
     token = lab.token()
     await lab.add("a")
     await lab.claim(1, token)
-    await lab.settle("a", token, Kind.COMPLETE)
+    await lab.settle("a", token, AckKind.COMPLETE)
     assert await sweep(lab) == []
     await lab.redis("SET", lab.keys.job_id("a"), document("q", "a", status="aborting"))
     assert await sweep(lab) == ["q:a"]
@@ -201,7 +201,7 @@ async def test_nothing_else_is_finalised(lab: Lab, state: str) -> None:
     if state.startswith("active") or state == "completed":
         await lab.claim(1, token)
     if state == "completed":
-        await lab.settle("a", token, Kind.COMPLETE)
+        await lab.settle("a", token, AckKind.COMPLETE)
         stored = document("q", "a", status="complete")
     if state in ("active, aborted", "changed"):
         await lab.stock_abort("a")
@@ -245,7 +245,7 @@ async def test_quarantine_takes_an_id_that_is_no_text(lab: Lab) -> None:
     await lab.redis("ZADD", lab.keys.incomplete, 0, raw)
     await lab.redis("RPUSH", lab.keys.queued, raw)
     token = lab.token()
-    assert (await lab.claim(1, token)).nameless == [(raw, b"{}")]
+    assert (await lab.claim(1, token)).invalid_ids == [(raw, b"{}")]
     assert await lab.scripts.quarantine(raw, token, b"entry")
     assert await lab.redis("EXISTS", raw, lab.keys.incomplete, lab.keys.leases) == 0
 

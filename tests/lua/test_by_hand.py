@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from crmd.engine.store import keys
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.errors import StoreError
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 
 ENTRY = b'{"at":1,"event":"by hand"}'
 FINISHED = {
-    "completed": Kind.COMPLETE,
-    "failed": Kind.FAILED,
-    "unknown": Kind.UNKNOWN,
-    "cancelled": Kind.ABORTED,
+    "completed": AckKind.COMPLETE,
+    "failed": AckKind.FAILED,
+    "unknown": AckKind.UNKNOWN,
+    "cancelled": AckKind.ABORTED,
 }
 STATES = ["waiting", "ranked", "delayed", "suspect", "active", "active, aborted", *FINISHED, "limbo", "gone"]
 
@@ -108,7 +108,7 @@ async def test_a_cancelled_id_in_a_lane_too_long_to_search_is_dropped_by_a_claim
     await lab.redis("RPUSH", lab.keys.queued, *(b"x" for _ in range(10_000)))
     assert await cancel(lab) == "waiting"
     assert await lab.redis("LINDEX", lab.keys.queued, 0) == lab.keys.job_id("a").encode()
-    assert (await lab.claim(1)).ghosts[0] == lab.keys.job_id("a")
+    assert (await lab.claim(1)).aborted_ids[0] == lab.keys.job_id("a")
     await lab.redis("DEL", lab.keys.queued)
 
 
@@ -163,7 +163,7 @@ async def test_a_promoted_job_keeps_its_rank_and_starts_once(lab: Lab, clock: St
     assert await lab.scripts.promote(lab.keys.job_id("a"))
     token = lab.token()
     assert await lab.claimed(5, token) == ["a", "b"]
-    await lab.settle("a", token, Kind.COMPLETE)
+    await lab.settle("a", token, AckKind.COMPLETE)
     await clock.forward(1_000)
     assert await lab.claimed() == []
 

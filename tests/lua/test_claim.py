@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
 from tests.support.lab import Lab
 from tests.support.storeclock import StoreClock
@@ -106,7 +106,7 @@ async def test_an_id_in_both_lanes_starts_once(lab: Lab) -> None:
     await lab.redis("LPUSH", lab.keys.queued, lab.keys.job_id("a"))
     token = lab.token()
     assert await lab.claimed(5, token) == ["a"]
-    assert await lab.settle("a", token, Kind.COMPLETE) == "done"
+    assert await lab.settle("a", token, AckKind.COMPLETE) == "done"
     assert await lab.claimed() == []
     assert (await lab.place("a"), (await lab.counters())["started"]) == ("completed", 1)
 
@@ -123,7 +123,7 @@ async def test_an_id_that_an_abort_took_is_reported_and_dropped(lab: Lab) -> Non
     await lab.add("a", "b")
     await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
     claimed = await lab.claim()
-    assert (lab.keys_of(claimed), claimed.ghosts) == (["b"], [lab.keys.job_id("a")])
+    assert (lab.keys_of(claimed), claimed.aborted_ids) == (["b"], [lab.keys.job_id("a")])
     assert await lab.lane() == []
     await lab.redis("DEL", lab.keys.job_id("a"))
 
@@ -173,7 +173,7 @@ async def test_an_id_that_is_no_text_is_reported_as_it_is(lab: Lab, untidy: None
     await lab.redis("ZADD", lab.keys.incomplete, 0, raw)
     await lab.redis("SET", raw, b"{}")
     claimed = await lab.claim()
-    assert (lab.keys_of(claimed), claimed.nameless) == (["a"], [(raw, b"{}")])
+    assert (lab.keys_of(claimed), claimed.invalid_ids) == (["a"], [(raw, b"{}")])
 
 
 async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(lab: Lab) -> None:
@@ -199,7 +199,7 @@ async def test_a_claim_takes_a_kept_job_out_of_the_index(lab: Lab) -> None:
     await lab.add("a")
     token = lab.token()
     await lab.claim(1, token)
-    await lab.settle("a", token, Kind.UNKNOWN)
+    await lab.settle("a", token, AckKind.UNKNOWN)
     await lab.redis("ZADD", lab.keys.incomplete, 0, lab.keys.job_id("a"))
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("a"))
     assert await lab.claimed() == ["a"]
@@ -218,7 +218,7 @@ async def test_more_ghosts_than_one_claim_looks_at_are_not_taken_for_an_empty_qu
     await lab.redis("RPUSH", lab.keys.queued, *(lab.keys.job_id(f"g{n}") for n in range(200)))
     await lab.add("a")
     claimed = await lab.claim(1)
-    assert (claimed.reason, claimed.wait_ms, len(claimed.ghosts)) == ("ok", 0, 64)
+    assert (claimed.reason, claimed.wait_ms, len(claimed.aborted_ids)) == ("ok", 0, 64)
     for _ in range(2):
         claimed = await lab.claim(1)
     assert await lab.claimed(1) == ["a"]
@@ -253,7 +253,7 @@ async def test_a_structure_of_the_wrong_type_loses_nothing(
     await lab.redis("DEL", name)
     if held:
         await lab.redis("RESTORE", name, 0, held)
-    strays = [lab.outcome(lab.keys.key_of(i), t, Kind.RETURN) for i, t in (await lab.scripts.leases()).items()]
+    strays = [lab.ack(lab.keys.key_of(i), t, AckKind.RETURN) for i, t in (await lab.scripts.leases()).items()]
     if strays:
         await lab.scripts.settle(strays)
     assert sorted(await lab.claimed()) == ["delayed", "ranked"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crmd.engine.store import keys
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.errors import StoreError
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
@@ -45,8 +45,8 @@ async def test_a_live_key_is_taken_and_its_job_stands(lab: Lab, state: str) -> N
     assert await lab.redis("EXISTS", lab.keys.priorities) == 0
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.FAILED, Kind.UNKNOWN, Kind.ABORTED])
-async def test_a_finished_key_is_free_and_begins_anew(lab: Lab, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.FAILED, AckKind.UNKNOWN, AckKind.ABORTED])
+async def test_a_finished_key_is_free_and_begins_anew(lab: Lab, kind: AckKind) -> None:
     token = lab.token()
     await lab.add("a", priority=2)
     await lab.claim(1, token)
@@ -66,7 +66,7 @@ async def test_what_an_aborted_life_left_does_not_haunt_the_next(lab: Lab) -> No
     await lab.stock_abort("a")
     assert await lab.add("a") == [True]
     found = await lab.inspect("a")
-    assert (found.priority, found.deaths, found.log) == (0, 0, [])
+    assert (found.priority, found.crash_count, found.log) == (0, 0, [])
 
 
 async def test_a_delay_counts_from_now_and_a_time_is_a_time(lab: Lab, clock: StoreClock) -> None:

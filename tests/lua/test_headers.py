@@ -14,7 +14,7 @@ from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store import schedules, scripts
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.library import load_scripts
-from crmd.engine.store.replies import Kind, NewDocument, Outcome, RequestRecord
+from crmd.engine.store.replies import Ack, AckKind, NewDocument, RequestRecord
 from crmd.engine.store.scripts import QueueScripts
 
 SCRIPTS = load_scripts()
@@ -94,7 +94,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     record = RequestRecord(b"digest", b"8 bytes.", 1, False)
     await first.enqueue_request([NewDocument(job_id, b"{}")], record)
     await first.recall_request([NewDocument(job_id, b"{}")], record)
-    await first.turn([Outcome(job_id, "d:1", Kind.COMPLETE)], "d:1", 0)
+    await first.settle_and_claim([Ack(job_id, "d:1", AckKind.COMPLETE)], "d:1", 0)
     await first.mark([(job_id, "d:1", b"{}", True)])
     await first.begin_effect(job_id, "d:1")
     await first.running([(job_id, "d:1")])

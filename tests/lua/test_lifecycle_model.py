@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import Kind
-from crmd.engine.store.scripts import ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS
+from crmd.engine.store.replies import AckKind
+from crmd.engine.store.scripts import POISON_AFTER_CRASHES
 from tests.support.lab import Bench, Lab, document
 from tests.support.storeclock import NOW_KEY, StoreClock
 
@@ -25,7 +25,12 @@ MODEL = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 KEYS = [f"k{n}" for n in range(6)]
-PLACES = {Kind.COMPLETE: "completed", Kind.FAILED: "failed", Kind.UNKNOWN: "unknown", Kind.ABORTED: "cancelled"}
+PLACES = {
+    AckKind.COMPLETE: "completed",
+    AckKind.FAILED: "failed",
+    AckKind.UNKNOWN: "unknown",
+    AckKind.ABORTED: "cancelled",
+}
 LASTING = {"counters", "minutes"}
 """All that is left of a queue whose jobs are gone."""
 
@@ -48,7 +53,7 @@ class Job:
     @property
     def suspect(self) -> bool:
         """Runs alone, however it came to wait."""
-        return self.deaths >= ALONE_AFTER_DEATHS
+        return self.deaths >= ISOLATE_AFTER_CRASHES
 
     @property
     def place(self) -> str:
@@ -67,7 +72,7 @@ class Event:
     name: str
     key: str = ""
     nth: int = 0
-    kind: Kind = Kind.COMPLETE
+    kind: AckKind = AckKind.COMPLETE
     number: int = 0
 
 
@@ -80,8 +85,8 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(Event, st.just("enqueue"), key, number=delays, nth=st.sampled_from([0, 0, 3])),
         st.builds(Event, st.just("claim"), nth=st.integers(1, 4), key=st.sampled_from(["a", "b"])),
         st.builds(Event, st.just("claim"), nth=st.integers(1, 4), key=st.sampled_from(["a", "b"])),
-        st.builds(Event, st.just("settle"), nth=nth, kind=st.sampled_from(list(Kind)), number=delays),
-        st.builds(Event, st.just("settle"), nth=nth, kind=st.sampled_from(list(Kind)), number=delays),
+        st.builds(Event, st.just("settle"), nth=nth, kind=st.sampled_from(list(AckKind)), number=delays),
+        st.builds(Event, st.just("settle"), nth=nth, kind=st.sampled_from(list(AckKind)), number=delays),
         st.builds(Event, st.sampled_from(by_key), key),
         st.builds(Event, st.just("stock_enqueue"), key, number=delays),
         st.builds(Event, st.sampled_from(["mark", "begin", "repeat"]), nth=nth),
@@ -167,7 +172,7 @@ class Life:
     async def on_alone(self, event: Event) -> None:
         free = {key for key in await self.set_apart() if self.waits(self.jobs[key]) and self.jobs[key].suspect}
         token = self.lab.token(self.epochs[event.key])
-        claimed = await self.lab.claim(3, token, alone=True)
+        claimed = await self.lab.claim(3, token, isolated=True)
         started = self.lab.keys_of(claimed)
         assert len(started) == min(1, len(free))
         assert set(started) <= free
@@ -201,10 +206,10 @@ class Life:
             self.past.append((key, job.token))
             self.end(key, event.kind, number)
 
-    def end(self, key: str, kind: Kind, number: int = 0) -> None:
+    def end(self, key: str, kind: AckKind, number: int = 0) -> None:
         """What a settle makes of a job."""
         job = self.jobs[key]
-        if kind is Kind.ABORTED and job.live:  # enqueued again meanwhile
+        if kind is AckKind.ABORTED and job.live:  # enqueued again meanwhile
             self.jobs[key] = replace(job, token=None, begun=False, deaths=0)
         elif kind.final:
             self.jobs[key] = Job(exists=True, kept=PLACES[kind])
@@ -219,7 +224,7 @@ class Life:
         key, token = self.past[event.nth % len(self.past)]
         job_id = self.lab.keys.job_id(key)
         before = await self.lab.redis("GET", job_id)
-        for kind in Kind:
+        for kind in AckKind:
             assert await self.lab.settle(key, token, kind, entry=b"{}") == "stale"
         assert await self.lab.scripts.mark([(job_id, token, b"{}", True)]) == [0]
         assert not await self.lab.scripts.begin_effect(job_id, token)
@@ -308,7 +313,7 @@ class Life:
         step = await self.lab.scripts.recover(new, f"{identity}-", token)
         assert step.cursor == "0"
         expected = {key: self.fate(job) for key, job in held.items()}
-        assert {self.lab.keys.key_of(job_id): fate for job_id, _, fate in step.fates} == {
+        assert {self.lab.keys.key_of(job_id): fate for job_id, _, fate in step.ended} == {
             key: fate for key, fate in expected.items() if fate
         }
         assert step.returned == sum(fate is None for fate in expected.values())
@@ -323,13 +328,13 @@ class Life:
             return "aborted"
         if job.begun:
             return "unknown"
-        return "poison" if job.deaths + 1 >= POISON_AFTER_DEATHS else None
+        return "poison" if job.deaths + 1 >= POISON_AFTER_CRASHES else None
 
     async def after_death(self, key: str, job: Job, fate: str | None, token: str) -> Job:
         """The job once its fate is settled."""
         if fate is None:
             return replace(job, token=None, begun=False, deaths=job.deaths + 1)
-        kind = {"aborted": Kind.ABORTED, "unknown": Kind.UNKNOWN, "poison": Kind.FAILED}[fate]
+        kind = {"aborted": AckKind.ABORTED, "unknown": AckKind.UNKNOWN, "poison": AckKind.FAILED}[fate]
         assert await self.lab.settle(key, token, kind) == "done"
         return Job(exists=True, kept=PLACES[kind])
 
@@ -375,12 +380,12 @@ DIES_TWICE = [
     Event("die", "a"),
 ]
 ALONE = Event("alone", "a")
-PUT_OFF = Event("settle", kind=Kind.SNOOZE, number=500)
+PUT_OFF = Event("settle", kind=AckKind.SNOOZE, number=500)
 
 
 @MODEL
 @given(story=st.lists(events(), min_size=10, max_size=60))
-@example(story=[*DIES_TWICE, ALONE, Event("settle", kind=Kind.RETURN)])
+@example(story=[*DIES_TWICE, ALONE, Event("settle", kind=AckKind.RETURN)])
 def test_any_order_of_events_loses_doubles_and_leaves_nothing(workbench: Bench, story: list[Event]) -> None:
     async def scenario(store: Store, clock: StoreClock) -> None:
         life = Life(store, clock)
@@ -394,8 +399,8 @@ def test_any_order_of_events_loses_doubles_and_leaves_nothing(workbench: Bench, 
 @pytest.mark.parametrize(
     "waits_again",
     [
-        pytest.param([ALONE, Event("settle", kind=Kind.RETURN)], id="given back"),
-        pytest.param([ALONE, Event("settle", kind=Kind.RETRY)], id="retried"),
+        pytest.param([ALONE, Event("settle", kind=AckKind.RETURN)], id="given back"),
+        pytest.param([ALONE, Event("settle", kind=AckKind.RETRY)], id="retried"),
         pytest.param([ALONE, PUT_OFF, Event("forward", number=500)], id="due"),
         pytest.param([ALONE, PUT_OFF, Event("promote", "k0")], id="promoted"),
         pytest.param([Event("stock_abort", "k0"), Event("requeue", "k0")], id="queued by hand"),

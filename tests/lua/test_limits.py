@@ -10,7 +10,7 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import limit_keys
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 
@@ -151,8 +151,8 @@ async def test_a_newcomer_goes_behind_what_is_parked_though_the_key_is_free(one:
     assert await one.claimed(10) == ["new"]
 
 
-@pytest.mark.parametrize("kind", [Kind.RETRY, Kind.RETURN])
-async def test_what_is_tried_again_parks_behind(one: Lab, clock: StoreClock, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.RETURN])
+async def test_what_is_tried_again_parks_behind(one: Lab, clock: StoreClock, kind: AckKind) -> None:
     await add_to(one, "ann", "a1", "a2")
     token = one.token()
     assert await one.claimed(10, token) == ["a1"]
@@ -174,7 +174,7 @@ async def test_a_parked_job_that_was_cancelled_or_aborted_does_not_hold_its_key(
     await clock.forward(1_010)
     claimed = await one.claim(10)
     assert one.keys_of(claimed) == ["a4"]
-    assert claimed.ghosts == [one.keys.job_id("a2"), one.keys.job_id("a3")]
+    assert claimed.aborted_ids == [one.keys.job_id("a2"), one.keys.job_id("a3")]
     assert await one.redis("EXISTS", one.keys.parked) == 0
     await one.redis("DEL", one.keys.job_id("a3"))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from tests.support.lab import Bench, Lab, document
 from tests.support.storeclock import StoreClock
 
@@ -78,7 +78,7 @@ class End:
     """The running job that is `nth` ends in some way."""
 
     nth: int
-    kind: Kind
+    kind: AckKind
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ ADD = st.builds(Add, st.sampled_from(["ann", "bob", "cid", None]), st.integers(1
 WAIT = st.builds(
     Wait, st.one_of(st.none(), st.sampled_from([0, 1, 100, 857, 1010, 4800, 6060]), st.integers(0, 90_000))
 )
-END = st.builds(End, st.integers(0, 50), st.sampled_from([Kind.COMPLETE, Kind.RETRY, Kind.RETURN]))
+END = st.builds(End, st.integers(0, 50), st.sampled_from([AckKind.COMPLETE, AckKind.RETRY, AckKind.RETURN]))
 
 
 class Model:
@@ -164,7 +164,7 @@ class Play:
         self.running |= dict.fromkeys(started, token)
         return started
 
-    async def end(self, step: End) -> tuple[str, Kind] | None:
+    async def end(self, step: End) -> tuple[str, AckKind] | None:
         """Settles one running job."""
         if not self.running:
             return None
@@ -180,7 +180,7 @@ class Play:
             new = await self.claim(slots)
             started |= set(new)
             while self.running:
-                await self.end(End(0, Kind.COMPLETE))
+                await self.end(End(0, AckKind.COMPLETE))
             counts = await self.lab.scripts.counts()
             if not counts.waiting:
                 break
@@ -206,9 +206,9 @@ def test_with_slots_for_all_exactly_what_is_free_starts(
                 case Wait():
                     await play.wait(step)
                 case End():
-                    if (ended := await play.end(step)) and ended[1] is Kind.RETRY:
+                    if (ended := await play.end(step)) and ended[1] is AckKind.RETRY:
                         model.lane.append(ended[0])
-                    elif ended and ended[1] is Kind.RETURN:
+                    elif ended and ended[1] is AckKind.RETURN:
                         model.lane.appendleft(ended[0])
                 case Claim():
                     assert set(await play.claim(step.slots)) == model.claim(clock.ms)

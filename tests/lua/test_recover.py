@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from crmd.engine.store import keys
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import renew, tick
 from crmd.errors import StoreError
 from tests.support.lab import Lab, document
@@ -29,7 +29,7 @@ async def recover(
     while True:
         step = await lab.scripts.recover(ME, "me-", token, dead=dead or {}, cursor=cursor, batch=batch)
         cursor, returned = step.cursor, returned + step.returned
-        fates += [(lab.keys.key_of(job_id), fate) for job_id, _, fate in step.fates]
+        fates += [(lab.keys.key_of(job_id), fate) for job_id, _, fate in step.ended]
         if cursor == "0":
             return returned, fates
 
@@ -117,9 +117,9 @@ async def test_the_fence_holds_against_the_daemon_that_was_thought_dead(lab: Lab
     await recover(lab, dead={OTHER: ""})
     fresh = lab.token(ME)
     assert await lab.claimed(1, fresh) == ["a"]
-    assert await lab.settle("a", token, Kind.COMPLETE) == "stale"
+    assert await lab.settle("a", token, AckKind.COMPLETE) == "stale"
     assert await lab.scripts.running([(lab.keys.job_id("a"), token)]) == [0]
-    assert await lab.settle("a", fresh, Kind.COMPLETE) == "done"
+    assert await lab.settle("a", fresh, AckKind.COMPLETE) == "done"
 
 
 async def test_the_third_delivery_is_alone_and_the_third_death_is_poison(lab: Lab) -> None:
@@ -127,10 +127,10 @@ async def test_the_third_delivery_is_alone_and_the_third_death_is_poison(lab: La
     assert await recover(lab) == (1, [])
     assert await lab.claimed(5, lab.token(OLD)) == ["a"]
     assert await recover(lab) == (1, [])
-    assert (await lab.claimed(), (await lab.claim()).suspects, await lab.place("a")) == ([], 1, "waiting")
-    assert await lab.claimed(5, lab.token(OLD), alone=True) == ["a"]
+    assert (await lab.claimed(), (await lab.claim()).crash_looping, await lab.place("a")) == ([], 1, "waiting")
+    assert await lab.claimed(5, lab.token(OLD), isolated=True) == ["a"]
     assert await recover(lab) == (0, [("a", "poison")])
-    assert await lab.settle("a", f"{ME}:9", Kind.FAILED) == "done"
+    assert await lab.settle("a", f"{ME}:9", AckKind.FAILED) == "done"
     assert (await lab.place("a"), (await lab.counters())["lost"]) == ("failed", 3)
 
 
@@ -138,7 +138,7 @@ async def test_a_job_whose_effect_had_begun_is_unknown(lab: Lab) -> None:
     token = await leased(lab, OLD, "a")
     await lab.scripts.begin_effect(lab.keys.job_id("a"), token)
     assert await recover(lab) == (0, [("a", "unknown")])
-    assert await lab.settle("a", f"{ME}:9", Kind.UNKNOWN) == "done"
+    assert await lab.settle("a", f"{ME}:9", AckKind.UNKNOWN) == "done"
     assert await lab.place("a") == "unknown"
 
 
@@ -152,7 +152,7 @@ async def test_it_stays_unknown_when_its_finder_dies_too(lab: Lab) -> None:
 async def test_an_effect_of_an_earlier_delivery_does_not_count(lab: Lab) -> None:
     token = await leased(lab, OLD, "a")
     await lab.scripts.begin_effect(lab.keys.job_id("a"), token)
-    await lab.settle("a", token, Kind.RETRY)
+    await lab.settle("a", token, AckKind.RETRY)
     await lab.claim(1, lab.token(OLD))
     assert await recover(lab) == (1, [])
 
@@ -161,7 +161,7 @@ async def test_a_job_that_was_aborted_while_it_ran_ends_as_cancelled(lab: Lab) -
     await leased(lab, OLD, "a")
     await lab.stock_abort("a")
     assert await recover(lab) == (0, [("a", "aborted")])
-    assert await lab.settle("a", f"{ME}:9", Kind.ABORTED) == "done"
+    assert await lab.settle("a", f"{ME}:9", AckKind.ABORTED) == "done"
     assert (await lab.place("a"), (await lab.counters()).get("lost")) == ("cancelled", None)
 
 
@@ -169,8 +169,8 @@ async def test_a_lease_without_json_has_a_fate_too(lab: Lab) -> None:
     await leased(lab, OLD, "a")
     await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
     await lab.redis("DEL", lab.keys.job_id("a"))
-    assert (await lab.scripts.recover(ME, "me-", f"{ME}:9")).fates == [(lab.keys.job_id("a"), b"", "aborted")]
-    await lab.settle("a", f"{ME}:9", Kind.ABORTED, number=-1)
+    assert (await lab.scripts.recover(ME, "me-", f"{ME}:9")).ended == [(lab.keys.job_id("a"), b"", "aborted")]
+    await lab.settle("a", f"{ME}:9", AckKind.ABORTED, number=-1)
     assert await lab.place("a") == "gone"
 
 

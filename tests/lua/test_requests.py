@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crmd.engine.admin.requests import RequestKey, made_keys
-from crmd.engine.store.replies import Kind, NewDocument, RequestRecord, RequestReply
+from crmd.engine.store.replies import AckKind, NewDocument, RequestRecord, RequestReply
 from crmd.engine.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
 from crmd.errors import RequestError, StoreFull
 from tests.support.lab import Lab
@@ -57,7 +57,7 @@ async def finish(lab: Lab, *, number: int = -1) -> None:
     token = lab.token()
     claimed = await lab.claim(500, token)
     await lab.scripts.settle(
-        [lab.outcome(key, token, Kind.COMPLETE, number=number) for key in lab.keys_of(claimed)]
+        [lab.ack(key, token, AckKind.COMPLETE, number=number) for key in lab.keys_of(claimed)]
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from tests.support.lab import Lab
 
 
@@ -53,7 +53,7 @@ async def test_a_mark_does_not_write_over_an_abort(lab: Lab, token: str) -> None
     await lab.stock_abort("a")
     assert await lab.scripts.mark([(job_id, token, b"{}", True)]) == [-1]
     assert await lab.status("a") == "aborting"
-    assert await lab.settle("a", token, Kind.ABORTED, marked=True) == "done"
+    assert await lab.settle("a", token, AckKind.ABORTED, marked=True) == "done"
     assert await lab.redis("EXISTS", lab.keys.active) == 0
 
 

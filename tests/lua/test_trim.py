@@ -7,7 +7,7 @@ import pytest
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import HARD_CAP
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
@@ -16,7 +16,7 @@ SMALL = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=0)
 PATIENT = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=10)
 
 
-async def finish(lab: Lab, key: str, kind: Kind = Kind.COMPLETE, **fields: object) -> None:
+async def finish(lab: Lab, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
     """Runs one job to its end."""
     token = lab.token()
     await lab.add(key)
@@ -34,8 +34,8 @@ async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: 
     lab = Lab(store, SMALL)
     for n in range(6):
         await finish(lab, f"c{n}")
-        await finish(lab, f"f{n}", Kind.FAILED)
-        await finish(lab, f"x{n}", Kind.ABORTED)
+        await finish(lab, f"f{n}", AckKind.FAILED)
+        await finish(lab, f"x{n}", AckKind.ABORTED)
         await clock.forward(1)
     assert await kept(lab) == ["c3", "c4", "c5", "f4", "f5", "x3", "x4", "x5"]
     counts = await lab.scripts.counts()
@@ -46,7 +46,7 @@ async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: 
 async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
     lab = Lab(store, SMALL)
     for n in range(3):
-        await finish(lab, f"u{n}", Kind.UNKNOWN)
+        await finish(lab, f"u{n}", AckKind.UNKNOWN)
         await clock.forward(1)
     counts = await lab.scripts.counts()
     assert (counts.failed, counts.unknown) == (2, 2)
@@ -95,7 +95,7 @@ async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreCloc
 async def test_keeping_none_deletes_at_once(store: Store) -> None:
     lab = Lab(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
     await finish(lab, "a")
-    await finish(lab, "b", Kind.UNKNOWN)
+    await finish(lab, "b", AckKind.UNKNOWN)
     assert await kept(lab) == []
     assert await lab.redis("EXISTS", lab.keys.unknown, lab.keys.completed, lab.keys.failed) == 0
 

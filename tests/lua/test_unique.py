@@ -8,17 +8,17 @@ import pytest
 
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
 
 ENTRY = b'{"at":1,"event":"x"}'
 DAY = 86_400_000
 ENDS = {
-    Kind.COMPLETE: b"completed",
-    Kind.UNKNOWN: b"unknown",
-    Kind.FAILED: None,
-    Kind.ABORTED: None,
+    AckKind.COMPLETE: b"completed",
+    AckKind.UNKNOWN: b"unknown",
+    AckKind.FAILED: None,
+    AckKind.ABORTED: None,
 }
 
 
@@ -28,7 +28,7 @@ async def word(lab: Lab, key: str = "a") -> bytes | None:
     return found
 
 
-async def run(lab: Lab, kind: Kind, key: str = "a", **fields: Any) -> None:
+async def run(lab: Lab, kind: AckKind, key: str = "a", **fields: Any) -> None:
     """One job from its start to its end."""
     token = lab.token()
     assert await lab.claimed(1, token) == [key]
@@ -41,7 +41,7 @@ async def is_free(lab: Lab, key: str = "a") -> bool:
 
 
 @pytest.mark.parametrize("kind", ENDS)
-async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(lab: Lab, kind: Kind) -> None:
+async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(lab: Lab, kind: AckKind) -> None:
     assert await is_free(lab)
     assert await word(lab) is None
     await run(lab, kind)
@@ -49,9 +49,9 @@ async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(l
     assert await is_free(lab) is (ENDS[kind] is None)
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.UNKNOWN])
+@pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.UNKNOWN])
 @pytest.mark.parametrize("quick", [True, False])
-async def test_the_time_counts_from_the_end(lab: Lab, kind: Kind, quick: bool) -> None:
+async def test_the_time_counts_from_the_end(lab: Lab, kind: AckKind, quick: bool) -> None:
     await lab.add("a", unique_ms=50_000)
     fields: dict[str, Any] = {} if quick else {"entry": ENTRY, "marked": True}
     await run(lab, kind, **fields)
@@ -62,7 +62,7 @@ async def test_the_time_counts_from_the_end(lab: Lab, kind: Kind, quick: bool) -
 
 async def test_a_key_without_unique_for_is_free_at_the_end(lab: Lab) -> None:
     await lab.add("a")
-    await run(lab, Kind.COMPLETE)
+    await run(lab, AckKind.COMPLETE)
     assert await lab.redis("EXISTS", lab.keys.unique_for) == 0
     assert await lab.add("a") == [True]
 
@@ -71,7 +71,7 @@ async def test_a_key_stays_held_once_its_job_is_trimmed(store: Store) -> None:
     lab = Lab(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
     for key in ("a", "b", "c", "d"):
         await lab.add(key, unique_ms=DAY)
-        await run(lab, Kind.COMPLETE, key)
+        await run(lab, AckKind.COMPLETE, key)
     while await lab.scripts.trim():
         pass
     gone = [key for key in ("a", "b", "c", "d") if await lab.place(key) == "gone"]
@@ -80,16 +80,16 @@ async def test_a_key_stays_held_once_its_job_is_trimmed(store: Store) -> None:
     assert await lab.add(*gone, unique_ms=DAY) == [False] * len(gone)
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.FAILED])
-async def test_a_job_that_is_deleted_at_its_end_leaves_nothing_but_the_held_key(lab: Lab, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.FAILED])
+async def test_a_job_that_is_deleted_at_its_end_leaves_nothing_but_the_held_key(lab: Lab, kind: AckKind) -> None:
     await lab.add("a", unique_ms=DAY)
     await run(lab, kind, number=-1)
     assert (await lab.place("a"), await word(lab)) == ("gone", ENDS[kind])
     assert await lab.redis("EXISTS", lab.keys.unique_for) == 0
 
 
-@pytest.mark.parametrize("kind", [Kind.COMPLETE, Kind.UNKNOWN])
-async def test_deleting_what_was_done_does_not_open_the_door_for_a_repeat(lab: Lab, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.UNKNOWN])
+async def test_deleting_what_was_done_does_not_open_the_door_for_a_repeat(lab: Lab, kind: AckKind) -> None:
     await lab.add("a", unique_ms=DAY)
     await run(lab, kind)
     assert await lab.scripts.delete(lab.keys.job_id("a")) == 1
@@ -97,7 +97,7 @@ async def test_deleting_what_was_done_does_not_open_the_door_for_a_repeat(lab: L
 
 
 async def test_deleting_what_was_not_done_frees_the_key(lab: Lab) -> None:
-    for kind in (None, Kind.FAILED, Kind.ABORTED):
+    for kind in (None, AckKind.FAILED, AckKind.ABORTED):
         assert await is_free(lab)
         if kind:
             await run(lab, kind)
@@ -105,9 +105,11 @@ async def test_deleting_what_was_not_done_frees_the_key(lab: Lab) -> None:
         assert await lab.redis("EXISTS", lab.keys.unique_for) == 0
 
 
-@pytest.mark.parametrize("first", [Kind.FAILED, Kind.ABORTED, Kind.UNKNOWN])
+@pytest.mark.parametrize("first", [AckKind.FAILED, AckKind.ABORTED, AckKind.UNKNOWN])
 @pytest.mark.parametrize("then", ENDS)
-async def test_a_job_queued_again_by_hand_holds_its_key_by_its_new_end(lab: Lab, first: Kind, then: Kind) -> None:
+async def test_a_job_queued_again_by_hand_holds_its_key_by_its_new_end(
+    lab: Lab, first: AckKind, then: AckKind
+) -> None:
     await is_free(lab)
     await run(lab, first)
     assert await lab.scripts.requeue(lab.keys.job_id("a"), document("q", "a"), ENTRY) == 1
@@ -120,7 +122,7 @@ async def test_a_job_queued_again_by_hand_holds_its_key_by_its_new_end(lab: Lab,
 @pytest.mark.parametrize("completed", [True, False])
 async def test_an_unknown_job_that_is_settled(lab: Lab, completed: bool) -> None:
     await is_free(lab)
-    await run(lab, Kind.UNKNOWN)
+    await run(lab, AckKind.UNKNOWN)
     read = (await lab.inspect("a")).document or b""
     done = await lab.scripts.settle_unknown(lab.keys.job_id("a"), read, b"{}", ENTRY, completed=completed)
     assert done
@@ -130,10 +132,10 @@ async def test_an_unknown_job_that_is_settled(lab: Lab, completed: bool) -> None
 
 async def test_attempts_and_givings_back_change_nothing(lab: Lab) -> None:
     await is_free(lab)
-    for kind in (Kind.RETRY, Kind.SNOOZE, Kind.RETURN):
+    for kind in (AckKind.RETRY, AckKind.SNOOZE, AckKind.RETURN):
         await run(lab, kind)
         assert (await is_free(lab), await word(lab)) == (False, None)
-    await run(lab, Kind.COMPLETE)
+    await run(lab, AckKind.COMPLETE)
     assert await is_free(lab) is False
 
 
@@ -143,15 +145,15 @@ async def test_an_abort_that_ends_after_the_key_was_used_again_leaves_the_new_jo
     await lab.claim(1, token)
     await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
     await lab.redis("ZADD", lab.keys.incomplete, 0, lab.keys.job_id("a"))
-    await lab.settle("a", token, Kind.ABORTED)
-    await run(lab, Kind.COMPLETE)
+    await lab.settle("a", token, AckKind.ABORTED)
+    await run(lab, AckKind.COMPLETE)
     assert await is_free(lab) is False
 
 
 async def test_again_takes_a_key_that_only_an_ended_job_holds(lab: Lab) -> None:
     await is_free(lab)
     assert await lab.add("a", again=True) == [False]
-    await run(lab, Kind.COMPLETE)
+    await run(lab, AckKind.COMPLETE)
     assert await lab.add("a", again=True) == [True]
     assert (await word(lab), await lab.redis("EXISTS", lab.keys.unique_for)) == (None, 0)
 
@@ -182,7 +184,7 @@ async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: Lab) -> None
     await lab.redis("LREM", lab.keys.queued, 1, lab.keys.job_id("live"))
     token = lab.token()
     await lab.claim(2, token)
-    await lab.scripts.settle([lab.outcome(key, token, Kind.FAILED) for key in ("kept", "gone")])
+    await lab.scripts.settle([lab.ack(key, token, AckKind.FAILED) for key in ("kept", "gone")])
     await lab.redis("UNLINK", lab.keys.job_id("gone"))
     await lab.redis("ZREM", lab.keys.failed, lab.keys.job_id("gone"))
     assert await lab.scripts.tidy_unique("0", 100) == ("0", 1, False)
@@ -196,8 +198,8 @@ async def test_many_ends_in_one_trip(lab: Lab) -> None:
     await lab.add(*keys, unique_ms=DAY)
     token = lab.token()
     await lab.claim(200, token)
-    kinds = [Kind.COMPLETE, Kind.UNKNOWN, Kind.FAILED, Kind.RETRY]
-    outcomes: list[Outcome] = [lab.outcome(key, token, kinds[n % 4]) for n, key in enumerate(keys)]
-    await lab.scripts.settle(outcomes)
+    kinds = [AckKind.COMPLETE, AckKind.UNKNOWN, AckKind.FAILED, AckKind.RETRY]
+    acks: list[Ack] = [lab.ack(key, token, kinds[n % 4]) for n, key in enumerate(keys)]
+    await lab.scripts.settle(acks)
     created = await lab.add(*keys, unique_ms=DAY)
     assert created == [n % 4 == 2 for n in range(200)]

@@ -12,7 +12,7 @@ import orjson
 
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
-from crmd.engine.store.replies import Claimed, Inspected, Kind, NewDocument, Outcome
+from crmd.engine.store.replies import Ack, AckKind, Claimed, Inspected, NewDocument
 from crmd.engine.store.scripts import QueueScripts
 from tests.support.storeclock import NOW_KEY, StoreClock, freeze
 
@@ -46,31 +46,31 @@ class Lab:
         """Enqueues jobs; says of each whether it is new."""
         return await self.scripts.enqueue([self.new(key, payload, **options) for key in keys])
 
-    async def claim(self, slots: int = 10, token: str | None = None, *, alone: bool = False) -> Claimed:
+    async def claim(self, slots: int = 10, token: str | None = None, *, isolated: bool = False) -> Claimed:
         """Claims under a token of its own, if none is given."""
-        return await self.scripts.claim(token or self.token(), slots, alone=alone)
+        return await self.scripts.claim(token or self.token(), slots, isolated=isolated)
 
-    async def claimed(self, slots: int = 10, token: str | None = None, *, alone: bool = False) -> list[str]:
+    async def claimed(self, slots: int = 10, token: str | None = None, *, isolated: bool = False) -> list[str]:
         """Claims, and says the keys of what was leased."""
-        return self.keys_of(await self.claim(slots, token, alone=alone))
+        return self.keys_of(await self.claim(slots, token, isolated=isolated))
 
     def keys_of(self, claimed: Claimed) -> list[str]:
         """The keys of what a claim leased."""
         return [self.keys.key_of(job_id) for job_id, _, _ in claimed.jobs]
 
-    def outcome(self, key: str, token: str, kind: Kind, **fields: Any) -> Outcome:
+    def ack(self, key: str, token: str, kind: AckKind, **fields: Any) -> Ack:
         """The outcome of one job; its JSON says the status that it ends with."""
         fields.setdefault("document", document(self.keys.name, key, status=kind.status))
-        return Outcome(self.keys.job_id(key), token, kind, **fields)
+        return Ack(self.keys.job_id(key), token, kind, **fields)
 
-    async def settle(self, key: str, token: str, kind: Kind, **fields: Any) -> str:
+    async def settle(self, key: str, token: str, kind: AckKind, **fields: Any) -> str:
         """Settles one job: `done`, `stale` or `taken`."""
-        stale, taken = await self.scripts.settle([self.outcome(key, token, kind, **fields)])
+        stale, taken = await self.scripts.settle([self.ack(key, token, kind, **fields)])
         return "stale" if stale else "taken" if taken else "done"
 
-    async def end(self, key: str, token: str, kind: Kind, **fields: Any) -> str:
+    async def end(self, key: str, token: str, kind: AckKind, **fields: Any) -> str:
         """Settles one job; one that is to be cancelled was taken out of the books by its cancellation before."""
-        if kind is Kind.ABORTED:
+        if kind is AckKind.ABORTED:
             await self.redis("ZREM", self.keys.incomplete, self.keys.job_id(key))
         return await self.settle(key, token, kind, **fields)
 

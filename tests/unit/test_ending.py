@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.worker import ending
 from crmd.engine.worker.backoff import LONGEST_WAIT_S
 from crmd.engine.worker.ending import MAX_ERROR_CHARS, Ending
@@ -69,62 +69,62 @@ FAILURES = [
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_whatever_is_raised_is_the_failure_of_one_attempt(error: BaseException) -> None:
     end = raised(error)
-    assert (end.kind, end.event, end.counts) == (Kind.RETRY, "retried", True)
+    assert (end.kind, end.event, end.counts) == (AckKind.RETRY, "retried", True)
     assert type(error).__name__ in (end.error or "")
     assert 2.0 <= end.delay <= 4.0
-    assert raised(error, make_run(attempt=3)).kind is Kind.FAILED
-    assert raised(error, make_run(begun=True)).kind is Kind.UNKNOWN
+    assert raised(error, make_run(attempt=3)).kind is AckKind.FAILED
+    assert raised(error, make_run(begun=True)).kind is AckKind.UNKNOWN
 
 
 @pytest.mark.parametrize("error", [RecordsUnavailable("away"), RecordsUnusable("newer")])
 def test_a_job_that_cannot_reach_the_records_waits_and_spends_no_attempt(error: Exception) -> None:
     end = raised(error, make_run(attempt=3))
-    assert (end.kind, end.delay, end.counts) == (Kind.SNOOZE, ending.RECORDS_AWAY_S, False)
-    assert raised(error, make_run(begun=True)).kind is Kind.UNKNOWN
+    assert (end.kind, end.delay, end.counts) == (AckKind.SNOOZE, ending.RECORDS_AWAY_S, False)
+    assert raised(error, make_run(begun=True)).kind is AckKind.UNKNOWN
 
 
 SIGNALS: list[tuple[JobSignal | InvalidPayload, Ending]] = [
-    (Permanent("gone"), Ending(Kind.FAILED, "failed", error="gone")),
-    (Permanent("gone", code="131026"), Ending(Kind.FAILED, "failed", error="[131026] gone")),
-    (Permanent("(131026) gone", code="131026"), Ending(Kind.FAILED, "failed", error="(131026) gone")),
-    (InvalidPayload("to: missing"), Ending(Kind.FAILED, "failed", error="to: missing")),
-    (Retry("busy", after=7), Ending(Kind.RETRY, "retried", error="busy", delay=7)),
-    (Retry("busy", after=1e12), Ending(Kind.RETRY, "retried", error="busy", delay=LONGEST_WAIT_S)),
-    (Retry("busy", after=float("nan")), Ending(Kind.RETRY, "retried", error="busy")),
-    (Retry("busy", after=7, max_attempts=1), Ending(Kind.FAILED, "failed", error="busy")),
-    (Retry("busy", after=7, max_attempts=9), Ending(Kind.RETRY, "retried", error="busy", delay=7)),
-    (Snooze("not yet", after=5), Ending(Kind.SNOOZE, "snoozed", error="not yet", delay=5, counts=False)),
-    (Snooze("not yet", after=-5), Ending(Kind.SNOOZE, "snoozed", error="not yet", counts=False)),
+    (Permanent("gone"), Ending(AckKind.FAILED, "failed", error="gone")),
+    (Permanent("gone", code="131026"), Ending(AckKind.FAILED, "failed", error="[131026] gone")),
+    (Permanent("(131026) gone", code="131026"), Ending(AckKind.FAILED, "failed", error="(131026) gone")),
+    (InvalidPayload("to: missing"), Ending(AckKind.FAILED, "failed", error="to: missing")),
+    (Retry("busy", after=7), Ending(AckKind.RETRY, "retried", error="busy", delay=7)),
+    (Retry("busy", after=1e12), Ending(AckKind.RETRY, "retried", error="busy", delay=LONGEST_WAIT_S)),
+    (Retry("busy", after=float("nan")), Ending(AckKind.RETRY, "retried", error="busy")),
+    (Retry("busy", after=7, max_attempts=1), Ending(AckKind.FAILED, "failed", error="busy")),
+    (Retry("busy", after=7, max_attempts=9), Ending(AckKind.RETRY, "retried", error="busy", delay=7)),
+    (Snooze("not yet", after=5), Ending(AckKind.SNOOZE, "snoozed", error="not yet", delay=5, counts=False)),
+    (Snooze("not yet", after=-5), Ending(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
     (
         Snooze("not yet", after=float("inf")),
-        Ending(Kind.SNOOZE, "snoozed", error="not yet", delay=LONGEST_WAIT_S, counts=False),
+        Ending(AckKind.SNOOZE, "snoozed", error="not yet", delay=LONGEST_WAIT_S, counts=False),
     ),
-    (Snooze("not yet", after=float("nan")), Ending(Kind.SNOOZE, "snoozed", error="not yet", counts=False)),
+    (Snooze("not yet", after=float("nan")), Ending(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
     (
         Snooze(until=datetime.fromtimestamp(NOW + 90, UTC)),
-        Ending(Kind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
     ),
     (
         Snooze(until=datetime.fromtimestamp(NOW + 90, UTC).replace(tzinfo=None)),
-        Ending(Kind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
     ),
     (
         Snooze(until=datetime.fromtimestamp(NOW - 90, UTC)),
-        Ending(Kind.SNOOZE, "snoozed", error="snoozed", counts=False),
+        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", counts=False),
     ),
     (
         RateLimited("slow", after=9),
-        Ending(Kind.RETURN, "rate_limited", error="slow", counts=False, slow_down=(9, "queue")),
+        Ending(AckKind.RETURN, "rate_limited", error="slow", counts=False, slow_down=(9, "queue")),
     ),
     (
         RateLimited("slow", after=9, scope="key"),
-        Ending(Kind.SNOOZE, "rate_limited", error="slow", counts=False, delay=9),
+        Ending(AckKind.SNOOZE, "rate_limited", error="slow", counts=False, delay=9),
     ),
     (
         PauseQueue("token expired"),
-        Ending(Kind.RETURN, "given_back", "token expired", counts=False, pause="token expired"),
+        Ending(AckKind.RETURN, "given_back", "token expired", counts=False, pause="token expired"),
     ),
-    (OutcomeUnknown("no reply"), Ending(Kind.UNKNOWN, "unknown", error="outcome unknown: no reply")),
+    (OutcomeUnknown("no reply"), Ending(AckKind.UNKNOWN, "unknown", error="outcome unknown: no reply")),
 ]
 
 
@@ -137,9 +137,9 @@ def test_a_signal_says_how_it_ended(signal: JobSignal, expected: Ending, begun: 
 
 @pytest.mark.parametrize("signal", [Retry("busy"), Retry("busy", after=1)])
 def test_a_retry_ends_with_the_last_attempt(signal: Retry) -> None:
-    assert raised(signal, make_run(attempt=2)).kind is Kind.RETRY
-    assert raised(signal, make_run(attempt=3)).kind is Kind.FAILED
-    assert raised(signal, make_run(attempt=7)).kind is Kind.FAILED
+    assert raised(signal, make_run(attempt=2)).kind is AckKind.RETRY
+    assert raised(signal, make_run(attempt=3)).kind is AckKind.FAILED
+    assert raised(signal, make_run(attempt=7)).kind is AckKind.FAILED
 
 
 @pytest.mark.parametrize("signal", [Snooze(after=1), RateLimited("slow", after=1), PauseQueue("stop")])
@@ -154,7 +154,7 @@ def test_a_key_is_slowed_down_where_the_job_has_one() -> None:
     assert raised(signal, make_run(kwargs={"to": 7}), LIMITED).slow_down == (9, "key")
     for kwargs in ({}, {"to": None}, {"other": "ann"}):
         end = raised(signal, make_run(kwargs=kwargs), LIMITED)
-        assert (end.kind, end.slow_down, end.delay) == (Kind.SNOOZE, None, 9)
+        assert (end.kind, end.slow_down, end.delay) == (AckKind.SNOOZE, None, 9)
 
 
 @pytest.mark.parametrize(
@@ -169,24 +169,24 @@ def test_a_key_is_slowed_down_where_the_job_has_one() -> None:
 )
 def test_a_signal_whose_values_are_none_is_a_failure(signal: JobSignal) -> None:
     end = raised(signal)
-    assert (end.kind, end.counts) == (Kind.RETRY, True)
+    assert (end.kind, end.counts) == (AckKind.RETRY, True)
     assert "Error" in (end.error or "")
 
 
 @pytest.mark.parametrize(
     ("reason", "begun", "attempt", "kind", "counts"),
     [
-        (CancelReason.TIMEOUT, False, 1, Kind.RETRY, True),
-        (CancelReason.TIMEOUT, False, 3, Kind.FAILED, True),
-        (CancelReason.TIMEOUT, True, 1, Kind.UNKNOWN, True),
-        (CancelReason.ABORT, False, 1, Kind.ABORTED, True),
-        (CancelReason.ABORT, True, 1, Kind.UNKNOWN, True),
-        (CancelReason.DRAIN, False, 3, Kind.RETURN, False),
-        (CancelReason.DRAIN, True, 3, Kind.UNKNOWN, True),
-        (CancelReason.LOST, False, 1, Kind.RETURN, False),
+        (CancelReason.TIMEOUT, False, 1, AckKind.RETRY, True),
+        (CancelReason.TIMEOUT, False, 3, AckKind.FAILED, True),
+        (CancelReason.TIMEOUT, True, 1, AckKind.UNKNOWN, True),
+        (CancelReason.ABORT, False, 1, AckKind.ABORTED, True),
+        (CancelReason.ABORT, True, 1, AckKind.UNKNOWN, True),
+        (CancelReason.DRAIN, False, 3, AckKind.RETURN, False),
+        (CancelReason.DRAIN, True, 3, AckKind.UNKNOWN, True),
+        (CancelReason.LOST, False, 1, AckKind.RETURN, False),
     ],
 )
-def test_what_we_cancelled(reason: CancelReason, begun: bool, attempt: int, kind: Kind, counts: bool) -> None:
+def test_what_we_cancelled(reason: CancelReason, begun: bool, attempt: int, kind: AckKind, counts: bool) -> None:
     run = make_run(begun=begun, attempt=attempt, cancel_reason=reason)
     for end in (raised(asyncio.CancelledError(), run), ending.cancelled(run, Q)):
         assert (end.kind, end.counts) == (kind, counts)
@@ -201,7 +201,7 @@ def test_a_timeout_says_after_how_long_and_a_cancel_says_why() -> None:
 
 def test_a_handler_that_answers_a_cancel_with_its_own_error_has_failed() -> None:
     run = make_run(cancel_reason=CancelReason.TIMEOUT)
-    assert raised(ValueError("x"), run).kind is Kind.RETRY
+    assert raised(ValueError("x"), run).kind is AckKind.RETRY
 
 
 class Result(BaseModel):
@@ -221,7 +221,7 @@ class Result(BaseModel):
 )
 def test_a_result_is_kept_as_json(result: Any, raw: bytes) -> None:
     end = ending.returned(result)
-    assert (end.kind, end.event, end.error) == (Kind.COMPLETE, "completed", None)
+    assert (end.kind, end.event, end.error) == (AckKind.COMPLETE, "completed", None)
     assert end.result is not None
     assert end.result.raw == raw
 
@@ -248,17 +248,22 @@ def recursive() -> list[Any]:
 )
 def test_a_result_that_is_no_json_fails_once_with_the_reason(result: Any) -> None:
     end = ending.returned(result)
-    assert (end.kind, end.result) == (Kind.FAILED, None)
+    assert (end.kind, end.result) == (AckKind.FAILED, None)
     assert (end.error or "").startswith("the result is")
 
 
 @pytest.mark.parametrize(
     ("waited", "kind", "delay"),
-    [(0.0, Kind.SNOOZE, 15.0), (290.0, Kind.SNOOZE, 10.1), (300.0, Kind.FAILED, 0.0), (1e12, Kind.FAILED, 0.0)],
+    [
+        (0.0, AckKind.SNOOZE, 15.0),
+        (290.0, AckKind.SNOOZE, 10.1),
+        (300.0, AckKind.FAILED, 0.0),
+        (1e12, AckKind.FAILED, 0.0),
+    ],
 )
-def test_an_unknown_job_waits_for_a_deploy_and_then_fails(waited: float, kind: Kind, delay: float) -> None:
+def test_an_unknown_job_waits_for_a_deploy_and_then_fails(waited: float, kind: AckKind, delay: float) -> None:
     end = ending.not_known(make_run(), Q, ["other", "work2"], waited)
-    assert (end.kind, end.counts) == (kind, kind is Kind.FAILED)
+    assert (end.kind, end.counts) == (kind, kind is AckKind.FAILED)
     assert end.delay == pytest.approx(delay)
     assert end.error == "no job 'work' in queue q; known: other, work2"
 
@@ -272,7 +277,7 @@ def test_of_a_long_error_the_end_is_kept() -> None:
 @pytest.mark.parametrize("error", ["plain", "lone \ud800 surrogate", "\x00", "\U0001f600"])
 def test_any_error_text_can_be_stored(error: str) -> None:
     run = make_run(marked=True)
-    outcome = outcome_of(run, Ending(Kind.FAILED, "failed", error=error), NOW)
+    outcome = outcome_of(run, Ending(AckKind.FAILED, "failed", error=error), NOW)
     assert outcome.document
     assert outcome.entry
 
@@ -282,5 +287,5 @@ def test_any_error_text_can_be_stored(error: str) -> None:
 )
 def test_a_retry_comes_by_the_backoff_and_not_before_what_was_asked_for(at_least: float, delay: float) -> None:
     settled = raised(Retry("later", at_least=at_least), settings=replace(Q, backoff=Backoff(8.0, 8.0)))
-    assert settled.kind is Kind.RETRY
+    assert settled.kind is AckKind.RETRY
     assert delay <= settled.delay <= max(delay, 8.0)

@@ -33,7 +33,7 @@ def unknown_jobs(inspector: Inspector, *, now: Callable[[], float] = time.time) 
             return False  # the key was used again
         at = now()
         document = encode(_ended(data, settled, at))
-        note = timeline_entry(at, "settled", data.get("attempts") or 0, found.deaths, f"by {settled.by}")
+        note = timeline_entry(at, "settled", data.get("attempts") or 0, found.crash_count, f"by {settled.by}")
         return await scripts.settle_unknown(
             job_id, found.document, document, note, completed=settled.error is None
         )

@@ -39,7 +39,7 @@ def view_of(found: Inspected, settings: QueueSettings) -> JobView | None:
         progress=_share(data.get("progress")),
         attempt=counted + 1 if state is State.ACTIVE else counted,
         attempts=attempts_allowed(data, settings),
-        delivery=found.deaths + 1 if state is State.ACTIVE else found.deaths,
+        delivery=found.crash_count + 1 if state is State.ACTIVE else found.crash_count,
         priority=found.priority,
         enqueued_at=_seconds(data.get("queued")),
         started_at=_seconds(data.get("started")),

@@ -9,8 +9,8 @@ from crmd.engine.codec import Unreadable, decode, ended_document, timeline_entry
 from crmd.engine.maintenance.lease_observer import LeaseObserver
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
-from crmd.engine.store.replies import Kind, Outcome
-from crmd.engine.store.scripts import POISON_AFTER_DEATHS, QueueScripts
+from crmd.engine.store.replies import Ack, AckKind
+from crmd.engine.store.scripts import POISON_AFTER_CRASHES, QueueScripts
 from crmd.engine.worker.context import Engine
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
@@ -20,9 +20,9 @@ DEGRADED_TOLD_EVERY_S = 30.0
 _EVENTS = {"unknown": "job.unknown", "poison": "job.poisoned", "aborted": "job.cancelled"}
 
 _FATES = {
-    "unknown": (Kind.UNKNOWN, "failed", "outcome unknown: its daemon died after the effect had begun"),
-    "poison": (Kind.FAILED, "failed", f"poison: its daemon died {POISON_AFTER_DEATHS} times while it ran"),
-    "aborted": (Kind.ABORTED, "aborted", "cancelled"),
+    "unknown": (AckKind.UNKNOWN, "failed", "outcome unknown: its daemon died after the effect had begun"),
+    "poison": (AckKind.FAILED, "failed", f"poison: its daemon died {POISON_AFTER_CRASHES} times while it ran"),
+    "aborted": (AckKind.ABORTED, "aborted", "cancelled"),
 }
 
 
@@ -78,9 +78,9 @@ class Recovery:
             token = engine.next_token()
             step = await queue.recover(engine.epoch, engine.identity_prefix, token, dead=dead, cursor=cursor)
             self.observer.found_unlisted(step.unlisted)
-            if step.fates:
-                await self._settle(queue, token, step.fates)
-            total += step.returned + len(step.fates)
+            if step.ended:
+                await self._settle(queue, token, step.ended)
+            total += step.returned + len(step.ended)
             cursor = step.cursor
             if cursor == "0":
                 break
@@ -94,20 +94,20 @@ class Recovery:
         stale, _ = await queue.settle(outcomes)
         for outcome in outcomes:
             if outcome.job_id not in stale:
-                event, fields = outcome.news
+                event, fields = outcome.event
                 self._engine.events.emit(event, **fields)
 
 
-def outcome_of_fate(k: QueueKeys, job_id: str, token: str, document: bytes, fate: str, now: float) -> Outcome:
+def outcome_of_fate(k: QueueKeys, job_id: str, token: str, document: bytes, fate: str, now: float) -> Ack:
     """What settle writes for a job that must not run again: fate is unknown, poison or aborted."""
     kind, status, error = _FATES[fate]
-    news = (_EVENTS[fate], {"queue": k.name, "key": k.key_of(job_id), "error": error})
+    event = (_EVENTS[fate], {"queue": k.name, "key": k.key_of(job_id), "error": error})
     try:
         data = decode(document)
     except Unreadable:
-        return Outcome(job_id, token, kind, b"", 0, timeline_entry(now, fate, 0, 0, error), news=news)
+        return Ack(job_id, token, kind, b"", 0, timeline_entry(now, fate, 0, 0, error), event=event)
     if fate == "aborted":
         error = data.get("error") or error
     attempt = data.get("attempts") or 0
     ended = ended_document(data, status, error, now)
-    return Outcome(job_id, token, kind, ended, 0, timeline_entry(now, fate, attempt, 0, error), news=news)
+    return Ack(job_id, token, kind, ended, 0, timeline_entry(now, fate, attempt, 0, error), event=event)

@@ -9,8 +9,8 @@ from typing import Any
 from crmd.errors import StoreError
 
 
-class Kind(StrEnum):
-    """How settle ends or puts back a job."""
+class AckKind(StrEnum):
+    """How the store ends a job, or puts it back."""
 
     COMPLETE = "complete", "complete", True
     FAILED = "failed", "failed", True
@@ -25,7 +25,7 @@ class Kind(StrEnum):
     final: bool
     """Whether the job is over."""
 
-    def __new__(cls, value: str, status: str, final: bool) -> Kind:
+    def __new__(cls, value: str, status: str, final: bool) -> AckKind:
         """A member whose properties are plain attributes: they are read several times a job."""
         member = str.__new__(cls, value)
         member._value_ = value
@@ -35,12 +35,12 @@ class Kind(StrEnum):
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What settle writes for one job."""
+class Ack:
+    """What the store is told of one job that ran."""
 
     job_id: str
     token: str
-    kind: Kind
+    kind: AckKind
     document: bytes = b""
     """The job's JSON; empty: as it is stored."""
     number: int = 0
@@ -49,8 +49,8 @@ class Outcome:
     """Timeline entry, if any."""
     marked: bool = False
     """Whether it was shown as active."""
-    news: tuple[Any, ...] = ()
-    """To be told once it is written: a completed job's entry in `job.completed`, else an event and its fields."""
+    event: tuple[Any, ...] = ()
+    """To emit once it is written: an event's name and fields, or a completed job's entry in `job.completed`."""
 
 
 @dataclass(slots=True)
@@ -63,31 +63,31 @@ class Claimed:
     """Until a start may be possible; -1 unknown."""
     due_ms: int
     """Until the next delayed job is due; -1 none."""
-    suspects: int
-    """How many jobs wait to run alone and could start now."""
+    crash_looping: int
+    """How many jobs that crashed their daemons wait to run alone and could start now."""
     clock_ms: int = 0
     """The clock of limits; 0: it was not looked at."""
     correction_ms: int = 0
     """How far it is ahead of the store's."""
     jobs: list[tuple[str, bytes, int]] = field(default_factory=list)
-    """id, JSON, deaths."""
-    ghosts: list[str] = field(default_factory=list)
-    """Ids that an abort took out of the queue's books."""
-    nameless: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """id and JSON of leased jobs whose id is no UTF-8."""
+    """id, JSON, crash count."""
+    aborted_ids: list[str] = field(default_factory=list)
+    """Jobs that an abort took out of the queue's indexes."""
+    invalid_ids: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """id and JSON of leased jobs whose id is not UTF-8."""
 
 
 @dataclass(slots=True)
-class Turn:
+class TripReply:
     """What one trip of a worker brought."""
 
     stale: list[str]
-    """Ids of outcomes that were not written: their lease is another's or gone."""
-    taken: list[str]
+    """Ids of acks that were not written: their lease is another's or gone."""
+    aborted: list[str]
     """Ids that an abort took while they ran: they are to be settled as aborted."""
     claimed: Claimed | None = None
     claim_error: StoreError | None = None
-    """Why nothing was claimed; the outcomes are written all the same."""
+    """Why nothing was claimed; the acks are written all the same."""
 
 
 @dataclass(slots=True)
@@ -113,10 +113,10 @@ class RecoverStep:
     """Where the next step goes on; "0": there is none."""
     returned: int
     """How many jobs were given back."""
-    fates: list[tuple[str, bytes, str]]
-    """id, JSON and fate of those to settle."""
+    ended: list[tuple[str, bytes, str]]
+    """id, JSON and end of the jobs that must not run again: unknown, poison or aborted."""
     unlisted: list[str]
-    """Epochs that hold leases and are not in the list of daemons."""
+    """Instance ids of daemons that hold leases and are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Tick:
 
     now_ms: int
     daemons: dict[str, str]
-    """Epoch -> its entry in the list of daemons, which each renewal changes."""
+    """Instance id -> its entry in the list of daemons, which each renewal changes."""
     due_ms: list[int]
     untrimmed: list[bool]
 
@@ -168,7 +168,7 @@ class Inspected:
     """completed, failed, unknown or cancelled; None when not indexed."""
     ended_ms: float | None
     priority: int
-    deaths: int
+    crash_count: int
     log: list[bytes]
 
 

@@ -14,19 +14,19 @@ from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.limit_clock import LimitClock
 from crmd.engine.store.limits import limits_json, rate_window
 from crmd.engine.store.replies import (
+    Ack,
+    AckKind,
     Claimed,
     Inspected,
     NewDocument,
-    Outcome,
     RawCounts,
     RecoverStep,
     RequestRecord,
     RequestReply,
     Tick,
-    Turn,
+    TripReply,
     text,
 )
-from crmd.engine.store.turns import document_args, outcome_args, read_claim
 from crmd.errors import RequestError, StoreError
 
 MAX_JOBS_PER_CALL = 500
@@ -41,8 +41,8 @@ HARD_CAP = 10_000 - 64
 LONGEST_LANE_SEARCH = 10_000
 """A lane up to this long is searched for a cancelled id (0.5 ms); in a longer one the id stays as a mention."""
 QUARANTINE_KEPT = 100
-ALONE_AFTER_DEATHS = 2
-POISON_AFTER_DEATHS = 3
+ISOLATE_AFTER_CRASHES = 2
+POISON_AFTER_CRASHES = 3
 
 
 class QueueScripts:
@@ -64,14 +64,14 @@ class QueueScripts:
         """Applies other settings of the same queue."""
         self.settings = settings
         k = self.keys
-        self._turn_keys = (
+        self._trip_keys = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
             *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
             *(k.override, k.blocked, k.paused, k.parked, k.unique_for),
         )
-        self._turn_args: tuple[str | int, ...] = (
+        self._trip_args: tuple[str | int, ...] = (
             *(*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix, k.job_prefix, k.log_prefix),
-            *(ALONE_AFTER_DEATHS, k.unique_prefix),
+            *(ISOLATE_AFTER_CRASHES, k.unique_prefix),
         )
         self._retention = _retention(settings)
 
@@ -87,7 +87,7 @@ class QueueScripts:
     async def _enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         created: list[bool] = []
         for start in range(0, len(documents), ENQUEUE_BATCH):
-            args = [*self._enqueue_args, *document_args(documents[start : start + ENQUEUE_BATCH])]
+            args = [*self._enqueue_args, *_document_args(documents[start : start + ENQUEUE_BATCH])]
             created += [flag == 1 for flag in await self.store.call("enqueue", self._enqueue_keys, args)]
         return created
 
@@ -98,7 +98,7 @@ class QueueScripts:
         time_ = record.time_ms.to_bytes(6, "big")
         args = (
             *(*self._enqueue_args, record.digest, record.fingerprint, time_, int(record.mixed_keys)),
-            *(k.job_prefix, REQUEST_LIFE_S, *document_args(documents)),
+            *(k.job_prefix, REQUEST_LIFE_S, *_document_args(documents)),
         )
         what, *rest = await self.store.call("enqueue_request", (*self._enqueue_keys, k.requests), args)
         if what == b"first":
@@ -116,47 +116,50 @@ class QueueScripts:
         what, *rest = await self.store.call("recall_request", names, args)
         return None if what == b"unknown" else _first_answer(what, rest, len(documents))
 
-    async def turn(self, outcomes: Sequence[Outcome], token: str, slots: int, *, alone: bool = False) -> Turn:
-        """One trip: writes at most MAX_JOBS_PER_CALL outcomes, then leases up to `slots` waiting jobs to `token`.
+    async def settle_and_claim(
+        self, acks: Sequence[Ack], token: str, slots: int, *, isolated: bool = False
+    ) -> TripReply:
+        """One trip: writes at most MAX_JOBS_PER_CALL acks, then leases up to `slots` waiting jobs to `token`.
 
-        With 0 slots it promotes only what is due, with -1 it claims nothing.
+        With 0 slots it only promotes what is due, with -1 it claims nothing. `isolated` claims one job that
+        crashed its daemons, and nothing else.
         """
         sent_ms, told = self._clock.ask()
         args: list[str | bytes | int] = [
             min(slots, MAX_JOBS_PER_CALL),
             token,
-            int(alone),
-            *self._turn_args,
+            int(isolated),
+            *self._trip_args,
             *told,
         ]
-        if outcomes:
+        if acks:
             args += self._retention
-            args += outcome_args(outcomes)
-        stale, taken, *claimed = await self.store.call("turn", self._turn_keys, args)
-        turn = Turn([i.decode() for i in stale], [i.decode() for i in taken])
+            args += _ack_args(acks)
+        stale, aborted, *claimed = await self.store.call("turn", self._trip_keys, args)
+        reply = TripReply([i.decode() for i in stale], [i.decode() for i in aborted])
         if claimed and isinstance(claimed[0], Exception):
-            turn.claim_error = self.store.translate(claimed[0])
+            reply.claim_error = self.store.translate(claimed[0])
         elif claimed:
-            turn.claimed = found = read_claim(claimed[0])
+            reply.claimed = found = _claimed(claimed[0])
             if found.clock_ms:
                 self._clock.see(sent_ms, found.reason, found.clock_ms, found.correction_ms)
-        return turn
+        return reply
 
-    async def claim(self, token: str, slots: int, *, alone: bool = False) -> Claimed:
+    async def claim(self, token: str, slots: int, *, isolated: bool = False) -> Claimed:
         """Leases up to `slots` waiting jobs to `token`; 0 only promotes what is due."""
-        turn = await self.turn([], token, slots, alone=alone)
-        if turn.claimed is None:
-            raise turn.claim_error or StoreError("the store claimed nothing")
-        return turn.claimed
+        reply = await self.settle_and_claim([], token, slots, isolated=isolated)
+        if reply.claimed is None:
+            raise reply.claim_error or StoreError("the store claimed nothing")
+        return reply.claimed
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[str], list[str]]:
-        """Writes at most MAX_JOBS_PER_CALL outcomes. Returns ids that were not ours, and ids an abort took."""
-        turn = await self.turn(outcomes, "", -1)
-        return turn.stale, turn.taken
+    async def settle(self, acks: Sequence[Ack]) -> tuple[list[str], list[str]]:
+        """Writes at most MAX_JOBS_PER_CALL acks. Returns ids that were not ours, and ids an abort took."""
+        reply = await self.settle_and_claim(acks, "", -1)
+        return reply.stale, reply.aborted
 
     async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]], advanced: Container[str] = ()) -> list[int]:
         """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours,
-        -1 aborted, -2 to be aborted. The deaths of those whose ids are `advanced` count no more."""
+        -1 aborted, -2 to be aborted. The crashes of those whose ids are `advanced` count no more."""
         k, args = self.keys, list[str | bytes | int]()
         for job_id, token, document, first in jobs:
             args += (job_id, token, document, int(first) + (2 if job_id in advanced else 0))
@@ -183,35 +186,38 @@ class QueueScripts:
 
     async def recover(
         self,
-        epoch: str,
-        identity: str,
+        instance_id: str,
+        host_prefix: str,
         token: str,
         *,
         dead: Mapping[str, str] = MappingProxyType({}),
         cursor: str = "0",
         batch: int = 200,
     ) -> RecoverStep:
-        """One step of giving back what our predecessors leased, and `dead`: epochs and their entries."""
+        """One step of giving back what our predecessors leased, and `dead`: instance ids and their entries.
+
+        The instance ids of our predecessors begin with `host_prefix`.
+        """
         k = self.keys
         names = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, k.active, k.crashes),
             *(k.begun, k.suspects, keys.DAEMONS),
         )
         args = (
-            *(epoch, identity, cursor, batch, token, ALONE_AFTER_DEATHS, POISON_AFTER_DEATHS),
+            *(instance_id, host_prefix, cursor, batch, token, ISOLATE_AFTER_CRASHES, POISON_AFTER_CRASHES),
             *(len(k.job_prefix), k.log_prefix),
             *(part for pair in dead.items() for part in pair),
         )
         following, returned, flat, unlisted = await self.store.call("recover", names, args)
-        fates = [(text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
-        return RecoverStep(following.decode(), returned, fates, [text(owner) for owner in unlisted])
+        ended = [(text(flat[i]), flat[i + 1], flat[i + 2].decode()) for i in range(0, len(flat), 3)]
+        return RecoverStep(following.decode(), returned, ended, [text(owner) for owner in unlisted])
 
     async def leases(self) -> dict[str, str]:
         """All leases of the queue: id to token. As many as jobs run on all daemons."""
         flat = await self.store.command("HGETALL", self.keys.leases)
         return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
-    async def begun(self, job_ids: Sequence[str]) -> dict[str, str | None]:
+    async def effect_tokens(self, job_ids: Sequence[str]) -> dict[str, str | None]:
         """For each job the token of the lease under which its effect began, or None."""
         tokens = await self.store.command("HMGET", self.keys.begun, *job_ids)
         return {job_id: token and text(token) for job_id, token in zip(job_ids, tokens, strict=True)}
@@ -423,6 +429,58 @@ def _created(flags: bytes, as_runs: bool, jobs: int) -> list[bool]:
     return [not taken >> number & 1 for number in range(jobs)]
 
 
+def _document_args(documents: Sequence[NewDocument]) -> list[str | bytes | int]:
+    """Jobs to add as arguments: the width of an entry, and the entries; short ones where no job is special."""
+    args: list[str | bytes | int] = [2]
+    for new in documents:
+        if new.delay_ms >= 0 or new.due_ms >= 0 or new.priority or new.unique_ms or new.again:
+            break
+        args.append(new.job_id)
+        args.append(new.document)
+    else:
+        return args
+    args = [7]
+    for new in documents:
+        args += (new.job_id, new.document, new.delay_ms, new.due_ms, new.priority, new.unique_ms, int(new.again))
+    return args
+
+
+def _ack_args(acks: Sequence[Ack]) -> list[str | bytes | int]:
+    """Acks as arguments: completed jobs of one lease as a group, two arguments a job; then all others."""
+    groups: dict[str, list[str | bytes | int]] = {}
+    others: list[str | bytes | int] = []
+    for ack in acks:
+        if ack.kind is AckKind.COMPLETE and not (ack.marked or ack.number or ack.entry) and ack.document:
+            try:
+                group = groups[ack.token]
+            except KeyError:
+                group = groups[ack.token] = []
+            group.append(ack.job_id)
+            group.append(ack.document)
+        else:
+            others += (ack.job_id, ack.token, ack.kind.value, ack.document, ack.number, ack.entry, int(ack.marked))
+    args: list[str | bytes | int] = [len(groups)]
+    for token, group in groups.items():
+        args += (token, len(group) // 2)
+        args += group
+    return args + others
+
+
+def _claimed(reply: Sequence[Any]) -> Claimed:
+    reason, wait, due, crash_looping, flat, aborted, crashed, clock, correction = reply
+    claimed = Claimed(
+        reason.decode(), wait, due, crash_looping, clock, correction, aborted_ids=[text(raw) for raw in aborted]
+    )
+    counts = {crashed[i]: int(crashed[i + 1]) for i in range(0, len(crashed), 2)}
+    for i in range(0, len(flat), 2):
+        raw_id = flat[i]
+        try:
+            claimed.jobs.append((raw_id.decode(), flat[i + 1], counts.get(raw_id, 0) if counts else 0))
+        except UnicodeDecodeError:
+            claimed.invalid_ids.append((raw_id, flat[i + 1]))
+    return claimed
+
+
 def _retention(settings: QueueSettings) -> tuple[int, int, int, int, int]:
     return (
         settings.keep_completed,
@@ -438,7 +496,7 @@ def _hash(flat: Sequence[bytes]) -> dict[str, str]:
 
 
 def _inspected(job_id: str, answer: list[Any]) -> Inspected:
-    document, due, lease, place, ended, priority, deaths, log = answer
+    document, due, lease, place, ended, priority, crash_count, log = answer
     return Inspected(
         job_id,
         document,
@@ -447,7 +505,7 @@ def _inspected(job_id: str, answer: list[Any]) -> Inspected:
         place.decode() if place else None,
         None if ended is None else float(ended),
         int(priority or 0),
-        int(deaths or 0),
+        int(crash_count or 0),
         log,
     )
 

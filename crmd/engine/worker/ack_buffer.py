@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container
 
-from crmd.engine.store.replies import Outcome
+from crmd.engine.store.replies import Ack
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
 
 RESEND_WINDOW_S = 2.0
@@ -13,7 +13,7 @@ RESEND_WINDOW_S = 2.0
 RESEND_MAX = 10_000
 """So many at most, of the latest trips."""
 
-Batch = list[Outcome]
+Batch = list[Ack]
 
 
 class Outbox:
@@ -21,8 +21,8 @@ class Outbox:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._new: dict[str, Outcome] = {}
-        self._sending: dict[str, Outcome] = {}
+        self._new: dict[str, Ack] = {}
+        self._sending: dict[str, Ack] = {}
         self._sent: deque[tuple[float, Batch]] = deque()
         self._sent_count = 0
         self._unread: deque[Batch] = deque()
@@ -48,7 +48,7 @@ class Outbox:
         self._sending.clear()
         self._doubtful.clear()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Ack) -> None:
         """Notes an outcome to be written."""
         self._new[outcome.job_id] = outcome
 
@@ -101,7 +101,7 @@ class Outbox:
         for _, batch in self._sent:
             for outcome in batch:
                 if outcome.job_id not in running and outcome.job_id not in self:
-                    outcome.news = ()
+                    outcome.event = ()
                     self.add(outcome)
                     self._resent.add(outcome.job_id)  # the store most likely has it, and will call it stale
         self._sent.clear()

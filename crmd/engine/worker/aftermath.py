@@ -11,7 +11,7 @@ import orjson
 
 from crmd.engine.codec import Unreadable, decode
 from crmd.engine.store.limits import limit_keys
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker.ending import Ending, returned
 from crmd.engine.worker.execution import Run
 from crmd.engine.worker.outcomes import is_written, quarantine_entry
@@ -37,7 +37,7 @@ async def taken_away(worker: CrmWorker, run: Run, ending: Ending) -> Ending:
         case "complete":
             return returned(data.get("result"))
         case "failed":
-            return Ending(Kind.FAILED, "failed", error=_error(data) or "failed: a SAQ client finished it so")
+            return Ending(AckKind.FAILED, "failed", error=_error(data) or "failed: a SAQ client finished it so")
         case "aborting" | "aborted":
             return replace(ending, error=_error(data) or ending.error)
         case _:
@@ -69,7 +69,7 @@ async def act_on_queue(worker: CrmWorker, run: Run, ending: Ending) -> None:
         worker.report(f"could not slow down or pause: {error}")
 
 
-async def settle_doubts(worker: CrmWorker, outcomes: list[Outcome]) -> None:
+async def settle_doubts(worker: CrmWorker, outcomes: list[Ack]) -> None:
     """Finds out which outcomes the store refused because it had them: the answer to a first writing was lost."""
     with contextlib.suppress(StoreError):
         found = await worker.scripts.inspect([outcome.job_id for outcome in outcomes], timeline=True)

@@ -12,7 +12,7 @@ from crmd.engine.codec import Fragment, encode_result
 from crmd.engine.durations import format_duration
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.limits import limit_keys
-from crmd.engine.store.replies import Kind
+from crmd.engine.store.replies import AckKind
 from crmd.engine.worker.backoff import LONGEST_WAIT_S, retry_delay
 from crmd.engine.worker.execution import CancelReason, Run
 from crmd.errors import (
@@ -37,7 +37,7 @@ MAX_ERROR_CHARS = 8_000
 class Ending:
     """How one attempt ended. Not frozen: that would cost a microsecond a job."""
 
-    kind: Kind
+    kind: AckKind
     event: str
     """What the timeline and the events call it."""
     error: str | None = None
@@ -55,9 +55,9 @@ class Ending:
 def returned(result: Any) -> Ending:
     """The handler returned."""
     try:
-        return Ending(Kind.COMPLETE, "completed", result=encode_result(result))
+        return Ending(AckKind.COMPLETE, "completed", result=encode_result(result))
     except ValueError as error:
-        return Ending(Kind.FAILED, "failed", error=str(error))
+        return Ending(AckKind.FAILED, "failed", error=str(error))
 
 
 def raised(error: BaseException, run: Run, settings: QueueSettings, now: float) -> Ending:
@@ -77,8 +77,8 @@ def cancelled(run: Run, settings: QueueSettings) -> Ending:
     if run.begun:
         return _unknown(f"stopped ({reason}) after its effect had begun")
     if reason is CancelReason.ABORT:
-        return Ending(Kind.ABORTED, "cancelled", error=run.cancel_detail or "cancelled")
-    return Ending(Kind.RETURN, "given_back", counts=False)
+        return Ending(AckKind.ABORTED, "cancelled", error=run.cancel_detail or "cancelled")
+    return Ending(AckKind.RETURN, "given_back", counts=False)
 
 
 def failed_attempt(
@@ -93,9 +93,9 @@ def failed_attempt(
     """One attempt failed: another one, or the end."""
     allowed = run.attempts if max_attempts is None else min(run.attempts, max_attempts)
     if run.attempt >= allowed:
-        return Ending(Kind.FAILED, "failed", error=error)
+        return Ending(AckKind.FAILED, "failed", error=error)
     delay = max(retry_delay(run.data, settings.backoff, run.attempt, after), _bounded(at_least))
-    return Ending(Kind.RETRY, "retried", error=error, delay=delay)
+    return Ending(AckKind.RETRY, "retried", error=error, delay=delay)
 
 
 def not_known(run: Run, settings: QueueSettings, known: list[str], waited: float) -> Ending:
@@ -103,8 +103,8 @@ def not_known(run: Run, settings: QueueSettings, known: list[str], waited: float
     text = f"no job {run.name!r} in queue {settings.name}; known: {', '.join(known) or 'none'}"
     if waited < settings.unknown_job_grace_seconds:
         delay = min(15.0, settings.unknown_job_grace_seconds - waited + 0.1)
-        return Ending(Kind.SNOOZE, "snoozed", error=text, delay=delay, counts=False)
-    return Ending(Kind.FAILED, "failed", error=text)
+        return Ending(AckKind.SNOOZE, "snoozed", error=text, delay=delay, counts=False)
+    return Ending(AckKind.FAILED, "failed", error=text)
 
 
 def describe(error: BaseException) -> str:
@@ -119,13 +119,13 @@ def _of_error(error: BaseException, run: Run, settings: QueueSettings, now: floa
     if isinstance(error, JobSignal | InvalidPayload):
         return _signalled(error, run, settings, now)
     if isinstance(error, RecordsError) and not run.begun:
-        return Ending(Kind.SNOOZE, "snoozed", error=str(error), delay=RECORDS_AWAY_S, counts=False)
+        return Ending(AckKind.SNOOZE, "snoozed", error=str(error), delay=RECORDS_AWAY_S, counts=False)
     detail = describe(error)
     return _unknown(detail) if run.begun else failed_attempt(run, settings, detail)
 
 
 def _unknown(detail: str) -> Ending:
-    return Ending(Kind.UNKNOWN, "unknown", error=f"outcome unknown: {detail}")
+    return Ending(AckKind.UNKNOWN, "unknown", error=f"outcome unknown: {detail}")
 
 
 def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSettings, now: float) -> Ending:
@@ -137,27 +137,27 @@ def _signalled(error: JobSignal | InvalidPayload, run: Run, settings: QueueSetti
             )
         case Snooze():
             delay = error.after if error.after is not None else _seconds_until(error.until, now)
-            return Ending(Kind.SNOOZE, "snoozed", error=text, delay=_bounded(delay), counts=False)
+            return Ending(AckKind.SNOOZE, "snoozed", error=text, delay=_bounded(delay), counts=False)
         case RateLimited():
             return _rate_limited(error, run, settings)
         case PauseQueue():
-            return Ending(Kind.RETURN, "given_back", error=text, counts=False, pause=text)
+            return Ending(AckKind.RETURN, "given_back", error=text, counts=False, pause=text)
         case OutcomeUnknown():
             return _unknown(text)
         case Permanent(code=str(code)) if code not in text:
-            return Ending(Kind.FAILED, "failed", error=f"[{code}] {text}")
+            return Ending(AckKind.FAILED, "failed", error=f"[{code}] {text}")
         case _:
-            return Ending(Kind.FAILED, "failed", error=text)
+            return Ending(AckKind.FAILED, "failed", error=text)
 
 
 def _rate_limited(error: RateLimited, run: Run, settings: QueueSettings) -> Ending:
     after = _bounded(error.after)
-    ending = Ending(Kind.RETURN, "rate_limited", error=str(error), counts=False)
+    ending = Ending(AckKind.RETURN, "rate_limited", error=str(error), counts=False)
     if error.scope == "queue":
         return replace(ending, slow_down=(after, "queue"))
     if limit_keys(settings, run.kwargs):
         return replace(ending, slow_down=(after, "key"))
-    return replace(ending, kind=Kind.SNOOZE, delay=after)
+    return replace(ending, kind=AckKind.SNOOZE, delay=after)
 
 
 def _bounded(seconds: float) -> float:

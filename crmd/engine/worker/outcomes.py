@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crmd.engine.codec import completed_document, encode, timeline_entry
-from crmd.engine.store.replies import Inspected, Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind, Inspected
 from crmd.engine.worker.ending import Ending
 from crmd.engine.worker.execution import Run
 
@@ -13,13 +13,13 @@ LONGEST_TTL_S = 10 * 365 * 86_400
 """The store refuses times to live that are far longer, and with them all outcomes of the trip."""
 
 
-def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
+def outcome_of(run: Run, ending: Ending, now: float) -> Ack:
     """What settle writes for an attempt that ended; `now` is epoch seconds."""
     kind, now_ms = ending.kind, int(now * 1000)
-    if kind is Kind.COMPLETE and not run.marked and ending.result is not None and run.untouched:
+    if kind is AckKind.COMPLETE and not run.marked and ending.result is not None and run.untouched:
         document = completed_document(run.document, run.seen, run.started_ms, now_ms, ending.result.raw)
         if document is not None:
-            return Outcome(run.job_id, run.token, kind, document, _ttl(run.seen))
+            return Ack(run.job_id, run.token, kind, document, _ttl(run.seen))
     data = run.data
     if kind.final:
         _finish(run, ending, now_ms)
@@ -27,21 +27,21 @@ def outcome_of(run: Run, ending: Ending, now: float) -> Outcome:
     else:
         _put_back(run, ending, now_ms)
         number = max(0, round(ending.delay * 1000))
-    untouched = kind is Kind.RETURN and not run.marked and ending.error is None
-    return Outcome(
+    untouched = kind is AckKind.RETURN and not run.marked and ending.error is None
+    return Ack(
         run.job_id,
         run.token,
         kind,
         b"" if untouched else encode(data),
         number,
         b""
-        if kind is Kind.COMPLETE
+        if kind is AckKind.COMPLETE
         else timeline_entry(now, ending.event, run.attempt, run.delivery, ending.error),
         run.marked,
     )
 
 
-def is_written(outcome: Outcome, found: Inspected) -> bool:
+def is_written(outcome: Ack, found: Inspected) -> bool:
     """Whether the store has an outcome that it called stale, or nothing any more that would tell."""
     if found.document is None:
         return True
@@ -66,7 +66,7 @@ def _finish(run: Run, ending: Ending, now_ms: int) -> None:
     data["attempts"] = run.attempt
     data["started"] = run.started_ms
     data["completed"] = now_ms
-    if ending.kind is Kind.COMPLETE:
+    if ending.kind is AckKind.COMPLETE:
         data["progress"] = 1.0
         data.pop("error", None)
         if ending.result is not None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 from crmd.errors import CrmdError, StoreFull, StoreUnavailable, StoreUnusable
 
@@ -42,13 +42,13 @@ class PrivateFiles(Protocol):
 class Spooled:
     """What the spool holds."""
 
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, list[Ack]] = field(default_factory=dict)
     """By queue."""
     unreadable: str | None = None
     """Why some of it, or all, cannot be read."""
 
 
-def save(files: PrivateFiles, outcomes: Mapping[str, list[Outcome]]) -> None:
+def save(files: PrivateFiles, outcomes: Mapping[str, list[Ack]]) -> None:
     """Adds outcomes, by queue, to what is spooled already."""
     spooled = load(files)
     if spooled.unreadable:
@@ -104,7 +104,7 @@ async def write(files: PrivateFiles, queues: Mapping[str, QueueScripts]) -> None
         files.delete_private(FILE)
 
 
-async def _settle(queue: QueueScripts, batch: list[Outcome]) -> tuple[int, str | None]:
+async def _settle(queue: QueueScripts, batch: list[Ack]) -> tuple[int, str | None]:
     """Writes outcomes, in halves where they are refused together; how many, and why others are not."""
     try:
         await queue.settle(batch)
@@ -129,7 +129,7 @@ def _tell(path: str, why: str) -> None:
     )
 
 
-def _pack(outcome: Outcome) -> dict[str, Any]:
+def _pack(outcome: Ack) -> dict[str, Any]:
     return {
         "id": outcome.job_id,
         "token": outcome.token,
@@ -141,14 +141,14 @@ def _pack(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _unpack(fields: dict[str, Any]) -> Outcome:
+def _unpack(fields: dict[str, Any]) -> Ack:
     job_id, token, number = fields["id"], fields["token"], fields["number"]
     if not (isinstance(job_id, str) and isinstance(token, str) and isinstance(number, int)):
         raise TypeError("id, token or number is of a wrong type")
-    return Outcome(
+    return Ack(
         job_id,
         token,
-        Kind[fields["kind"]],
+        AckKind[fields["kind"]],
         base64.b64decode(fields["document"], validate=True),
         number,
         base64.b64decode(fields["entry"], validate=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crmd.engine.maintenance.recoverer import outcome_of_fate
-from crmd.engine.store.replies import Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 from crmd.engine.worker.ack_buffer import Outbox
 from crmd.engine.worker.context import Engine
@@ -57,8 +57,8 @@ class Reconciler:
 
     async def _give_back(self, strays: list[tuple[str, str]]) -> None:
         """Queues what is leased to us and not held; ends what recovery took over and could not settle."""
-        begun = await self._scripts.begun([job_id for job_id, _ in strays])
-        returns = [Outcome(job_id, token, Kind.RETURN) for job_id, token in strays if begun[job_id] != token]
+        begun = await self._scripts.effect_tokens([job_id for job_id, _ in strays])
+        returns = [Ack(job_id, token, AckKind.RETURN) for job_id, token in strays if begun[job_id] != token]
         _, taken = await self._scripts.settle(returns) if returns else ([], [])
         fates = {job_id: "unknown" for job_id, token in strays if begun[job_id] == token}
         fates |= dict.fromkeys(taken, "aborted")

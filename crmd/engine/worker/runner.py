@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from crmd.engine.codec import Unreadable, attempts_allowed, attempts_so_far, decode, timeout_of
-from crmd.engine.store.replies import Claimed, Kind, Outcome
+from crmd.engine.store.replies import Ack, AckKind, Claimed
 from crmd.engine.worker import aftermath, executor
 from crmd.engine.worker.ending import Ending, cancelled, not_known, raised, returned
 from crmd.engine.worker.execution import CancelReason, Run
@@ -78,7 +78,7 @@ class Runner:
         if run.cancel_reason is CancelReason.DRAIN:
             run.ended = True
             del self.runs[run.job_id]
-            self._worker.outbox.add(Outcome(run.job_id, run.token, Kind.RETURN))
+            self._worker.outbox.add(Ack(run.job_id, run.token, AckKind.RETURN))
             self._worker.wake()
         else:
             run.task = asyncio.create_task(self._end(run, cancelled(run, self._worker.settings)), name=run.key)
@@ -141,7 +141,7 @@ class Runner:
         worker = self._worker
         if ending.pause is not None or ending.slow_down is not None:
             await aftermath.act_on_queue(worker, run, ending)
-        if ending.kind is Kind.ABORTED:
+        if ending.kind is AckKind.ABORTED:
             ending = await aftermath.taken_away(worker, run, ending)
         if not run.ended:
             self._conclude(run, ending)
@@ -162,10 +162,10 @@ class Runner:
         outcome = outcome_of(run, ending, engine.now())
         seconds = engine.monotonic() - run.started_at
         self._short = self._short + 1 if seconds < SHORT_S else 0
-        if ending.kind is Kind.COMPLETE:
-            outcome.news = (run.key, run.name, run.attempt, seconds)
+        if ending.kind is AckKind.COMPLETE:
+            outcome.event = (run.key, run.name, run.attempt, seconds)
         else:
-            outcome.news = (f"job.{ending.event}", self._fields(run, ending, seconds))
+            outcome.event = (f"job.{ending.event}", self._fields(run, ending, seconds))
         self._worker.outbox.add(outcome)
 
     def _fields(self, run: Run, ending: Ending, seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from crmd.engine.codec import decode, encode
 from crmd.engine.saq.plain import take_update
 from crmd.engine.saq.queue import CrmQueue
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.replies import Claimed, Kind, Outcome, Turn
+from crmd.engine.store.replies import Ack, AckKind, Claimed, TripReply
 from crmd.engine.worker import aftermath
 from crmd.engine.worker.ack_buffer import Outbox
 from crmd.engine.worker.context import Engine
@@ -140,7 +140,7 @@ class CrmWorker(saq.Worker[Any]):
         for pump in self._pumps:
             pump.cancel()
 
-    def unsettled(self) -> list[Outcome]:
+    def unsettled(self) -> list[Ack]:
         """Outcomes that are not written yet."""
         return self.outbox.unwritten()
 
@@ -218,7 +218,7 @@ class CrmWorker(saq.Worker[Any]):
             self._reserved += slots
             self.next_claim.begun()
         try:
-            turn = await self.scripts.turn(outcomes, token, slots or NO_CLAIM)
+            turn = await self.scripts.settle_and_claim(outcomes, token, slots or NO_CLAIM)
         except BaseException:
             self.outbox.failed(outcomes)
             self.next_claim.now = self.next_claim.now or slots > 0
@@ -239,7 +239,7 @@ class CrmWorker(saq.Worker[Any]):
         token = self.engine.next_token()
         self._reserved += 1
         try:
-            claimed = await self.scripts.claim(token, 1, alone=True)
+            claimed = await self.scripts.claim(token, 1, isolated=True)
         finally:
             self._release(1)
         runs = self.runner.begin(token, claimed)
@@ -278,9 +278,9 @@ class CrmWorker(saq.Worker[Any]):
                 await self._stopping.wait()
         self.next_claim.now = True
 
-    def _note_written(self, outcomes: list[Outcome], turn: Turn) -> None:
-        unwritten = {*turn.stale, *turn.taken}
-        refused, doubtful = self.outbox.written(outcomes, unwritten.difference(turn.taken))
+    def _note_written(self, outcomes: list[Ack], turn: TripReply) -> None:
+        unwritten = {*turn.stale, *turn.aborted}
+        refused, doubtful = self.outbox.written(outcomes, unwritten.difference(turn.aborted))
         if unwritten:
             self.tell([outcome for outcome in outcomes if outcome.job_id not in unwritten])
             self.tell_stale(refused)
@@ -291,18 +291,18 @@ class CrmWorker(saq.Worker[Any]):
         for outcome in outcomes:
             if not outcome.kind.final:
                 self.look_in(outcome.number / 1000)
-            if turn.taken and outcome.job_id in turn.taken:
+            if turn.aborted and outcome.job_id in turn.aborted:
                 self._end_taken(outcome)
 
-    def tell(self, outcomes: Iterable[Outcome]) -> None:
+    def tell(self, outcomes: Iterable[Ack]) -> None:
         """Says, once, what became of jobs, now that it is written: one event for all that completed."""
         completed = []
         for outcome in outcomes:
-            news = outcome.news
+            news = outcome.event
             if not news:
                 continue
-            outcome.news = ()  # the outcome is kept for a while, and need not keep that
-            if outcome.kind is Kind.COMPLETE:
+            outcome.event = ()  # the outcome is kept for a while, and need not keep that
+            if outcome.kind is AckKind.COMPLETE:
                 completed.append(news)
             else:
                 event, fields = news
@@ -310,7 +310,7 @@ class CrmWorker(saq.Worker[Any]):
         if completed:
             self.engine.events.emit("job.completed", queue=self.settings.name, jobs=completed)
 
-    def tell_stale(self, outcomes: Iterable[Outcome]) -> None:
+    def tell_stale(self, outcomes: Iterable[Ack]) -> None:
         """Says that outcomes came too late."""
         for outcome in outcomes:
             key = self.scripts.keys.key_of(outcome.job_id)
@@ -322,16 +322,16 @@ class CrmWorker(saq.Worker[Any]):
             self.runner.begin(token, claimed)
         else:  # the stop came during the trip: nothing starts after it
             for job_id, _, _ in claimed.jobs:
-                self.outbox.add(Outcome(job_id, token, Kind.RETURN))
-        for raw_id, document in claimed.nameless:
+                self.outbox.add(Ack(job_id, token, AckKind.RETURN))
+        for raw_id, document in claimed.invalid_ids:
             self.chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
         wait = self.next_claim.plan(claimed, asked)
         if wait is not None:
             self.look_in(wait)
         self._peek.want(claimed.reason == "empty")
-        if claimed.ghosts:
-            self.chore(aftermath.finalise(self, claimed.ghosts))
-        if claimed.suspects and self._accepting:
+        if claimed.aborted_ids:
+            self.chore(aftermath.finalise(self, claimed.aborted_ids))
+        if claimed.crash_looping and self._accepting:
             self.engine.gate.request(self)
 
     def _release(self, slots: int) -> None:
@@ -339,14 +339,14 @@ class CrmWorker(saq.Worker[Any]):
         self._claim_returned.set()
         self._wake.set()
 
-    def _end_taken(self, outcome: Outcome) -> None:
+    def _end_taken(self, outcome: Ack) -> None:
         """An abort took the job while it was being put back: it ends as cancelled."""
         document = outcome.document
         if document:
             document = encode({**decode(document), "status": "aborted", "error": "cancelled"})
-        ended = Outcome(outcome.job_id, outcome.token, Kind.ABORTED, document)
-        if outcome.news:
-            ended.news = ("job.cancelled", {**outcome.news[1], "error": "cancelled"})
+        ended = Ack(outcome.job_id, outcome.token, AckKind.ABORTED, document)
+        if outcome.event:
+            ended.event = ("job.cancelled", {**outcome.event[1], "error": "cancelled"})
         self.outbox.add(ended)
         self._wake.set()
 
