@@ -8,7 +8,6 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -135,8 +134,8 @@ def load_specs(reference: str) -> list[JobSpec]:
     return [spec_of(function) or JobSpec(attribute, None, function, plain=True)]
 
 
-class JobRun(Protocol):
-    """What the engine gives a running job; `JobContext` passes it on."""
+class JobExecution(Protocol):
+    """What the engine knows of a running job, for `JobContext` to show."""
 
     @property
     def queue(self) -> str:
@@ -171,17 +170,23 @@ class JobRun(Protocol):
         """When the attempt times out, on `time.monotonic()`; None for never."""
 
     @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that names the job in each line."""
-
-    @property
     def task(self) -> asyncio.Task[None] | None:
         """The task that runs the job."""
 
-    async def progress(self, fraction: float, note: str | None) -> None:
+
+E = TypeVar("E", bound=JobExecution, contravariant=True)
+
+
+class JobServices(Protocol[E]):
+    """What the engine does for a running job; `JobContext` passes the handler's wishes on."""
+
+    def log(self, execution: E) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the job in each line."""
+
+    async def progress(self, execution: E, fraction: float, note: str | None) -> None:
         """Stores how far the job is."""
 
-    async def effect_begun(self) -> None:
+    async def effect_begun(self, execution: E) -> None:
         """Stores that an effect that cannot be repeated begins."""
 
     async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
@@ -191,56 +196,57 @@ class JobRun(Protocol):
 class JobContext:
     """What a handler sees of its job and of the world."""
 
-    __slots__ = ("_resources", "_run")
+    __slots__ = ("_execution", "_resources", "_services")
 
-    def __init__(self, run: JobRun, resources: Mapping[type, Any]) -> None:
-        self._run = run
+    def __init__(self, execution: E, services: JobServices[E], resources: Mapping[type, Any]) -> None:
+        self._execution: JobExecution = execution
+        self._services: JobServices[Any] = services
         self._resources = resources
 
     @property
     def queue(self) -> str:
         """The queue's name."""
-        return self._run.queue
+        return self._execution.queue
 
     @property
     def key(self) -> str:
         """The job's key."""
-        return self._run.key
+        return self._execution.key
 
     @property
     def name(self) -> str:
         """The job's name."""
-        return self._run.name
+        return self._execution.name
 
     @property
     def attempt(self) -> int:
         """This attempt, from 1."""
-        return self._run.attempt
+        return self._execution.attempt
 
     @property
     def attempts(self) -> int:
         """Attempts in all."""
-        return self._run.attempts
+        return self._execution.attempts
 
     @property
     def delivery(self) -> int:
         """1, or more where an earlier delivery was lost with its daemon: effects may have happened."""
-        return self._run.delivery
+        return self._execution.delivery
 
     @property
     def enqueued_at(self) -> float:
         """When the job was added, in epoch seconds."""
-        return self._run.enqueued_at
+        return self._execution.enqueued_at
 
     @property
     def deadline(self) -> float | None:
         """When the attempt times out, on `time.monotonic()`; None for never."""
-        return self._run.deadline
+        return self._execution.deadline
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that names the job in each line."""
-        return self._run.log
+        return self._services.log(self._execution)
 
     @property
     def remaining_seconds(self) -> float | None:
@@ -257,14 +263,14 @@ class JobContext:
 
     async def progress(self, fraction: float, note: str | None = None) -> None:
         """Says how far the job is, 0.0 to 1.0; stored at most a few times a second."""
-        await self._run.progress(fraction, note)
+        await self._services.progress(self._execution, fraction, note)
 
     async def effect_begun(self) -> None:
         """From here on a lost outcome is *unknown* instead of tried again.
 
         Returns once the store has it: call it right before the effect.
         """
-        await self._run.effect_begun()
+        await self._services.effect_begun(self._execution)
 
     async def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
         """Adds a job and returns its key; a taken key adds nothing.
@@ -272,7 +278,7 @@ class JobContext:
         Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, and `unique_for`: how many
         seconds the key stays taken once the job completed (absent: the queue's, 0: not at all, at most 365 days).
         """
-        [key] = await self._run.enqueue(queue, name, [(_plain(payload), options)])
+        [key] = await self._services.enqueue(queue, name, [(_plain(payload), options)])
         return key
 
     async def enqueue_many(
@@ -284,7 +290,7 @@ class JobContext:
         """
         if len(jobs) > ENQUEUE_MAX:
             raise ValueError(f"{len(jobs)} jobs in one call; at most {ENQUEUE_MAX} are taken")
-        return await self._run.enqueue(queue, name, [(_plain(payload), options) for payload, options in jobs])
+        return await self._services.enqueue(queue, name, [(_plain(payload), options) for payload, options in jobs])
 
     @property
     def blocking(self) -> BlockingContext:
@@ -299,7 +305,7 @@ class BlockingContext:
         self._context = context
 
     def _wait(self, call: Awaitable[T]) -> T:
-        task = self._context._run.task
+        task = self._context._execution.task
         if task is None:
             raise RuntimeError("ctx.blocking works only inside a running job")
         return asyncio.run_coroutine_threadsafe(_as_coroutine(call), task.get_loop()).result()
@@ -315,15 +321,6 @@ class BlockingContext:
     def enqueue(self, queue: str, name: str, payload: Mapping[str, Any] | BaseModel, **options: Any) -> str:
         """As `JobContext.enqueue`."""
         return self._wait(self._context.enqueue(queue, name, payload, **options))
-
-
-def in_thread(function: Callable[..., R], executor: Executor) -> Callable[..., Awaitable[R]]:
-    """A sync function as an awaitable one that runs in the given executor."""
-
-    async def call(*args: Any, **kwargs: Any) -> R:
-        return await asyncio.get_running_loop().run_in_executor(executor, lambda: function(*args, **kwargs))
-
-    return call
 
 
 async def _as_coroutine(call: Awaitable[T]) -> T:

@@ -12,7 +12,8 @@ from crmd.daemon.collector import tune_collector
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.durations import Rate
-from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.pool import PoolParts, WorkerPool
+from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.jobs import Catalog, JobSpec
@@ -54,7 +55,7 @@ class CrmdPeer:
         self._store = Store(StoreTarget(url), events)
         self._inspector = Inspector(self._store, self._queues)
         self.control = Control(self._store, self._queues, self._inspector)
-        self._fleet: Fleet | None = None
+        self._fleet: WorkerPool | None = None
 
     async def open(self) -> None:
         """Connects."""
@@ -92,8 +93,8 @@ class CrmdPeer:
         for name in self._queues:
             catalog.add(name, JobSpec("work", None, plain if self._plain else native, plain=self._plain))
         store, control = self._store, self.control
-        self._fleet = Fleet(
-            FleetParts(store, control, self._queues, catalog, "bench", NoFiles(), events=store.events)
+        self._fleet = WorkerPool(
+            PoolParts(store, control, self._queues, catalog, "bench", NoFiles(), SaqWorker, events=store.events)
         )
         await self._fleet.start()
         tune_collector()  # as the daemon does

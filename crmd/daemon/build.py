@@ -31,7 +31,8 @@ from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import Ticker
-from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.pool import PoolParts, WorkerPool
+from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
 from crmd.http.server import HttpServer
@@ -60,7 +61,7 @@ class Daemon:
     embedded: EmbeddedStore | None
     store: Store
     control: Control
-    fleet: Fleet
+    pool: WorkerPool
     ticker: Ticker
     alerts: Alerts
     lost_messages: LostMessages
@@ -99,14 +100,15 @@ async def build(
     catalog = build_catalog(loaded)
     resources = Resources(queue_figures(inspector), unknown_jobs(inspector), send_rates(store))
     clients = resources.make(loaded)
-    fleet = Fleet(
-        FleetParts(
+    pool = WorkerPool(
+        PoolParts(
             store=store,
             control=control,
             queues=queues,
             catalog=catalog,
-            identity=state.identity,
+            host_id=state.identity,
             files=state,
+            make_worker=SaqWorker,
             events=events,
             resources=clients,
             only=only,
@@ -120,7 +122,7 @@ async def build(
         sources=loaded.sources,
         run_elsewhere=run_elsewhere(queues, only),
         unconfigured=settings.unconfigured(),
-        degraded=lambda: fleet.degraded,
+        degraded=lambda: pool.degraded,
     )
     health = QueueHealth(
         inspector,
@@ -154,7 +156,7 @@ async def build(
         embedded=embedded,
         store=store,
         control=control,
-        fleet=fleet,
+        pool=pool,
         ticker=Ticker(control, settings.schedule_settings()),
         alerts=Alerts(control, settings.notify.alerts),
         lost_messages=LostMessages(clients[Records], inspector, clients[UnknownJobs], events),

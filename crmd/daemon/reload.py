@@ -96,7 +96,7 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
         for job in served.catalog.names(name):
             catalog.add(name, served.catalog.get(name, job))
     await daemon.resources.start()
-    await daemon.fleet.configure(queues, catalog, resources)
+    await daemon.pool.configure(queues, catalog, resources)
     daemon.ticker.configure(settings.schedule_settings())
     daemon.alerts.configure(settings.notify.alerts)
     daemon.schedules.configure(settings.schedule_settings())

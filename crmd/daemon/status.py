@@ -17,14 +17,14 @@ async def status_line(daemon: Daemon) -> str:
     if daemon.store.refusal:
         return f"the store takes no writes: {daemon.store.refusal}"
     try:
-        counts = (await daemon.fleet.inspect()).values()
+        counts = (await daemon.pool.inspect()).values()
     except CrmdError as error:
         return f"the store is away: {error}"
     paused = sum(one.paused for one in counts)
     text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
     if paused:
         text += f", {paused} queues paused"
-    degraded = daemon.fleet.degraded
+    degraded = daemon.pool.degraded
     for reason in sorted(set(degraded.values())):
         names = [name for name, why in degraded.items() if why == reason]
         text += f"; {', '.join(names)}: {reason}"

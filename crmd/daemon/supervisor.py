@@ -154,7 +154,7 @@ class Supervisor:
         while True:
             await daemon.store.wait_connected()
             try:
-                return await daemon.fleet.start()
+                return await daemon.pool.start()
             except StoreUnusable:
                 raise
             except StoreError as error:
@@ -195,18 +195,18 @@ class Supervisor:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""
         drain_timeout = daemon.drain_timeout
         daemon.life.state, daemon.life.reason = "draining", None
-        self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.fleet.active} jobs run")
-        _log.info("stopping: %d jobs run, they have %gs", daemon.fleet.active, drain_timeout)
+        self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.pool.active} jobs run")
+        _log.info("stopping: %d jobs run, they have %gs", daemon.pool.active, drain_timeout)
         await self._reloader.stop()
         await daemon.ticker.stop()
         await daemon.alerts.stop()
-        report = await daemon.fleet.drain(drain_timeout, self._request.hurry)
+        report = await daemon.pool.drain(drain_timeout, self._request.hurry)
         self.leaked = report.leaked
         if report.finished or report.given_back:
             _log.info("drained: %d finished, %d given back", report.finished, report.given_back)
         for parts in (
             [
-                *(daemon.fleet.finish(report), daemon.lost_messages.stop()),
+                *(daemon.pool.finish(report), daemon.lost_messages.stop()),
                 *([daemon.web.stop()] if daemon.web else []),
             ],
             [daemon.health.stop(), daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],

@@ -7,27 +7,27 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import DaemonInfo, QueueCounts
-from crmd.engine.maintenance.heartbeat import LeaseKeeper, new_epoch
+from crmd.engine.maintenance.heartbeat import LeaseKeeper, new_instance_id
 from crmd.engine.maintenance.janitor import GRACE_S, Janitor
 from crmd.engine.maintenance.recoverer import Recovery
 from crmd.engine.maintenance.tick import Upkeep
 from crmd.engine.maintenance.wake_listener import WakeListener
-from crmd.engine.saq.queue import CrmQueue
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.access import StoreAccess
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import Ack
-from crmd.engine.worker import pending_acks as spool
-from crmd.engine.worker.context import Engine
+from crmd.engine.store.scripts import QueueScripts
+from crmd.engine.worker import pending_acks
+from crmd.engine.worker.context import WorkerContext
 from crmd.engine.worker.pending_acks import PrivateFiles
 from crmd.engine.worker.threads import HandlerThreads
-from crmd.engine.worker.worker import CrmWorker
+from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import CrmdError, StoreError
 from crmd.jobs import Catalog
 from crmd.telemetry.events import Events
@@ -36,9 +36,9 @@ from crmd.version import __version__
 GIVE_BACK_S = 0.3
 """What is cancelled at the end of a drain has so long to end."""
 WRITE_S = 0.4
-"""The last outcomes have so long to be written; then they are spooled."""
+"""The last acks have so long to be written; then they are kept in the state folder."""
 LEAVE_S = 0.2
-"""Giving back strays and signing off may take so long. All three together stay inside one second."""
+"""Giving back orphaned leases and signing off may take so long. All three together stay inside one second."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,20 +49,22 @@ class DrainReport:
 
     finished: int = 0
     given_back: int = 0
-    spooled: int = 0
+    pending_acks: int = 0
     leaked: int = 0
 
 
 @dataclass(slots=True)
-class FleetParts:
-    """What a fleet is made of."""
+class PoolParts:
+    """What a pool is made of."""
 
     store: Store
     control: Control
     queues: Mapping[str, QueueSettings]
     catalog: Catalog
-    identity: str
+    host_id: str
+    """Of the state folder: whatever an earlier daemon of it held is ours."""
     files: PrivateFiles
+    make_worker: Callable[[QueueSettings, WorkerContext], QueueWorker]
     events: Events = field(default_factory=Events)
     resources: Mapping[type, Any] = field(default_factory=dict)
     only: Sequence[str] | None = None
@@ -70,32 +72,32 @@ class FleetParts:
     janitor_grace: float = GRACE_S
 
 
-class Fleet:
+class WorkerPool:
     """Runs a worker for each queue in one event loop."""
 
-    def __init__(self, parts: FleetParts) -> None:
+    def __init__(self, parts: PoolParts) -> None:
         self._parts = parts
         names = list(parts.queues) if parts.only is None else list(parts.only)
         threads = sum(parts.queues[name].concurrency for name in names)
-        self.engine = Engine(
+        self.context = WorkerContext(
             store=parts.store,
             control=parts.control,
-            epoch=new_epoch(parts.identity),
-            identity=parts.identity,
+            instance_id=new_instance_id(parts.host_id),
             catalog=parts.catalog,
             events=parts.events,
             threads=HandlerThreads(threads),
             resources=parts.resources,
         )
-        self.queues = {name: CrmQueue(settings, parts.control) for name, settings in parts.queues.items()}
-        self.workers = {name: CrmWorker(self.queues[name], self.engine) for name in names}
+        self.workers = {name: parts.make_worker(parts.queues[name], self.context) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
-        self.keeper = LeaseKeeper(parts.store.target, self.engine.epoch)
-        self.recovery = Recovery(self.engine, scripts)
+        self.keeper = LeaseKeeper(parts.store.target, self.context.instance_id)
+        self.recovery = Recovery(
+            parts.store, self.context.tokens, parts.host_id, scripts, parts.events, self.context.clock
+        )
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
-        self.access = StoreAccess(parts.store, lambda: [queue.scripts.keys for queue in self.queues.values()])
+        self.access = StoreAccess(parts.store, lambda: [scripts.keys for scripts in self._scripts.values()])
         self.upkeep = Upkeep(
-            self.engine, self.workers, self.keeper, self.recovery, self.janitor, self.access, self.describe
+            self.context, self.workers, self.keeper, self.recovery, self.janitor, self.access, self.describe
         )
         self.wake = WakeListener(parts.store, parts.control, self.workers)
         self.draining = False
@@ -108,6 +110,11 @@ class Fleet:
         return sum(worker.active for worker in self.workers.values())
 
     @property
+    def leaked(self) -> int:
+        """Handlers that run although their jobs were given up."""
+        return self.context.threads.leaked + sum(worker.executor.leaked for worker in self.workers.values())
+
+    @property
     def degraded(self) -> dict[str, str]:
         """Queues that do not work now, and why."""
         return {name: worker.degraded for name, worker in self.workers.items() if worker.degraded}
@@ -115,7 +122,7 @@ class Fleet:
     def describe(self) -> DaemonInfo:
         """This daemon, as others see it."""
         return DaemonInfo(
-            id=self.engine.epoch,
+            id=self.context.instance_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
@@ -131,12 +138,13 @@ class Fleet:
         return await self._parts.control.inspector.all_counts()
 
     async def start(self) -> None:
-        """Writes what was spooled, takes back what a predecessor held, begins to work. Fine again after an error.
+        """Writes the pending acks, takes back what a predecessor held, begins to work.
 
-        Raises StoreUnusable where the store's user lacks permissions, and what the store answers to writes.
+        May be called again after an error. Raises StoreUnusable where the store's user lacks permissions, and what
+        the store answers to writes.
         """
         await self.access.require()
-        await spool.write(self._parts.files, {name: queue.scripts for name, queue in self.queues.items()})
+        await pending_acks.write(self._parts.files, self._scripts)
         await self.upkeep.announce()
         await self.recovery.run_once()
         self.keeper.start()
@@ -150,31 +158,33 @@ class Fleet:
         self, queues: Mapping[str, QueueSettings], catalog: Catalog, resources: Mapping[type, Any]
     ) -> None:
         """Applies other settings, and works on queues that are new. Jobs that run are not disturbed."""
-        self.engine.catalog, self.engine.resources = catalog, resources
+        self.context.catalog, self.context.resources = catalog, resources
         added = []
         for name, settings in queues.items():
             self._parts.control.inspector.add_queue(settings)
-            if name not in self.queues:
-                self.queues[name] = CrmQueue(settings, self._parts.control)
-                if self._parts.only is None:
-                    added.append(self._add_worker(name))
-            self.queues[name].settings = settings
             if name in self.workers:
-                self.workers[name].configure(settings)
-        self.engine.threads.resize(sum(worker.settings.concurrency for worker in self.workers.values()))
+                self.workers[name].configure(settings, catalog, resources)
+            elif self._parts.only is None:
+                added.append(self._add_worker(settings))
+        self.context.threads.resize(sum(worker.settings.concurrency for worker in self.workers.values()))
         if self._started and not self.draining:
             for worker in added:
                 await worker.start()
 
-    def _add_worker(self, name: str) -> CrmWorker:
-        worker = self.workers[name] = CrmWorker(self.queues[name], self.engine)
+    @property
+    def _scripts(self) -> Mapping[str, QueueScripts]:
+        """Those of all queues that are known, run here or not."""
+        return self._parts.control.inspector.scripts
+
+    def _add_worker(self, settings: QueueSettings) -> QueueWorker:
+        worker = self.workers[settings.name] = self._parts.make_worker(settings, self.context)
         self.recovery.add(worker.scripts)
         self.janitor.add(worker.scripts)
         self.upkeep.add(worker.scripts.keys)
         return worker
 
     async def stop(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
-        """Drains and ends, within `drain_timeout` and one second more. Fine twice, or before start."""
+        """Drains and ends, within `drain_timeout` and one second more; idempotent, also before start."""
         report = await self.drain(drain_timeout, hurry)
         await self.finish(report)
         return report
@@ -189,7 +199,7 @@ class Fleet:
         for worker in workers:
             worker.stop_taking()
         before = self.active
-        await self.engine.gate.stop()
+        await self.context.isolation.stop()
         await self._wait_for_jobs(drain_timeout, hurry)
         report.given_back = self.active
         report.finished = before - report.given_back
@@ -197,24 +207,24 @@ class Fleet:
             worker.give_back()
         await self._wait_for_jobs(GIVE_BACK_S, None)
         for worker in workers:
-            worker.abandon_all()
-        report.leaked = self.engine.leaked + self.engine.threads.leaked
+            worker.executor.abandon_all()
+        report.leaked = self.leaked
         return report
 
     async def finish(self, report: DrainReport) -> None:
-        """Writes what is left, or spools it where the store is away, and signs off."""
+        """Writes what is left, or keeps it in the state folder where the store is unavailable, and signs off."""
         await self.wake.stop()
         if not self._started:
             return
         self._started = False
         workers = list(self.workers.values())
-        report.spooled = await self._write_rest(workers)
+        report.pending_acks = await self._write_rest(workers)
         await self.upkeep.stop()
         self.keeper.stop()
-        if not report.spooled and self._parts.store.connected:
+        if not report.pending_acks and self._parts.store.connected:
             await self._sign_off(workers)
         await self._parts.control.stop()
-        self.engine.threads.shutdown()
+        self.context.threads.shutdown()
 
     async def _wait_for_jobs(self, timeout: float, hurry: asyncio.Event | None) -> None:
         waits = [asyncio.create_task(worker.drain(timeout)) for worker in self.workers.values() if worker.active]
@@ -230,30 +240,30 @@ class Fleet:
             wait.cancel()
         await asyncio.wait(waits)
 
-    async def _write_rest(self, workers: list[CrmWorker]) -> int:
+    async def _write_rest(self, workers: list[QueueWorker]) -> int:
         stops = [asyncio.create_task(worker.stop()) for worker in workers]
         _, late = await asyncio.wait(stops, timeout=WRITE_S)
         if late:
             for worker in workers:
                 worker.cut()
             await asyncio.wait(late)
-        unsettled = {worker.settings.name: rest for worker in workers if (rest := worker.unsettled())}
+        unsettled = {worker.settings.name: rest for worker in workers if (rest := worker.acks.unwritten())}
         count = sum(map(len, unsettled.values()))
         if count:
-            self._spool(unsettled, count)
+            self._keep(unsettled, count)
         return count
 
-    def _spool(self, unsettled: dict[str, list[Ack]], count: int) -> None:
+    def _keep(self, unsettled: dict[str, list[Ack]], count: int) -> None:
         try:
-            spool.save(self._parts.files, unsettled)
+            pending_acks.save(self._parts.files, unsettled)
         except CrmdError as error:
             _log.error("%d outcomes are lost, these jobs run again: %s", count, error)
         else:
             _log.warning("%d outcomes are kept in the state folder and written at the next start", count)
-            for name, outcomes in unsettled.items():
-                self.workers[name].tell(outcomes)
+            for name, acks in unsettled.items():
+                self.workers[name].announce(acks)
 
-    async def _sign_off(self, workers: list[CrmWorker]) -> None:
+    async def _sign_off(self, workers: list[QueueWorker]) -> None:
         """Gives back what a claim leased whose answer never came, and leaves the list of daemons."""
         try:
             async with asyncio.timeout(LEAVE_S):

@@ -26,7 +26,7 @@ from tests.support.pages import PROJECT, SOURCES, Page, pages, table
 
 PAGES = pages()
 NAMES = [page.name for page in PAGES]
-EVENT_WORDS = re.compile(r'Ending\(\s*Kind\.\w+, "(\w+)"')
+EVENT_WORDS = re.compile(r'Outcome\(\s*AckKind\.\w+, "(\w+)"')
 SECRETS = {
     "whatsapp_token": "EAAtest",
     "whatsapp_app_secret": "secret of the app",
@@ -160,11 +160,11 @@ def test_the_events_page_has_each_event_with_its_level() -> None:
 
 def _emitted() -> Iterator[str]:
     """The names of all events that the code emits."""
-    from crmd.engine.maintenance import recoverer as recovery
+    from crmd.engine.worker import acks
 
-    endings = EVENT_WORDS.findall((PROJECT / "crmd/engine/worker/ending.py").read_text(encoding="utf-8"))
-    yield from (f"job.{ending}" for ending in endings)  # an outcome carries its event until it is written
-    yield from recovery._EVENTS.values()
+    outcomes = EVENT_WORDS.findall((PROJECT / "crmd/engine/worker/execution.py").read_text(encoding="utf-8"))
+    yield from (f"job.{outcome}" for outcome in outcomes)  # an outcome carries its event until it is written
+    yield from (event for _, event, _ in acks._RECOVERED.values())
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:

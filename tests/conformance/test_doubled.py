@@ -16,7 +16,7 @@ from crmd.engine.store import keys
 from crmd.engine.store.replies import Ack, AckKind
 from crmd.errors import IllegalTransition, RequestError, Retry
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
+from tests.support.fleet import Rig, kill, rig, saq_queue, saq_worker, watch_for_a_lease
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
 
@@ -64,7 +64,7 @@ async def test_a_retry_at_once_runs_once_for_each_attempt(store_url: str, docume
         view = await r.finished("q", "k", 5)
         for _ in range(2):
             await fleet.upkeep.run_once()
-            fleet.workers["q"].look()
+            fleet.workers["q"].claim_now()
         await _settled(r)
         assert (view.state, view.attempt, len(attempts)) == (State.FAILED, 2, 2)
 
@@ -107,7 +107,7 @@ async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(store_url
         key = await r.add("q", "work")
         await wait_until(lambda: first.active == 1)
         job_id = f"saq:job:q:{key}"
-        [run] = first.workers["q"]._runs.values()
+        [run] = first.workers["q"].executor.executions.values()
         # Another daemon took the job over while this one was cut off, and completes it.
         await r.store.command("HSET", "crmd:q:q:leases", job_id, "another:0")
         end = {**await stored_job(r.store, "q", key), "status": "complete", "result": "theirs"}
@@ -127,7 +127,7 @@ async def test_a_late_outcome_of_a_dead_daemon_changes_nothing(store_url: str) -
         fleet = await r.fleet("one")
         key = await r.add("q", "work")
         await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"]._runs.values()
+        [run] = fleet.workers["q"].executor.executions.values()
         late = Ack(run.job_id, run.token, AckKind.ABORTED, b'{"late": true}', 0, b"{}", True)
         await kill(fleet)
         await r.fleet("one")
@@ -143,10 +143,10 @@ async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None
         fleet = await r.fleet()
         key = await r.add("q", "work")
         await wait_until(lambda: work.now)
-        job = await fleet.queues["q"].job(key)
+        job = await saq_queue(fleet, "q").job(key)
         assert job is not None
         for _ in range(2):
-            await fleet.queues["q"].retry(job, "again")  # no error, as with SAQ, and no second run
+            await saq_queue(fleet, "q").retry(job, "again")  # no error, as with SAQ, and no second run
             with pytest.raises(IllegalTransition):
                 await r.control.retry("q", key)
         await r.finished("q", key)
@@ -204,7 +204,7 @@ async def test_an_update_of_a_finished_job_changes_nothing(store_url: str) -> No
         fleet = await r.fleet()
         await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
         await wait_until(lambda: work.now)
-        queue = fleet.queues["q"]
+        queue = saq_queue(fleet, "q")
         job = await queue.job("k")
         assert job is not None
         await r.finished("q", "k")
@@ -232,7 +232,7 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
         beats: list[asyncio.Task[None]] = []
         r.handle("q", "updating", updating)
         fleet = await r.fleet()
-        fleet.workers["q"].context["beats"] = beats
+        saq_worker(fleet, "q").context["beats"] = beats
         added = [await r.add("q", "updating") for _ in range(20)]
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED
@@ -275,7 +275,7 @@ async def test_a_job_given_back_by_deploys_spends_neither_attempts_nor_deliverie
 
 async def test_an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
-        queue = r.new_fleet().queues["q"]
+        queue = saq_queue(r.new_fleet(), "q")
         first = await queue.enqueue("work", key="k", n=1)
         again = await queue.enqueue("work", key="k", n=2)
         assert first is not None
@@ -288,7 +288,7 @@ async def test_an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it(sto
 
 async def test_calls_that_lose_jobs_in_saq_are_refused(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
-        queue = r.new_fleet().queues["q"]
+        queue = saq_queue(r.new_fleet(), "q")
         job = await queue.enqueue("work", key="k")
         assert job is not None
         with pytest.raises(RequestError):

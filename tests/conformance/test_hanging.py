@@ -15,14 +15,14 @@ from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.maintenance import wake_listener as wake
 from crmd.engine.maintenance.tick import RECONCILE_EVERY_TICKS
+from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store import keys
 from crmd.engine.store.client import REPLY_TIMEOUT_S
 from crmd.engine.store.keys import QueueKeys
-from crmd.engine.worker.worker import CrmWorker
 from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
 from tests.support.documents import put_job
-from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
+from tests.support.fleet import Rig, kill, rig, saq_queue, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.strain import Strain, strain
@@ -130,7 +130,7 @@ async def test_a_connected_store_that_takes_no_writes_is_said_and_costs_little(o
         with own_store.client() as admin:
             admin.config_set("min-replicas-to-write", 1)
             for name in SHIPPED_QUEUES:
-                fleet.workers[name].look()
+                fleet.workers[name].claim_now()
             async with strain(r.store.events) as found:
                 await asyncio.sleep(2.0)
             assert found.cpu < 0.10
@@ -149,7 +149,7 @@ async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_st
         fleet = await r.fleet()
         await r.finished("q", await r.add("q", "nothing"))
         await fleet.upkeep.announce()
-        assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.engine.epoch)
+        assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.context.instance_id)
         assert await r.store.command("HGETALL", "crmd:unique_for") == [b"q", b"60000"]
 
 
@@ -167,7 +167,7 @@ async def test_one_queues_broken_leases_neither_keep_the_dead_on_the_list_nor_fi
         r.store.events.subscribe(lambda name, _: told.append(name))
         for _ in range(3):
             await fleet.upkeep.run_once()
-        assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [fleet.engine.epoch.encode()]
+        assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [fleet.context.instance_id.encode()]
         fleet.recovery.observer.found_unlisted(["another"])
         for _ in range(3):
             await fleet.recovery.run_once({"another": ""})
@@ -313,7 +313,7 @@ async def test_a_part_of_the_upkeep_that_is_refused_keeps_no_other_from_its_work
 
 
 def test_workers_take_no_signals() -> None:
-    assert CrmWorker.SIGNALS == []
+    assert SaqWorker.SIGNALS == []
 
 
 async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(store_url: str) -> None:
@@ -375,7 +375,7 @@ async def test_a_handler_that_ignores_cancellation_does_not_hold_up_a_stop(store
         assert report.leaked == 1
         assert (await r.inspector.job("q", key)).state is State.WAITING
         stubborn.released.set()
-        await wait_until(lambda: fleet.engine.leaked == 0)
+        await wait_until(lambda: fleet.leaked == 0)
 
 
 async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_cancel(store_url: str) -> None:
@@ -403,7 +403,7 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
         for key in both:
             await r.finished("q", key, 1)
         stubborn.released.set()
-        await wait_until(lambda: fleet.engine.leaked == 0)
+        await wait_until(lambda: fleet.leaked == 0)
 
 
 async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the_stop(store_url: str) -> None:
@@ -436,7 +436,7 @@ async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the
             assert found.pulse >= 0.95
         finally:
             released.set()
-        await wait_until(lambda: fleet.engine.threads.leaked == 0)
+        await wait_until(lambda: fleet.context.threads.leaked == 0)
 
 
 # Sizes and rates
@@ -446,7 +446,7 @@ async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
         for n in range(25):
             await r.control.enqueue("q", [NewJob("work", key=f"{n:02}")])
-        queue = r.new_fleet().queues["q"]
+        queue = saq_queue(r.new_fleet(), "q")
         pages = [await queue.info(jobs=True, offset=offset, limit=10) for offset in (0, 10, 20, 30)]
         assert [len(page["jobs"]) for page in pages] == [10, 10, 5, 0]
         assert [job["key"] for page in pages for job in page["jobs"]] == [f"{n:02}" for n in range(25)]
@@ -469,7 +469,7 @@ async def test_large_jobs_are_refused(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
         with pytest.raises(JobTooLarge):
             await r.add("q", "work", text="x" * 256 * 1024)
-        queue = r.new_fleet().queues["q"]
+        queue = saq_queue(r.new_fleet(), "q")
         with pytest.raises(JobTooLarge):
             await queue.enqueue("work", text="x" * 256 * 1024)
         await r.add("q", "work", text="x" * 250 * 1024)

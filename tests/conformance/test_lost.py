@@ -15,10 +15,11 @@ import pytest
 
 from crmd.config.load import load
 from crmd.engine.admin.views import NewJob, State
+from crmd.engine.maintenance.heartbeat import host_prefix
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import ConfigError, IllegalTransition, StoreError
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig, watch_for_a_lease
+from tests.support.fleet import Rig, kill, rig, saq_queue, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.storeclock import freeze
@@ -166,7 +167,7 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str
         fleet = await r.fleet("one")
         await r.control.enqueue("q", [NewJob("work") for _ in range(30)])
         await wait_until(lambda: len(starts) == 30)
-        begun, poison, *others = fleet.workers["q"]._runs.values()
+        begun, poison, *others = fleet.workers["q"].executor.executions.values()
         await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
         await r.store.command("HSET", "crmd:q:q:crashes", poison.job_id, 2)
         await kill(fleet)
@@ -192,7 +193,7 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
         fleet = await r.fleet("one")
         added = [await r.add("q", "work") for _ in range(3)]
         await wait_until(lambda: work.starts == 3)
-        begun, aborted, other = (fleet.workers["q"]._runs[f"saq:job:q:{key}"] for key in added)
+        begun, aborted, other = (fleet.workers["q"].executor.executions[f"saq:job:q:{key}"] for key in added)
         await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
         await r.control.cancel("q", aborted.key, "not wanted")
         await kill(fleet)
@@ -200,7 +201,7 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
         # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
         successor = r.new_fleet("one")
         await successor.workers["q"].scripts.recover(
-            successor.engine.epoch, successor.engine.identity_prefix, successor.engine.next_token()
+            successor.context.instance_id, host_prefix("one"), successor.context.tokens.next()
         )
         await successor.start()
         assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
@@ -271,7 +272,7 @@ async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: st
         before = await r.inspector.jobs("q")
         json.dumps([view.to_json() for view in before.jobs])
         fleet = await r.fleet()
-        assert isinstance(await fleet.queues["q"].info(jobs=True), dict)
+        assert isinstance(await saq_queue(fleet, "q").info(jobs=True), dict)
         assert (await r.finished("q", key)).state is State.COMPLETED
         await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
         await fleet.upkeep.run_once()
@@ -421,7 +422,7 @@ async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
         assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
         assert type(error).__name__ in (view.error or "")
         assert (await r.finished("q", following, 5)).state is State.COMPLETED
-        assert (fleet.active, fleet.engine.leaked) == (0, 0)
+        assert (fleet.active, fleet.leaked) == (0, 0)
 
 
 async def test_sys_exit_in_a_thread_fails_its_job_only(store_url: str) -> None:
@@ -543,9 +544,9 @@ async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(store_url: str) 
         await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
         await r.finished("q", "k")
         before = await stored_job(r.store, "q", "k")
-        job = await fleet.queues["q"].job("k")
+        job = await saq_queue(fleet, "q").job("k")
         assert job is not None
-        await fleet.queues["q"].abort(job, "too late")  # no error, as with SAQ
+        await saq_queue(fleet, "q").abort(job, "too late")  # no error, as with SAQ
         with pytest.raises(IllegalTransition):
             await r.control.cancel("q", "k")
         assert await stored_job(r.store, "q", "k") == before
@@ -619,12 +620,12 @@ async def test_a_step_of_the_clock_takes_no_running_job(
         await wait_until(lambda: work.starts == 50)
         wall = time.time
         monkeypatch.setattr(time, "time", lambda: wall() + step)
-        fleet.engine.now = r.control._now = lambda: wall() + step
+        fleet.context.clock.now = r.control._now = lambda: wall() + step
         [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
         await watch_for_a_lease(fleet)
         await fleet.upkeep.run_once()
         assert fleet.active == 50
-        assert all(run.cancel_reason is None for run in fleet.workers["q"]._runs.values())
+        assert all(run.cancel_reason is None for run in fleet.workers["q"].executor.executions.values())
         work.go.set()
         for key in (*keys_, "k", delayed.key):
             assert (await r.finished("q", key, 3)).state is State.COMPLETED
@@ -666,7 +667,7 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(s
         work.go.set()
         await wait_until(lambda: _completed(r, 5), 5)
         assert (work.starts, (await r.inspector.totals())["q"].lost) == (10, 5)
-        assert [daemon.id for daemon in await r.inspector.daemons()] == [other.engine.epoch]
+        assert [daemon.id for daemon in await r.inspector.daemons()] == [other.context.instance_id]
 
 
 async def _suspect(r: Rig) -> str:
@@ -696,7 +697,7 @@ async def _show(r: Rig) -> None:
     """Everything that shows jobs, as JSON."""
     shown = (await r.inspector.jobs("q")).jobs
     json.dumps([view.to_json() for view in shown], allow_nan=False)
-    page = await r.new_fleet().queues["q"].info(jobs=True, limit=100)
+    page = await saq_queue(r.new_fleet(), "q").info(jobs=True, limit=100)
     assert {job["key"] for job in page["jobs"]} <= {view.key for view in shown}
     await r.inspector.counts("q")
     await r.inspector.metrics()

@@ -21,7 +21,7 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import InvalidPayload
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, rig
+from tests.support.fleet import Rig, rig, saq_queue
 from tests.support.programs import PROGRAMS, run_program, running_program
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -154,7 +154,7 @@ async def test_a_payload_that_speaks_of_aborting_aborts_nothing(store_url: str) 
 
         async def progress(ctx: dict[str, Any], **_: Any) -> str:
             await ctx["job"].update(progress=0.5)
-            await r._fleets[0].workers["webhook"].watch.check()
+            await r._fleets[0].workers["webhook"].executor.check()
             seen.set()
             return "done"
 
@@ -302,7 +302,7 @@ async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(store_u
         assert (stored["progress"], stored["status"], stored["tenant"]) == (0.5, "active", "one")
         assert stored["meta"] == {"own": 1, "seen": [1]}
         # from another process: only what SAQ's object says is written
-        queue = r.new_fleet().queues["webhook"]
+        queue = saq_queue(r.new_fleet(), "webhook")
         other = await queue.job("k")
         assert other is not None
         await other.update(meta={"other": 2})

@@ -32,7 +32,7 @@ from crmd.engine.admin.inspector import Inspector
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.keys import QueueKeys
-from crmd.engine.worker import pending_acks as spool
+from crmd.engine.worker import pending_acks
 from crmd.errors import CrmdError, ExitCode, JobSignal
 from crmd.http.routes import Route
 from crmd.jobs import Catalog
@@ -69,7 +69,7 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
         *(statedir.LOCK_NAME, statedir.IDENTITY_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
         *(
             server_config.PASSWORD_NAME,
-            spool.FILE,
+            pending_acks.FILE,
             f"outcomes{statedir.SET_ASIDE}*.json",
             f"{files.log.name}.1",
             "store.cut",

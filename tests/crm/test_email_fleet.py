@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from crmd.crm.email.jobs import send_email
 from crmd.crm.email.smtp import SmtpClient
 from crmd.engine.admin.views import State
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import spec_of
 from tests.support.fleet import Rig, kill, rig
@@ -30,7 +30,7 @@ class Office:
     server: MailServer
     smtp: SmtpClient
 
-    async def daemon(self, identity: str | None = None) -> Fleet:
+    async def daemon(self, identity: str | None = None) -> WorkerPool:
         """Starts a daemon."""
         return await self.rig.fleet(identity, resources={SmtpClient: self.smtp})
 

@@ -30,7 +30,7 @@ from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import QueueSettings
 from crmd.errors import OutcomeUnknown, Permanent, RecordsUnavailable
 from crmd.jobs import spec_of
@@ -52,9 +52,9 @@ class Post:
     server: WhatsAppServer
     resources: dict[type, Any]
     lost: LostMessages
-    fleets: list[Fleet] = field(default_factory=list)
+    fleets: list[WorkerPool] = field(default_factory=list)
 
-    async def fleet(self, identity: str = "daemon") -> Fleet:
+    async def fleet(self, identity: str = "daemon") -> WorkerPool:
         return await self.rig.fleet(identity, resources=self.resources)
 
     async def send(self, key: str) -> None:
@@ -137,7 +137,7 @@ async def ended(post: Post, key: str, ending: Any) -> None:
 # A daemon that dies in the middle of a send
 
 
-async def die(post: Post, fleet: Fleet) -> None:
+async def die(post: Post, fleet: WorkerPool) -> None:
     """What kill -9 leaves behind; here the handler still hears of it, and its last word is taken back."""
     await kill(fleet)
     await wait_until(lambda: _stands(post, "unknown"))

@@ -67,7 +67,7 @@ async def test_the_documented_permissions_are_enough(small: Rig) -> None:
     await small.control.cancel("q", waiting)
     await small.control.resume("q")
     await fleet.upkeep.run_once()
-    assert [daemon.id for daemon in await small.inspector.daemons()] == [fleet.engine.epoch]
+    assert [daemon.id for daemon in await small.inspector.daemons()] == [fleet.context.instance_id]
     assert small.store.serves
     assert not [event for event in small.events if event[0] in ("queue.degraded", "store.writes_refused")]
 

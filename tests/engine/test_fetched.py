@@ -11,25 +11,25 @@ import pytest
 
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.durations import Rate
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import KeyedLimit, QueueSettings
-from crmd.engine.worker import monitor as watch
-from crmd.engine.worker import runner
-from crmd.engine.worker.runner import FETCHED, SHORT_IN_A_ROW, SHORT_S
-from crmd.engine.worker.worker import CrmWorker
+from crmd.engine.worker import executor
+from crmd.engine.worker.executor import FETCHED, SHORT_IN_A_ROW, SHORT_S
+from crmd.engine.worker.worker import QueueWorker
 from tests.support.fleet import Rig, kill, rig
 from tests.support.wait import wait_until
 
 SHORT = 5 * FETCHED
 LONG = FETCHED
 SLOTS = 2
+IDENTITY = "e" * 32
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stalls for a moment changes nothing: any job is short, and what was fetched may wait."""
-    monkeypatch.setattr(runner, "SHORT_S", 60.0)
-    monkeypatch.setattr(watch, "FETCHED_FOR_S", 0.5)
+    monkeypatch.setattr(executor, "SHORT_S", 60.0)
+    monkeypatch.setattr(executor, "FETCHED_FOR_S", 0.5)
 
 
 class Ahead:
@@ -44,24 +44,24 @@ class Ahead:
         self.release = asyncio.Event()
         self.long_began = asyncio.Event()
         self.keys: list[str] = []
-        self.fleet: Fleet
+        self.fleet: WorkerPool
 
     @property
-    def worker(self) -> CrmWorker:
+    def worker(self) -> QueueWorker:
         """The queue's."""
         return self.fleet.workers["q"]
 
     @property
     def fetched(self) -> list[str]:
         """Keys of what was fetched and has not begun."""
-        return [run.key for run in self.worker.runner.runs.values() if run.task is None]
+        return [run.key for run in self.worker.executor.executions.values() if run.task is None]
 
     async def work(self, _: Any, n: int) -> None:
         """Notes what a job sees of the others."""
         self.began.append(n)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        self.most_held = max(self.most_held, len(self.worker.runner.runs))
+        self.most_held = max(self.most_held, len(self.worker.executor.executions))
         try:
             if n < SHORT:
                 await asyncio.sleep(0)
@@ -85,7 +85,7 @@ async def ahead(url: str, settings: QueueSettings | None = None, long: int = LON
         r.handle("q", "work", queue.work)
         added = await r.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(SHORT + long)])
         queue.keys = [one.key for one in added]
-        queue.fleet = await r.fleet()
+        queue.fleet = await r.fleet(identity=IDENTITY)
         try:
             yield queue
         finally:
@@ -113,7 +113,7 @@ async def test_what_cannot_begin_soon_goes_back_for_others(store_url: str) -> No
         await wait_until(only_what_runs_is_leased)
         view = await queue.r.inspector.job("q", queue.keys[SHORT + SLOTS])
         assert (view.state, view.attempt, view.timeline) == (State.WAITING, 0, [])
-        assert (queue.worker.active, queue.worker.runner.capacity) == (SLOTS, SLOTS)
+        assert (queue.worker.active, queue.worker.executor.capacity) == (SLOTS, SLOTS)
         queue.release.set()
         await wait_until(lambda: len(queue.began) == SHORT + LONG)
         assert sorted(queue.began) == list(range(SHORT + LONG))
@@ -127,7 +127,7 @@ async def test_nothing_that_was_fetched_begins_after_the_stop(store_url: str) ->
         queue.worker.stop_taking()
         queue.release.set()
         report = await queue.fleet.stop(5.0)
-        assert (len(queue.began), report.spooled) == (began, 0)
+        assert (len(queue.began), report.pending_acks) == (began, 0)
         states = [(await queue.r.inspector.job("q", key)).state for key in fetched]
         assert states == [State.WAITING] * len(fetched)
 
@@ -177,7 +177,7 @@ async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
 
         async def long(_: Any) -> None:
             await asyncio.sleep(SHORT_S)
-            held.append(len(worker.runner.runs))
+            held.append(len(worker.executor.executions))
 
         r.handle("q", "long", long)
         worker = (await r.fleet()).workers["q"]
@@ -192,7 +192,7 @@ async def test_what_a_killed_daemon_had_fetched_runs_in_the_next(store_url: str)
         fetched = await queue.until_fetched()
         await kill(queue.fleet)
         queue.release.set()
-        queue.fleet = await queue.r.fleet(identity=queue.fleet.engine.identity)
+        queue.fleet = await queue.r.fleet(identity=IDENTITY)
         await wait_until(lambda: set(queue.began) == set(range(SHORT + LONG)))
         for key in fetched:
             assert (await queue.r.finished("q", key)).state is State.COMPLETED

@@ -16,7 +16,7 @@ from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from crmd.errors import RateLimited, Retry
 from crmd.jobs import JobContext, JobSpec
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, rig
+from tests.support.fleet import Rig, rig, saq_queue
 from tests.support.wait import wait_until
 
 FAST = Backoff(base_seconds=0.01, max_seconds=0.02)
@@ -89,7 +89,7 @@ async def test_a_field_may_hold_anything(store_url: str, fields: bytes, name: st
         await r.inspector.metrics()
         [shown] = [job for job in (await r.inspector.jobs("q")).jobs if job.key == "odd"]
         assert shown.state is view.state
-        assert len((await fleet.queues["q"].info(jobs=True))["jobs"]) == 2
+        assert len((await saq_queue(fleet, "q").info(jobs=True))["jobs"]) == 2
 
 
 async def over(r: Rig, key: str) -> bool:

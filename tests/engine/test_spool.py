@@ -13,7 +13,7 @@ from crmd.embedded.state_folder import SET_ASIDE_KEPT, StateDir
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.replies import Ack, AckKind
-from crmd.engine.worker import pending_acks as spool
+from crmd.engine.worker import pending_acks
 from crmd.engine.worker.pending_acks import FILE
 from crmd.errors import StoreUnavailable
 from tests.support.fleet import Rig, rig
@@ -48,7 +48,7 @@ async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
     async with rig(store_url, QueueSettings("bad"), QueueSettings("good")) as r:
         outcomes = {name: await ended(r, name, 7) for name in ("bad", "good")}
         alone = Ack("saq:job:good:elsewhere", TOKEN, AckKind.COMPLETE, b"{}")  # stale: nobody's job
-        spool.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
+        pending_acks.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
         before = (folder.path / FILE).read_bytes()
         await r.store.command("SET", "crmd:q:bad:completed", "of another type")
         r.handle("good", "work", work)
@@ -72,7 +72,7 @@ async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url
         refused = outcomes[13]
         refused.kind, refused.entry = AckKind.FAILED, b"{}"
         await r.store.command("SET", r.inspector.queue("q").keys.log(key_of(r, refused)), "of another type")
-        spool.save(folder, {"q": outcomes})
+        pending_acks.save(folder, {"q": outcomes})
         await r.fleet(identity=IDENTITY, files=folder)
         assert (await r.inspector.counts("q")).completed == 19
         assert len(aside(folder)) == 1
@@ -93,7 +93,7 @@ async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url
 )
 async def test_what_cannot_be_read_is_set_aside(store_url: str, folder: StateDir, harm: Any) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
-        spool.save(folder, {"q": await ended(r, "q", 3)})
+        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         path = folder.path / FILE
         garbled = harm(path.read_bytes())
         path.write_bytes(garbled)
@@ -104,7 +104,7 @@ async def test_what_cannot_be_read_is_set_aside(store_url: str, folder: StateDir
 
 async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_written(store_url: str, folder: StateDir) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
-        spool.save(folder, {"q": await ended(r, "q", 3)})
+        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         path = folder.path / FILE
         document = orjson.loads(path.read_bytes())
         document["q"].insert(1, {**document["q"][0], "number": "many"})
@@ -119,15 +119,15 @@ async def test_a_start_that_cannot_write_any_outcome_keeps_them_all(
     own_store: StoreServer, folder: StateDir
 ) -> None:
     async with rig(own_store.url, QueueSettings("q")) as r:
-        spool.save(folder, {"q": await ended(r, "q", 3)})
+        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         before = (folder.path / FILE).read_bytes()
         with own_store.client() as admin:
             admin.config_set("min-replicas-to-write", 1)
             with pytest.raises(StoreUnavailable):
-                await spool.write(folder, {"q": r.inspector.queue("q")})
+                await pending_acks.write(folder, {"q": r.inspector.queue("q")})
             admin.config_set("min-replicas-to-write", 0)
         assert (folder.path / FILE).read_bytes() == before
-        await spool.write(folder, {"q": r.inspector.queue("q")})
+        await pending_acks.write(folder, {"q": r.inspector.queue("q")})
         assert (await r.inspector.counts("q")).completed == 3
         assert list(folder.path.glob("outcomes*")) == []
 
@@ -136,8 +136,8 @@ async def test_a_stop_over_an_unreadable_spool_keeps_both(store_url: str, folder
     async with rig(store_url, QueueSettings("q")) as r:
         (folder.path / FILE).write_text("not JSON")
         outcomes = await ended(r, "q", 2)
-        spool.save(folder, {"q": outcomes})
-        assert spool.load(folder).outcomes == {"q": outcomes}
+        pending_acks.save(folder, {"q": outcomes})
+        assert pending_acks.load(folder).acks == {"q": outcomes}
         assert [kept.read_text() for kept in aside(folder)] == ["not JSON"]
 
 

@@ -12,8 +12,8 @@ from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.replies import Ack, AckKind
-from crmd.engine.worker import pending_acks as spool
-from crmd.engine.worker.lane_peek import Peek
+from crmd.engine.worker import pending_acks
+from crmd.engine.worker.next_claim import LanePeek
 from crmd.engine.worker.threads import HandlerThreads
 from crmd.errors import StoreFull
 from tests.support.fleet import MemoryFiles, rig
@@ -33,7 +33,7 @@ async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store_url: 
     store = Store(StoreTarget(store_url))
     await store.start(wait=False)
     for turns in range(60):
-        peek = Peek(store, "saq:q:queued", lambda: None)
+        peek = LanePeek(store, "saq:q:queued", lambda: None)
         peek.start()
         peek.want(True)
         for _ in range(turns):
@@ -84,7 +84,7 @@ async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(store_url: str
         worker.stop_taking()
         key = await r.add("q", "absent")
         # a claim of this daemon whose answer was lost: nobody here knows of it
-        assert (await worker.scripts.claim(fleet.engine.next_token(), 5)).jobs
+        assert (await worker.scripts.claim(fleet.context.tokens.next(), 5)).jobs
         await fleet.stop(0.0)
         view = await r.inspector.job("q", key)
         assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])
@@ -99,7 +99,7 @@ async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> No
             token = f"{'e' * 32}-0:{batch}"
             jobs = (await scripts.claim(token, 500)).jobs
             outcomes += [Ack(job_id, token, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
-        spool.save(files, {"q": outcomes})
+        pending_acks.save(files, {"q": outcomes})
         await r.fleet(identity="e" * 32, files=files)
         counts = await r.inspector.counts("q")
         assert (counts.completed, counts.waiting, counts.active) == (1100, 0, 0)
@@ -121,7 +121,7 @@ async def test_a_full_disk_does_not_keep_the_fleet_from_stopping(own_store: Stor
         await wait_until(lambda: not r.store.connected)
         release.set()
         report = await fleet.stop(1.0)
-        assert (report.finished, report.spooled) == (1, 1)
+        assert (report.finished, report.pending_acks) == (1, 1)
 
 
 async def test_threads_that_nobody_waits_for_are_counted_until_they_end() -> None:

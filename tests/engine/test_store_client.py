@@ -421,8 +421,8 @@ async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
         fleet = await r.fleet()
         [added] = await r.control.enqueue("q", [NewJob("fail")])
         await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"]._runs.values()
-        run.begun = begun
+        [run] = fleet.workers["q"].executor.executions.values()
+        run.side_effect_started = begun
         await r.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")
         going.set()
         await wait_until(lambda: told(r, "job.stale"))
@@ -442,11 +442,11 @@ async def test_an_outcome_that_was_refused_at_the_second_try_may_be_anothers(own
         fleet = await r.fleet()
         await r.control.enqueue("q", [NewJob("fail")])
         await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"]._runs.values()
+        [run] = fleet.workers["q"].executor.executions.values()
         between.refusing = True
         between.cut()
         going.set()
-        await wait_until(lambda: fleet.workers["q"].outbox._doubtful)
+        await wait_until(lambda: fleet.workers["q"].acks._doubtful)
         with own_store.client() as client:
             client.hset("crmd:q:q:leases", run.job_id, "another:0")
         between.refusing = False
@@ -502,7 +502,7 @@ async def test_outcomes_that_a_restarted_store_forgot_are_written_again(
         r.handle("q", "work", work)
         fleet = await r.fleet()
         key = await r.add("q", "work")
-        await wait_until(lambda: any(run.marked for run in fleet.workers["q"]._runs.values()))
+        await wait_until(lambda: any(run.marked for run in fleet.workers["q"].executor.executions.values()))
         await wait_until(lambda: _status(r, key, "active"))
         data = next(path for path in own_store.folder.iterdir() if path.is_dir())
         shutil.copytree(data, tmp_path / "before")

@@ -10,8 +10,8 @@ import pytest
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings
-from crmd.engine.worker import isolation as solo
-from crmd.engine.worker.isolation import SoloGate
+from crmd.engine.worker import isolation
+from crmd.engine.worker.isolation import CrashLoopIsolation
 from tests.support.fleet import Rig, rig
 from tests.support.lab import document
 from tests.support.wait import wait_until
@@ -64,7 +64,7 @@ async def test_a_suspect_waits_for_the_others_and_runs_alone(store_url: str) -> 
         key = await make_suspect(r, "q", "alone")
         other = await r.add("q", "quick")
         await r.finished("q", other)
-        await wait_until(lambda: fleet.engine.gate.closed)
+        await wait_until(lambda: fleet.context.isolation.active)
         later = await r.add("busy", "quick")
         await asyncio.sleep(0.1)  # it is held back: nothing starts beside what runs
         assert (await r.inspector.job("busy", later)).state is State.WAITING
@@ -105,19 +105,19 @@ async def test_a_suspect_of_a_limited_queue_is_not_starved_by_those_who_wait(sto
 
 
 async def test_where_the_others_never_rest_they_are_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solo, "WAIT_FOR_IDLE_S", 0.05)
-    monkeypatch.setattr(solo, "BUSY_PAUSE_S", 60.0)
-    gate = SoloGate()
-    worker = Restless(gate)
-    gate.add(worker)
-    worker.look()
-    await wait_until(lambda: worker.looks == 2, 1)
-    assert not gate.closed
+    monkeypatch.setattr(isolation, "WAIT_FOR_IDLE_S", 0.05)
+    monkeypatch.setattr(isolation, "BUSY_PAUSE_S", 60.0)
+    isolating = CrashLoopIsolation()
+    worker = Restless(isolating)
+    isolating.add(worker)
+    worker.claim_now()
+    await wait_until(lambda: worker.claims == 2, 1)
+    assert not isolating.active
     await asyncio.sleep(0.2)
-    assert not gate.closed
-    assert (worker.looks, worker.solos) == (2, 0)
-    await gate.stop()
-    await gate.stop()
+    assert not isolating.active
+    assert (worker.claims, worker.isolated) == (2, 0)
+    await isolating.stop()
+    await isolating.stop()
 
 
 class Restless:
@@ -125,14 +125,14 @@ class Restless:
 
     idle = False
 
-    def __init__(self, gate: SoloGate) -> None:
-        self._gate = gate
-        self.looks = self.solos = 0
+    def __init__(self, isolating: CrashLoopIsolation) -> None:
+        self._isolating = isolating
+        self.claims = self.isolated = 0
 
-    def look(self) -> None:
-        self.looks += 1
-        self._gate.request(self)
+    def claim_now(self) -> None:
+        self.claims += 1
+        self._isolating.request(self)
 
-    async def run_alone(self) -> bool:
-        self.solos += 1
+    async def run_isolated(self) -> bool:
+        self.isolated += 1
         return True

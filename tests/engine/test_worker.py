@@ -103,12 +103,12 @@ async def test_a_timeout_frees_the_slot(store_url: str) -> None:
         assert (await r.finished("q", second)).result == "ran"
         view = await r.finished("q", first)
         assert (view.state, view.error) == (State.FAILED, "TimeoutError: timed out after 100ms")
-        assert fleet.engine.leaked == 1
+        assert fleet.leaked == 1
         release.set()
         for task in asyncio.all_tasks():
             if "_execute" in repr(task.get_coro()):
                 task.cancel()
-        await wait_until(lambda: fleet.engine.leaked == 0, 5)
+        await wait_until(lambda: fleet.leaked == 0, 5)
 
 
 async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -> None:
@@ -198,7 +198,7 @@ async def test_jobs_of_a_killed_daemon_run_again_at_its_next_start(store_url: st
         fleet = await r.fleet("one")
         keys = [await r.add("q", "work") for _ in range(5)]
         await wait_until(lambda: len(started) == 5, 5)
-        await wait_until(lambda: all(run.marked for run in fleet.workers["q"]._runs.values()), 5)
+        await wait_until(lambda: all(run.marked for run in fleet.workers["q"].executor.executions.values()), 5)
         await kill(fleet)
         hold.set()
         await r.fleet("one")
@@ -307,7 +307,7 @@ async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(
         await started.wait()
         own_store.kill()
         report = await fleet.stop(2.0)
-        assert report.spooled == 1
+        assert report.pending_acks == 1
         own_store.start()
         await r.store.wait_connected()
         await r.fleet("one", files=files)

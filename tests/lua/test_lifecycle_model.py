@@ -15,7 +15,7 @@ from crmd.engine.settings import QueueSettings
 from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import AckKind
-from crmd.engine.store.scripts import POISON_AFTER_CRASHES
+from crmd.engine.store.scripts import ISOLATE_AFTER_CRASHES, POISON_AFTER_CRASHES
 from tests.support.lab import Bench, Lab, document
 from tests.support.storeclock import NOW_KEY, StoreClock
 

@@ -15,7 +15,7 @@ from crmd.crm.catalog import shipped_catalog
 from crmd.daemon.resources import Resources
 from crmd.engine.admin.views import NewJob
 from crmd.engine.durations import Rate
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.sandbox.journal import Kind
 from crmd.sandbox.server import Sandbox
@@ -37,7 +37,7 @@ class Bench:
     """A fleet that sends, and the stand-in that it sends to."""
 
     engine: Rig
-    fleet: Fleet
+    fleet: WorkerPool
     sandbox: Sandbox
 
     async def enqueue(self, recipients: list[str]) -> None:
@@ -108,8 +108,8 @@ def queue_with(limit: KeyedLimit) -> QueueSettings:
 async def at_rest(made: Bench) -> None:
     """Waits until the worker has looked for jobs and runs none."""
     worker = made.fleet.workers["message"]
-    worker.look()
-    await wait_until(lambda: not worker.next_claim.now and not worker._runs, 10)
+    worker.claim_now()
+    await wait_until(lambda: not worker.next_claim.now and not worker.executor.executions, 10)
 
 
 async def crowd(made: Bench) -> None:

@@ -24,7 +24,7 @@ from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import JobContext, spec_of
 from tests.support.context import make_context
@@ -80,7 +80,7 @@ class CampaignBench:
             assert spec.queue is not None
             rig.handle_spec(spec.queue, spec)
 
-    async def fleet(self, *only: str) -> Fleet:
+    async def fleet(self, *only: str) -> WorkerPool:
         """Starts a fleet that runs these queues, or both."""
         return await self.rig.fleet(resources=self.resources, only=only or None)
 

@@ -63,7 +63,26 @@ def make_context(
     given.queue, given.name, given.key = queue, name, key
     given.attempt, given.attempts, given.enqueued_at = attempt, attempts, enqueued_at
     given.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    return JobContext(given, {type(resource): resource for resource in resources})
+    return JobContext(given, _Services(given), {type(resource): resource for resource in resources})
+
+
+class _Services:
+    """The engine's side of the context: it passes on to the recorded run what a handler asks for."""
+
+    def __init__(self, run: RecordedRun) -> None:
+        self._run = run
+
+    def log(self, execution: RecordedRun) -> logging.LoggerAdapter[logging.Logger]:
+        return execution.log
+
+    async def progress(self, execution: RecordedRun, fraction: float, note: str | None) -> None:
+        await execution.progress(fraction, note)
+
+    async def effect_begun(self, execution: RecordedRun) -> None:
+        await execution.effect_begun()
+
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        return await self._run.enqueue(queue, name, jobs)
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

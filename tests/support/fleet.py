@@ -12,7 +12,9 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.views import JobView, NewJob
 from crmd.engine.maintenance.heartbeat import LEASE_S
-from crmd.engine.pool import Fleet, FleetParts
+from crmd.engine.pool import PoolParts, WorkerPool
+from crmd.engine.saq.queue import SaqQueue
+from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.jobs import Catalog, JobSpec
@@ -51,7 +53,7 @@ class Rig:
         self.catalog = Catalog()
         self.events: list[tuple[str, dict[str, Any]]] = []
         store.events.subscribe(lambda name, fields: self.events.append((name, dict(fields))))
-        self._fleets: list[Fleet] = []
+        self._fleets: list[WorkerPool] = []
 
     def handle(self, queue: str, name: str, function: Callable[..., Any]) -> None:
         """Makes `function(ctx, **kwargs)`, a plain SAQ function, the handler of a job."""
@@ -61,23 +63,24 @@ class Rig:
         """Adds a handler by its spec."""
         self.catalog.add(queue, spec)
 
-    async def fleet(self, identity: str | None = None, **parts: Any) -> Fleet:
+    async def fleet(self, identity: str | None = None, **parts: Any) -> WorkerPool:
         """Starts a fleet; each without a given identity is a daemon of its own."""
         fleet = self.new_fleet(identity, **parts)
         await fleet.start()
         return fleet
 
-    def new_fleet(self, identity: str | None = None, **parts: Any) -> Fleet:
+    def new_fleet(self, identity: str | None = None, **parts: Any) -> WorkerPool:
         """A fleet that is not started yet."""
         control = Control(self.store, self.queues, self.inspector)
-        fleet = Fleet(
-            FleetParts(
+        fleet = WorkerPool(
+            PoolParts(
                 store=self.store,
                 control=control,
                 queues=self.queues,
                 catalog=self.catalog,
-                identity=identity or uuid.uuid4().hex,
+                host_id=identity or uuid.uuid4().hex,
                 files=parts.pop("files", MemoryFiles()),
+                make_worker=SaqWorker,
                 events=self.store.events,
                 **parts,
             )
@@ -114,7 +117,19 @@ async def rig(url: str, *settings: QueueSettings) -> AsyncIterator[Rig]:
         await made.close()
 
 
-async def watch_for_a_lease(watcher: Fleet, living: Iterable[Fleet] = ()) -> None:
+def saq_worker(fleet: WorkerPool, name: str) -> SaqWorker:
+    """A queue's worker as SAQ sees it."""
+    worker = fleet.workers[name]
+    assert isinstance(worker, SaqWorker)
+    return worker
+
+
+def saq_queue(fleet: WorkerPool, name: str) -> SaqQueue:
+    """A queue as plain functions see it."""
+    return saq_worker(fleet, name).queue
+
+
+async def watch_for_a_lease(watcher: WorkerPool, living: Iterable[WorkerPool] = ()) -> None:
     """Lets a daemon watch the others for a whole lease, in which the living ones renew."""
     await watcher.upkeep.stop()  # it is not to look between a renewal and the lease's end
     await watcher.upkeep.run_once()
@@ -124,20 +139,20 @@ async def watch_for_a_lease(watcher: Fleet, living: Iterable[Fleet] = ()) -> Non
     watcher.upkeep.start()
 
 
-async def kill(fleet: Fleet) -> None:
+async def kill(fleet: WorkerPool) -> None:
     """What kill -9 leaves behind: nothing is given back, nothing is written, nothing is renewed."""
     fleet.keeper.stop()
     await fleet.upkeep.stop()
     await fleet.wake.stop()
     for worker in fleet.workers.values():
         worker.cut()
-        for run in list(worker._runs.values()):
-            run.ended = True
-            if run.task:
-                run.task.cancel()
-        worker._runs.clear()
-        worker.runner._fetched.clear()
+        for execution in worker.executor.executions.values():
+            execution.ended = True
+            if execution.task:
+                execution.task.cancel()
+        worker.executor.executions.clear()
+        worker.executor._fetched.clear()
         await worker.stop()
-        worker.outbox.clear()
+        worker.acks.clear()
     fleet._started = False
     await asyncio.sleep(0)

@@ -24,7 +24,7 @@ from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import JobView, NewJob, State
-from crmd.engine.pool import Fleet
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobNotFound
 from crmd.jobs import JobContext, NewPayload
@@ -66,13 +66,13 @@ class FlowBench:
             MessageRepository: MessageRepository(records),
             WhatsAppClient: whatsapp,
         }
-        self._fleets: list[Fleet] = []
+        self._fleets: list[WorkerPool] = []
         catalog = shipped_catalog()
         for queue in QUEUES:
             for name in catalog.names(queue.name):
                 rig.handle_spec(queue.name, catalog.get(queue.name, name))
 
-    async def fleet(self, *only: str) -> Fleet:
+    async def fleet(self, *only: str) -> WorkerPool:
         """Starts a fleet that runs these queues, or all."""
         fleet = await self.rig.fleet(resources=self.resources, only=only or None)
         self._fleets.append(fleet)

@@ -1,4 +1,4 @@
-"""A daemon's hold on its jobs: its epoch, and the thread that renews it while the event loop lives."""
+"""A daemon's hold on its jobs: its instance id, and the thread that renews it while the event loop lives."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ LOOP_SILENCE_MAX_S = 120.0
 _log = logging.getLogger(__name__)
 
 
-def new_epoch(identity: str) -> str:
-    """The name of one life of a daemon: the identity of its state folder, and what is new each time."""
-    return f"{identity_prefix(identity)}{secrets.token_hex(6)}"
+def new_instance_id(host_id: str) -> str:
+    """The name of one life of a daemon: the host id of its state folder, and what is new each time."""
+    return f"{host_prefix(host_id)}{secrets.token_hex(6)}"
 
 
-def identity_prefix(identity: str) -> str:
-    """What all epochs of one state folder begin with."""
-    return f"{identity}-"
+def host_prefix(host_id: str) -> str:
+    """What all instance ids of one state folder begin with."""
+    return f"{host_id}-"
 
 
 class LeaseKeeper:
     """Renews the leases of one daemon from a thread, so that a handler that blocks the loop loses no job."""
 
-    def __init__(self, target: StoreTarget, epoch: str) -> None:
-        self.epoch = epoch
+    def __init__(self, target: StoreTarget, instance_id: str) -> None:
+        self.instance_id = instance_id
         self._target = target
         self._alive_at = time.monotonic()
         self._stop = threading.Event()
@@ -74,11 +74,11 @@ class LeaseKeeper:
                     continue
                 try:
                     names = (
-                        *(keys.DAEMONS, keys.daemon_info(self.epoch), keys.daemon_jobs(self.epoch)),
+                        *(keys.DAEMONS, keys.daemon_info(self.instance_id), keys.daemon_jobs(self.instance_id)),
                         keys.UNIQUE_FOR,
                     )
                     client.eval(
-                        script.text, len(names), *names, self.epoch, str(round(LEASE_S * 1000)), "", "0", ""
+                        script.text, len(names), *names, self.instance_id, str(round(LEASE_S * 1000)), "", "0", ""
                     )
                 except RedisError as error:
                     if self._errors.allow("renew") is not None:

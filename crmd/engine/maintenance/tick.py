@@ -22,8 +22,8 @@ from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.limit_clock import StepWatch
 from crmd.engine.store.replies import Tick
 from crmd.engine.store.scripts import echo, renew, tick
-from crmd.engine.worker.context import Engine
-from crmd.engine.worker.worker import CrmWorker
+from crmd.engine.worker.context import WorkerContext
+from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
 
@@ -43,25 +43,26 @@ class Upkeep:
 
     def __init__(
         self,
-        engine: Engine,
-        workers: Mapping[str, CrmWorker],
+        context: WorkerContext,
+        workers: Mapping[str, QueueWorker],
         keeper: LeaseKeeper,
         recovery: Recovery,
         janitor: Janitor,
         access: StoreAccess,
         describe: Callable[[], DaemonInfo],
     ) -> None:
-        self._engine = engine
+        self._context = context
+        self._store = context.store
         self._workers = workers
         self._keeper = keeper
         self._recovery = recovery
         self._janitor = janitor
         self._access = access
         self._foreign = ForeignWorkers(
-            engine.store, [worker.scripts.keys for worker in workers.values()], now=engine.now
+            context.store, [worker.scripts.keys for worker in workers.values()], now=context.clock.now
         )
         self._describe = describe
-        self._steps = StepWatch(lambda: engine.store.monotonic())
+        self._steps = StepWatch(lambda: context.store.monotonic())
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
         self._errors = Throttle(30.0)
@@ -84,41 +85,41 @@ class Upkeep:
 
     async def leave(self) -> None:
         """Takes the daemon off the list: its leases are all given back."""
-        epoch = self._engine.epoch
-        await self._engine.store.command("ZREM", keys.DAEMONS, epoch)
-        await self._engine.store.command("DEL", keys.daemon_info(epoch), keys.daemon_jobs(epoch))
+        instance_id = self._context.instance_id
+        await self._store.command("ZREM", keys.DAEMONS, instance_id)
+        await self._store.command("DEL", keys.daemon_info(instance_id), keys.daemon_jobs(instance_id))
 
     async def run_once(self) -> Tick:
         """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
-        engine, workers = self._engine, list(self._workers.values())
+        store, workers = self._store, list(self._workers.values())
         number, self._ticks = self._ticks, self._ticks + 1
         calls: list[Awaitable[Any]] = [self._access.run_once()]
-        calls += [worker.watch.check() for worker in workers if worker.active]
+        calls += [worker.executor.check() for worker in workers if worker.active]
         for worker in workers:
-            worker.outbox.forget_sent()
-        finished = [pair for worker in workers for pair in worker.outbox.recently_finished()]
+            worker.acks.forget_sent()
+        finished = [pair for worker in workers for pair in worker.acks.recently_finished()]
         if finished:
-            calls.append(echo(engine.store, finished[-2000:]))
+            calls.append(echo(store, finished[-2000:]))
         if number % INFO_EVERY_TICKS == 0:
-            calls += [self.announce(), engine.store.probe()]
+            calls += [self.announce(), store.probe()]
         if number % FOREIGN_EVERY_TICKS == 0:
             calls.append(self._foreign.run_once())
-        self._recovery.observer.ask(engine.store.connected_since)
+        self._recovery.observer.ask(store.connected_since)
         sent_ms = self._steps.sent_ms()
         seen, _ = await asyncio.gather(
-            tick(engine.store, [worker.scripts for worker in workers]),
+            tick(store, [worker.scripts for worker in workers]),
             asyncio.gather(*map(self._apart, calls)),
         )
         for worker, due_ms, untrimmed in zip(workers, seen.due_ms, seen.untrimmed, strict=True):
             if due_ms >= 0:
-                worker.look_in(due_ms / 1000)
+                worker.claim_within(due_ms / 1000)
             if due_ms == 0:
                 await self._apart(worker.promote_due())
             if untrimmed:
                 await self._apart(worker.scripts.trim())
         self._recovery.observer.listed(seen.daemons)
         if step_ms := self._steps.see(sent_ms, seen.now_ms):
-            engine.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
+            self._context.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
             await self._apart(self.announce())  # a step forward ended the entry's time to live
         await self._apart(self._judge(number))
         await self._apart(self._janitor.run_once())
@@ -129,12 +130,14 @@ class Upkeep:
 
     async def announce(self) -> None:
         """Writes the daemon's entry, its place in the list, which jobs it knows, and what adders need to know."""
-        engine = self._engine
+        context = self._context
         document = orjson.dumps(asdict(self._describe()))
         queues = [worker.scripts.settings for worker in self._workers.values()]
-        known = orjson.dumps({name: engine.catalog.names(name) for name in self._workers})
+        known = orjson.dumps({name: context.catalog.names(name) for name in self._workers})
         try:
-            await renew(engine.store, engine.epoch, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues)
+            await renew(
+                self._store, context.instance_id, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues
+            )
         except StoreError:
             self._recovery.observer.restart()  # nobody else may have been able to renew either
             raise
@@ -142,7 +145,7 @@ class Upkeep:
     async def _judge(self, number: int) -> None:
         """Takes over from the dead, and now and then looks for leases whose daemon is not even listed."""
         dead = self._recovery.observer.dead()
-        dead.pop(self._engine.epoch, None)
+        dead.pop(self._context.instance_id, None)
         if dead or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
             await self._recovery.run_once(dead)
         if dead:
@@ -165,7 +168,7 @@ class Upkeep:
             began = time.monotonic()
             self._keeper.loop_is_alive()
             try:
-                if self._engine.store.connected:
+                if self._store.connected:
                     await self.run_once()
             except StoreUnavailable:
                 pass  # said by the store itself

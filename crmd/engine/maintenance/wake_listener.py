@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from crmd.engine.admin.control import Control
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store
-from crmd.engine.worker.worker import CrmWorker
+from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import StoreError
 
 INVALIDATIONS = "__redis__:invalidate"
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class WakeListener:
     """One subscribed connection for the whole daemon. What it misses, the ticker and the janitor find."""
 
-    def __init__(self, store: Store, control: Control, workers: Mapping[str, CrmWorker]) -> None:
+    def __init__(self, store: Store, control: Control, workers: Mapping[str, QueueWorker]) -> None:
         self._store = store
         self._control = control
         self._workers = workers
@@ -87,7 +87,7 @@ class WakeListener:
         if kind == b"subscribe":
             self.ready.set()
             for worker in self._workers.values():
-                worker.look()
+                worker.claim_now()
         elif kind == b"message" and channel == INVALIDATIONS.encode():
             for key in data or ():
                 self._chore(self._foreign_abort(key.decode("utf-8", "replace")))
@@ -115,7 +115,7 @@ class WakeListener:
                 if job_id.startswith(worker.scripts.keys.job_prefix):
                     worker.cancel(job_id)
         elif message in self._workers:
-            self._workers[message].look()
+            self._workers[message].claim_now()
 
     async def _foreign_abort(self, key: str) -> None:
         job_key = key.removeprefix(keys.ABORT_PREFIX)
@@ -124,7 +124,7 @@ class WakeListener:
             job_id = worker.scripts.keys.job_id(job_key)
             with contextlib.suppress(StoreError):  # the janitor finds it later
                 if worker.runs(job_id):
-                    await worker.watch.check()
+                    await worker.executor.check()
                 else:
                     await self._control.finalise_abort(name, job_id)
         # It has done its work; while it stands SAQ clients are refused the key, in every queue.

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from saq.job import Job, Status
@@ -14,26 +14,24 @@ from saq.queue.redis import RedisQueue
 
 from crmd.engine.admin.control import Control
 from crmd.engine.codec import Unreadable, decode, encode_payload
-from crmd.engine.saq.plain import FIELDS, Updates, with_changes
-from crmd.engine.settings import QueueSettings
+from crmd.engine.saq.plain import FIELDS, with_changes
 from crmd.engine.store.replies import NewDocument
 from crmd.errors import IllegalTransition, RequestError
 
 
-class CrmQueue(RedisQueue):
+class SaqQueue(RedisQueue):
     """A queue whose jobs cannot be lost or doubled by the calls that SAQ offers.
 
     Workers of crmd take its jobs by `claim`; `dequeue` and `finish` are not for them.
     """
 
-    def __init__(self, settings: QueueSettings, control: Control) -> None:
-        super().__init__(control.store.redis, name=settings.name)
-        self.settings = settings
+    def __init__(self, name: str, control: Control, store_update: Callable[[Job], Awaitable[bool]]) -> None:
+        """`store_update` stores what changed in a job that runs here, and says whether it does."""
+        super().__init__(control.store.redis, name=name)
         self.control = control
         self.inspector = control.inspector
-        self.scripts = control.inspector.queue(settings.name)
-        self.running: Updates | None = None
-        """The worker of this process, where there is one."""
+        self.scripts = control.inspector.queue(name)
+        self._store_update = store_update
 
     async def disconnect(self) -> None:
         """Does nothing: the connection is the daemon's."""
@@ -103,7 +101,7 @@ class CrmQueue(RedisQueue):
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """Stores a running job's own changes. One that does not run stays as it is."""
-        if self.running is not None and await self.running.store_update(job):
+        if await self._store_update(job):
             return
         [found] = await self.scripts.inspect([self.job_id(job.key)])
         if found.lease is None or found.document is None:
@@ -114,7 +112,7 @@ class CrmQueue(RedisQueue):
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:
         """Refused: taking one job without a lease is how SAQ loses jobs."""
-        raise RequestError(f"queue {self.name} gives its jobs to CrmWorker, in batches with a lease")
+        raise RequestError(f"queue {self.name} gives its jobs to crmd's workers, in batches with a lease")
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
         """Nothing to do: leases, not time limits, say which jobs are orphans, and the daemon looks after them."""

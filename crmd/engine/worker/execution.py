@@ -1,29 +1,36 @@
-"""One job while it runs here: what the engine knows of it, and what its handler can ask of the engine."""
+"""One delivery of a job while it runs here, as plain data; and the only rules that decide what becomes of it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import traceback
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from crmd.engine.admin.views import NewJob
-from crmd.engine.codec import decode, queued_at
-from crmd.errors import IllegalTransition
-from crmd.jobs import NewPayload
+from crmd.engine.codec import Fragment, decode, encode_result, queued_at
+from crmd.engine.durations import format_duration
+from crmd.engine.settings import QueueSettings
+from crmd.engine.store.limits import limit_keys
+from crmd.engine.store.replies import AckKind
+from crmd.engine.worker.backoff import LONGEST_WAIT_S, retry_delay
+from crmd.errors import (
+    InvalidPayload,
+    JobSignal,
+    OutcomeUnknown,
+    PauseQueue,
+    Permanent,
+    RateLimited,
+    RecordsError,
+    Retry,
+    Snooze,
+)
 
-if TYPE_CHECKING:
-    from crmd.engine.worker.worker import CrmWorker
-
-CANCEL_GRACE_S = 1.0
-"""A handler that is cancelled has so long to end; then its slot is freed and it is counted as leaked."""
-PROGRESS_EVERY_S = 0.2
-"""Progress is stored at most so often: each time rewrites the job."""
-ADVANCE = 0.01
-"""By so much a job must get further than any delivery that was lost, so that its deaths count no more."""
+RECORDS_AWAY_S = 10.0
+"""A job that cannot reach the records waits so long, and no attempt is spent: nothing was tried."""
+MAX_ERROR_CHARS = 8_000
+"""Of an error the end is kept: it says what was raised."""
 
 
 class CancelReason(StrEnum):
@@ -37,13 +44,10 @@ class CancelReason(StrEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Run:
-    """One delivery of one job: its JSON, its lease and, once it begins, its task.
+class Execution:
+    """One delivery of one job: its JSON, its lease and, once it begins, its task."""
 
-    It is the engine's side of a `JobContext`.
-    """
-
-    worker: CrmWorker
+    queue: str
     job_id: str
     key: str
     token: str
@@ -54,18 +58,21 @@ class Run:
     name: str
     attempt: int
     attempts: int
-    deaths: int
+    crash_count: int
     """How often a daemon died with this job."""
     timeout: float | None
     started_ms: int
+    """Epoch milliseconds; 0 until the job begins."""
     started_at: float
     """On the monotonic clock; until the job begins, when it was fetched."""
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
     cancel_detail: str | None = None
     abandon_at: float = 0.0
+    """When a cancelled handler is given up, on the monotonic clock."""
     marked: bool = False
-    begun: bool = False
+    """Whether the store shows it as active."""
+    side_effect_started: bool = False
     """Whether an effect that cannot be repeated has begun."""
     ended: bool = False
     progress_at: float = 0.0
@@ -93,14 +100,9 @@ class Run:
         return self.seen.get("kwargs") or {}
 
     @property
-    def queue(self) -> str:
-        """The queue's name."""
-        return self.worker.settings.name
-
-    @property
     def delivery(self) -> int:
         """1, or more where an earlier delivery was lost."""
-        return self.deaths + 1
+        return self.crash_count + 1
 
     @property
     def enqueued_at(self) -> float:
@@ -112,67 +114,174 @@ class Run:
         """When the attempt times out, on the monotonic clock."""
         return None if self.timeout is None else self.started_at + self.timeout
 
-    @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that names the job in each line."""
-        return _JobLog(self.worker.engine.log, {"queue": self.queue, "job": self.name, "key": self.key})
 
-    def cancel(self, reason: CancelReason, now: float, detail: str | None = None) -> None:
-        """Asks the handler to stop; the first reason stands."""
-        if self.cancel_reason is None and not self.ended:
-            self.cancel_reason, self.cancel_detail = reason, detail
-            self.abandon_at = now + CANCEL_GRACE_S
-            if self.task:
-                self.task.cancel()
-            else:
-                self.worker.runner.withdraw(self)
+@dataclass(slots=True)
+class Outcome:
+    """What became of one execution. Not frozen: that would cost a microsecond a job."""
 
-    async def progress(self, fraction: float, note: str | None) -> None:
-        """Notes how far the job is, and stores it where that was not done a moment ago."""
-        now = self.worker.engine.monotonic()
-        share = min(max(0.0, float(fraction)), 1.0)  # in this order NaN is 0
-        at_once = self.deaths > 0 and self._passes_earlier(share)
-        self.data["progress"] = max(share, self.reached or 0.0)
-        if note is not None:
-            meta = self.data.get("meta")
-            self.data["meta"] = {**(meta if isinstance(meta, dict) else {}), "progress_note": str(note)[:500]}
-        if at_once or now - self.progress_at >= PROGRESS_EVERY_S:
-            self.progress_at = now
-            await self.worker.watch.mark([self])
+    kind: AckKind
+    event: str
+    """What the timeline and the events call it."""
+    error: str | None = None
+    result: Fragment | None = None
+    delay: float = 0.0
+    """Seconds until the job is due again."""
+    counts: bool = True
+    """Whether the attempt is spent."""
+    pause: str | None = None
+    """Why the queue is to be paused."""
+    slow_down: tuple[float, Literal["key", "queue"]] | None = None
+    """Seconds, and what is to be slowed."""
 
-    def _passes_earlier(self, share: float) -> bool:
-        """Whether the job gets further with this than any delivery that was lost, or than it was told of last."""
-        if self.reached is None:
-            known = self.data.get("progress")
-            self.reached = min(max(0.0, known), 1.0) if isinstance(known, int | float) else 0.0
-        if share < self.reached + ADVANCE:
-            return False
-        self.reached, self.advanced = share, True
-        return True
 
-    async def effect_begun(self) -> None:
-        """Stores that an effect begins; raises IllegalTransition where the job is no longer ours."""
-        if not await self.worker.scripts.begin_effect(self.job_id, self.token):
-            raise IllegalTransition(
-                f"job {self.key} was cancelled, or is no longer this daemon's: its effect is not begun"
+def returned(result: Any) -> Outcome:
+    """The handler returned."""
+    try:
+        return Outcome(AckKind.COMPLETE, "completed", result=encode_result(result))
+    except ValueError as error:
+        return Outcome(AckKind.FAILED, "failed", error=str(error))
+
+
+def raised(error: BaseException, execution: Execution, settings: QueueSettings, now: float) -> Outcome:
+    """The handler raised; `now` is epoch seconds."""
+    try:
+        return _of_error(error, execution, settings, now)
+    except Exception as broken:  # a signal with unusable values, such as Retry(after="soon")
+        return failed_attempt(execution, settings, describe(broken))
+
+
+def cancelled(execution: Execution, settings: QueueSettings) -> Outcome:
+    """We cancelled the job, and it ended or was abandoned."""
+    reason = execution.cancel_reason
+    if reason is CancelReason.TIMEOUT:
+        # SAQ programs look for the name of the exception.
+        text = f"TimeoutError: timed out after {format_duration(execution.timeout)}"
+        return _unknown(text) if execution.side_effect_started else failed_attempt(execution, settings, text)
+    if execution.side_effect_started:
+        return _unknown(f"stopped ({reason}) after its effect had begun")
+    if reason is CancelReason.ABORT:
+        return Outcome(AckKind.ABORTED, "cancelled", error=execution.cancel_detail or "cancelled")
+    return Outcome(AckKind.RETURN, "given_back", counts=False)
+
+
+def failed_attempt(
+    execution: Execution,
+    settings: QueueSettings,
+    error: str,
+    *,
+    after: float | None = None,
+    at_least: float = 0.0,
+    max_attempts: int | None = None,
+) -> Outcome:
+    """One attempt failed: another one, or the end."""
+    allowed = execution.attempts if max_attempts is None else min(execution.attempts, max_attempts)
+    if execution.attempt >= allowed:
+        return Outcome(AckKind.FAILED, "failed", error=error)
+    delay = max(
+        retry_delay(execution.data, settings.backoff, execution.attempt, after),
+        _bounded(at_least),
+    )
+    return Outcome(AckKind.RETRY, "retried", error=error, delay=delay)
+
+
+def not_known(execution: Execution, settings: QueueSettings, known: list[str], waited: float) -> Outcome:
+    """No handler of that name here: wait, for a rolling deploy, then fail."""
+    text = f"no job {execution.name!r} in queue {settings.name}; known: {', '.join(known) or 'none'}"
+    if waited < settings.unknown_job_grace_seconds:
+        delay = min(15.0, settings.unknown_job_grace_seconds - waited + 0.1)
+        return Outcome(AckKind.SNOOZE, "snoozed", error=text, delay=delay, counts=False)
+    return Outcome(AckKind.FAILED, "failed", error=text)
+
+
+def as_stored(outcome: Outcome, stored: dict[str, Any]) -> Outcome:
+    """How a job ends that a client took out of the queue while it ran: as its stored JSON says.
+
+    That is cancelled after an abort, and what a SAQ client's finish() wrote after one of those.
+    """
+    error = error_in(stored)
+    match stored.get("status"):
+        case "complete":
+            return returned(stored.get("result"))
+        case "failed":
+            return Outcome(AckKind.FAILED, "failed", error=error or "failed: a SAQ client finished it so")
+        case "aborting" | "aborted":
+            return replace(outcome, error=error or outcome.error)
+        case _:
+            return outcome
+
+
+def error_in(stored: dict[str, Any]) -> str | None:
+    """The error in a stored job's JSON, if it has one."""
+    error = stored.get("error")
+    return error if isinstance(error, str) else None
+
+
+def describe(error: BaseException) -> str:
+    """An exception as kept with the job: the traceback's end."""
+    text = "".join(traceback.format_exception(error)).rstrip()
+    return text if len(text) <= MAX_ERROR_CHARS else "…" + text[-MAX_ERROR_CHARS:]
+
+
+def _of_error(error: BaseException, execution: Execution, settings: QueueSettings, now: float) -> Outcome:
+    if execution.cancel_reason is not None and isinstance(error, asyncio.CancelledError):
+        return cancelled(execution, settings)
+    if isinstance(error, JobSignal | InvalidPayload):
+        return _signalled(error, execution, settings, now)
+    if isinstance(error, RecordsError) and not execution.side_effect_started:
+        return Outcome(AckKind.SNOOZE, "snoozed", error=str(error), delay=RECORDS_AWAY_S, counts=False)
+    detail = describe(error)
+    return _unknown(detail) if execution.side_effect_started else failed_attempt(execution, settings, detail)
+
+
+def _unknown(detail: str) -> Outcome:
+    return Outcome(AckKind.UNKNOWN, "unknown", error=f"outcome unknown: {detail}")
+
+
+def _signalled(
+    error: JobSignal | InvalidPayload, execution: Execution, settings: QueueSettings, now: float
+) -> Outcome:
+    text = str(error)
+    match error:
+        case Retry():
+            return failed_attempt(
+                execution,
+                settings,
+                text,
+                after=error.after,
+                at_least=error.at_least,
+                max_attempts=error.max_attempts,
             )
-        self.begun = True
-
-    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
-        """Adds jobs, each a payload and its options, and returns their keys."""
-        new = [NewJob(job=name, payload=dict(payload), **_times(options)) for payload, options in jobs]
-        return [added.key for added in await self.worker.engine.control.enqueue(queue, new)]
-
-
-class _JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts queue, job and key into each record's fields."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        extra = dict(kwargs.get("extra") or {})
-        extra["fields"] = {**(self.extra or {}), **extra.get("fields", {})}
-        return msg, {**kwargs, "extra": extra}
+        case Snooze():
+            delay = error.after if error.after is not None else _seconds_until(error.until, now)
+            return Outcome(AckKind.SNOOZE, "snoozed", error=text, delay=_bounded(delay), counts=False)
+        case RateLimited():
+            return _rate_limited(error, execution, settings)
+        case PauseQueue():
+            return Outcome(AckKind.RETURN, "given_back", error=text, counts=False, pause=text)
+        case OutcomeUnknown():
+            return _unknown(text)
+        case Permanent(code=str(code)) if code not in text:
+            return Outcome(AckKind.FAILED, "failed", error=f"[{code}] {text}")
+        case _:
+            return Outcome(AckKind.FAILED, "failed", error=text)
 
 
-def _times(options: Mapping[str, Any]) -> dict[str, Any]:
-    at = options.get("at")
-    return {**options, "at": at.timestamp()} if isinstance(at, datetime) else dict(options)
+def _rate_limited(error: RateLimited, execution: Execution, settings: QueueSettings) -> Outcome:
+    after = _bounded(error.after)
+    outcome = Outcome(AckKind.RETURN, "rate_limited", error=str(error), counts=False)
+    if error.scope == "queue":
+        return replace(outcome, slow_down=(after, "queue"))
+    if limit_keys(settings, execution.kwargs):
+        return replace(outcome, slow_down=(after, "key"))
+    return replace(outcome, kind=AckKind.SNOOZE, delay=after)
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), LONGEST_WAIT_S)  # in this order NaN is 0
+
+
+def _seconds_until(until: datetime | None, now: float) -> float:
+    if until is None:
+        return 0.0
+    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return aware.timestamp() - now

@@ -1,4 +1,4 @@
-"""Lets a job whose daemon died twice with it run alone, so that its third death can be blamed on nothing else."""
+"""Runs a job that crashed its daemons alone, so that the next crash can be blamed on nothing else."""
 
 from __future__ import annotations
 
@@ -16,69 +16,69 @@ PAUSE_S = 5.0
 """Until the next try where the queue was paused or limited meanwhile."""
 
 
-class Soloist(Protocol):
-    """A worker that can run one suspect alone."""
+class IsolatingWorker(Protocol):
+    """A worker that can run one job in isolation."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs, and no claim is under way that may bring something to run."""
 
-    def look(self) -> None:
+    def claim_now(self) -> None:
         """Claim again now."""
 
-    async def run_alone(self) -> bool:
-        """Claims one suspect and runs it to its end; False when none could start."""
+    async def run_isolated(self) -> bool:
+        """Claims one job that crashed its daemons and runs it to its end; False when none could start."""
 
 
-class SoloGate:
-    """While it is closed no worker of the daemon claims."""
+class CrashLoopIsolation:
+    """While it is active no worker of the daemon claims."""
 
     def __init__(self) -> None:
-        self.closed = False
-        self._workers: list[Soloist] = []
+        self.active = False
+        self._workers: list[IsolatingWorker] = []
         self._task: asyncio.Task[None] | None = None
-        self._waiting: list[Soloist] = []
+        self._waiting: list[IsolatingWorker] = []
 
-    def add(self, worker: Soloist) -> None:
+    def add(self, worker: IsolatingWorker) -> None:
         """Makes a worker known."""
         self._workers.append(worker)
 
-    def request(self, worker: Soloist) -> None:
-        """A worker saw that suspects wait in its queue."""
+    def request(self, worker: IsolatingWorker) -> None:
+        """A worker saw that its queue holds jobs that crashed their daemons."""
         if worker not in self._waiting:
             self._waiting.append(worker)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="suspects")
+            self._task = asyncio.create_task(self._run(), name="crash-loop isolation")
 
     async def stop(self) -> None:
-        """Gives up waiting; a suspect that runs is its worker's."""
+        """Gives up waiting; a job that runs is its worker's."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        self.closed = False
+        self.active = False
 
     async def _run(self) -> None:
         while self._waiting:
             worker = self._waiting.pop(0)
-            self.closed = True
+            self.active = True
             try:
-                pause = await self._alone(worker)
+                pause = await self._isolate(worker)
             except StoreError:
                 pause = PAUSE_S  # its worker says why; what it had leased comes back by reconciling
             finally:
-                self.closed = False
+                self.active = False
                 for other in self._workers:
-                    other.look()
+                    other.claim_now()
             if pause:
                 await asyncio.sleep(pause)
-                worker.look()
+                worker.claim_now()
 
-    async def _alone(self, worker: Soloist) -> float:
-        """Runs one suspect; seconds until it is worth another try."""
+    async def _isolate(self, worker: IsolatingWorker) -> float:
+        """Runs one job; seconds until it is worth another try."""
         if not await _until(lambda: all(other.idle for other in self._workers), WAIT_FOR_IDLE_S):
             return BUSY_PAUSE_S
-        return 0.0 if await worker.run_alone() else PAUSE_S
+        return 0.0 if await worker.run_isolated() else PAUSE_S
 
 
 async def _until(condition: Callable[[], bool], timeout: float) -> bool:

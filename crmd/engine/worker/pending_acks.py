@@ -1,4 +1,4 @@
-"""Outcomes that could not be written before the daemon had to stop: kept until its next start."""
+"""Acks that could not be written before the daemon had to stop: kept in the state folder until its next start."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from crmd.errors import CrmdError, StoreFull, StoreUnavailable, StoreUnusable
 
 FILE = "outcomes.json"
 LASTING = (StoreUnavailable, StoreFull, StoreUnusable)
-"""What the store answers to all outcomes alike. Anything else is about the outcome, or about its queue."""
+"""What the store answers to all acks alike. Anything else is about the ack, or about its queue."""
 REASONS_MAX = 5
 
 _log = logging.getLogger(__name__)
 
 
 class PrivateFiles(Protocol):
-    """Where the spool lies: files for their owner only."""
+    """Where they are kept: files for their owner only."""
 
     def write_private(self, name: str, text: str) -> Any:
         """Writes a file, whole or not at all."""
@@ -39,60 +39,60 @@ class PrivateFiles(Protocol):
 
 
 @dataclass(slots=True)
-class Spooled:
-    """What the spool holds."""
+class PendingAcks:
+    """What the file holds."""
 
-    outcomes: dict[str, list[Ack]] = field(default_factory=dict)
+    acks: dict[str, list[Ack]] = field(default_factory=dict)
     """By queue."""
     unreadable: str | None = None
     """Why some of it, or all, cannot be read."""
 
 
-def save(files: PrivateFiles, outcomes: Mapping[str, list[Ack]]) -> None:
-    """Adds outcomes, by queue, to what is spooled already."""
-    spooled = load(files)
-    if spooled.unreadable:
-        _tell(files.set_aside(FILE), spooled.unreadable)
-    for queue, unwritten in outcomes.items():
-        spooled.outcomes.setdefault(queue, []).extend(unwritten)
-    document = {queue: [_pack(outcome) for outcome in kept] for queue, kept in spooled.outcomes.items()}
+def save(files: PrivateFiles, acks: Mapping[str, list[Ack]]) -> None:
+    """Adds acks, by queue, to those that are kept already."""
+    kept = load(files)
+    if kept.unreadable:
+        _tell(files.set_aside(FILE), kept.unreadable)
+    for queue, unwritten in acks.items():
+        kept.acks.setdefault(queue, []).extend(unwritten)
+    document = {queue: [_pack(ack) for ack in of_queue] for queue, of_queue in kept.acks.items()}
     files.write_private(FILE, orjson.dumps(document).decode())
 
 
-def load(files: PrivateFiles) -> Spooled:
-    """What is spooled; never raises for what it holds."""
+def load(files: PrivateFiles) -> PendingAcks:
+    """The acks that are kept; never raises for what the file holds."""
     raw = files.read_private_bytes(FILE)
     if not raw:
-        return Spooled()
+        return PendingAcks()
     try:
         document = orjson.loads(raw)
     except ValueError as error:
-        return Spooled(unreadable=f"it is not JSON ({error})")
+        return PendingAcks(unreadable=f"it is not JSON ({error})")
     if not isinstance(document, dict):
-        return Spooled(unreadable="it is not an object of queues")
-    spooled = Spooled()
-    for queue, kept in document.items():
-        for fields in kept if isinstance(kept, list) else [kept]:
+        return PendingAcks(unreadable="it is not an object of queues")
+    kept = PendingAcks()
+    for queue, entries in document.items():
+        for fields in entries if isinstance(entries, list) else [entries]:
             try:
-                spooled.outcomes.setdefault(queue, []).append(_unpack(fields))
+                kept.acks.setdefault(queue, []).append(_unpack(fields))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                spooled.unreadable = f"an outcome of queue {queue} is not one ({type(error).__name__}: {error})"
-    return spooled
+                kept.unreadable = f"an outcome of queue {queue} is not one ({type(error).__name__}: {error})"
+    return kept
 
 
 async def write(files: PrivateFiles, queues: Mapping[str, QueueScripts]) -> None:
-    """Writes what is spooled to the store. What is refused or unreadable is set aside and keeps nothing else back.
+    """Writes the pending acks to the store. What is refused or unreadable is set aside, and the rest is written.
 
-    Raises StoreUnavailable, StoreFull or StoreUnusable where the store takes no outcome at all; all is kept then.
+    Raises StoreUnavailable, StoreFull or StoreUnusable where the store takes no ack at all; all are kept then.
     """
-    spooled = load(files)
-    written, refused = 0, [spooled.unreadable] if spooled.unreadable else []
-    for name, outcomes in spooled.outcomes.items():
+    kept = load(files)
+    written, refused = 0, [kept.unreadable] if kept.unreadable else []
+    for name, acks in kept.acks.items():
         if name not in queues:
             refused.append(f"no queue {name} is configured")
             continue
-        for start in range(0, len(outcomes), MAX_JOBS_PER_CALL):
-            batch = outcomes[start : start + MAX_JOBS_PER_CALL]
+        for start in range(0, len(acks), MAX_JOBS_PER_CALL):
+            batch = acks[start : start + MAX_JOBS_PER_CALL]
             count, why = await _settle(queues[name], batch)
             written += count
             refused += [why] if why else []
@@ -100,12 +100,12 @@ async def write(files: PrivateFiles, queues: Mapping[str, QueueScripts]) -> None
         _log.info("wrote %d outcomes that the last stop had to spool", written)
     if refused:
         _tell(files.set_aside(FILE), "; ".join(refused[:REASONS_MAX]))
-    elif spooled.outcomes:
+    elif kept.acks:
         files.delete_private(FILE)
 
 
 async def _settle(queue: QueueScripts, batch: list[Ack]) -> tuple[int, str | None]:
-    """Writes outcomes, in halves where they are refused together; how many, and why others are not."""
+    """Writes acks, in halves where they are refused together; how many, and why others are not."""
     try:
         await queue.settle(batch)
     except LASTING:
@@ -129,15 +129,15 @@ def _tell(path: str, why: str) -> None:
     )
 
 
-def _pack(outcome: Ack) -> dict[str, Any]:
+def _pack(ack: Ack) -> dict[str, Any]:
     return {
-        "id": outcome.job_id,
-        "token": outcome.token,
-        "kind": outcome.kind.name,
-        "document": base64.b64encode(outcome.document).decode(),
-        "number": outcome.number,
-        "entry": base64.b64encode(outcome.entry).decode(),
-        "marked": outcome.marked,
+        "id": ack.job_id,
+        "token": ack.token,
+        "kind": ack.kind.name,
+        "document": base64.b64encode(ack.document).decode(),
+        "number": ack.number,
+        "entry": base64.b64encode(ack.entry).decode(),
+        "marked": ack.marked,
     }
 
 

@@ -1,30 +1,24 @@
-"""The worker of one queue: claims, runs, settles, and waits for what comes next."""
+"""The worker of one queue: its trips to the store, and what it waits for between them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import saq
-
-from crmd.engine.codec import decode, encode
-from crmd.engine.saq.plain import take_update
-from crmd.engine.saq.queue import CrmQueue
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.replies import Ack, AckKind, Claimed, TripReply
-from crmd.engine.worker import aftermath
-from crmd.engine.worker.ack_buffer import Outbox
-from crmd.engine.worker.context import Engine
-from crmd.engine.worker.execution import CancelReason
-from crmd.engine.worker.lane_peek import Peek
-from crmd.engine.worker.monitor import RunWatch
-from crmd.engine.worker.next_claim import NextClaim
+from crmd.engine.worker.acks import AckBuffer, ack_of_aborted, is_written
+from crmd.engine.worker.background import BackgroundTasks
+from crmd.engine.worker.context import WorkerContext
+from crmd.engine.worker.execution import CancelReason, Execution
+from crmd.engine.worker.executor import ExecutionMonitor, Executor, ExecutorParts
+from crmd.engine.worker.next_claim import LanePeek, NextClaim
 from crmd.engine.worker.reconciler import Reconciler
-from crmd.engine.worker.runner import Runner
 from crmd.errors import StoreError, StoreUnavailable
+from crmd.jobs import Catalog
 from crmd.telemetry.throttle import Throttle
 
 STOPPING_PAUSE_S = 0.05
@@ -41,48 +35,71 @@ NO_CLAIM = -1
 _log = logging.getLogger(__name__)
 
 
-class CrmWorker(saq.Worker[Any]):
-    """A SAQ worker that takes, finishes, retries and stops jobs in crmd's way. One for each queue.
+class QueueWorker:
+    """Takes the jobs of one queue, runs them and settles what became of them.
 
-    A trip to the store carries all outcomes of the moment in one settle and asks for free slots in one claim. Two
-    pumps take turns, so that jobs run while the store works. `start`, `drain` and `stop` are its life; `process`
-    is one turn.
+    A trip to the store carries all acks of the moment in one settle and asks for free slots in one claim. Two
+    pumps make trips, so that jobs run while the store works. `start`, `drain` and `stop` are its life.
     """
 
-    SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
-
-    def __init__(self, queue: CrmQueue, engine: Engine) -> None:
-        super().__init__(queue, functions=(), id=engine.epoch, concurrency=queue.settings.concurrency)
-        self.engine = engine
-        self.settings = queue.settings
-        self.scripts = queue.scripts
+    def __init__(
+        self,
+        settings: QueueSettings,
+        context: WorkerContext,
+        plain_context: Callable[[Execution], dict[str, Any]],
+    ) -> None:
+        """`plain_context` gives plain SAQ functions their first argument."""
+        self.settings = settings
+        self.scripts = context.control.inspector.queue(settings.name)
         self.degraded: str | None = None
         """Why the queue does not work now, if so."""
-        self.outbox = Outbox(engine.monotonic)
-        self.runner = Runner(self)
-        self._runs = self.runner.runs
-        self.watch = RunWatch(engine, self.scripts, self.runner, self.chore)
-        self._reconciler = Reconciler(engine, self.scripts, self._runs, self.outbox)
-        self._accepting = False
+        self._store, self._control, self._events = context.store, context.control, context.events
+        self._tokens, self._isolation = context.tokens, context.isolation
         self._wake = asyncio.Event()
+        self._background = BackgroundTasks()
+        self.acks = AckBuffer(context.clock.monotonic)
+        self.executor = Executor(
+            settings,
+            context.catalog,
+            context.resources,
+            ExecutorParts(
+                scripts=self.scripts,
+                control=context.control,
+                clock=context.clock,
+                events=context.events,
+                acks=self.acks,
+                threads=context.threads,
+                background=self._background,
+                plain_context=plain_context,
+                ended=self._wake,
+                report=self.report,
+                instance_id=context.instance_id,
+                log=context.log,
+            ),
+        )
+        self._executions = self.executor.executions
+        self._monitor = ExecutionMonitor(self.executor, context.clock, self._background)
+        self._reconciler = Reconciler(
+            context.store, self.scripts, self.executor, self.acks, context.clock, context.instance_id
+        )
+        self.next_claim = NextClaim(context.clock.monotonic)
+        self._peek = LanePeek(context.store, self.scripts.keys.queued, self.claim_now)
+        self._accepting = False
         self._stopping = asyncio.Event()
-        self.next_claim = NextClaim(engine.monotonic)
         self._reserved = 0
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self._pumps: list[asyncio.Task[None]] = []
         self._bugs = Throttle(BUG_LOGGED_EVERY_S)
-        self._chores: set[asyncio.Task[None]] = set()
-        self._peek = Peek(engine.store, self.scripts.keys.queued, self.look)
-        engine.gate.add(self)
-        queue.running = self
+        context.isolation.add(self)
 
     # Life
 
-    def configure(self, settings: QueueSettings) -> None:
-        """Applies other settings; attempts that run keep the time limit that they began with."""
+    def configure(self, settings: QueueSettings, catalog: Catalog, resources: Mapping[type, Any]) -> None:
+        """Applies other settings, jobs and clients; attempts that run keep those that they began with."""
         self.settings = settings
-        self.look()
+        self.executor.configure(settings, catalog, resources)
+        self.claim_now()
 
     async def start(self) -> None:
         """Begins to take jobs; returns at once."""
@@ -95,7 +112,7 @@ class CrmWorker(saq.Worker[Any]):
     def stop_taking(self) -> None:
         """Takes no new job from now on."""
         self._accepting = False
-        self.runner.give_back_fetched()
+        self.executor.give_back_fetched()
         self._stopping.set()
         self._peek.stop()
         self._wake.set()
@@ -105,72 +122,55 @@ class CrmWorker(saq.Worker[Any]):
         self.stop_taking()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._runs:
+                while self._executions:
                     await self._until_fewer()
-        return not self._runs
+        return not self._executions
 
     def give_back(self) -> None:
         """Cancels what still runs; it goes back to the queue, attempt and delivery uncounted."""
         self.stop_taking()
-        now = self.engine.monotonic()
-        for run in list(self._runs.values()):
-            run.cancel(CancelReason.DRAIN, now)
-
-    def abandon_all(self) -> None:
-        """Writes the outcomes of handlers that did not end when cancelled."""
-        for run in list(self._runs.values()):
-            run.cancel(CancelReason.DRAIN, self.engine.monotonic())
-            self.runner.abandon(run)
+        self.executor.cancel_all(CancelReason.DRAIN)
 
     async def stop(self) -> None:
-        """Ends the pumps once everything is written, or at once where the store is away. Fine twice."""
+        """Ends the pumps once everything is written, or at once where the store is unavailable; idempotent."""
         self.stop_taking()
-        if not self.engine.store.connected:
+        if not self._store.connected:
             self.cut()
         if self._pumps:
             await asyncio.wait(self._pumps)
             self._pumps = []
-        self.watch.stop()
-        for chore in list(self._chores):
-            chore.cancel()
+        self._monitor.stop()
+        self._background.cancel()
         await self._peek.closed()
 
     def cut(self) -> None:
-        """Ends the pumps now; what is not written stays in `unsettled`."""
+        """Ends the pumps now; what is not written stays in `acks`."""
         for pump in self._pumps:
             pump.cancel()
-
-    def unsettled(self) -> list[Ack]:
-        """Outcomes that are not written yet."""
-        return self.outbox.unwritten()
 
     # What others tell it
 
     @property
     def active(self) -> int:
         """Jobs that run now."""
-        return self.runner.active
+        return self.executor.active
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs, and no claim is under way that may bring something to run."""
-        return not self._runs and not self._reserved
+        return not self._executions and not self._reserved
 
     @property
     def accepting(self) -> bool:
         """Whether it takes jobs."""
         return self._accepting
 
-    def wake(self) -> None:
-        """Something ended: there is an outcome to write, and a slot to fill."""
-        self._wake.set()
-
-    def look(self) -> None:
+    def claim_now(self) -> None:
         """Claim again now."""
         self.next_claim.ask()
         self._wake.set()
 
-    def look_in(self, seconds: float) -> None:
+    def claim_within(self, seconds: float) -> None:
         """Claim again at the latest in so many seconds."""
         if self.next_claim.ask_in(seconds):
             self._wake.set()
@@ -180,83 +180,32 @@ class CrmWorker(saq.Worker[Any]):
         for _ in range(PROMOTE_ROUNDS):
             if self._free_slots() or not self._accepting:
                 return  # the next claim does it
-            if (await self.scripts.claim(self.engine.next_token(), 0)).due_ms != 0:
+            if (await self.scripts.claim(self._tokens.next(), 0)).due_ms != 0:
                 return
 
     def runs(self, job_id: str) -> bool:
         """Whether the job runs here."""
-        return job_id in self._runs
+        return job_id in self._executions
 
     def cancel(self, job_id: str, detail: str = "cancelled") -> bool:
         """Cancels a job that runs here; False when it does not."""
-        run = self._runs.get(job_id)
-        if run:
-            run.cancel(CancelReason.ABORT, self.engine.monotonic(), detail)
-        return run is not None
+        execution = self._executions.get(job_id)
+        if execution:
+            self.executor.cancel(execution, CancelReason.ABORT, detail)
+        return execution is not None
 
-    async def store_update(self, job: saq.Job) -> bool:
-        """Stores what a handler changed in its job; False where the job does not run here."""
-        run = self._runs.get(self.scripts.keys.job_id(job.key))
-        if run is None:
-            return False
-        take_update(run, job)
-        await self.watch.mark([run])
-        return True
-
-    # One turn of the pump
-
-    async def process(self) -> bool:
-        """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
-        if self._reconciler.needed:
-            await self._reconcile()
-        # No await from here until both are noted: the other pump has to see them.
-        outcomes, slots = self.outbox.take(), self._slots_to_claim()
-        if not outcomes and not slots:
-            return False
-        token, asked = self.engine.next_token(), self.next_claim.asked
-        if slots:
-            self._reserved += slots
-            self.next_claim.begun()
-        try:
-            turn = await self.scripts.settle_and_claim(outcomes, token, slots or NO_CLAIM)
-        except BaseException:
-            self.outbox.failed(outcomes)
-            self.next_claim.now = self.next_claim.now or slots > 0
-            raise
-        finally:
-            self._release(slots)
-        if outcomes:
-            self._note_written(outcomes, turn)
-        if turn.claimed:
-            self._take(turn.claimed, token, asked)
-        elif turn.claim_error:
-            self.next_claim.now = True
-            raise turn.claim_error
-        return True
-
-    async def run_alone(self) -> bool:
-        """Claims one suspect and runs it to its end; False when none could start."""
-        token = self.engine.next_token()
-        self._reserved += 1
-        try:
-            claimed = await self.scripts.claim(token, 1, isolated=True)
-        finally:
-            self._release(1)
-        runs = self.runner.begin(token, claimed)
-        while any(run.job_id in self._runs for run in runs):
-            await self._until_fewer()
-        return bool(claimed.jobs)
+    # The pumps
 
     async def _run_pump(self) -> None:
-        while self._accepting or self._runs or self.outbox:
+        while self._accepting or self._executions or self.acks:
             try:
                 self._wake.clear()
-                if await self.process():
+                if await self.make_trip():
                     self.degraded = None
                 else:
                     await self._rest()
             except StoreUnavailable as error:
-                if self.engine.store.connected:  # it answers, only not to us, as while its replicas are away
+                if self._store.connected:  # it answers, only not to us, as while its replicas are unavailable
                     await self._pause_for(str(error))
                 else:
                     self.degraded = str(error)
@@ -268,87 +217,140 @@ class CrmWorker(saq.Worker[Any]):
                     _log.exception("queue %s failed, and goes on", self.settings.name)
                 await self._pause_for(f"{type(error).__name__}: {error}")
 
-    async def _pause_for(self, reason: str) -> None:
-        """Waits a while after an error. Only the stop cuts that short: the other pump's errors wake us too."""
-        self.report(reason)
-        if self._stopping.is_set():
-            await asyncio.sleep(STOPPING_PAUSE_S)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ERROR_PAUSE_S):
-                await self._stopping.wait()
-        self.next_claim.now = True
+    async def make_trip(self) -> bool:
+        """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
+        if self._reconciler.needed:
+            await self._reconcile()
+        # No await from here until both are noted: the other pump has to see them.
+        acks, slots = self.acks.take(), self._slots_to_claim()
+        if not acks and not slots:
+            return False
+        token, asked = self._tokens.next(), self.next_claim.asked
+        if slots:
+            self._reserved += slots
+            self.next_claim.claiming()
+        try:
+            reply = await self.scripts.settle_and_claim(acks, token, slots or NO_CLAIM)
+        except BaseException:
+            self.acks.failed(acks)
+            self.next_claim.now = self.next_claim.now or slots > 0
+            raise
+        finally:
+            self._release(slots)
+        if acks:
+            self._note_written(acks, reply)
+        if reply.claimed:
+            self._take(reply.claimed, token, asked)
+        elif reply.claim_error:
+            self.next_claim.now = True
+            raise reply.claim_error
+        return True
 
-    def _note_written(self, outcomes: list[Ack], turn: TripReply) -> None:
-        unwritten = {*turn.stale, *turn.aborted}
-        refused, doubtful = self.outbox.written(outcomes, unwritten.difference(turn.aborted))
-        if unwritten:
-            self.tell([outcome for outcome in outcomes if outcome.job_id not in unwritten])
-            self.tell_stale(refused)
-            if doubtful:
-                self.chore(aftermath.settle_doubts(self, doubtful))
-        else:
-            self.tell(outcomes)
-        for outcome in outcomes:
-            if not outcome.kind.final:
-                self.look_in(outcome.number / 1000)
-            if turn.aborted and outcome.job_id in turn.aborted:
-                self._end_taken(outcome)
+    def _slots_to_claim(self) -> int:
+        """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes.
 
-    def tell(self, outcomes: Iterable[Ack]) -> None:
-        """Says, once, what became of jobs, now that it is written: one event for all that completed."""
-        completed = []
-        for outcome in outcomes:
-            news = outcome.event
-            if not news:
-                continue
-            outcome.event = ()  # the outcome is kept for a while, and need not keep that
-            if outcome.kind is AckKind.COMPLETE:
-                completed.append(news)
-            else:
-                event, fields = news
-                self.engine.events.emit(event, **fields)
-        if completed:
-            self.engine.events.emit("job.completed", queue=self.settings.name, jobs=completed)
+        Few slots are asked for all at once: a trip costs as much as several jobs.
+        """
+        if not self._accepting or self._isolation.active or (self._reserved and not self.next_claim.more):
+            return 0
+        if not self.next_claim.due:
+            return 0
+        return min(self._free_slots(), max(FEW_SLOTS, -(-self.executor.capacity // PUMPS)))
 
-    def tell_stale(self, outcomes: Iterable[Ack]) -> None:
-        """Says that outcomes came too late."""
-        for outcome in outcomes:
-            key = self.scripts.keys.key_of(outcome.job_id)
-            self.engine.events.emit("job.stale", queue=self.settings.name, key=key)
-
-    def _take(self, claimed: Claimed, token: str, asked: int) -> None:
-        """Begins what a claim brought. `asked` tells whether somebody asked for one while it was under way."""
-        if self._accepting:
-            self.runner.begin(token, claimed)
-        else:  # the stop came during the trip: nothing starts after it
-            for job_id, _, _ in claimed.jobs:
-                self.outbox.add(Ack(job_id, token, AckKind.RETURN))
-        for raw_id, document in claimed.invalid_ids:
-            self.chore(aftermath.quarantine(self, token, raw_id, document, "its id is no UTF-8"))
-        wait = self.next_claim.plan(claimed, asked)
-        if wait is not None:
-            self.look_in(wait)
-        self._peek.want(claimed.reason == "empty")
-        if claimed.aborted_ids:
-            self.chore(aftermath.finalise(self, claimed.aborted_ids))
-        if claimed.crash_looping and self._accepting:
-            self.engine.gate.request(self)
+    def _free_slots(self) -> int:
+        return max(0, self.executor.capacity - len(self._executions) - self._reserved)
 
     def _release(self, slots: int) -> None:
         self._reserved -= slots
         self._claim_returned.set()
         self._wake.set()
 
-    def _end_taken(self, outcome: Ack) -> None:
-        """An abort took the job while it was being put back: it ends as cancelled."""
-        document = outcome.document
-        if document:
-            document = encode({**decode(document), "status": "aborted", "error": "cancelled"})
-        ended = Ack(outcome.job_id, outcome.token, AckKind.ABORTED, document)
-        if outcome.event:
-            ended.event = ("job.cancelled", {**outcome.event[1], "error": "cancelled"})
-        self.outbox.add(ended)
-        self._wake.set()
+    def _take(self, claimed: Claimed, token: str, asked: int) -> None:
+        """Begins what a claim brought. `asked` tells whether somebody asked for one while it was under way."""
+        if self._accepting:
+            self.executor.begin(token, claimed)
+            self._monitor.wake()
+        else:  # the stop came during the trip: nothing starts after it
+            for job_id, _, _ in claimed.jobs:
+                self.acks.add(Ack(job_id, token, AckKind.RETURN))
+        if claimed.invalid_ids:
+            self.executor.set_aside_invalid(token, claimed)
+        wait = self.next_claim.plan(claimed, asked)
+        if wait is not None:
+            self.claim_within(wait)
+        self._peek.want(claimed.reason == "empty")
+        if claimed.aborted_ids:
+            self._background.start(self._finalise_aborts(claimed.aborted_ids))
+        if claimed.crash_looping and self._accepting:
+            self._isolation.request(self)
+
+    async def run_isolated(self) -> bool:
+        """Claims one job that crashed its daemons and runs it to its end; False when none could start."""
+        token = self._tokens.next()
+        self._reserved += 1
+        try:
+            claimed = await self.scripts.claim(token, 1, isolated=True)
+        finally:
+            self._release(1)
+        executions = self.executor.begin(token, claimed)
+        self._monitor.wake()
+        while any(execution.job_id in self._executions for execution in executions):
+            await self._until_fewer()
+        return bool(claimed.jobs)
+
+    async def _finalise_aborts(self, job_ids: list[str]) -> None:
+        """Ends jobs that an abort took out of the queue's indexes."""
+        with contextlib.suppress(StoreError):  # the janitor meets them again
+            for job_id in job_ids:
+                await self._control.finalise_abort(self.settings.name, job_id)
+
+    # What the store took
+
+    def _note_written(self, acks: list[Ack], reply: TripReply) -> None:
+        unwritten = {*reply.stale, *reply.aborted}
+        refused, doubtful = self.acks.written(acks, unwritten.difference(reply.aborted))
+        if unwritten:
+            self.announce([ack for ack in acks if ack.job_id not in unwritten])
+            self._announce_stale(refused)
+            if doubtful:
+                self._background.start(self._settle_doubts(doubtful))
+        else:
+            self.announce(acks)
+        for ack in acks:
+            if not ack.kind.final:
+                self.claim_within(ack.number / 1000)
+            if reply.aborted and ack.job_id in reply.aborted:
+                self.acks.add(ack_of_aborted(ack))
+                self._wake.set()
+
+    def announce(self, acks: Iterable[Ack]) -> None:
+        """Emits, once, what became of jobs, now that it is written: one event for all that completed."""
+        completed = []
+        for ack in acks:
+            announced = ack.event
+            if not announced:
+                continue
+            ack.event = ()  # the ack is kept for a while, and need not keep that
+            if ack.kind is AckKind.COMPLETE:
+                completed.append(announced)
+            else:
+                event, fields = announced
+                self._events.emit(event, **fields)
+        if completed:
+            self._events.emit("job.completed", queue=self.settings.name, jobs=completed)
+
+    def _announce_stale(self, acks: Iterable[Ack]) -> None:
+        for ack in acks:
+            key = self.scripts.keys.key_of(ack.job_id)
+            self._events.emit("job.stale", queue=self.settings.name, key=key)
+
+    async def _settle_doubts(self, acks: list[Ack]) -> None:
+        """Finds out which acks the store refused because it had them: the answer to a first writing was lost."""
+        with contextlib.suppress(StoreError):
+            found = await self.scripts.inspect([ack.job_id for ack in acks], timeline=True)
+            ours = [ack for ack, one in zip(acks, found, strict=True) if is_written(ack, one)]
+            self.announce(ours)
+            self._announce_stale(ack for ack in acks if ack not in ours)
 
     # The store comes and goes
 
@@ -369,40 +371,23 @@ class CrmWorker(saq.Worker[Any]):
     def reconcile_soon(self) -> None:
         """Reconcile before the next trip, and claim: a wake-up may have been lost."""
         self._reconciler.ask()
-        self.look()
+        self.claim_now()
 
-    async def _wait_for_store(self) -> None:
-        self._peek.want(False)
-        while not self.engine.store.connected:
-            if not self._accepting and not self._runs:
-                await self._sleep(0.05)  # the supervisor cuts us when the time is up
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self.engine.store.wait_connected()
-        self.next_claim.now = True
+    def report(self, reason: str) -> None:
+        """Says, once, why the queue does not work. What the store refuses to all queues it has said itself."""
+        if reason != self.degraded:
+            self.degraded = reason
+            if reason != self._store.refusal:
+                self._events.emit("queue.degraded", queue=self.settings.name, reason=reason)
 
-    # Small parts
-
-    def _free_slots(self) -> int:
-        return max(0, self.runner.capacity - len(self._runs) - self._reserved)
-
-    def _slots_to_claim(self) -> int:
-        """How many jobs to ask for now: half of the slots at most, so that one half runs while the other comes.
-
-        Few slots are asked for all at once: a trip costs as much as several jobs.
-        """
-        if not self._accepting or self.engine.gate.closed or (self._reserved and not self.next_claim.more):
-            return 0
-        if not self.next_claim.due:
-            return 0
-        return min(self._free_slots(), max(FEW_SLOTS, -(-self.runner.capacity // PUMPS)))
+    # Waiting
 
     async def _rest(self) -> None:
         if self._wake.is_set():
             return
         timer: asyncio.TimerHandle | None = None
         delay = self.next_claim.delay
-        if delay is not None and self._accepting and self._free_slots() and not self.engine.gate.closed:
+        if delay is not None and self._accepting and self._free_slots() and not self._isolation.active:
             timer = asyncio.get_running_loop().call_later(delay, self._wake.set)
         try:
             await self._wake.wait()
@@ -410,27 +395,34 @@ class CrmWorker(saq.Worker[Any]):
             if timer:
                 timer.cancel()
 
+    async def _pause_for(self, reason: str) -> None:
+        """Waits a while after an error. Only the stop cuts that short: the other pump's errors wake us too."""
+        self.report(reason)
+        if self._stopping.is_set():
+            await asyncio.sleep(STOPPING_PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ERROR_PAUSE_S):
+                await self._stopping.wait()
+        self.next_claim.now = True
+
+    async def _wait_for_store(self) -> None:
+        self._peek.want(False)
+        while not self._store.connected:
+            if not self._accepting and not self._executions:
+                await self._sleep(0.05)  # the supervisor cuts us when the time is up
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._store.wait_connected()
+        self.next_claim.now = True
+
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
     async def _until_fewer(self) -> None:
-        tasks = [run.task for run in self._runs.values() if run.task]
+        tasks = [execution.task for execution in self._executions.values() if execution.task]
         if tasks:
             await asyncio.wait(tasks, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(0)
-
-    def chore(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something beside the trips, until the worker stops."""
-        task = asyncio.create_task(work)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-
-    def report(self, reason: str) -> None:
-        """Says, once, why the queue does not work. What the store refuses to all queues it has said itself."""
-        if reason != self.degraded:
-            self.degraded = reason
-            if reason != self.engine.store.refusal:
-                self.engine.events.emit("queue.degraded", queue=self.settings.name, reason=reason)

@@ -13,11 +13,10 @@ from pydantic import BaseModel
 from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from crmd.engine.store.replies import AckKind
-from crmd.engine.worker import ending
+from crmd.engine.worker import execution as rules
+from crmd.engine.worker.acks import ack_of
 from crmd.engine.worker.backoff import LONGEST_WAIT_S
-from crmd.engine.worker.ending import MAX_ERROR_CHARS, Ending
-from crmd.engine.worker.execution import CancelReason, Run
-from crmd.engine.worker.outcomes import outcome_of
+from crmd.engine.worker.execution import MAX_ERROR_CHARS, CancelReason, Execution, Outcome
 from crmd.errors import (
     InvalidPayload,
     JobSignal,
@@ -30,16 +29,16 @@ from crmd.errors import (
     Retry,
     Snooze,
 )
-from tests.support.runs import make_run
+from tests.support.executions import make_execution
 
 NOW = 1_800_000_000.0
 Q = QueueSettings("q", attempts=3, backoff=Backoff(4.0, 4.0), unknown_job_grace_seconds=300.0)
 LIMITED = replace(Q, limits=(KeyedLimit("to", Rate(1, 6), 45),))
 
 
-def raised(error: BaseException, run: Run | None = None, settings: QueueSettings = Q) -> Ending:
+def raised(error: BaseException, execution: Execution | None = None, settings: QueueSettings = Q) -> Outcome:
     """How an attempt ends whose handler raised."""
-    return ending.raised(error, run or make_run(), settings, NOW)
+    return rules.raised(error, execution or make_execution(), settings, NOW)
 
 
 class Odd(Exception):
@@ -72,88 +71,88 @@ def test_whatever_is_raised_is_the_failure_of_one_attempt(error: BaseException) 
     assert (end.kind, end.event, end.counts) == (AckKind.RETRY, "retried", True)
     assert type(error).__name__ in (end.error or "")
     assert 2.0 <= end.delay <= 4.0
-    assert raised(error, make_run(attempt=3)).kind is AckKind.FAILED
-    assert raised(error, make_run(begun=True)).kind is AckKind.UNKNOWN
+    assert raised(error, make_execution(attempt=3)).kind is AckKind.FAILED
+    assert raised(error, make_execution(side_effect_started=True)).kind is AckKind.UNKNOWN
 
 
 @pytest.mark.parametrize("error", [RecordsUnavailable("away"), RecordsUnusable("newer")])
 def test_a_job_that_cannot_reach_the_records_waits_and_spends_no_attempt(error: Exception) -> None:
-    end = raised(error, make_run(attempt=3))
-    assert (end.kind, end.delay, end.counts) == (AckKind.SNOOZE, ending.RECORDS_AWAY_S, False)
-    assert raised(error, make_run(begun=True)).kind is AckKind.UNKNOWN
+    end = raised(error, make_execution(attempt=3))
+    assert (end.kind, end.delay, end.counts) == (AckKind.SNOOZE, rules.RECORDS_AWAY_S, False)
+    assert raised(error, make_execution(side_effect_started=True)).kind is AckKind.UNKNOWN
 
 
-SIGNALS: list[tuple[JobSignal | InvalidPayload, Ending]] = [
-    (Permanent("gone"), Ending(AckKind.FAILED, "failed", error="gone")),
-    (Permanent("gone", code="131026"), Ending(AckKind.FAILED, "failed", error="[131026] gone")),
-    (Permanent("(131026) gone", code="131026"), Ending(AckKind.FAILED, "failed", error="(131026) gone")),
-    (InvalidPayload("to: missing"), Ending(AckKind.FAILED, "failed", error="to: missing")),
-    (Retry("busy", after=7), Ending(AckKind.RETRY, "retried", error="busy", delay=7)),
-    (Retry("busy", after=1e12), Ending(AckKind.RETRY, "retried", error="busy", delay=LONGEST_WAIT_S)),
-    (Retry("busy", after=float("nan")), Ending(AckKind.RETRY, "retried", error="busy")),
-    (Retry("busy", after=7, max_attempts=1), Ending(AckKind.FAILED, "failed", error="busy")),
-    (Retry("busy", after=7, max_attempts=9), Ending(AckKind.RETRY, "retried", error="busy", delay=7)),
-    (Snooze("not yet", after=5), Ending(AckKind.SNOOZE, "snoozed", error="not yet", delay=5, counts=False)),
-    (Snooze("not yet", after=-5), Ending(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
+SIGNALS: list[tuple[JobSignal | InvalidPayload, Outcome]] = [
+    (Permanent("gone"), Outcome(AckKind.FAILED, "failed", error="gone")),
+    (Permanent("gone", code="131026"), Outcome(AckKind.FAILED, "failed", error="[131026] gone")),
+    (Permanent("(131026) gone", code="131026"), Outcome(AckKind.FAILED, "failed", error="(131026) gone")),
+    (InvalidPayload("to: missing"), Outcome(AckKind.FAILED, "failed", error="to: missing")),
+    (Retry("busy", after=7), Outcome(AckKind.RETRY, "retried", error="busy", delay=7)),
+    (Retry("busy", after=1e12), Outcome(AckKind.RETRY, "retried", error="busy", delay=LONGEST_WAIT_S)),
+    (Retry("busy", after=float("nan")), Outcome(AckKind.RETRY, "retried", error="busy")),
+    (Retry("busy", after=7, max_attempts=1), Outcome(AckKind.FAILED, "failed", error="busy")),
+    (Retry("busy", after=7, max_attempts=9), Outcome(AckKind.RETRY, "retried", error="busy", delay=7)),
+    (Snooze("not yet", after=5), Outcome(AckKind.SNOOZE, "snoozed", error="not yet", delay=5, counts=False)),
+    (Snooze("not yet", after=-5), Outcome(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
     (
         Snooze("not yet", after=float("inf")),
-        Ending(AckKind.SNOOZE, "snoozed", error="not yet", delay=LONGEST_WAIT_S, counts=False),
+        Outcome(AckKind.SNOOZE, "snoozed", error="not yet", delay=LONGEST_WAIT_S, counts=False),
     ),
-    (Snooze("not yet", after=float("nan")), Ending(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
+    (Snooze("not yet", after=float("nan")), Outcome(AckKind.SNOOZE, "snoozed", error="not yet", counts=False)),
     (
         Snooze(until=datetime.fromtimestamp(NOW + 90, UTC)),
-        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+        Outcome(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
     ),
     (
         Snooze(until=datetime.fromtimestamp(NOW + 90, UTC).replace(tzinfo=None)),
-        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
+        Outcome(AckKind.SNOOZE, "snoozed", error="snoozed", delay=90, counts=False),
     ),
     (
         Snooze(until=datetime.fromtimestamp(NOW - 90, UTC)),
-        Ending(AckKind.SNOOZE, "snoozed", error="snoozed", counts=False),
+        Outcome(AckKind.SNOOZE, "snoozed", error="snoozed", counts=False),
     ),
     (
         RateLimited("slow", after=9),
-        Ending(AckKind.RETURN, "rate_limited", error="slow", counts=False, slow_down=(9, "queue")),
+        Outcome(AckKind.RETURN, "rate_limited", error="slow", counts=False, slow_down=(9, "queue")),
     ),
     (
         RateLimited("slow", after=9, scope="key"),
-        Ending(AckKind.SNOOZE, "rate_limited", error="slow", counts=False, delay=9),
+        Outcome(AckKind.SNOOZE, "rate_limited", error="slow", counts=False, delay=9),
     ),
     (
         PauseQueue("token expired"),
-        Ending(AckKind.RETURN, "given_back", "token expired", counts=False, pause="token expired"),
+        Outcome(AckKind.RETURN, "given_back", "token expired", counts=False, pause="token expired"),
     ),
-    (OutcomeUnknown("no reply"), Ending(AckKind.UNKNOWN, "unknown", error="outcome unknown: no reply")),
+    (OutcomeUnknown("no reply"), Outcome(AckKind.UNKNOWN, "unknown", error="outcome unknown: no reply")),
 ]
 
 
 @pytest.mark.parametrize(("signal", "expected"), SIGNALS, ids=lambda value: repr(value)[:40])
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_signal_says_how_it_ended(signal: JobSignal, expected: Ending, begun: bool) -> None:
+def test_a_signal_says_how_it_ended(signal: JobSignal, expected: Outcome, begun: bool) -> None:
     """Also after an effect has begun: who raises a signal knows what became of it."""
-    assert raised(signal, make_run(begun=begun)) == expected
+    assert raised(signal, make_execution(side_effect_started=begun)) == expected
 
 
 @pytest.mark.parametrize("signal", [Retry("busy"), Retry("busy", after=1)])
 def test_a_retry_ends_with_the_last_attempt(signal: Retry) -> None:
-    assert raised(signal, make_run(attempt=2)).kind is AckKind.RETRY
-    assert raised(signal, make_run(attempt=3)).kind is AckKind.FAILED
-    assert raised(signal, make_run(attempt=7)).kind is AckKind.FAILED
+    assert raised(signal, make_execution(attempt=2)).kind is AckKind.RETRY
+    assert raised(signal, make_execution(attempt=3)).kind is AckKind.FAILED
+    assert raised(signal, make_execution(attempt=7)).kind is AckKind.FAILED
 
 
 @pytest.mark.parametrize("signal", [Snooze(after=1), RateLimited("slow", after=1), PauseQueue("stop")])
 def test_what_spends_no_attempt_does_not_end_with_the_last_one(signal: JobSignal) -> None:
-    assert not raised(signal, make_run(attempt=3)).counts
-    assert not raised(signal, make_run(attempt=3)).kind.final
+    assert not raised(signal, make_execution(attempt=3)).counts
+    assert not raised(signal, make_execution(attempt=3)).kind.final
 
 
 def test_a_key_is_slowed_down_where_the_job_has_one() -> None:
     signal = RateLimited("slow", after=9, scope="key")
-    assert raised(signal, make_run(kwargs={"to": "ann"}), LIMITED).slow_down == (9, "key")
-    assert raised(signal, make_run(kwargs={"to": 7}), LIMITED).slow_down == (9, "key")
+    assert raised(signal, make_execution(kwargs={"to": "ann"}), LIMITED).slow_down == (9, "key")
+    assert raised(signal, make_execution(kwargs={"to": 7}), LIMITED).slow_down == (9, "key")
     for kwargs in ({}, {"to": None}, {"other": "ann"}):
-        end = raised(signal, make_run(kwargs=kwargs), LIMITED)
+        end = raised(signal, make_execution(kwargs=kwargs), LIMITED)
         assert (end.kind, end.slow_down, end.delay) == (AckKind.SNOOZE, None, 9)
 
 
@@ -187,21 +186,21 @@ def test_a_signal_whose_values_are_none_is_a_failure(signal: JobSignal) -> None:
     ],
 )
 def test_what_we_cancelled(reason: CancelReason, begun: bool, attempt: int, kind: AckKind, counts: bool) -> None:
-    run = make_run(begun=begun, attempt=attempt, cancel_reason=reason)
-    for end in (raised(asyncio.CancelledError(), run), ending.cancelled(run, Q)):
+    execution = make_execution(side_effect_started=begun, attempt=attempt, cancel_reason=reason)
+    for end in (raised(asyncio.CancelledError(), execution), rules.cancelled(execution, Q)):
         assert (end.kind, end.counts) == (kind, counts)
 
 
 def test_a_timeout_says_after_how_long_and_a_cancel_says_why() -> None:
-    run = make_run(attempt=3, timeout=90.0, cancel_reason=CancelReason.TIMEOUT)
-    assert ending.cancelled(run, Q).error == "TimeoutError: timed out after 90s"
-    run = make_run(cancel_reason=CancelReason.ABORT, cancel_detail="by hand")
-    assert ending.cancelled(run, Q).error == "by hand"
+    execution = make_execution(attempt=3, timeout=90.0, cancel_reason=CancelReason.TIMEOUT)
+    assert rules.cancelled(execution, Q).error == "TimeoutError: timed out after 90s"
+    execution = make_execution(cancel_reason=CancelReason.ABORT, cancel_detail="by hand")
+    assert rules.cancelled(execution, Q).error == "by hand"
 
 
 def test_a_handler_that_answers_a_cancel_with_its_own_error_has_failed() -> None:
-    run = make_run(cancel_reason=CancelReason.TIMEOUT)
-    assert raised(ValueError("x"), run).kind is AckKind.RETRY
+    execution = make_execution(cancel_reason=CancelReason.TIMEOUT)
+    assert raised(ValueError("x"), execution).kind is AckKind.RETRY
 
 
 class Result(BaseModel):
@@ -220,7 +219,7 @@ class Result(BaseModel):
     ],
 )
 def test_a_result_is_kept_as_json(result: Any, raw: bytes) -> None:
-    end = ending.returned(result)
+    end = rules.returned(result)
     assert (end.kind, end.event, end.error) == (AckKind.COMPLETE, "completed", None)
     assert end.result is not None
     assert end.result.raw == raw
@@ -247,7 +246,7 @@ def recursive() -> list[Any]:
     ids=["set", "nan", "inf", "object", "large", "recursive", "deep", "less deep"],
 )
 def test_a_result_that_is_no_json_fails_once_with_the_reason(result: Any) -> None:
-    end = ending.returned(result)
+    end = rules.returned(result)
     assert (end.kind, end.result) == (AckKind.FAILED, None)
     assert (end.error or "").startswith("the result is")
 
@@ -262,24 +261,24 @@ def test_a_result_that_is_no_json_fails_once_with_the_reason(result: Any) -> Non
     ],
 )
 def test_an_unknown_job_waits_for_a_deploy_and_then_fails(waited: float, kind: AckKind, delay: float) -> None:
-    end = ending.not_known(make_run(), Q, ["other", "work2"], waited)
+    end = rules.not_known(make_execution(), Q, ["other", "work2"], waited)
     assert (end.kind, end.counts) == (kind, kind is AckKind.FAILED)
     assert end.delay == pytest.approx(delay)
     assert end.error == "no job 'work' in queue q; known: other, work2"
 
 
 def test_of_a_long_error_the_end_is_kept() -> None:
-    text = ending.describe(ValueError("a" * 50_000 + "the end"))
+    text = rules.describe(ValueError("a" * 50_000 + "the end"))
     assert len(text) == MAX_ERROR_CHARS + 1
     assert text.endswith("the end")
 
 
 @pytest.mark.parametrize("error", ["plain", "lone \ud800 surrogate", "\x00", "\U0001f600"])
 def test_any_error_text_can_be_stored(error: str) -> None:
-    run = make_run(marked=True)
-    outcome = outcome_of(run, Ending(AckKind.FAILED, "failed", error=error), NOW)
-    assert outcome.document
-    assert outcome.entry
+    execution = make_execution(marked=True)
+    ack = ack_of(execution, Outcome(AckKind.FAILED, "failed", error=error), NOW)
+    assert ack.document
+    assert ack.entry
 
 
 @pytest.mark.parametrize(

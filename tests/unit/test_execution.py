@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from crmd.engine.codec import LONGEST_TIMEOUT_S, attempts_allowed, attempts_so_far, queued_at, timeout_of
 from crmd.engine.settings import QueueSettings
 from crmd.engine.worker.execution import CancelReason
-from tests.support.runs import make_run
+from tests.support.executions import make_execution, make_executor
 
 Q = QueueSettings("q", attempts=3, timeout_seconds=60.0)
 ANYTHING = st.recursive(
@@ -90,22 +90,25 @@ def test_anything_may_stand_in_a_foreign_job(value: Any) -> None:
 
 
 async def test_the_first_reason_to_cancel_stands() -> None:
+    times = iter([10.0, 20.0])
+    executor = make_executor(lambda: next(times))
     task = asyncio.create_task(asyncio.Event().wait())
-    run = make_run(task=task)
-    run.cancel(CancelReason.TIMEOUT, 10.0)
-    run.cancel(CancelReason.DRAIN, 20.0, "late")
+    execution = make_execution(task=task)
+    executor.cancel(execution, CancelReason.TIMEOUT)
+    executor.cancel(execution, CancelReason.DRAIN, "late")
     await asyncio.wait([task])
     assert task.cancelled()
-    assert (run.cancel_reason, run.cancel_detail, run.abandon_at) == (CancelReason.TIMEOUT, None, 11.0)
+    assert (execution.cancel_reason, execution.cancel_detail) == (CancelReason.TIMEOUT, None)
+    assert execution.abandon_at == 11.0
 
 
 async def test_what_has_ended_is_not_cancelled() -> None:
-    run = make_run(ended=True)
-    run.cancel(CancelReason.ABORT, 10.0)
-    assert run.cancel_reason is None
+    execution = make_execution(ended=True)
+    make_executor(lambda: 10.0).cancel(execution, CancelReason.ABORT)
+    assert execution.cancel_reason is None
 
 
 def test_deliveries_and_deadline() -> None:
-    assert (make_run(deaths=0).delivery, make_run(deaths=2).delivery) == (1, 3)
-    assert make_run(timeout=None).deadline is None
-    assert make_run(timeout=5.0, started_at=100.0).deadline == 105.0
+    assert (make_execution(crash_count=0).delivery, make_execution(crash_count=2).delivery) == (1, 3)
+    assert make_execution(timeout=None).deadline is None
+    assert make_execution(timeout=5.0, started_at=100.0).deadline == 105.0

@@ -1,0 +1,46 @@
+"""The daemon's workers as SAQ workers: one for each queue, and thin."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import saq
+from saq.job import Job
+
+from crmd.engine.saq.plain import plain_context, take_update
+from crmd.engine.saq.queue import SaqQueue
+from crmd.engine.settings import QueueSettings
+from crmd.engine.worker.context import WorkerContext
+from crmd.engine.worker.worker import QueueWorker
+
+
+class SaqWorker(QueueWorker, saq.Worker[Any]):
+    """A SAQ worker whose jobs the engine takes, runs and settles.
+
+    Of what it inherits from SAQ only `queue`, `id` and `context` are used, for plain functions.
+    """
+
+    queue: SaqQueue
+
+    SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
+
+    def __init__(self, settings: QueueSettings, context: WorkerContext) -> None:
+        queue = SaqQueue(settings.name, context.control, self.store_update)
+        saq.Worker.__init__(self, queue, functions=(), id=context.instance_id, concurrency=settings.concurrency)
+        QueueWorker.__init__(
+            self, settings, context, partial(plain_context, queue, self.context, context.instance_id)
+        )
+
+    async def process(self) -> bool:
+        """One trip to the store; False when there was nothing to do."""
+        return await self.make_trip()
+
+    async def store_update(self, job: Job) -> bool:
+        """Stores what a handler changed in its job; False where the job does not run here."""
+        execution = self.executor.executions.get(self.scripts.keys.job_id(job.key))
+        if execution is None:
+            return False
+        take_update(execution, job)
+        await self.executor.mark([execution])
+        return True
