@@ -92,7 +92,13 @@ class WorkerPool:
         scripts = [worker.scripts for worker in self.workers.values()]
         self.keeper = LeaseKeeper(parts.store.target, self.context.instance_id)
         self.recovery = Recovery(
-            parts.store, self.context.tokens, parts.host_id, scripts, parts.events, self.context.clock
+            parts.store,
+            self.context.instance_id,
+            self.context.tokens,
+            parts.host_id,
+            scripts,
+            parts.events,
+            self.context.clock,
         )
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
         self.access = StoreAccess(parts.store, lambda: [scripts.keys for scripts in self._scripts.values()])

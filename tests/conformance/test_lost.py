@@ -201,7 +201,7 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
         # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
         successor = r.new_fleet("one")
         await successor.workers["q"].scripts.recover(
-            successor.context.instance_id, host_prefix("one"), successor.context.tokens.next()
+            successor.context.instance_id, host_prefix("one"), next(successor.context.tokens)
         )
         await successor.start()
         assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN

@@ -84,7 +84,7 @@ async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(store_url: str
         worker.stop_taking()
         key = await r.add("q", "absent")
         # a claim of this daemon whose answer was lost: nobody here knows of it
-        assert (await worker.scripts.claim(fleet.context.tokens.next(), 5)).jobs
+        assert (await worker.scripts.claim(next(fleet.context.tokens), 5)).jobs
         await fleet.stop(0.0)
         view = await r.inspector.job("q", key)
         assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])

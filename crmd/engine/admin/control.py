@@ -66,13 +66,11 @@ class Control:
 
         Raises InvalidPayload, JobTooLarge or RequestError before any is stored, StoreFull where memory is short.
         """
-        scripts = self.inspector.queue(queue)
+        scripts = self.inspector.scripts[queue]
         documents = self.documents(queue, jobs)
         created = await scripts.enqueue(documents)
-        return [
-            Added(scripts.keys.key_of(document.job_id), new)
-            for document, new in zip(documents, created, strict=True)
-        ]
+        prefix = len(scripts.keys.job_prefix)
+        return [Added(document.job_id[prefix:], new) for document, new in zip(documents, created, strict=True)]
 
     async def enqueue_request(
         self, queue: str, jobs: Sequence[NewJob], request: RequestKey, *, many: bool = True
@@ -103,7 +101,7 @@ class Control:
 
     def documents(self, queue: str, jobs: Sequence[NewJob]) -> list[NewDocument]:
         """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""
-        scripts = self.inspector.queue(queue)
+        scripts = self.inspector.scripts[queue]
         self._require_memory()
         return self._documents(scripts, jobs)
 

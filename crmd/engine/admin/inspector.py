@@ -27,8 +27,8 @@ from crmd.engine.settings import QueueSettings
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import text
-from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
-from crmd.errors import JobNotFound, StoreError, StoreUnavailable, UnknownQueue
+from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts, ScriptsByQueue
+from crmd.errors import JobNotFound, StoreError, StoreUnavailable
 
 PERCENTILE_SAMPLE = 100
 """Kept completed jobs that wait and run times are taken from."""
@@ -45,7 +45,9 @@ class Inspector:
         self.store = store
         self.settings = dict(queues)
         self._decoding = asyncio.Lock()
-        self.scripts = {name: QueueScripts(store, settings) for name, settings in queues.items()}
+        self.scripts = ScriptsByQueue()
+        for name, settings in queues.items():
+            self.scripts[name] = QueueScripts(store, settings)
 
     def add_queue(self, settings: QueueSettings) -> None:
         """Makes a queue known, or gives one that is known other settings."""
@@ -57,10 +59,7 @@ class Inspector:
 
     def queue(self, name: str) -> QueueScripts:
         """The scripts of one queue; raises UnknownQueue that lists the names."""
-        try:
-            return self.scripts[name]
-        except KeyError:
-            raise UnknownQueue(f"no queue {name!r}; there are: {', '.join(self.scripts)}") from None
+        return self.scripts[name]
 
     async def counts(self, queue: str) -> QueueCounts:
         """One queue's counts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from crmd.engine.maintenance.heartbeat import host_prefix
@@ -11,7 +11,7 @@ from crmd.engine.store import keys
 from crmd.engine.store.client import Store
 from crmd.engine.store.scripts import QueueScripts
 from crmd.engine.worker.acks import ack_of_recovered
-from crmd.engine.worker.context import Clock, LeaseTokens
+from crmd.engine.worker.context import Clock
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.events import Events
 from crmd.telemetry.throttle import Throttle
@@ -25,13 +25,15 @@ class Recovery:
     def __init__(
         self,
         store: Store,
-        tokens: LeaseTokens,
+        instance_id: str,
+        tokens: Iterator[str],
         host_id: str,
         queues: Iterable[QueueScripts],
         events: Events,
         clock: Clock,
     ) -> None:
         self._store = store
+        self._instance_id = instance_id
         self._tokens = tokens
         self._host_prefix = host_prefix(host_id)
         self._queues = list(queues)
@@ -80,10 +82,8 @@ class Recovery:
     async def _recover(self, queue: QueueScripts, dead: Mapping[str, str]) -> int:
         cursor, total = "0", 0
         while True:
-            token = self._tokens.next()
-            step = await queue.recover(
-                self._tokens.instance_id, self._host_prefix, token, dead=dead, cursor=cursor
-            )
+            token = next(self._tokens)
+            step = await queue.recover(self._instance_id, self._host_prefix, token, dead=dead, cursor=cursor)
             self.observer.found_unlisted(step.unlisted)
             if step.ended:
                 await self._settle(queue, token, step.ended)

@@ -27,7 +27,7 @@ from crmd.engine.store.replies import (
     TripReply,
     text,
 )
-from crmd.errors import RequestError, StoreError
+from crmd.errors import RequestError, StoreError, UnknownQueue
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
@@ -352,6 +352,13 @@ class QueueScripts:
         args = (len(k.job_prefix), k.log_prefix, int(timeline), *job_ids)
         answers = await self.store.call("inspect", names, args)
         return [_inspected(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+
+
+class ScriptsByQueue(dict[str, QueueScripts]):
+    """The queues that are known; looking another up raises UnknownQueue, which lists the names."""
+
+    def __missing__(self, name: str) -> QueueScripts:
+        raise UnknownQueue(f"no queue {name!r}; there are: {', '.join(self)}")
 
 
 async def denied(store: Store, commands: Sequence[Sequence[str]]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,18 +27,6 @@ class Clock:
     """Seconds that no correction of the time moves."""
 
 
-class LeaseTokens:
-    """Names the claims of one daemon: each lease bears the claim that made it."""
-
-    def __init__(self, instance_id: str) -> None:
-        self.instance_id = instance_id
-        self._claims = itertools.count()
-
-    def next(self) -> str:
-        """A token that no other claim has."""
-        return f"{self.instance_id}:{next(self._claims)}"
-
-
 @dataclass(slots=True)
 class WorkerContext:
     """What a worker is made of, besides its queue's settings. Each part gets what it uses of it."""
@@ -56,7 +44,8 @@ class WorkerContext:
     isolation: CrashLoopIsolation = field(default_factory=CrashLoopIsolation)
     clock: Clock = field(default_factory=Clock)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("crmd.jobs"))
-    tokens: LeaseTokens = field(init=False)
+    tokens: Iterator[str] = field(init=False)
+    """Names for claims, no two alike: a lease bears that of the claim which made it."""
 
     def __post_init__(self) -> None:
-        self.tokens = LeaseTokens(self.instance_id)
+        self.tokens = map(f"{self.instance_id}:{{}}".format, itertools.count())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from crmd.engine.store.client import Store
 from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts
 from crmd.engine.worker.acks import AckBuffer, ack_of_recovered
@@ -15,40 +14,19 @@ class Reconciler:
 
     def __init__(
         self,
-        store: Store,
         scripts: QueueScripts,
         executor: Executor,
         acks: AckBuffer,
         clock: Clock,
         instance_id: str,
     ) -> None:
-        self._store = store
         self._scripts = scripts
         self._executor = executor
         self._acks = acks
         self._clock = clock
         self._ours = f"{instance_id}:"
-        self._connection = 0.0
-        self._run_id = ""
-
-    @property
-    def needed(self) -> bool:
-        """Whether the connection is another than that of the last time."""
-        return self._store.connected and self._connection != self._store.connected_since
-
-    def ask(self) -> None:
-        """Makes it needed."""
-        self._connection = 0.0
 
     async def run_once(self) -> None:
-        """After a reconnect; where the store restarted, its last second is written again."""
-        store = self._store
-        if self._run_id and self._run_id != store.run_id:
-            self._acks.resend(self._executor.executions)
-        await self.compare()
-        self._connection, self._run_id = store.connected_since, store.run_id
-
-    async def compare(self) -> None:
         """Gives back what is leased to us and not held; stops what is held and no longer leased to us."""
         leases = await self._scripts.leases()
         held = self._executor.executions

@@ -79,9 +79,10 @@ class QueueWorker:
         )
         self._executions = self.executor.executions
         self._monitor = ExecutionMonitor(self.executor, context.clock, self._background)
-        self._reconciler = Reconciler(
-            context.store, self.scripts, self.executor, self.acks, context.clock, context.instance_id
-        )
+        self._reconciler = Reconciler(self.scripts, self.executor, self.acks, context.clock, context.instance_id)
+        self._reconciled = 0.0
+        """Since when the connection stands that the leases were last compared on."""
+        self._run_id = ""
         self.next_claim = NextClaim(context.clock.monotonic)
         self._peek = LanePeek(context.store, self.scripts.keys.queued, self.claim_now)
         self._accepting = False
@@ -180,7 +181,7 @@ class QueueWorker:
         for _ in range(PROMOTE_ROUNDS):
             if self._free_slots() or not self._accepting:
                 return  # the next claim does it
-            if (await self.scripts.claim(self._tokens.next(), 0)).due_ms != 0:
+            if (await self.scripts.claim(next(self._tokens), 0)).due_ms != 0:
                 return
 
     def runs(self, job_id: str) -> bool:
@@ -219,13 +220,13 @@ class QueueWorker:
 
     async def make_trip(self) -> bool:
         """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
-        if self._reconciler.needed:
+        if self._unreconciled:
             await self._reconcile()
         # No await from here until both are noted: the other pump has to see them.
         acks, slots = self.acks.take(), self._slots_to_claim()
         if not acks and not slots:
             return False
-        token, asked = self._tokens.next(), self.next_claim.asked
+        token, asked = next(self._tokens), self.next_claim.asked
         if slots:
             self._reserved += slots
             self.next_claim.claiming()
@@ -286,7 +287,7 @@ class QueueWorker:
 
     async def run_isolated(self) -> bool:
         """Claims one job that crashed its daemons and runs it to its end; False when none could start."""
-        token = self._tokens.next()
+        token = next(self._tokens)
         self._reserved += 1
         try:
             claimed = await self.scripts.claim(token, 1, isolated=True)
@@ -354,23 +355,31 @@ class QueueWorker:
 
     # The store comes and goes
 
+    @property
+    def _unreconciled(self) -> bool:
+        """Whether the connection is another than that of the last reconciling."""
+        return self._reconciled != self._store.connected_since and self._store.connected
+
     async def _reconcile(self) -> None:
         async with self._reconciling:
             # What a claim brings is leased to us and not held yet. The other pump may have reconciled meanwhile,
             # and waits for nobody then.
-            while self._reconciler.needed and self._reserved:
+            while self._unreconciled and self._reserved:
                 self._claim_returned.clear()
                 await self._claim_returned.wait()
-            if self._reconciler.needed:
+            if self._unreconciled:
+                if self._run_id and self._run_id != self._store.run_id:
+                    self.acks.resend(self._executions)  # the store restarted: its last second is written again
                 await self._reconciler.run_once()
+                self._reconciled, self._run_id = self._store.connected_since, self._store.run_id
 
     async def reconcile(self) -> None:
         """Gives back what is leased to us and not held, when nothing is claimed any more."""
-        await self._reconciler.compare()
+        await self._reconciler.run_once()
 
     def reconcile_soon(self) -> None:
         """Reconcile before the next trip, and claim: a wake-up may have been lost."""
-        self._reconciler.ask()
+        self._reconciled = 0.0
         self.claim_now()
 
     def report(self, reason: str) -> None:
