@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from saq.job import Status
 
 from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.engine.admin.views import NewJob, State
@@ -450,6 +451,10 @@ async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
         pages = [await queue.info(jobs=True, offset=offset, limit=10) for offset in (0, 10, 20, 30)]
         assert [len(page["jobs"]) for page in pages] == [10, 10, 5, 0]
         assert [job["key"] for page in pages for job in page["jobs"]] == [f"{n:02}" for n in range(25)]
+        assert {job.key async for job in queue.iter_jobs([Status.QUEUED], batch_size=10)} == {
+            f"{n:02}" for n in range(25)
+        }
+        assert [job async for job in queue.iter_jobs([Status.COMPLETE])] == []
 
 
 async def test_ten_idle_queues_need_few_connections_and_few_trips(own_store: StoreServer) -> None:

@@ -1,4 +1,4 @@
-"""SAQ's queue on crmd's scripts: what plain SAQ programs and SAQ's web page call, made safe."""
+"""SAQ's queue on the engine's scripts: what plain SAQ functions call, made safe."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from saq.job import Job, Status
-from saq.queue.redis import RedisQueue
+from saq.queue.base import Queue
 
 from crmd.engine.admin.control import Control
 from crmd.engine.codec import Unreadable, decode, encode_payload
@@ -19,19 +19,26 @@ from crmd.engine.store.replies import NewDocument
 from crmd.errors import IllegalTransition, RequestError
 
 
-class SaqQueue(RedisQueue):
+class SaqQueue(Queue):
     """A queue whose jobs cannot be lost or doubled by the calls that SAQ offers.
 
-    Workers of crmd take its jobs by `claim`; `dequeue` and `finish` are not for them.
+    It is no RedisQueue: of that class it could keep nothing. The engine's workers take its jobs by `claim`, so
+    `dequeue` and `finish` are refused.
     """
 
     def __init__(self, name: str, control: Control, store_update: Callable[[Job], Awaitable[bool]]) -> None:
         """`store_update` stores what changed in a job that runs here, and says whether it does."""
-        super().__init__(control.store.redis, name=name)
+        super().__init__(name, None, None)
+        self.redis = control.store.redis
+        """For functions that reach for the store by their queue."""
         self.control = control
         self.inspector = control.inspector
         self.scripts = control.inspector.queue(name)
         self._store_update = store_update
+
+    def job_id(self, job_key: str) -> str:
+        """A job's id in the store."""
+        return self.scripts.keys.job_id(job_key)
 
     async def disconnect(self) -> None:
         """Does nothing: the connection is the daemon's."""
@@ -81,6 +88,18 @@ class SaqQueue(RedisQueue):
         documents = await self.control.store.command("MGET", *ids) if ids else []
         return [self.deserialize(document) for document in documents]
 
+    async def iter_jobs(self, statuses: list[Status] = list(Status), batch_size: int = 100) -> AsyncIterator[Job]:  # noqa: B006
+        """The queue's jobs, finished ones too, that have one of these statuses."""
+        cursor: str | None = None
+        while True:
+            page = await self.inspector.jobs(self.name, cursor=cursor, limit=batch_size)
+            for job in await self.jobs(view.key for view in page.jobs):
+                if job is not None and job.status in statuses:
+                    yield job
+            cursor = page.cursor
+            if cursor is None:
+                return
+
     async def abort(self, job: Job, error: str, ttl: float = 5) -> None:
         """Cancels a job that waits or runs. As with SAQ's queue a finished one is no error; it stays as it is."""
         with contextlib.suppress(IllegalTransition):
@@ -93,11 +112,15 @@ class SaqQueue(RedisQueue):
             await self.control.retry(self.name, job.key)
             job.status = Status.QUEUED
 
+    _retry = retry
+
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **_: Any
     ) -> None:
         """Refused: a job's end is written by the worker that holds its lease."""
         raise IllegalTransition(f"job {job.key} is ended by the daemon that runs it, not by finish()")
+
+    _finish = finish
 
     async def _update(self, job: Job, status: Status | None = None, **kwargs: Any) -> None:
         """Stores a running job's own changes. One that does not run stays as it is."""
@@ -118,9 +141,8 @@ class SaqQueue(RedisQueue):
         """Nothing to do: leases, not time limits, say which jobs are orphans, and the daemon looks after them."""
         return []
 
-    async def schedule(self, lock: int = 1) -> list[str]:
-        """Nothing to do: a claim promotes what is due."""
-        return []
+    async def write_worker_info(self, worker_id: str, info: Any, ttl: int) -> None:
+        """Nothing to do: daemons announce themselves."""
 
     async def count(self, kind: str) -> int:
         """How many jobs: kind is queued, active or incomplete."""
