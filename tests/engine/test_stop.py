@@ -14,9 +14,10 @@ from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker import pending_acks
 from crmd.engine.worker.next_claim import LanePeek
+from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.engine.worker.threads import HandlerThreads
 from crmd.errors import StoreFull
-from tests.support.fleet import MemoryFiles, rig
+from tests.support.fleet import rig
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until

@@ -11,9 +11,10 @@ import pytest
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store.scripts import QueueScripts
+from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.errors import Permanent, Retry, Snooze
 from crmd.jobs import JobContext, JobSpec
-from tests.support.fleet import MemoryFiles, kill, rig
+from tests.support.fleet import kill, rig
 from tests.support.wait import wait_until
 
 FAST = Backoff(base_seconds=0.02, max_seconds=0.05)

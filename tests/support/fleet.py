@@ -17,29 +17,10 @@ from crmd.engine.saq.queue import SaqQueue
 from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.jobs import Catalog, JobSpec
 from crmd.telemetry.events import Events
 from tests.support.wait import BUSY
-
-
-class MemoryFiles:
-    """The part of a state folder that a fleet uses."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-
-    def write_private(self, name: str, text: str) -> None:
-        self.files[name] = text
-
-    def read_private_bytes(self, name: str) -> bytes | None:
-        return self.files[name].encode() if name in self.files else None
-
-    def set_aside(self, name: str) -> str:
-        self.files[f"{name} set aside"] = self.files.pop(name)
-        return f"{name} set aside"
-
-    def delete_private(self, name: str) -> None:
-        self.files.pop(name, None)
 
 
 class Rig:

@@ -1,4 +1,4 @@
-"""One queue at work in this process: claims, executions, outcomes and their acknowledgement.
+"""One queue at work in this process: its trips to the store, its executions, their outcomes and acks.
 
-It may touch the store and `crmd.jobs`.
+It may touch `engine.store`, `engine.admin` and `crmd.jobs`; it knows nothing of SAQ.
 """

@@ -104,7 +104,7 @@ class Executor:
         """Async handlers that ignored being cancelled and still run."""
 
     def configure(self, settings: QueueSettings, catalog: Catalog, resources: Mapping[type, Any]) -> None:
-        """Applies other settings, jobs and clients; attempts that run keep those that they began with."""
+        """Applies other settings, jobs and clients; attempts that run keep their time limit and clients."""
         self._settings, self._catalog, self._resources = settings, catalog, resources
 
     @property

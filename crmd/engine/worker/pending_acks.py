@@ -38,6 +38,31 @@ class PrivateFiles(Protocol):
         """Renames a file so that a person can look at it; returns its new path. Only the newest few are kept."""
 
 
+class MemoryFiles:
+    """Files that end with the process: for a program whose jobs may run twice where it stops without the store."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def write_private(self, name: str, text: str) -> None:
+        """Keeps a file."""
+        self.files[name] = text
+
+    def read_private_bytes(self, name: str) -> bytes | None:
+        """What a file holds, if there is one."""
+        return self.files[name].encode() if name in self.files else None
+
+    def delete_private(self, name: str) -> None:
+        """Drops a file, if there is one."""
+        self.files.pop(name, None)
+
+    def set_aside(self, name: str) -> str:
+        """Renames a file; returns its new name."""
+        aside = f"{name} set aside"
+        self.files[aside] = self.files.pop(name)
+        return aside
+
+
 @dataclass(slots=True)
 class PendingAcks:
     """What the file holds."""
@@ -97,7 +122,7 @@ async def write(files: PrivateFiles, queues: Mapping[str, QueueScripts]) -> None
             written += count
             refused += [why] if why else []
     if written:
-        _log.info("wrote %d outcomes that the last stop had to spool", written)
+        _log.info("wrote %d outcomes that the last stop had to keep", written)
     if refused:
         _tell(files.set_aside(FILE), "; ".join(refused[:REASONS_MAX]))
     elif kept.acks:

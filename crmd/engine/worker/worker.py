@@ -97,7 +97,7 @@ class QueueWorker:
     # Life
 
     def configure(self, settings: QueueSettings, catalog: Catalog, resources: Mapping[type, Any]) -> None:
-        """Applies other settings, jobs and clients; attempts that run keep those that they began with."""
+        """Applies other settings, jobs and clients; attempts that run keep their time limit and clients."""
         self.settings = settings
         self.executor.configure(settings, catalog, resources)
         self.claim_now()
@@ -160,11 +160,6 @@ class QueueWorker:
     def idle(self) -> bool:
         """Whether nothing runs, and no claim is under way that may bring something to run."""
         return not self._executions and not self._reserved
-
-    @property
-    def accepting(self) -> bool:
-        """Whether it takes jobs."""
-        return self._accepting
 
     def claim_now(self) -> None:
         """Claim again now."""
