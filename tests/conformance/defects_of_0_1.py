@@ -162,10 +162,10 @@ DEFECTS: tuple[Defect, ...] = (
         "one spooled outcome that the store refused, or a garbled outcomes.json, kept the daemon from starting",
         "what is refused or unreadable is set aside and named; all else is written, and the queues run",
         (
-            "engine.test_spool.test_a_refused_outcome_is_set_aside_and_the_others_are_written",
-            "engine.test_spool.test_what_cannot_be_read_is_set_aside_and_the_rest_is_written",
-            "engine.test_spool.test_a_start_that_cannot_write_any_outcome_keeps_them_all",
-            "engine.test_spool.test_a_stop_over_an_unreadable_spool_keeps_both",
+            "engine.test_pending_acks.test_a_refused_outcome_is_set_aside_and_the_others_are_written",
+            "engine.test_pending_acks.test_what_cannot_be_read_is_set_aside_and_the_rest_is_written",
+            "engine.test_pending_acks.test_a_start_that_cannot_write_any_outcome_keeps_them_all",
+            "engine.test_pending_acks.test_a_stop_over_an_unreadable_spool_keeps_both",
         ),
     ),
     Defect(

@@ -17,7 +17,7 @@ async def make_suspect(lab: Lab, key: str, payload: dict[str, str] | None = None
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id(key), 2)
 
 
-async def test_suspects_are_told_of_only_while_one_could_start(lab: Lab) -> None:
+async def test_isolation_are_told_of_only_while_one_could_start(lab: Lab) -> None:
     await make_suspect(lab, "s")
     await lab.redis("HSET", lab.keys.paused, "at", 1)
     assert (await lab.claim()).crash_looping == 0
@@ -98,7 +98,7 @@ async def test_many_strays_come_back_in_steps(lab: Lab) -> None:
     assert started == 1_000
 
 
-async def test_suspects_are_told_of_and_taken_only_alone_one_at_a_time(lab: Lab) -> None:
+async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(lab: Lab) -> None:
     await lab.add("a", "b", "c")
     for key in ("a", "b"):
         await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id(key))

@@ -1,4 +1,4 @@
-"""Jobs that run alone: they get their turn, and hold the other queues back no longer than they must."""
+"""Jobs that crashed their daemons: each runs alone, and holds the other queues back no longer than it must."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.wait import wait_until
 BUSY = QueueSettings("busy")
 
 
-async def make_suspect(r: Rig, queue: str, name: str) -> str:
+async def make_crash_looping(r: Rig, queue: str, name: str) -> str:
     """A waiting job whose daemon died twice with it."""
     keys = r.inspector.queue(queue).keys
     job_id = keys.job_id("suspect")
@@ -55,13 +55,13 @@ class Work:
         return self.running
 
 
-async def test_a_suspect_waits_for_the_others_and_runs_alone(store_url: str) -> None:
+async def test_a_crash_looping_job_waits_for_the_others_and_runs_alone(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q"), BUSY) as r:
         work = Work(r)
         fleet = await r.fleet()
         await r.add("busy", "long")
         await wait_until(lambda: work.running == 1, 5)
-        key = await make_suspect(r, "q", "alone")
+        key = await make_crash_looping(r, "q", "alone")
         other = await r.add("q", "quick")
         await r.finished("q", other)
         await wait_until(lambda: fleet.context.isolation.active)
@@ -75,7 +75,7 @@ async def test_a_suspect_waits_for_the_others_and_runs_alone(store_url: str) -> 
 
 
 @pytest.mark.parametrize("state", ["paused", "blocked", "limited"])
-async def test_a_suspect_that_may_not_start_holds_nobody_back(store_url: str, state: str) -> None:
+async def test_a_crash_looping_job_that_may_not_start_holds_nobody_back(store_url: str, state: str) -> None:
     async with rig(store_url, QueueSettings("q", rate_limit=Rate(1, 60)), BUSY) as r:
         work = Work(r)
         await r.fleet()
@@ -87,18 +87,18 @@ async def test_a_suspect_that_may_not_start_holds_nobody_back(store_url: str, st
             await r.control.pause("q")
         else:
             await r.inspector.queue("q").slow_down(60)
-        await make_suspect(r, "q", "alone")
+        await make_crash_looping(r, "q", "alone")
         await r.add("q", "quick")
         for _ in range(5):
             await r.finished("busy", await r.add("busy", "quick"), 1)
         work.hold.set()
 
 
-async def test_a_suspect_of_a_limited_queue_is_not_starved_by_those_who_wait(store_url: str) -> None:
+async def test_a_crash_looping_job_of_a_limited_queue_is_not_starved_by_those_who_wait(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q", rate_limit=Rate(2, 0.5))) as r:
         Work(r)
         await r.control.enqueue("q", [NewJob("quick") for _ in range(60)])
-        key = await make_suspect(r, "q", "alone")
+        key = await make_crash_looping(r, "q", "alone")
         await r.fleet()
         assert (await r.finished("q", key, 5)).state is State.COMPLETED
         assert (await r.inspector.counts("q")).waiting > 40
@@ -121,7 +121,7 @@ async def test_where_the_others_never_rest_they_are_let_go_on(monkeypatch: pytes
 
 
 class Restless:
-    """A worker that always has something to do, and sees a suspect whenever it looks."""
+    """A worker that always has something to do, and sees a crash-looping job whenever it claims."""
 
     idle = False
 
