@@ -93,9 +93,7 @@ class CrmdPeer:
         for name in self._queues:
             catalog.add(name, JobSpec("work", None, plain if self._plain else native, plain=self._plain))
         store, control = self._store, self.control
-        self._fleet = WorkerPool(
-            PoolParts(store, control, self._queues, catalog, "bench", NoFiles(), SaqWorker, events=store.events)
-        )
+        self._fleet = WorkerPool(PoolParts(store, control, self._queues, catalog, "bench", NoFiles(), SaqWorker))
         await self._fleet.start()
         tune_collector()  # as the daemon does
 

@@ -109,7 +109,6 @@ async def build(
             host_id=state.identity,
             files=state,
             make_worker=SaqWorker,
-            events=events,
             resources=clients,
             only=only,
         )

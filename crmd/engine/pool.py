@@ -15,8 +15,8 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import DaemonInfo, QueueCounts
 from crmd.engine.maintenance.heartbeat import LeaseKeeper, new_instance_id
 from crmd.engine.maintenance.janitor import GRACE_S, Janitor
-from crmd.engine.maintenance.recoverer import Recovery
-from crmd.engine.maintenance.tick import Upkeep
+from crmd.engine.maintenance.recoverer import Recoverer
+from crmd.engine.maintenance.tick import MaintenanceTick
 from crmd.engine.maintenance.wake_listener import WakeListener
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.access import StoreAccess
@@ -30,7 +30,6 @@ from crmd.engine.worker.threads import HandlerThreads
 from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import CrmdError, StoreError
 from crmd.jobs import Catalog
-from crmd.telemetry.events import Events
 from crmd.version import __version__
 
 GIVE_BACK_S = 0.3
@@ -65,7 +64,6 @@ class PoolParts:
     """Of the state folder: whatever an earlier daemon of it held is ours."""
     files: PrivateFiles
     make_worker: Callable[[QueueSettings, WorkerContext], QueueWorker]
-    events: Events = field(default_factory=Events)
     resources: Mapping[type, Any] = field(default_factory=dict)
     only: Sequence[str] | None = None
     """Queues to run, of all that are known; None: all."""
@@ -84,28 +82,37 @@ class WorkerPool:
             control=parts.control,
             instance_id=new_instance_id(parts.host_id),
             catalog=parts.catalog,
-            events=parts.events,
+            events=parts.store.events,
             threads=HandlerThreads(threads),
             resources=parts.resources,
         )
         self.workers = {name: parts.make_worker(parts.queues[name], self.context) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
         self.keeper = LeaseKeeper(parts.store.target, self.context.instance_id)
-        self.recovery = Recovery(
+        self.recoverer = Recoverer(
             parts.store,
             self.context.instance_id,
             self.context.tokens,
             parts.host_id,
             scripts,
-            parts.events,
+            parts.store.events,
             self.context.clock,
         )
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
         self.access = StoreAccess(parts.store, lambda: [scripts.keys for scripts in self._scripts.values()])
-        self.upkeep = Upkeep(
-            self.context, self.workers, self.keeper, self.recovery, self.janitor, self.access, self.describe
+        self.tick = MaintenanceTick(
+            parts.store,
+            self.context.instance_id,
+            self.workers,
+            self.keeper,
+            self.recoverer,
+            self.janitor,
+            self.access,
+            describe=self.describe,
+            known_jobs=self._known_jobs,
+            clock=self.context.clock,
         )
-        self.wake = WakeListener(parts.store, parts.control, self.workers)
+        self.wake_listener = WakeListener(parts.store, parts.control, self.workers)
         self.draining = False
         self._started_at = time.time()
         self._started = False
@@ -139,6 +146,10 @@ class WorkerPool:
             seen_at=time.time(),
         )
 
+    def _known_jobs(self) -> dict[str, list[str]]:
+        """The jobs that each queue of this daemon knows."""
+        return {name: self.context.catalog.names(name) for name in self.workers}
+
     async def inspect(self) -> dict[str, QueueCounts]:
         """The counts of all queues."""
         return await self._parts.control.inspector.all_counts()
@@ -151,13 +162,13 @@ class WorkerPool:
         """
         await self.access.require()
         await pending_acks.write(self._parts.files, self._scripts)
-        await self.upkeep.announce()
-        await self.recovery.run_once()
+        await self.tick.announce()
+        await self.recoverer.run_once()
         self.keeper.start()
         for worker in self.workers.values():
             await worker.start()
-        self.wake.start()
-        self.upkeep.start()
+        self.wake_listener.start()
+        self.tick.start()
         self._started = True
 
     async def configure(
@@ -184,9 +195,9 @@ class WorkerPool:
 
     def _add_worker(self, settings: QueueSettings) -> QueueWorker:
         worker = self.workers[settings.name] = self._parts.make_worker(settings, self.context)
-        self.recovery.add(worker.scripts)
+        self.recoverer.add(worker.scripts)
         self.janitor.add(worker.scripts)
-        self.upkeep.add(worker.scripts.keys)
+        self.tick.add(worker.scripts.keys)
         return worker
 
     async def stop(self, drain_timeout: float, hurry: asyncio.Event | None = None) -> DrainReport:
@@ -219,13 +230,13 @@ class WorkerPool:
 
     async def finish(self, report: DrainReport) -> None:
         """Writes what is left, or keeps it in the state folder where the store is unavailable, and signs off."""
-        await self.wake.stop()
+        await self.wake_listener.stop()
         if not self._started:
             return
         self._started = False
         workers = list(self.workers.values())
         report.pending_acks = await self._write_rest(workers)
-        await self.upkeep.stop()
+        await self.tick.stop()
         self.keeper.stop()
         if not report.pending_acks and self._parts.store.connected:
             await self._sign_off(workers)
@@ -274,6 +285,6 @@ class WorkerPool:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await asyncio.gather(*(worker.reconcile() for worker in workers))
-                await self.upkeep.leave()
+                await self.tick.leave()
         except (StoreError, TimeoutError):
             _log.debug("could not sign off; the entry expires by itself")

@@ -63,7 +63,7 @@ async def test_a_retry_at_once_runs_once_for_each_attempt(store_url: str, docume
         await put_job(r.store, "q", "k", {"function": "fail", "retries": 2, **document})
         view = await r.finished("q", "k", 5)
         for _ in range(2):
-            await fleet.upkeep.run_once()
+            await fleet.tick.run_once()
             fleet.workers["q"].claim_now()
         await _settled(r)
         assert (view.state, view.attempt, len(attempts)) == (State.FAILED, 2, 2)
@@ -93,7 +93,7 @@ async def test_a_recovery_takes_no_job_of_a_living_daemon(store_url: str) -> Non
         for _ in range(10):
             added += [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(50)])]
             await asyncio.gather(*(watch_for_a_lease(fleet, (one, two)) for fleet in (one, two)))
-            await asyncio.gather(*(fleet.upkeep.run_once() for fleet in (one, two)))
+            await asyncio.gather(*(fleet.tick.run_once() for fleet in (one, two)))
         for key in added:
             await r.finished("q", key)
         assert len(work.began) == 500

@@ -107,7 +107,7 @@ async def test_an_acl_that_denies_what_queues_need_is_said_and_costs_little(
     async with rig(own_store.url, *TEN) as r:
         fleet = await r.fleet()
         r.handle("email", "nothing", nothing)
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         with own_store.client() as admin:
             admin.execute_command("ACL", "SETUSER", "default", "-evalsha", "-blmove", "-eval", "-hgetall")
             async with strain(r.store.events) as found:
@@ -127,7 +127,7 @@ async def test_a_connected_store_that_takes_no_writes_is_said_and_costs_little(o
     async with rig(own_store.url, *TEN) as r:
         fleet = await r.fleet()
         r.handle("email", "nothing", nothing)
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         with own_store.client() as admin:
             admin.config_set("min-replicas-to-write", 1)
             for name in SHIPPED_QUEUES:
@@ -149,7 +149,7 @@ async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_st
         await r.store.command("SET", "crmd:unique_for", "wrong")
         fleet = await r.fleet()
         await r.finished("q", await r.add("q", "nothing"))
-        await fleet.upkeep.announce()
+        await fleet.tick.announce()
         assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.context.instance_id)
         assert await r.store.command("HGETALL", "crmd:unique_for") == [b"q", b"60000"]
 
@@ -163,15 +163,15 @@ async def test_one_queues_broken_leases_neither_keep_the_dead_on_the_list_nor_fi
         fleet = await r.fleet()
         await kill(dead)
         await watch_for_a_lease(fleet)
-        await fleet.upkeep.stop()
+        await fleet.tick.stop()
         told: list[str] = []
         r.store.events.subscribe(lambda name, _: told.append(name))
         for _ in range(3):
-            await fleet.upkeep.run_once()
+            await fleet.tick.run_once()
         assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [fleet.context.instance_id.encode()]
-        fleet.recovery.observer.found_unlisted(["another"])
+        fleet.recoverer.observer.found_unlisted(["another"])
         for _ in range(3):
-            await fleet.recovery.run_once({"another": ""})
+            await fleet.recoverer.run_once({"another": ""})
         assert told.count("queue.degraded") <= 1
         await r.store.command("DEL", QueueKeys("bad").leases)
 
@@ -233,7 +233,7 @@ async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(o
             admin.config_set("maxmemory", 1)
             fleet = await r.fleet()
             await wait_until(lambda: _ended(r, "q", 500), 10)
-            await fleet.upkeep.run_once()
+            await fleet.tick.run_once()
             with pytest.raises(StoreFull):
                 await r.add("q", "work", n=2)
             async with strain(r.store.events) as found:
@@ -242,7 +242,7 @@ async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(o
             counts = await r.inspector.counts("q")
             assert (counts.waiting, counts.active, counts.failed) == (0, 0, 0)
             admin.config_set("maxmemory", 0)
-        await fleet.upkeep.run_once()
+        await fleet.tick.run_once()
         await r.store.probe()
         assert (await r.finished("q", await r.add("q", "work", n=2))).state is State.COMPLETED
 
@@ -273,7 +273,7 @@ async def test_a_wake_connection_that_died_silently_is_noticed(
         def answered() -> bool:
             """Whether it listens on a connection that sent a third ping: no ping follows one without an answer."""
             lines = [line.said for line in between._lines if subscribe in line.said]
-            return fleet.wake.ready.is_set() and any(said.count(b"PING") >= 3 for said in lines)
+            return fleet.wake_listener.ready.is_set() and any(said.count(b"PING") >= 3 for said in lines)
 
         await wait_until(answered, 20)
         assert between.mute(subscribe.decode()) >= 1
@@ -286,26 +286,28 @@ async def test_a_wake_up_that_was_lost_is_made_up_for(store_url: str) -> None:
     async with rig(store_url, QueueSettings("q")) as r:
         r.handle("q", "nothing", nothing)
         fleet = await r.fleet()
-        await fleet.wake.stop()
+        await fleet.wake_listener.stop()
         await asyncio.sleep(0.1)
         await r.control.enqueue("q", [NewJob("nothing", priority=1)])
-        fleet.upkeep._ticks = RECONCILE_EVERY_TICKS - 1
-        await fleet.upkeep.run_once()
+        fleet.tick._ticks = RECONCILE_EVERY_TICKS - 1
+        await fleet.tick.run_once()
         await wait_until(lambda: _completed(r, "q", 1), 1)
 
 
-async def test_a_part_of_the_upkeep_that_is_refused_keeps_no_other_from_its_work(own_store: StoreServer) -> None:
+async def test_a_part_of_the_maintenance_that_is_refused_keeps_no_other_from_its_work(
+    own_store: StoreServer,
+) -> None:
     async with rig(
         own_store.url, QueueSettings("q", concurrency=1, timeout_seconds=None), QueueSettings("bad")
     ) as r:
         await r.store.command("SET", "saq:bad:stats", "wrong")
         await r.store.command("ZADD", "saq:q:stats", time.time() * 1000 + 60_000, "saq:q:worker_info:theirs")
         fleet = await r.fleet()
-        await fleet.upkeep.stop()
-        fleet.upkeep._ticks = 0
+        await fleet.tick.stop()
+        fleet.tick._ticks = 0
         with own_store.client() as admin:
             admin.execute_command("ACL", "SETUSER", "default", "-scan")  # the janitor's
-            await fleet.upkeep.run_once()
+            await fleet.tick.run_once()
         names = [(name, fields.get("worker")) for name, fields in r.events if name == "queue.foreign_worker"]
         assert names == [("queue.foreign_worker", "theirs")]
 
@@ -392,7 +394,7 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
         r.handle("q", "wait", wait)
         r.handle("q", "nothing", nothing)
         fleet = await r.fleet()
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         await put_job(r.store, "q", "stubborn", {"function": "stubborn", "timeout": 0.3})
         waiting = await r.add("q", "wait")
         await asyncio.gather(stubborn.started.wait(), long.wait())
@@ -460,7 +462,7 @@ async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
 async def test_ten_idle_queues_need_few_connections_and_few_trips(own_store: StoreServer) -> None:
     async with proxy(own_store.socket) as between, rig(between.url, *TEN) as r:
         fleet = await r.fleet()
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         await asyncio.sleep(1.2)
         before = between.requests
         async with strain(r.store.events) as found:
@@ -560,8 +562,8 @@ async def _ended(r: Rig, queue: str, count: int) -> bool:
 async def _problems(fleet: Any) -> list[str]:
     """Parts of the daemon that ended though they should run for ever."""
     tasks = [
-        fleet.upkeep._task,
-        fleet.wake._task,
+        fleet.tick._task,
+        fleet.wake_listener._task,
         *(pump for worker in fleet.workers.values() for pump in worker._pumps),
     ]
     return [repr(task) for task in tasks if task.done()]

@@ -118,12 +118,12 @@ async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(sto
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
-        await holder.upkeep.stop()
+        await holder.tick.stop()
         holder.keeper.stop()
         await watch_for_a_lease(other)
         r.store.connected_since = time.monotonic()  # as after a reconnect
         for _ in range(3):
-            await other.upkeep.run_once()
+            await other.tick.run_once()
         assert (await r.inspector.totals())["q"].lost == 0
         work.go.set()
         view = await r.finished("q", key)
@@ -137,16 +137,16 @@ async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreS
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
-        await holder.upkeep.stop()
+        await holder.tick.stop()
         holder.keeper.stop()
         await watch_for_a_lease(other)
         with own_store.client() as admin:  # as on a full disk
             admin.execute_command("ACL", "SETUSER", "default", "-zadd")
             with pytest.raises(StoreError):
-                await other.upkeep.announce()
+                await other.tick.announce()
             admin.execute_command("ACL", "SETUSER", "default", "+@all")
         for _ in range(3):
-            await other.upkeep.run_once()
+            await other.tick.run_once()
         assert (await r.inspector.totals())["q"].lost == 0
         work.go.set()
         view = await r.finished("q", key)
@@ -275,7 +275,7 @@ async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: st
         assert isinstance(await saq_queue(fleet, "q").info(jobs=True), dict)
         assert (await r.finished("q", key)).state is State.COMPLETED
         await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
-        await fleet.upkeep.run_once()
+        await fleet.tick.run_once()
         assert await r.store.command("LLEN", "crmd:q:q:quarantine") == 1
         assert await r.store.command("EXISTS", "saq:job:q:bad") == 0
         counts = await r.inspector.counts("q")
@@ -523,7 +523,7 @@ async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(
         work = held(r)
         work.go.set()
         fleet = await r.fleet("one")
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         between.reply_delay = 0.15
         key = await r.add("q", "work")
         began = time.monotonic()
@@ -623,7 +623,7 @@ async def test_a_step_of_the_clock_takes_no_running_job(
         fleet.context.clock.now = r.control._now = lambda: wall() + step
         [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
         await watch_for_a_lease(fleet)
-        await fleet.upkeep.run_once()
+        await fleet.tick.run_once()
         assert fleet.active == 50
         assert all(run.cancel_reason is None for run in fleet.workers["q"].executor.executions.values())
         work.go.set()
@@ -646,7 +646,7 @@ async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_
             for fleet in fleets:
                 await watch_for_a_lease(fleet, fleets)
             for fleet in fleets:
-                await fleet.upkeep.run_once()
+                await fleet.tick.run_once()
         work.go.set()
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED

@@ -77,7 +77,7 @@ async def working(url: str, **parts: Any) -> AsyncIterator[Rig]:
             for settings in QUEUES:
                 r.handle(settings.name, handler.__name__, handler)
         fleet = await r.fleet(**parts)
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         yield r
 
 
@@ -338,7 +338,7 @@ async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job
         r.handle("ai", "tick", tick)
         async with running_program("worker.py", store_url, "ai"):
             await wait_until(lambda: r.store.command("ZCARD", "saq:ai:stats"), 10)
-            foreign = r._fleets[0].upkeep._foreign
+            foreign = r._fleets[0].tick._external_workers
             assert await foreign.run_once() == 1
             assert await foreign.run_once() == 0
             [fields] = [fields for name, fields in r.events if name == "queue.foreign_worker"]

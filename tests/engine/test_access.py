@@ -61,12 +61,12 @@ async def test_the_documented_permissions_are_enough(small: Rig) -> None:
     for n in range(3):
         view = await small.finished("q", await small.add("q", "work", n=n))
         assert (view.state, view.result) == (State.COMPLETED, n)
-    await wait_until(lambda: fleet.wake.ready.is_set())
+    await wait_until(lambda: fleet.wake_listener.ready.is_set())
     await small.control.pause("q", reason="test")
     waiting = await small.add("q", "work")
     await small.control.cancel("q", waiting)
     await small.control.resume("q")
-    await fleet.upkeep.run_once()
+    await fleet.tick.run_once()
     assert [daemon.id for daemon in await small.inspector.daemons()] == [fleet.context.instance_id]
     assert small.store.serves
     assert not [event for event in small.events if event[0] in ("queue.degraded", "store.writes_refused")]
@@ -81,7 +81,7 @@ async def test_our_own_keys_and_channels_are_enough(own_store: StoreServer) -> N
 
         r.handle("q", "work", work)
         fleet = await r.fleet()
-        await wait_until(lambda: fleet.wake.ready.is_set())
+        await wait_until(lambda: fleet.wake_listener.ready.is_set())
         assert (await r.finished("q", await r.add("q", "work"))).state is State.COMPLETED
 
 
@@ -127,7 +127,7 @@ async def test_what_is_taken_away_at_work_stops_the_queue_and_is_said_until_it_i
             added = [await admin.add("q", "work") for _ in range(20)]
             await wait_until(lambda: "PUBLISH on channel crmd:wake" in (r.store.refusal or ""))
             await wait_until(lambda: fleet.degraded)
-            await fleet.upkeep.run_once()
+            await fleet.tick.run_once()
             # What could not be ended is not started.
             assert len(set(ran)) <= 1 + 2 * SETTINGS.concurrency
             assert not r.store.serves

@@ -159,7 +159,7 @@ async def _announce(url: str) -> None:
     async with rig(url, QueueSettings("notification"), QueueSettings("email")) as r:
         r.handle("notification", "greet", lambda _: None)
         r.handle("notification", "notify", lambda _: None)
-        await r.new_fleet().upkeep.announce()
+        await r.new_fleet().tick.announce()
 
 
 @pytest.mark.parametrize("way", ["argument", "file"])

@@ -65,7 +65,7 @@ async def test_a_limit_changed_by_hand_holds_at_once_both_ways(store_url: str) -
     async with rig(store_url, QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60))) as r:
         starts = noting(r)
         fleet = await r.fleet()
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         await r.control.enqueue("q", [NewJob("note") for _ in range(20)])
         await wait_until(lambda: len(starts) == 2, 2)
         await r.control.limit("q", Rate(8, 60))

@@ -83,7 +83,7 @@ async def test_a_job_passes_the_files_that_the_page_lists_and_no_others(store_ur
         r.handle_spec("notification", JobSpec("greet", "notification", greet, Greeting))
         fleet = await r.fleet()
         worker = fleet.workers["notification"]
-        await fleet.upkeep.stop()  # what a daemon does every second is no part of a job's path
+        await fleet.tick.stop()  # what a daemon does every second is no part of a job's path
         await wait_until(lambda: worker._peek._connection is not None and worker._peek._wanted.is_set(), 5)
         with trace.recording(), Client(store_url) as client:
             trace.begin()

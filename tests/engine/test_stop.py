@@ -64,7 +64,7 @@ async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: Stor
 
         r.handle("q", "note", note)
         fleet = await r.fleet()
-        await wait_until(fleet.wake.ready.is_set)
+        await wait_until(fleet.wake_listener.ready.is_set)
         middle.reply_delay = 0.3
         key = await direct.add("q", "note")
         await wait_until(direct.inspector.queue("q").leases, 2, "the job is claimed")

@@ -122,7 +122,7 @@ async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -
 
         r.handle("q", "long", long)
         fleet = await r.fleet()
-        await fleet.wake.ready.wait()
+        await fleet.wake_listener.ready.wait()
         key = await r.add("q", "long")
         await started.wait()
         await r.control.cancel("q", key, "not wanted")

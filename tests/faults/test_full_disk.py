@@ -14,8 +14,7 @@ import pytest
 
 from crmd.engine.admin.views import State
 from crmd.engine.maintenance import heartbeat as lease
-from crmd.engine.maintenance import lease_observer
-from crmd.engine.maintenance import tick as upkeep
+from crmd.engine.maintenance import lease_observer, tick
 from crmd.engine.settings import QueueSettings
 from crmd.errors import StoreError, StoreFull
 from tests.support.fleet import Rig, rig
@@ -53,10 +52,10 @@ def small_disk_store(store_binary: Path) -> Iterator[StoreServer]:
 async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
     small_disk_store: StoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lease, lease_observer, upkeep):
+    for module in (lease, lease_observer, tick):
         monkeypatch.setattr(module, "LEASE_S", SHORT_LEASE_S)
     monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.5)
-    monkeypatch.setattr(upkeep, "INFO_EVERY_TICKS", 1)
+    monkeypatch.setattr(tick, "INFO_EVERY_TICKS", 1)
     async with rig(small_disk_store.url, QueueSettings("q", timeout_seconds=None)) as r:
         starts, go = list[str](), asyncio.Event()
 

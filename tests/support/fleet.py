@@ -62,7 +62,6 @@ class Rig:
                 host_id=identity or uuid.uuid4().hex,
                 files=parts.pop("files", MemoryFiles()),
                 make_worker=SaqWorker,
-                events=self.store.events,
                 **parts,
             )
         )
@@ -112,19 +111,19 @@ def saq_queue(fleet: WorkerPool, name: str) -> SaqQueue:
 
 async def watch_for_a_lease(watcher: WorkerPool, living: Iterable[WorkerPool] = ()) -> None:
     """Lets a daemon watch the others for a whole lease, in which the living ones renew."""
-    await watcher.upkeep.stop()  # it is not to look between a renewal and the lease's end
-    await watcher.upkeep.run_once()
+    await watcher.tick.stop()  # it is not to look between a renewal and the lease's end
+    await watcher.tick.run_once()
     for fleet in living:
-        await fleet.upkeep.announce()
-    watcher.recovery.observer._watched_s += LEASE_S
-    watcher.upkeep.start()
+        await fleet.tick.announce()
+    watcher.recoverer.observer._watched_s += LEASE_S
+    watcher.tick.start()
 
 
 async def kill(fleet: WorkerPool) -> None:
     """What kill -9 leaves behind: nothing is given back, nothing is written, nothing is renewed."""
     fleet.keeper.stop()
-    await fleet.upkeep.stop()
-    await fleet.wake.stop()
+    await fleet.tick.stop()
+    await fleet.wake_listener.stop()
     for worker in fleet.workers.values():
         worker.cut()
         for execution in worker.executor.executions.values():

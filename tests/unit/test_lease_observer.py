@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crmd.engine.maintenance.heartbeat import LEASE_S
-from crmd.engine.maintenance.lease_observer import JUDGED_AT_ONCE, LONGEST_GAP_S, LeaseObserver
+from crmd.engine.maintenance.lease_observer import EXPIRED_AT_ONCE, LONGEST_GAP_S, LeaseObserver
 
 
 class Watch:
@@ -108,10 +108,10 @@ def test_a_daemon_that_holds_leases_and_is_not_listed_gets_a_whole_lease() -> No
 
 def test_so_many_are_found_dead_at_once() -> None:
     watch = Watch()
-    watch.entries = {f"d{n}": "5" for n in range(JUDGED_AT_ONCE + 1)}
+    watch.entries = {f"d{n}": "5" for n in range(EXPIRED_AT_ONCE + 1)}
     watch.look()
     dead = watch.watch(LEASE_S)
-    assert len(dead) == JUDGED_AT_ONCE
+    assert len(dead) == EXPIRED_AT_ONCE
     watch.observer.forget(dead)
     for epoch in dead:
         del watch.entries[epoch]

@@ -16,7 +16,7 @@ SHOWN = 20
 REMEMBERED = 1_000
 
 
-class ForeignWorkers:
+class ExternalWorkers:
     """Says once of each SAQ worker that it works on a queue of ours, by the event `queue.foreign_worker`."""
 
     def __init__(self, store: Store, queues: Iterable[QueueKeys], *, now: Callable[[], float] = time.time) -> None:

@@ -11,7 +11,7 @@ from crmd.engine.maintenance.heartbeat import LEASE_S
 
 LONGEST_GAP_S = 2.0
 """Between two looks at most so much counts: whatever kept us from looking may have kept others from renewing."""
-JUDGED_AT_ONCE = 100
+EXPIRED_AT_ONCE = 100
 """Daemons found dead with one look; the next finds the others."""
 UNLISTED = ""
 """The entry of a daemon that is not in the list."""
@@ -57,29 +57,29 @@ class LeaseObserver:
         if self._asked_at is None:
             return  # the watch was started again while the look was under way
         seen_at = self._watched_s + self._monotonic() - self._asked_at
-        for epoch, watched in self._daemons.items():
-            if epoch not in entries:
+        for instance_id, watched in self._daemons.items():
+            if instance_id not in entries:
                 watched.entry = UNLISTED
-        for epoch, entry in entries.items():
-            known = self._daemons.get(epoch)
+        for instance_id, entry in entries.items():
+            known = self._daemons.get(instance_id)
             if known is None or known.entry != entry:
-                self._daemons[epoch] = _Watched(entry, seen_at)
+                self._daemons[instance_id] = _Watched(entry, seen_at)
 
-    def found_unlisted(self, epochs: Iterable[str]) -> None:
+    def found_unlisted(self, instance_ids: Iterable[str]) -> None:
         """Daemons that hold leases and are not in the list."""
-        for epoch in epochs:
-            self._daemons.setdefault(epoch, _Watched(UNLISTED, self._watched_s))
+        for instance_id in instance_ids:
+            self._daemons.setdefault(instance_id, _Watched(UNLISTED, self._watched_s))
 
     def dead(self) -> dict[str, str]:
         """Daemons whose entry has not changed for a whole lease, and the entry."""
         last = self._watched_s - LEASE_S
-        found = ((epoch, one.entry) for epoch, one in self._daemons.items() if one.since <= last)
-        return dict(islice(found, JUDGED_AT_ONCE))
+        found = ((instance_id, one.entry) for instance_id, one in self._daemons.items() if one.since <= last)
+        return dict(islice(found, EXPIRED_AT_ONCE))
 
-    def forget(self, epochs: Iterable[str]) -> None:
+    def forget(self, instance_ids: Iterable[str]) -> None:
         """Stops watching daemons that hold no leases. One that is listed is met again with the next look."""
-        for epoch in epochs:
-            self._daemons.pop(epoch, None)
+        for instance_id in instance_ids:
+            self._daemons.pop(instance_id, None)
 
     def restart(self) -> None:
         """Everybody gets a whole lease from now on."""

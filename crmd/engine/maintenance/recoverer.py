@@ -19,7 +19,7 @@ from crmd.telemetry.throttle import Throttle
 DEGRADED_TOLD_EVERY_S = 30.0
 
 
-class Recovery:
+class Recoverer:
     """Finds jobs whose daemon is gone and queues them again, or settles what must not run again."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Recovery:
         self._queues.append(queue)
 
     async def run_once(self, dead: Mapping[str, str] = MappingProxyType({})) -> int:
-        """Recovers the jobs of our predecessors, and of `dead`: epochs, and their entries in the list.
+        """Recovers the jobs of our predecessors, and of `dead`: instance ids, and their entries in the list.
 
         Returns how many.
         """
@@ -63,9 +63,9 @@ class Recovery:
                     self._events.emit("queue.degraded", queue=name, reason=reason)
         return total
 
-    async def forget(self, epochs: Iterable[str]) -> None:
+    async def forget(self, instance_ids: Iterable[str]) -> None:
         """Takes daemons off the list once nothing is leased to them."""
-        gone = set(epochs)
+        gone = set(instance_ids)
         for queue in self._queues:
             try:
                 gone -= {token.rpartition(":")[0] for token in (await queue.leases()).values()}
@@ -75,7 +75,7 @@ class Recovery:
                 continue
         if gone:
             await self._store.command("ZREM", keys.DAEMONS, *gone)
-            entries = (name(epoch) for epoch in gone for name in (keys.daemon_info, keys.daemon_jobs))
+            entries = (name(instance_id) for instance_id in gone for name in (keys.daemon_info, keys.daemon_jobs))
             await self._store.command("DEL", *entries)
             self.observer.forget(gone)
 

@@ -1,4 +1,4 @@
-"""The daemon's second hand: one round trip a second looks after all queues."""
+"""One trip a second looks after all queues of the daemon."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 import orjson
 
 from crmd.engine.admin.views import DaemonInfo
-from crmd.engine.maintenance.external_workers import ForeignWorkers
+from crmd.engine.maintenance.external_workers import ExternalWorkers
 from crmd.engine.maintenance.heartbeat import LEASE_S, LeaseKeeper
 from crmd.engine.maintenance.janitor import Janitor
-from crmd.engine.maintenance.recoverer import Recovery
+from crmd.engine.maintenance.recoverer import Recoverer
 from crmd.engine.store import keys
 from crmd.engine.store.access import StoreAccess
+from crmd.engine.store.client import Store
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.limit_clock import StepWatch
 from crmd.engine.store.replies import Tick
 from crmd.engine.store.scripts import echo, renew, tick
-from crmd.engine.worker.context import WorkerContext
+from crmd.engine.worker.context import Clock
 from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import StoreError, StoreUnavailable
 from crmd.telemetry.throttle import Throttle
@@ -31,50 +32,55 @@ EVERY_S = 1.0
 INFO_EVERY_TICKS = 5
 INFO_TTL_S = 20
 RECONCILE_EVERY_TICKS = 60
-JUDGE_EVERY_TICKS = 30
+EXPIRE_EVERY_TICKS = 30
 """Between full looks for leases whose daemon is not even listed."""
-FOREIGN_EVERY_TICKS = 30
+EXTERNAL_EVERY_TICKS = 30
 
 _log = logging.getLogger(__name__)
 
 
-class Upkeep:
+class MaintenanceTick:
     """Due jobs, trimming, recovery, aborts and the daemon's own entry, once a second."""
 
     def __init__(
         self,
-        context: WorkerContext,
+        store: Store,
+        instance_id: str,
         workers: Mapping[str, QueueWorker],
         keeper: LeaseKeeper,
-        recovery: Recovery,
+        recoverer: Recoverer,
         janitor: Janitor,
         access: StoreAccess,
+        *,
         describe: Callable[[], DaemonInfo],
+        known_jobs: Callable[[], Mapping[str, list[str]]],
+        clock: Clock,
     ) -> None:
-        self._context = context
-        self._store = context.store
+        self._store = store
+        self._instance_id = instance_id
         self._workers = workers
         self._keeper = keeper
-        self._recovery = recovery
+        self._recoverer = recoverer
         self._janitor = janitor
         self._access = access
-        self._foreign = ForeignWorkers(
-            context.store, [worker.scripts.keys for worker in workers.values()], now=context.clock.now
+        self._external_workers = ExternalWorkers(
+            store, [worker.scripts.keys for worker in workers.values()], now=clock.now
         )
         self._describe = describe
-        self._steps = StepWatch(lambda: context.store.monotonic())
+        self._known_jobs = known_jobs
+        self._steps = StepWatch(lambda: store.monotonic())
         self._task: asyncio.Task[None] | None = None
         self._ticks = 0
         self._errors = Throttle(30.0)
 
     def add(self, queue: QueueKeys) -> None:
         """Looks for SAQ workers on one more queue; all else it sees by the workers."""
-        self._foreign.add(queue)
+        self._external_workers.add(queue)
 
     def start(self) -> None:
         """Begins to tick."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="upkeep")
+            self._task = asyncio.create_task(self._run(), name="maintenance")
 
     async def stop(self) -> None:
         """Stops ticking. Fine twice, or before start."""
@@ -85,7 +91,7 @@ class Upkeep:
 
     async def leave(self) -> None:
         """Takes the daemon off the list: its leases are all given back."""
-        instance_id = self._context.instance_id
+        instance_id = self._instance_id
         await self._store.command("ZREM", keys.DAEMONS, instance_id)
         await self._store.command("DEL", keys.daemon_info(instance_id), keys.daemon_jobs(instance_id))
 
@@ -102,9 +108,9 @@ class Upkeep:
             calls.append(echo(store, finished[-2000:]))
         if number % INFO_EVERY_TICKS == 0:
             calls += [self.announce(), store.probe()]
-        if number % FOREIGN_EVERY_TICKS == 0:
-            calls.append(self._foreign.run_once())
-        self._recovery.observer.ask(store.connected_since)
+        if number % EXTERNAL_EVERY_TICKS == 0:
+            calls.append(self._external_workers.run_once())
+        self._recoverer.observer.ask(store.connected_since)
         sent_ms = self._steps.sent_ms()
         seen, _ = await asyncio.gather(
             tick(store, [worker.scripts for worker in workers]),
@@ -117,11 +123,11 @@ class Upkeep:
                 await self._apart(worker.promote_due())
             if untrimmed:
                 await self._apart(worker.scripts.trim())
-        self._recovery.observer.listed(seen.daemons)
+        self._recoverer.observer.listed(seen.daemons)
         if step_ms := self._steps.see(sent_ms, seen.now_ms):
-            self._context.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
+            self._store.events.emit("store.clock_set", seconds=round(step_ms / 1000, 1))
             await self._apart(self.announce())  # a step forward ended the entry's time to live
-        await self._apart(self._judge(number))
+        await self._apart(self._expire_leases(number))
         await self._apart(self._janitor.run_once())
         if number % RECONCILE_EVERY_TICKS == RECONCILE_EVERY_TICKS - 1:
             for worker in workers:
@@ -130,26 +136,23 @@ class Upkeep:
 
     async def announce(self) -> None:
         """Writes the daemon's entry, its place in the list, which jobs it knows, and what adders need to know."""
-        context = self._context
         document = orjson.dumps(asdict(self._describe()))
         queues = [worker.scripts.settings for worker in self._workers.values()]
-        known = orjson.dumps({name: context.catalog.names(name) for name in self._workers})
+        known = orjson.dumps(self._known_jobs())
         try:
-            await renew(
-                self._store, context.instance_id, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues
-            )
+            await renew(self._store, self._instance_id, round(LEASE_S * 1000), document, INFO_TTL_S, known, queues)
         except StoreError:
-            self._recovery.observer.restart()  # nobody else may have been able to renew either
+            self._recoverer.observer.restart()  # nobody else may have been able to renew either
             raise
 
-    async def _judge(self, number: int) -> None:
+    async def _expire_leases(self, number: int) -> None:
         """Takes over from the dead, and now and then looks for leases whose daemon is not even listed."""
-        dead = self._recovery.observer.dead()
-        dead.pop(self._context.instance_id, None)
-        if dead or number % JUDGE_EVERY_TICKS == JUDGE_EVERY_TICKS - 1:
-            await self._recovery.run_once(dead)
+        dead = self._recoverer.observer.dead()
+        dead.pop(self._instance_id, None)
+        if dead or number % EXPIRE_EVERY_TICKS == EXPIRE_EVERY_TICKS - 1:
+            await self._recoverer.run_once(dead)
         if dead:
-            await self._recovery.forget(dead)
+            await self._recoverer.forget(dead)
 
     async def _apart(self, call: Awaitable[Any]) -> None:
         try:
@@ -161,7 +164,7 @@ class Upkeep:
 
     def _note(self, error: StoreError) -> None:
         if self._errors.allow(str(error)) is not None:
-            _log.error("upkeep: %s", error)
+            _log.error("maintenance: %s", error)
 
     async def _run(self) -> None:
         while True:
@@ -176,5 +179,5 @@ class Upkeep:
                 self._note(error)
             except Exception:
                 if self._errors.allow("bug") is not None:
-                    _log.exception("upkeep failed, and goes on")
+                    _log.exception("maintenance failed, and goes on")
             await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
