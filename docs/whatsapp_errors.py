@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crmd.crm.messages.policy import UNKNOWN_CODE_ATTEMPTS
-from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
-from crmd.crm.whatsapp.errors import (
-    MINUTE_WAIT,
-    ROWS,
-    SERVICE_WAIT,
-    SUBJECT_WAIT,
-    ErrorClass,
-    ErrorRow,
-    Scope,
-    Wait,
-)
+from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, MINUTE_WAIT, SERVICE_WAIT, Wait
+from crmd.crm.whatsapp.errors import ROWS, SUBJECT_WAIT, ErrorClass, ErrorRow, Scope
 from crmd.engine.durations import format_duration
 
 _HEAD = f"""\

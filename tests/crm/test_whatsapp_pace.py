@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.repository import MessageRepository
-from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, SERVICE, Pace
+from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, SERVICE, Pace, Wait
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
-from crmd.crm.whatsapp.errors import PAIR_WAIT, Wait
+from crmd.crm.whatsapp.errors import PAIR_WAIT
 from crmd.crm.whatsapp.send_rate import SendLine
 from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
 from crmd.engine.store.client import Store, StoreTarget

@@ -11,7 +11,7 @@ from typing import IO
 
 from crmd.crm.ai.payloads import TranscribeAudio
 from crmd.crm.files.store import DEFAULT_MEDIA_TYPE, FileStore, plain_name
-from crmd.crm.outbound.fetching import fetch
+from crmd.crm.outbound.downloads import fetch
 from crmd.errors import Permanent, UnknownFile
 from crmd.jobs import JobContext
 

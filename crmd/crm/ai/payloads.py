@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crmd.crm.outbound.fetching import OptionalFileId, OptionalFileUrl
+from crmd.crm.outbound.downloads import OptionalFileId, OptionalFileUrl
 from crmd.crm.payload import NotBlank, Payload, invalid
 from crmd.crm.whatsapp.content import MessageId
 

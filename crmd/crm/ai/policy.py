@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 from crmd.crm.ai.answers import Refused, Unclear
-from crmd.crm.outbound.adaptive_rate import Pace
+from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, Pace
 from crmd.crm.outbound.http import NotSent
-from crmd.crm.whatsapp.errors import MINUTE_WAIT
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry
 from crmd.jobs import JobContext
 

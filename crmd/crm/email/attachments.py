@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from crmd.crm.email.attachment_folder import AttachmentFolder
 from crmd.crm.email.message import Attached, media_type_of
 from crmd.crm.files.store import FileStore, plain_name
-from crmd.crm.outbound.fetching import fetch
+from crmd.crm.outbound.downloads import fetch
 from crmd.errors import Permanent, UnknownFile
 from crmd.jobs import JobContext
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 
 from crmd.config.mailbox import read_mailbox
 from crmd.crm.email.attachment_folder import check_path
-from crmd.crm.outbound.fetching import OptionalFileId, OptionalFileUrl
+from crmd.crm.outbound.downloads import OptionalFileId, OptionalFileUrl
 from crmd.crm.payload import NotBlank, Payload, invalid
 from crmd.crm.templating import templates
 from crmd.formatting import is_clean

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 from crmd.crm.email.smtp_outcomes import NotTaken, Refused, Unclear, Unusable
-from crmd.crm.outbound.adaptive_rate import Pace
-from crmd.crm.whatsapp.errors import Wait
+from crmd.crm.outbound.adaptive_rate import Pace, Wait
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry
 from crmd.jobs import JobContext
 

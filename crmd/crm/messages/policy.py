@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.outbound.adaptive_rate import Pace
+from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, Pace, Wait
 from crmd.crm.outbound.http import NotSent
 from crmd.crm.whatsapp.client import Foreign, Refused, Unclear
-from crmd.crm.whatsapp.errors import MINUTE_WAIT, SUBJECT_WAIT, ErrorClass, ErrorRow, Scope, Wait
+from crmd.crm.whatsapp.errors import SUBJECT_WAIT, ErrorClass, ErrorRow, Scope
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from crmd.jobs import JobContext
 

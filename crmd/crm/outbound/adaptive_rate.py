@@ -1,4 +1,4 @@
-"""What one daemon remembers of how WhatsApp took its last messages: who waits, how long, and whether it is up."""
+"""What one daemon remembers of a service that it calls: what waits, how long, and whether the service is up."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from crmd.crm.whatsapp.errors import SERVICE_WAIT, Wait
-
 SERVICE = "service"
 # So many failures in a row are no accident: sending stops for a while instead of using up every job's attempts.
 BREAKER_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait that grows: `first_seconds * factor ** n`, at most `max_seconds`."""
+
+    first_seconds: float
+    factor: float
+    max_seconds: float
+
+    def nth(self, count: int) -> float:
+        """Seconds to wait after `count` earlier waits in a row."""
+        # the exponent is bounded, as a float overflows long before a count does
+        return min(self.max_seconds, self.first_seconds * self.factor ** min(count, 64))
+
+
+SERVICE_WAIT = Wait(2, 2, 300)
+MINUTE_WAIT = Wait(60, 2, 3600)
 
 
 @dataclass(slots=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
+from yarl import URL
+
+MAX_URL_LENGTH = 2048
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -117,6 +122,28 @@ class CheckedSockets:
         family, kind, protocol, _, address = info
         self._policy.check(str(address[0]))
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def parse_target(text: str) -> URL:
+    """A URL that may be posted to; raises ValueError that says what is wrong with it.
+
+    Addresses are checked when connecting, not here.
+    """
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(f"must have at most {MAX_URL_LENGTH} characters")
+    if any(character.isspace() or not character.isprintable() or character == "\\" for character in text):
+        raise ValueError("must not contain spaces, control characters or backslashes")
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must begin with https:// or http://")
+    if "@" in text.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]:
+        raise ValueError("must not contain a user or password; use the header Authorization")
+    if not url.raw_host or not _HOST.fullmatch(url.raw_host) or not url.port:
+        raise ValueError("has no valid host and port")
+    return url
 
 
 def _carried(address: Address) -> IPv4Address | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from crmd.config.tables import EndpointTable
-from crmd.crm.outbound.addresses import AddressPolicy, Network
+from crmd.crm.outbound.addresses import AddressPolicy, Network, parse_target
 from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient
 from crmd.crm.outbound.retry_after import retry_after_seconds
 
 DELIVERY_SECONDS = 10.0
-MAX_URL_LENGTH = 2048
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +119,6 @@ class WebhookClient:
             raise ValueError(f"{key}.url {error}") from None
         signer = _signer(table.secret.get_secret_value(), f"{key}.secret") or self._signer
         return Endpoint(name, url, signer, table.events)
-
-
-def parse_target(text: str) -> URL:
-    """A URL that may be posted to; raises ValueError that says what is wrong with it.
-
-    Addresses are checked when connecting, not here.
-    """
-    if len(text) > MAX_URL_LENGTH:
-        raise ValueError(f"must have at most {MAX_URL_LENGTH} characters")
-    if any(character.isspace() or not character.isprintable() or character == "\\" for character in text):
-        raise ValueError("must not contain spaces, control characters or backslashes")
-    try:
-        url = URL(text)
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from None
-    if url.scheme not in ("http", "https"):
-        raise ValueError("must begin with https:// or http://")
-    if "@" in text.split("://", 1)[-1].split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]:
-        raise ValueError("must not contain a user or password; use the header Authorization")
-    if not url.raw_host or not _HOST.fullmatch(url.raw_host) or not url.port:
-        raise ValueError("has no valid host and port")
-    return url
 
 
 def _signer(secret: str, name: str) -> Webhook | None:

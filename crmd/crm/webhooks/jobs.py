@@ -10,9 +10,10 @@ from typing import Annotated, Any, Self, TypedDict
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from crmd.crm.outbound.addresses import parse_target
 from crmd.crm.outbound.http import Answer, Exchange, NotSent
 from crmd.crm.payload import Payload, invalid
-from crmd.crm.webhooks.client import WebhookClient, parse_target
+from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.webhooks.endpoints import EndpointWatch
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.jobs import JobContext, job

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, SERVICE_WAIT, Wait
+
 
 class ErrorClass(StrEnum):
     """What kind of end an error code means for the job."""
@@ -38,20 +40,6 @@ class Scope(StrEnum):
     APP = "app"
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SERVICE = "service"
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A wait that grows: `first_seconds * factor ** n`, at most `max_seconds`."""
-
-    first_seconds: float
-    factor: float
-    max_seconds: float
-
-    def nth(self, count: int) -> float:
-        """Seconds to wait after `count` earlier waits in a row."""
-        # the exponent is bounded, as a float overflows long before a count does
-        return min(self.max_seconds, self.first_seconds * self.factor ** min(count, 64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +79,9 @@ USER_STOPPED_MARKETING = "131050"
 THROUGHPUT_REACHED = 130429
 
 HOUR_SECONDS = 3600.0
-SERVICE_WAIT = Wait(2, 2, 300)
 PAIR_WAIT = Wait(1, 4, 4.0**5)  # Meta: 4^X seconds, X from 0
 # Of the one message: the number's rate is halved, which lets all others go on.
 THROUGHPUT_WAIT = Wait(1, 1, 1)
-MINUTE_WAIT = Wait(60, 2, HOUR_SECONDS)
 # A template or flow is tried again now and then, as only Meta's answer tells that a person has freed it.
 SUBJECT_WAIT = Wait(HOUR_SECONDS, 1, HOUR_SECONDS)
 DAY_WAIT = Wait(24 * HOUR_SECONDS, 2, 48 * HOUR_SECONDS)
