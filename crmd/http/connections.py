@@ -334,6 +334,8 @@ class _Connection(asyncio.Protocol):
     def end_request(self) -> None:
         """The request is answered. What is left of its body is not parsed where that takes long."""
         self._answered = True
+        if self._request is not None and isinstance(error := self._request.content.exception(), BaseException):
+            error.__traceback__ = None  # it holds whoever read the body, and with them the request
         if self._backlog and not self.has_whole_body():
             self._stop_listening()
 
@@ -401,6 +403,7 @@ class _Connection(asyncio.Protocol):
         for timer in (self._deadline, self._stall):
             if timer:
                 timer.cancel()
+        self._deadline = self._stall = None  # they refer to us
         self._listens = False
         self._backlog = b""
         self.lost.set()

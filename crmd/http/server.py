@@ -7,10 +7,10 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from crmd.config.tables import AuthTable, HttpTable
@@ -23,6 +23,7 @@ from crmd.http.guard import HostCheck, guard
 from crmd.http.long_requests import LongRequests
 from crmd.http.peers import Peers
 from crmd.http.problems import RETRY_AFTER_SECONDS, HttpProblem, problems
+from crmd.http.protocol import RequestHandler, protocol_logger
 from crmd.http.routes import Route, RouteTable
 from crmd.http.schema import MAX_BODY_BYTES
 
@@ -33,14 +34,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-KEEPALIVE_SECONDS = 30.0
 SHUTDOWN_SECONDS = 0.5
 """How long requests under way may take to end; waits and streams end at once. The drain is over by then."""
 BACKLOG = 1024
-MAX_LINE_BYTES = 16 * 1024
-"""Of a request's first line: a file's name of 1,000 characters of any script, percent-encoded."""
-READ_BYTES = 64 * 1024
-"""Buffered of a body before its sender has to wait, of a thousand senders."""
 
 Cleanup = Callable[[web.Application], Awaitable[None]]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -112,18 +108,7 @@ class HttpServer:
         if self._runner is not None:
             return
         self.long_requests.open()
-        runner = web.AppRunner(
-            self._app(),
-            access_log=None,
-            handle_signals=False,
-            logger=_protocol_logger(),
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            # The guard refuses compressed bodies; aiohttp would unpack them before it, and what is left after it.
-            auto_decompress=False,
-            read_bufsize=READ_BYTES,
-            max_line_size=MAX_LINE_BYTES,
-        )
+        runner = web.AppRunner(self._app(), handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
             self._server = await self._listen(runner)
@@ -155,7 +140,7 @@ class HttpServer:
         server = runner.server
         if server is None:
             raise RuntimeError("the HTTP runner is not set up")
-        factory = self.connections.wrap(server)
+        factory = self.connections.wrap(partial(RequestHandler, server, loop, protocol_logger()))
         if self._socket is not None:
             return await loop.create_server(factory, sock=self._socket, backlog=BACKLOG)
         host, port = self._http.host, self._http.port or 0
@@ -188,8 +173,15 @@ class HttpServer:
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keeps the connection while its request is handled; counts, and logs one line at debug."""
         began = time.monotonic()
-        async with self.connections.request(request, streamed=self._table.find(request).streamed):
-            response = await handler(request)
+        try:
+            async with self.connections.request(request, streamed=self._table.find(request).streamed):
+                response = await handler(request)
+        except ConnectionError as lost:
+            if request.transport is not None:
+                raise
+            # The body's stream keeps it; its traceback would hold the request and what has come of the body.
+            lost.__traceback__ = None
+            return web.Response(status=400)  # nobody reads it
         seconds = time.monotonic() - began
         resource = request.match_info.route.resource
         method = request.method if request.method in _METHODS else "other"
@@ -214,15 +206,6 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
-
-
-def _protocol_logger() -> logging.Logger:
-    """For what aiohttp logs of connections: no traceback for what is not HTTP, nor for a client that went away."""
-    expected = (HttpProcessingError, ConnectionError)
-    logger = logging.Logger(f"{__name__}.protocol")
-    logger.parent = _log
-    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], expected)))
-    return logger
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

@@ -8,7 +8,7 @@ import logging
 import weakref
 
 import pytest
-from aiohttp import http_parser, web, web_protocol
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from crmd.errors import StoreFull
@@ -101,23 +101,6 @@ async def test_what_is_no_http_leaves_no_traceback(web: Site, caplog: pytest.Log
         writer.close()
         await writer.wait_closed()
     assert caplog.records == []
-
-
-async def test_a_malformed_body_is_400(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With aiohttp's parser in Python: the one in C leaves the handler waiting until its time is over."""
-    monkeypatch.setattr(web_protocol, "HttpRequestParser", http_parser.HttpRequestParserPy)
-    head = (
-        "POST /api/v1/queues/email/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Authorization: {web.headers['Authorization']}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n"
-    )
-    async with await RawConnection.open(web.server.address, head.encode()) as connection:
-        await wait_until(lambda: web.server.connections.busy == 1)
-        connection.send(b"zz\r\n")
-        answer = await connection.answer()
-        assert answer
-        assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json")
-        assert "the body cannot be read" in answer.json["detail"]
-        assert await connection.closed()
 
 
 async def test_a_client_that_hangs_up_leaves_no_traceback(web: Site, caplog: pytest.LogCaptureFixture) -> None:
