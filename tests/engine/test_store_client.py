@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from redis._parsers.base import BaseParser
+from redis.asyncio.connection import DefaultParser
 
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.settings import QueueSettings
@@ -136,7 +136,7 @@ async def test_a_store_that_evicts_is_refused_with_the_remedy(own_store: StoreSe
     "reply", ["NOREPLICAS Not enough good replicas to write.", "TRYAGAIN Multiple keys", "MISCONF x"]
 )
 def test_a_reply_that_refuses_all_writes_is_known_as_such(reply: str) -> None:
-    error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    error = DefaultParser.parse_error(reply)  # type: ignore[no-untyped-call]
     assert refuses_writes(error)
     assert isinstance(store_error(error, "redis://h"), StoreUnavailable | StoreFull)
 

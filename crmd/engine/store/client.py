@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import DataError, NoScriptError, RedisError
 
 from crmd.engine.store import keys
-from crmd.engine.store.connection import Link
+from crmd.engine.store.connection import PipelinedConnection
 from crmd.engine.store.library import Script, load_scripts
 from crmd.engine.store.tls import check_tls_files
 from crmd.engine.store.translate import gives_up, refuses_writes, store_error
@@ -34,7 +34,7 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
 """Work has to resume within two seconds of the store's return."""
 POOL_SIZE = 6
-"""Connections for ordinary commands, beside the link."""
+"""Connections for ordinary commands, beside the pipelined one."""
 MIN_REDIS = (7, 0)
 MIN_VALKEY = (7, 2)
 
@@ -80,7 +80,7 @@ class Store:
         self.memory_ratio: float | None = None
         self.connected_since = 0.0
         """When this unbroken connection began, on `time.monotonic()`."""
-        self._link: Link | None = None
+        self._connection: PipelinedConnection | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._fatal: StoreUnusable | None = None
@@ -129,12 +129,12 @@ class Store:
             raise self._away()
 
     async def stop(self) -> None:
-        """Closes every connection. Fine twice, or before start."""
+        """Closes every connection. Idempotent, also before start."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        await self._drop_link()
+        await self._drop_connection()
         await self._close_others()
         await self.redis.aclose()
 
@@ -153,18 +153,18 @@ class Store:
             return await self.command(*command)
 
     async def command(self, *command: str | bytes | int | float) -> Any:
-        """Runs one command on the link. Raises RequestError for a value that cannot be sent."""
-        if self._link is None:
+        """Runs one command. Raises RequestError for a value that cannot be sent."""
+        if self._connection is None:
             raise self._away()
         try:
-            return await self._link.submit(command)
+            return await self._connection.submit(command)
         except NoScriptError:
             raise
         except DataError as error:
             raise RequestError(f"the store takes no such value: {error}") from error
         except (RedisError, OSError) as error:
             if gives_up(error):
-                self._link.give_up(error)
+                self._connection.give_up(error)
             translated = self.translate(error)
             if refuses_writes(error) or isinstance(translated, StoreUnusable):
                 self.note_refusal(str(translated))
@@ -242,7 +242,7 @@ class Store:
         delay = BACKOFF_FIRST_S
         while True:
             try:
-                link = await self._connect()
+                connection = await self._connect()
             except StoreUnusable as error:
                 self.last_error = str(error)
                 if not self._settled.is_set():
@@ -254,13 +254,13 @@ class Store:
                 self.last_error = str(error)
             else:
                 delay = BACKOFF_FIRST_S
-                await self._serve(link)
+                await self._serve(connection)
             self._tried.set()
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, BACKOFF_MAX_S)
 
-    async def _serve(self, link: Link) -> None:
-        self._link, self.last_error = link, None
+    async def _serve(self, connection: PipelinedConnection) -> None:
+        self._connection, self.last_error = connection, None
         self.connected_since = time.monotonic()
         self._up.set()
         self._settled.set()
@@ -269,15 +269,15 @@ class Store:
             "store.back" if self._served else "store.connected", server=self.server, url=self.target.masked
         )
         self._served = True
-        error = await asyncio.shield(link.broken)
+        error = await asyncio.shield(connection.broken)
         self._up.clear()
         self.latency_ms = None
         self.last_error = str(self.translate(error))
-        await self._drop_link()
+        await self._drop_connection()
         await self._close_others()
         self.events.emit("store.lost", url=self.target.masked, reason=self.last_error)
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> PipelinedConnection:
         connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + REPLY_TIMEOUT_S):
@@ -292,14 +292,14 @@ class Store:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        link = Link(connection, REPLY_TIMEOUT_S, on_broken=self._up.clear)
-        link.start()
+        pipelined = PipelinedConnection(connection, REPLY_TIMEOUT_S, on_broken=self._up.clear)
+        pipelined.start()
         try:
-            await self._load(list(self.scripts.values()), link)
+            await self._load(list(self.scripts.values()), pipelined)
         except BaseException:
-            await link.stop()
+            await pipelined.stop()
             raise
-        return link
+        return pipelined
 
     async def _info(self, connection: AbstractConnection) -> dict[str, str]:
         info: dict[str, str] = {}
@@ -330,12 +330,12 @@ class Store:
         self.run_id = info.get("run_id", "")
         self.server = f"{kind} {valkey or info.get('redis_version')}"
 
-    async def _load(self, scripts: list[Script], link: Link | None = None) -> None:
-        link = link or self._link
-        if link is None:
+    async def _load(self, scripts: list[Script], connection: PipelinedConnection | None = None) -> None:
+        connection = connection or self._connection
+        if connection is None:
             raise self._away()
         try:
-            await asyncio.gather(*(link.submit(("SCRIPT", "LOAD", script.text)) for script in scripts))
+            await asyncio.gather(*(connection.submit(("SCRIPT", "LOAD", script.text)) for script in scripts))
         except (RedisError, OSError) as error:
             raise self.translate(error) from error
 
@@ -345,10 +345,10 @@ class Store:
         for connection in list(self._dedicated):
             await connection.disconnect(nowait=True)
 
-    async def _drop_link(self) -> None:
-        if self._link:
-            link, self._link = self._link, None
-            await link.stop()
+    async def _drop_connection(self) -> None:
+        if self._connection:
+            connection, self._connection = self._connection, None
+            await connection.stop()
         self._up.clear()
 
 

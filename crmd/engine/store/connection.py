@@ -1,36 +1,42 @@
-"""One connection that carries the commands of a whole turn of the event loop in one write."""
+"""One connection that carries all commands of one turn of the event loop in one write.
+
+The only file that uses what redis-py keeps private: the transport under an open connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol
 
 import hiredis
-from redis._parsers.base import BaseParser
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import DataError, InvalidResponse
+import redis
+from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.exceptions import DataError, InvalidResponse, RedisError, ResponseError
 
 Command = tuple[Any, ...]
 
+_log = logging.getLogger(__name__)
 
-class Link(asyncio.Protocol):
-    """Sends what was submitted in a turn of the loop as one write; answers come in order.
 
-    It takes over an opened connection of redis-py, whose streams cost more for each trip than the trip itself.
-    Many writes may be under way. A link that breaks fails all that waits, for good; its owner makes another.
+class PipelinedConnection(asyncio.Protocol):
+    """Sends the commands submitted in one turn of the loop as one write; replies come in order.
+
+    It takes over an open connection of redis-py, whose streams cost more for each trip than the trip itself. Many
+    writes may be under way. Once broken it fails all commands that wait, for good; its owner opens another.
     """
 
     def __init__(
-        self, connection: AbstractConnection, reply_timeout: float, on_broken: Callable[[], None]
+        self, connection: AbstractConnection, reply_timeout_s: float, on_broken: Callable[[], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
-        self._reply_timeout = reply_timeout
+        self._reply_timeout_s = reply_timeout_s
         self._on_broken = on_broken
-        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
-        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
+        self._transport: _Writable | None = None
         self._unsent: list[bytes] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._answered_at = 0.0
@@ -38,24 +44,32 @@ class Link(asyncio.Protocol):
         self.broken: asyncio.Future[Exception] = self._loop.create_future()
 
     def start(self) -> None:
-        """Takes over the connection."""
-        # redis-py has no public way to its transport.
-        self._transport = cast(asyncio.Transport, cast(Any, self._connection)._writer.transport)
-        self._transport.set_protocol(self)
+        """Takes over the connection; where redis-py has changed inside, uses it by its public methods instead."""
+        transport = _transport_of(self._connection)
+        if transport is None:
+            _log.warning(
+                "redis-py %s keeps its transport where crmd does not find it: the store is used by slower, public "
+                "methods; install a version of redis that crmd names in its dependencies",
+                redis.__version__,
+            )
+            self._transport = _Streams(self._connection, self._reply, self._break)
+        else:
+            self._transport = transport
+            transport.set_protocol(self)
 
     async def stop(self) -> None:
-        """Closes the connection; what still waits fails. Fine twice."""
+        """Closes the connection; commands that wait fail. Idempotent."""
         self._break(ConnectionError("the connection was closed"))
         await self._connection.disconnect(nowait=True)
 
     def give_up(self, error: Exception) -> None:
-        """Breaks the link for a reply that says that the store cannot serve, as that of a read-only replica."""
+        """Breaks it for a reply that says that the store cannot serve, such as that of a read-only replica."""
         self._break(error)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
-        """Sends a command with this turn's others; the future gives its reply, or a redis error.
+        """Sends a command with the others of this turn; the future gives its reply, or a redis error.
 
-        DataError says that the command holds what cannot be sent, such as a lone surrogate.
+        DataError says that the command holds a value that cannot be sent, such as a lone surrogate.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.broken.done():
@@ -108,18 +122,29 @@ class Link(asyncio.Protocol):
             return
         if self._watch is None:
             self._answered_at = self._loop.time()
-            self._watch = self._loop.call_later(self._reply_timeout, self._check)
+            self._watch = self._loop.call_later(self._reply_timeout_s, self._check)
+
+    def _reply(self, reply: Any) -> None:
+        """As `data_received`, for a reply that was read already."""
+        self._answered_at = self._loop.time()
+        if not self._waiting:
+            self._break(ConnectionError("the store's reply cannot be read: one too many"))
+        elif not (future := self._waiting.popleft()).done():
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
 
     def _check(self) -> None:
-        """Breaks a link whose store says nothing although it is asked; one timer serves all commands."""
+        """Breaks a connection whose store says nothing although it is asked; one timer serves all commands."""
         self._watch = None
         if not self._waiting or self.broken.done():
             return
-        silence = self._loop.time() - self._answered_at
-        if silence >= self._reply_timeout:
-            self._break(TimeoutError(f"no reply within {self._reply_timeout:g} s"))
+        silence_s = self._loop.time() - self._answered_at
+        if silence_s >= self._reply_timeout_s:
+            self._break(TimeoutError(f"no reply within {self._reply_timeout_s:g} s"))
         else:
-            self._watch = self._loop.call_later(self._reply_timeout - silence, self._check)
+            self._watch = self._loop.call_later(self._reply_timeout_s - silence_s, self._check)
 
     def _break(self, error: Exception) -> None:
         if not self.broken.done():
@@ -136,3 +161,64 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(ConnectionError(str(error)))
                 future.exception()  # a caller that left must not make the loop complain
+
+
+class _Writable(Protocol):
+    """What a pipelined connection needs of a transport."""
+
+    def write(self, data: bytes) -> None:
+        """Sends, without waiting."""
+
+    def abort(self) -> None:
+        """Closes at once. Idempotent."""
+
+
+class _Streams:
+    """Stands in for a transport by redis-py's public methods, one task for each direction."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        on_reply: Callable[[Any], None],
+        on_broken: Callable[[Exception], None],
+    ) -> None:
+        connection.socket_timeout = None  # an idle connection is not a broken one; `_check` watches over replies
+        self._connection = connection
+        self._on_reply = on_reply
+        self._on_broken = on_broken
+        self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
+        self._tasks = [asyncio.create_task(work(), name="store stream") for work in (self._send, self._receive)]
+
+    def write(self, data: bytes) -> None:
+        """Sends, without waiting."""
+        self._unsent.put_nowait(data)
+
+    def abort(self) -> None:
+        """Ends both directions; the owner of the connection closes it. Idempotent."""
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                await self._connection.send_packed_command(await self._unsent.get(), check_health=False)
+        except (RedisError, OSError) as error:
+            self._on_broken(ConnectionError(str(error)))
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                try:
+                    reply = await self._connection.read_response(disable_decoding=True, disconnect_on_error=False)
+                except ResponseError as error:
+                    reply = error
+                self._on_reply(reply)
+        except (RedisError, OSError) as error:
+            self._on_broken(ConnectionError(str(error)))
+
+
+def _transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
+    """The transport under an open connection, to which redis-py has no public way; None where it is not found."""
+    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    return transport if isinstance(transport, asyncio.Transport) else None
