@@ -8,7 +8,7 @@ CrmdError
 │   ├── StoreFull            the store is at its memory limit, or its disk is full
 │   └── StoreUnusable        wrong credentials, wrong kind or version of store (exit 78)
 ├── RecordsError
-│   ├── RecordsUnavailable   the records' database is away, or busy for too long (exit 69)
+│   ├── RecordsUnavailable   the database is away, or busy for too long (exit 69)
 │   └── RecordsUnusable      wrong credentials, damaged, or migrated by a newer crmd (exit 78)
 ├── RequestError             what was asked for cannot be done
 │   ├── UnknownQueue
@@ -117,17 +117,17 @@ class StoreUnusable(StoreError):
 
 
 class RecordsError(CrmdError):
-    """Something is wrong with the records' database."""
+    """Something is wrong with the database."""
 
 
 class RecordsUnavailable(RecordsError):
-    """The records' database is away, or busy for too long."""
+    """The database is away, or busy for too long."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class RecordsUnusable(RecordsError):
-    """The records' database cannot serve: wrong credentials, damaged, or migrated by a newer crmd."""
+    """The database cannot serve: wrong credentials, damaged, or migrated by a newer crmd."""
 
     exit_code = ExitCode.CONFIG
 

@@ -2,19 +2,19 @@
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.database import backend, database, database_url, empty_url
 from tests.support.embedded import state_folder, stores
 from tests.support.postgres import postgres
-from tests.support.records import backend, empty_url, records, records_url
 from tests.support.stepped_store import stepped_store
 from tests.support.store import own_store, redis, store_binary, store_server, store_url
 
 __all__ = [
     "backend",
+    "database",
+    "database_url",
     "empty_url",
     "own_store",
     "postgres",
-    "records",
-    "records_url",
     "redis",
     "state_folder",
     "stepped_store",

@@ -479,7 +479,7 @@ class NotifyTable(Table):
 
 
 class DatabaseTable(Table):
-    """The records: contacts, messages, campaigns, flows, reports."""
+    """The database: contacts, messages, campaigns, flows, reports."""
 
     url: DatabaseUrl = SecretStr("")
     """Such as postgresql://user@host/name; empty: an SQLite file in the state folder."""

@@ -1,4 +1,4 @@
-"""The records, for commands that read or write them without a daemon."""
+"""The database, for commands that read or write them without a daemon."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from crmd.cli.kit.session import load_settings
 from crmd.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
-    from crmd.crm.database.database import Records
+    from crmd.crm.database.database import Database
 
 
 @asynccontextmanager
-async def opened_records(options: Globals) -> AsyncIterator[Records]:
-    """The records that the configuration names, open; raises RecordsUnavailable where they were never made."""
-    from crmd.crm.database.database import Records
+async def opened_database(options: Globals) -> AsyncIterator[Database]:
+    """The database that the configuration names, open; raises RecordsUnavailable where it was never made."""
+    from crmd.crm.database.database import Database
     from crmd.crm.schema import SCHEMA
 
     settings = load_settings(options).settings
     url = settings.database.url.get_secret_value()
-    records = Records(url, SCHEMA, folder=settings.daemon.state_dir, connections=1)
-    path = records.address.path
+    database = Database(url, SCHEMA, folder=settings.daemon.state_dir, connections=1)
+    path = database.address.path
     if path is not None and not path.exists():
         raise RecordsUnavailable(
             f"there are no records yet: {path} does not exist; start the daemon with `crmd run`, or say where its "
             "state is with --state-dir"
         )
-    await records.start()
+    await database.start()
     try:
-        yield records
+        yield database
     finally:
-        await records.stop()
+        await database.stop()

@@ -13,7 +13,7 @@ from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.analytics.queue_figures import queue_figures
 from crmd.crm.catalog import shipped_catalog
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
 from crmd.crm.messages.reconciler import LostMessages
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
@@ -142,7 +142,7 @@ async def build(
             health=health,
             control=control,
             schedules=schedules,
-            records=clients[Records],
+            database=clients[Database],
             files=clients[FileStore],
             endpoints=lambda: current.settings.webhook.endpoints,
             whatsapp=lambda: current.settings.whatsapp,
@@ -158,7 +158,7 @@ async def build(
         pool=pool,
         ticker=Ticker(control, settings.schedule_settings()),
         alerts=Alerts(control, settings.notify.alerts),
-        lost_messages=LostMessages(clients[Records], inspector, clients[UnknownJobs], events),
+        lost_messages=LostMessages(clients[Database], inspector, clients[UnknownJobs], events),
         resources=resources,
         queues=served,
         health=health,

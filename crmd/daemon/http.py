@@ -18,7 +18,7 @@ from crmd.console.served_queues import ServedQueues
 from crmd.crm.campaigns.routes import CampaignsApi
 from crmd.crm.campaigns.service import CampaignControl
 from crmd.crm.contacts.routes import ContactsApi
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.files.routes import FilesApi
 from crmd.crm.files.store import FileStore
 from crmd.crm.flows.routes import FlowsApi
@@ -46,7 +46,7 @@ def build_http(
     health: QueueHealth,
     control: Control,
     schedules: Schedules,
-    records: Records,
+    database: Database,
     files: FileStore,
     endpoints: Callable[[], Mapping[str, EndpointTable]],
     whatsapp: Callable[[], WhatsAppTable],
@@ -66,11 +66,11 @@ def build_http(
         jobs,
         ScheduleApi(schedules),
         FilesApi(files, prefix),
-        ContactsApi(records),
-        MessagesApi(records, inspector),
-        FlowsApi(records),
-        CampaignsApi(records, CampaignControl(records, control)),
-        EndpointsApi(records, endpoints),
+        ContactsApi(database),
+        MessagesApi(database, inspector),
+        FlowsApi(database),
+        CampaignsApi(database, CampaignControl(database, control)),
+        EndpointsApi(database, endpoints),
         WhatsAppHook(whatsapp, control, metrics, peers),
         EventsApi(health, long_requests),
         QueuePages(queues, inspector, control, health, prefix),

@@ -11,7 +11,7 @@ from crmd.config.model import Settings
 from crmd.config.tables import FilesTable
 from crmd.crm.ai.client import AiClient
 from crmd.crm.consent.keywords import OptWords
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.email.attachment_folder import FOLDER, AttachmentFolder
 from crmd.crm.email.smtp import SmtpClient
 from crmd.crm.files.store import FOLDER as FILES
@@ -47,14 +47,14 @@ class Resources:
         """`given` are resources that come from elsewhere and have nothing to do with the configuration."""
         self._http = HttpClient()
         self._opened: list[Opened] = [self._http]
-        self._first_records: Records | None = None
+        self._first_database: Database | None = None
         self._tables: dict[str, Any] = {}
         self._clients: dict[type, Any] = {type(one): one for one in given}
 
     def make(self, loaded: Loaded) -> Mapping[type, Any]:
         """The clients by their class; those whose table did not change are the old ones. Raises ConfigError."""
         makers: tuple[tuple[str, Callable[[Settings], Any]], ...] = (
-            ("database", self._records),
+            ("database", self._database),
             ("files", self._files),
             ("database", self._message_repository),
             ("whatsapp", self._whatsapp),
@@ -96,20 +96,20 @@ class Resources:
         for opened in reversed(self._opened):
             await opened.stop()
 
-    def _records(self, settings: Settings) -> Records:
+    def _database(self, settings: Settings) -> Database:
         """Those of the start for ever; a changed address is read all the same, to say what is wrong with it."""
         table = settings.database
         url, folder = table.url.get_secret_value(), settings.daemon.state_dir
-        made = Records(url, SCHEMA, folder=folder, connections=table.connections)
-        self._first_records = self._first_records or made
-        return self._first_records
+        made = Database(url, SCHEMA, folder=folder, connections=table.connections)
+        self._first_database = self._first_database or made
+        return self._first_database
 
     def _files(self, settings: Settings) -> FileStore:
         if FileStore in self._clients:
             return cast(FileStore, self._clients[FileStore])
         table = settings.files
         folder = settings.daemon.state_dir / FILES if table.folder == Path() else table.folder
-        return FileStore(cast(Records, self._first_records), folder, _file_limits(table), table.keep)
+        return FileStore(cast(Database, self._first_database), folder, _file_limits(table), table.keep)
 
     def _notify(self, settings: Settings) -> NotifyClient:
         table = settings.notify
@@ -130,10 +130,10 @@ class Resources:
         )
 
     def _message_repository(self, settings: Settings) -> MessageRepository:
-        """One for ever, as its records are: what comes together shares a transaction."""
+        """One for ever, as its database is: what comes together shares a transaction."""
         if MessageRepository in self._clients:
             return cast(MessageRepository, self._clients[MessageRepository])
-        return MessageRepository(cast(Records, self._first_records))
+        return MessageRepository(cast(Database, self._first_database))
 
     def _opt_words(self, settings: Settings) -> OptWords:
         table = settings.whatsapp

@@ -57,7 +57,7 @@ DEFECTS: tuple[Defect, ...] = (
             "crm.test_whatsapp_event.test_buttons_and_lists_may_say_it",
             "crm.test_whatsapp_event.test_the_button_that_stops_marketing_and_the_one_that_resumes_it",
             "crm.test_whatsapp_event.test_a_status_that_says_that_marketing_was_stopped",
-            "crm.test_message_records.test_an_answer_that_marketing_was_stopped_is_remembered",
+            "crm.test_message_rows.test_an_answer_that_marketing_was_stopped_is_remembered",
             "faults.test_consent_kills.test_words_and_numbers_over_two_daemons_and_three_kills",
         ),
     ),
@@ -70,7 +70,7 @@ DEFECTS: tuple[Defect, ...] = (
             "database.test_people.test_the_answer_to_a_send_teaches_the_number",
             "database.test_people.test_where_both_are_contacts_a_word_holds_for_both_and_neither_is_merged",
             "database.test_people.test_imports_meet_the_same_person",
-            "crm.test_message_records.test_who_was_written_to_by_another_number_is_heard",
+            "crm.test_message_rows.test_who_was_written_to_by_another_number_is_heard",
             "crm.test_flow_inbound.test_a_reply_from_the_number_that_whatsapp_has",
             "crm.test_campaign.test_a_person_gets_it_once_by_whatever_number",
             "faults.test_consent_kills.test_words_and_numbers_over_two_daemons_and_three_kills",
@@ -83,7 +83,7 @@ DEFECTS: tuple[Defect, ...] = (
         (
             "database.test_messages.test_a_word_that_was_used_for_somebody_else_sends_nothing",
             "database.test_messages.test_a_word_for_two_recipients_at_once_sends_one_message",
-            "crm.test_message_records.test_a_word_that_was_used_for_somebody_else_fails_and_names_both",
+            "crm.test_message_rows.test_a_word_that_was_used_for_somebody_else_fails_and_names_both",
         ),
     ),
     Defect(

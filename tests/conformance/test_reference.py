@@ -18,7 +18,7 @@ from crmd.config.model import Settings
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.console.queue_bodies import FilterBody, JobBody, JobsQuery
 from crmd.crm.database import address
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.email import attachment_folder as attachments
 from crmd.crm.files import store as records_files
 from crmd.crm.files.store import FileStore
@@ -208,6 +208,6 @@ def _routes() -> Sequence[Route]:
     queues = Settings().queue_settings()
     store = Store(StoreTarget(NO_STORE))
     control = Control(store, queues, Inspector(store, queues))
-    records = Records("", SCHEMA, folder=PROJECT)
-    parts = make_parts(control, Catalog(), records, FileStore(records, PROJECT, 1, 1.0))
+    database = Database("", SCHEMA, folder=PROJECT)
+    parts = make_parts(control, Catalog(), database, FileStore(database, PROJECT, 1, 1.0))
     return parts.server(control, HttpTable(), AuthTable(), "correct horse").routes

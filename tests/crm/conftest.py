@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
@@ -67,38 +67,38 @@ async def webhooks() -> AsyncIterator[WebhookClient]:
 @pytest.fixture(scope="session")
 def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with all tables and nothing in them: copying it takes a fraction of making it."""
-    folder = tmp_path_factory.mktemp("records")
+    folder = tmp_path_factory.mktemp("database")
 
     async def make() -> Path:
-        records = Records("", SCHEMA, folder=folder)
-        await records.start()
-        await records.stop()
-        assert records.address.path
-        return records.address.path
+        database = Database("", SCHEMA, folder=folder)
+        await database.start()
+        await database.stop()
+        assert database.address.path
+        return database.address.path
 
     return asyncio.run(make())
 
 
 @pytest.fixture
-async def sqlite_records(records_file: Path, tmp_path: Path) -> AsyncIterator[Records]:
-    """Open records, for handlers to which the database makes no difference."""
+async def sqlite_database(records_file: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    """An open database, for handlers to which its kind makes no difference."""
     shutil.copy(records_file, tmp_path)
-    records = Records("", SCHEMA, folder=tmp_path)
-    await records.start()
-    yield records
-    await records.stop()
+    database = Database("", SCHEMA, folder=tmp_path)
+    await database.start()
+    yield database
+    await database.stop()
 
 
 @pytest.fixture
-def repository(sqlite_records: Records) -> MessageRepository:
-    return MessageRepository(sqlite_records)
+def repository(sqlite_database: Database) -> MessageRepository:
+    return MessageRepository(sqlite_database)
 
 
 @pytest.fixture
 async def bench(
-    store_url: str, sqlite_records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer
+    store_url: str, sqlite_database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> AsyncIterator[FlowBench]:
     async with rig(store_url, *QUEUES) as made:
-        flow_bench = FlowBench(made, sqlite_records, whatsapp, server)
+        flow_bench = FlowBench(made, sqlite_database, whatsapp, server)
         yield flow_bench
         await flow_bench.close()

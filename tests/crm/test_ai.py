@@ -21,7 +21,7 @@ from crmd.crm.ai.client import AiClient
 from crmd.crm.ai.jobs import ChatAnswer, Transcript, chat_reply, transcribe_audio
 from crmd.crm.ai.payloads import ChatReply, TranscribeAudio
 from crmd.crm.ai.tables import AiUsage
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
 from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
 from crmd.crm.outbound.downloads import Downloads
@@ -37,13 +37,13 @@ VOICE = b"OggS\x00\x02" + bytes(range(256)) * 40
 
 
 class Bench:
-    """The service, the records and the files, and a client for each."""
+    """The service, the database and the files, and a client for each."""
 
-    def __init__(self, http: HttpClient, records: Records, files: FileStore) -> None:
+    def __init__(self, http: HttpClient, database: Database, files: FileStore) -> None:
         self.server = AiServer()
         self.site = FileSite()
         self.downloads = Downloads(allow_private=["127.0.0.1/32"])
-        self.records = records
+        self.database = database
         self.files = files
         self.http = http
         self.run = RecordedRun()
@@ -83,12 +83,12 @@ class Bench:
         return caught.value
 
     async def recorded(self) -> list[tuple[str, str, str, int, int]]:
-        async with self.records.reading() as session:
+        async with self.database.reading() as session:
             rows = await session.scalars(select(AiUsage).order_by(AiUsage.id))
             return [(row.job_key, row.job, row.model, row.input_tokens, row.output_tokens) for row in rows]
 
     def _context(self, name: str, context: dict[str, Any]) -> Any:
-        resources = (self.ai, self.downloads, self.records, self.files)
+        resources = (self.ai, self.downloads, self.database, self.files)
         return make_context(*resources, **{"queue": "ai", "name": name, "run": self.run, **context})
 
 
@@ -98,9 +98,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
 
     async def make() -> None:
-        records = Records("", SCHEMA, folder=folder)
-        await records.start()
-        await records.stop()
+        database = Database("", SCHEMA, folder=folder)
+        await database.start()
+        await database.stop()
 
     asyncio.run(make())
     return folder / "records.sqlite"
@@ -109,16 +109,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def bench(http: HttpClient, template: Path, tmp_path: Path) -> AsyncIterator[Bench]:
     shutil.copy(template, tmp_path)
-    records = Records("", SCHEMA, folder=tmp_path)
-    await records.start()
-    files = FileStore(records, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
+    database = Database("", SCHEMA, folder=tmp_path)
+    await database.start()
+    files = FileStore(database, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
     await files.start()
-    bench = Bench(http, records, files)
+    bench = Bench(http, database, files)
     await bench.start()
     yield bench
     await bench.stop()
     await files.stop()
-    await records.stop()
+    await database.stop()
 
 
 async def test_an_answer_and_what_it_cost(bench: Bench) -> None:
@@ -207,8 +207,10 @@ async def test_an_answer_without_text_is_not_sent(bench: Bench) -> None:
     assert len(await bench.recorded()) == 1
 
 
-async def test_the_answer_stands_where_the_records_do_not(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    await bench.records.stop()
+async def test_the_answer_stands_where_the_database_does_not(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.database.stop()
     assert (await bench.chat())["text"] == "You are welcome."
     assert "not recorded" in caplog.text
 
@@ -413,7 +415,7 @@ async def test_many_at_once(bench: Bench) -> None:
 async def test_old_usage_is_removed(bench: Bench) -> None:
     async def note(key: str, at: datetime) -> None:
         tokens = {"input_tokens": 1, "output_tokens": 1}
-        async with bench.records.transaction() as session:
+        async with bench.database.transaction() as session:
             await usage.record(session, job_key=key, job="chat_reply", model="m", answered_at=at, **tokens)
 
     old, now = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)

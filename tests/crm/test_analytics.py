@@ -17,7 +17,7 @@ from crmd.crm.analytics.jobs import TakeSnapshot, snapshot, take
 from crmd.crm.analytics.repository import Period
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.errors import Permanent, StoreUnavailable
 from crmd.jobs import JobContext
@@ -48,8 +48,8 @@ def queues() -> Queues:
     return Queues()
 
 
-def context(records: Records, queues: Queues, run: RecordedRun | None = None) -> JobContext:
-    return make_context(records, QueueFigures(queues.read), queue="analytics", name="snapshot", run=run)
+def context(database: Database, queues: Queues, run: RecordedRun | None = None) -> JobContext:
+    return make_context(database, QueueFigures(queues.read), queue="analytics", name="snapshot", run=run)
 
 
 def message(number: int, at: datetime, status: str, **fields: Any) -> Message:
@@ -57,29 +57,29 @@ def message(number: int, at: datetime, status: str, **fields: Any) -> Message:
     return Message(**(given | {"status": status, "wamid": f"wamid.{number}", **fields}))
 
 
-async def add(records: Records, *rows: Any) -> None:
-    async with records.transaction() as s:
+async def add(database: Database, *rows: Any) -> None:
+    async with database.transaction() as s:
         s.add_all(rows)
 
 
-async def data_of(records: Records, starts_at: datetime = HOUR, period: Period = Period.HOUR) -> dict[str, Any]:
-    async with records.reading() as s:
+async def data_of(database: Database, starts_at: datetime = HOUR, period: Period = Period.HOUR) -> dict[str, Any]:
+    async with database.reading() as s:
         found = await snapshots.get(s, period, starts_at)
     assert found is not None
     return found.data
 
 
-async def test_messages_are_counted_by_status_and_error(records: Records, queues: Queues) -> None:
+async def test_messages_are_counted_by_status_and_error(database: Database, queues: Queues) -> None:
     statuses = ["accepted", "sent", "delivered", "delivered", "read", "unknown"]
     rows = [message(number, HOUR + timedelta(minutes=number), status) for number, status in enumerate(statuses)]
     rows += [message(10, HOUR, "failed", error_code="131047"), message(11, HOUR, "failed", error_code="131026")]
     rows += [message(12, HOUR, "failed", error_code="131026"), message(13, HOUR, "failed", error_code="opted_out")]
     rows += [message(20, HOUR, "received", direction="in")]
     rows += [message(30, HOUR - timedelta(milliseconds=1), "read"), message(31, HOUR + timedelta(hours=1), "read")]
-    await add(records, *rows)
-    result = await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    await add(database, *rows)
+    result = await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
     assert result == {"period": "hour", "starts_at": "2026-03-05T11:00:00Z", "computed": 1}
-    assert (await data_of(records))["messages"] == {
+    assert (await data_of(database))["messages"] == {
         "out": 10,
         "in": 1,
         "by_status": {"accepted": 1, "delivered": 2, "failed": 4, "read": 1, "sent": 1, "unknown": 1},
@@ -89,11 +89,11 @@ async def test_messages_are_counted_by_status_and_error(records: Records, queues
     }
 
 
-async def test_contacts_campaigns_and_tokens_are_counted(records: Records, queues: Queues) -> None:
+async def test_contacts_campaigns_and_tokens_are_counted(database: Database, queues: Queues) -> None:
     inside, earlier = HOUR + timedelta(minutes=5), HOUR - timedelta(days=1)
     campaign = Campaign(name="c", definition={}, status="done", created_at=earlier, finished_at=inside)
     await add(
-        records,
+        database,
         campaign,
         Campaign(name="d", definition={}, status="running", created_at=inside),
         Contact(phone="+491701234561", created_at=earlier, opted_out_at=earlier),
@@ -105,65 +105,65 @@ async def test_contacts_campaigns_and_tokens_are_counted(records: Records, queue
             for at in (inside, HOUR, earlier)
         ),
     )
-    await add(records, message(1, inside, "sent", campaign_id=campaign.id), message(2, inside, "sent"))
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    data = await data_of(records)
+    await add(database, message(1, inside, "sent", campaign_id=campaign.id), message(2, inside, "sent"))
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    data = await data_of(database)
     assert data["contacts"] == {"total": 3, "new": 1, "opted_out": 1, "opted_out_total": 2}
     assert data["campaigns"] == {"started": 1, "finished": 1, "messages": 1}
     assert data["ai"] == {"answers": 2, "input_tokens": 200, "output_tokens": 14}
 
 
-async def test_run_twice_it_keeps_one_and_knows_late_statuses(records: Records, queues: Queues) -> None:
-    await add(records, message(1, HOUR, "sent"), message(2, HOUR, "sent"))
+async def test_run_twice_it_keeps_one_and_knows_late_statuses(database: Database, queues: Queues) -> None:
+    await add(database, message(1, HOUR, "sent"), message(2, HOUR, "sent"))
     payload = TakeSnapshot(period=Period.HOUR, at=HOUR + timedelta(minutes=59))
-    await take(context(records, queues), payload, NOW)
-    before = await data_of(records)
+    await take(context(database, queues), payload, NOW)
+    before = await data_of(database)
     assert before["messages"]["delivery_rate"] == 0
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         first = await s.get(Message, 1)
         assert first is not None
         first.status = "read"
-    await take(context(records, queues), payload, NOW + timedelta(days=2))
-    after = await data_of(records)
+    await take(context(database, queues), payload, NOW + timedelta(days=2))
+    after = await data_of(database)
     assert after["messages"]["by_status"] == {"read": 1, "sent": 1}
     assert after["messages"]["delivery_rate"] == 0.5
     assert after["queues"] == before["queues"], "what the queues did then is not what they do two days later"
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert len(await snapshots.last(s, Period.HOUR, 10)) == 1
 
 
-async def test_queues_are_counted_from_one_snapshot_to_the_next(records: Records, queues: Queues) -> None:
+async def test_queues_are_counted_from_one_snapshot_to_the_next(database: Database, queues: Queues) -> None:
     queues.completed = 100
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    first = (await data_of(records))["queues"]
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    first = (await data_of(database))["queues"]
     assert (first["since"], first["by_name"]["message"]["completed"]) == (None, None)
     assert first["by_name"]["message"]["wait_ms"]["p95"] == 40.0
     queues.completed = 130
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW + timedelta(hours=1))
-    second = (await data_of(records, HOUR + timedelta(hours=1)))["queues"]
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW + timedelta(hours=1))
+    second = (await data_of(database, HOUR + timedelta(hours=1)))["queues"]
     assert (second["since"], second["by_name"]["message"]["completed"]) == ("2026-03-05T12:02:00+00:00", 30)
     queues.completed = 5  # another store
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW + timedelta(hours=2))
-    assert (await data_of(records, HOUR + timedelta(hours=2)))["queues"]["by_name"]["message"]["completed"] == 5
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW + timedelta(hours=2))
+    assert (await data_of(database, HOUR + timedelta(hours=2)))["queues"]["by_name"]["message"]["completed"] == 5
 
 
 async def test_earlier_times_are_computed_again_where_there_is_something_to_tell(
-    records: Records, queues: Queues
+    database: Database, queues: Queues
 ) -> None:
-    await add(records, message(1, HOUR - timedelta(hours=3), "sent"))
+    await add(database, message(1, HOUR - timedelta(hours=3), "sent"))
     run = RecordedRun()
-    result = await take(context(records, queues, run), TakeSnapshot(period=Period.HOUR, again=4), NOW)
+    result = await take(context(database, queues, run), TakeSnapshot(period=Period.HOUR, again=4), NOW)
     assert result["computed"] == 5
-    async with records.reading() as s:
+    async with database.reading() as s:
         kept = await snapshots.last(s, Period.HOUR, 10)
     assert [one.starts_at for one in kept] == [HOUR - timedelta(hours=3), HOUR]
     assert [fraction for fraction, _ in run.progress_notes] == [0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 async def test_cancelled_half_way_it_leaves_the_latest_and_the_next_run_does_the_rest(
-    records: Records, queues: Queues
+    database: Database, queues: Queues
 ) -> None:
-    await add(records, *(message(n, HOUR - timedelta(hours=n), "sent") for n in range(4)))
+    await add(database, *(message(n, HOUR - timedelta(hours=n), "sent") for n in range(4)))
     entered = asyncio.Event()
 
     class Slow(RecordedRun):
@@ -172,59 +172,61 @@ async def test_cancelled_half_way_it_leaves_the_latest_and_the_next_run_does_the
             await asyncio.Event().wait()
 
     payload = TakeSnapshot(period=Period.HOUR, again=3)
-    task = asyncio.create_task(take(context(records, queues, Slow()), payload, NOW))
+    task = asyncio.create_task(take(context(database, queues, Slow()), payload, NOW))
     await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert [one.starts_at for one in await snapshots.last(s, Period.HOUR, 10)] == [HOUR]
-    await take(context(records, queues), payload, NOW)
-    async with records.reading() as s:
+    await take(context(database, queues), payload, NOW)
+    async with database.reading() as s:
         assert len(await snapshots.last(s, Period.HOUR, 10)) == 4
 
 
-async def test_a_day_is_that_of_utc(records: Records, queues: Queues) -> None:
+async def test_a_day_is_that_of_utc(database: Database, queues: Queues) -> None:
     day = datetime(2026, 3, 4, tzinfo=UTC)
-    await add(records, message(1, day, "sent"), message(2, day + timedelta(hours=24), "sent"))
+    await add(database, message(1, day, "sent"), message(2, day + timedelta(hours=24), "sent"))
     at = datetime.fromisoformat("2026-03-05T00:30:00+01:00")
-    await take(context(records, queues), TakeSnapshot(period=Period.DAY, at=at), NOW)
-    assert (await data_of(records, day, Period.DAY))["messages"]["out"] == 1
+    await take(context(database, queues), TakeSnapshot(period=Period.DAY, at=at), NOW)
+    assert (await data_of(database, day, Period.DAY))["messages"]["out"] == 1
 
 
-async def test_old_snapshots_go(records: Records, queues: Queues) -> None:
+async def test_old_snapshots_go(database: Database, queues: Queues) -> None:
     old = NOW - Period.HOUR.kept - timedelta(hours=2)
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await snapshots.save(s, Period.HOUR, old, {})
         await snapshots.save(s, Period.DAY, old, {})
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    async with records.reading() as s:
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    async with database.reading() as s:
         assert [one.starts_at for one in await snapshots.last(s, Period.HOUR, 10)] == [HOUR]
         assert len(await snapshots.last(s, Period.DAY, 10)) == 1
 
 
 async def test_without_the_store_nothing_is_kept_and_the_job_is_tried_again(
-    records: Records, queues: Queues
+    database: Database, queues: Queues
 ) -> None:
     queues.away = True
     with pytest.raises(StoreUnavailable):
-        await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    async with records.reading() as s:
+        await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    async with database.reading() as s:
         assert await snapshots.last(s, Period.HOUR, 10) == []
     queues.away = False
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    assert "queues" in await data_of(records)
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
+    assert "queues" in await data_of(database)
 
 
-async def test_the_running_hour_can_be_looked_at_and_a_future_one_cannot(records: Records, queues: Queues) -> None:
-    await take(context(records, queues), TakeSnapshot(period=Period.HOUR, at=NOW), NOW)
-    assert "queues" not in await data_of(records, HOUR + timedelta(hours=1))
+async def test_the_running_hour_can_be_looked_at_and_a_future_one_cannot(
+    database: Database, queues: Queues
+) -> None:
+    await take(context(database, queues), TakeSnapshot(period=Period.HOUR, at=NOW), NOW)
+    assert "queues" not in await data_of(database, HOUR + timedelta(hours=1))
     with pytest.raises(Permanent, match="has not begun yet"):
-        await take(context(records, queues), TakeSnapshot(period=Period.HOUR, at=NOW + timedelta(hours=1)), NOW)
+        await take(context(database, queues), TakeSnapshot(period=Period.HOUR, at=NOW + timedelta(hours=1)), NOW)
 
 
-async def test_the_job_itself_takes_the_last_hour(records: Records, queues: Queues) -> None:
-    result = await snapshot(context(records, queues), TakeSnapshot(period=Period.HOUR))
+async def test_the_job_itself_takes_the_last_hour(database: Database, queues: Queues) -> None:
+    result = await snapshot(context(database, queues), TakeSnapshot(period=Period.HOUR))
     ends_at = datetime.fromisoformat(result["starts_at"]) + timedelta(hours=1)
     assert timedelta() <= datetime.now(UTC) - ends_at < timedelta(hours=1, minutes=1)
 

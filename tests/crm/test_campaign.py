@@ -19,7 +19,7 @@ from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.statuses import StatusUpdate, apply_status
@@ -53,10 +53,10 @@ TEMPLATE: dict[str, Any] = {
 
 @pytest.fixture
 async def bench(
-    store_url: str, sqlite_records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer, tmp_path: Path
+    store_url: str, sqlite_database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer, tmp_path: Path
 ) -> AsyncIterator[CampaignBench]:
     async with rig(store_url, *QUEUES) as made:
-        yield CampaignBench(made, sqlite_records, whatsapp, server, tmp_path)
+        yield CampaignBench(made, sqlite_database, whatsapp, server, tmp_path)
 
 
 class CutRun(StoredRun):
@@ -98,7 +98,7 @@ async def test_inline_recipients_get_their_text_once(bench: CampaignBench) -> No
 
 
 async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) -> None:
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         s.add_all([Contact(phone="+5511981234567"), Contact(phone="+551181234567"), Contact(phone=phone(1))])
         await s.flush()
         await people.note_sent(s, [(phone(1), phone(2))], utc_now())
@@ -109,13 +109,13 @@ async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) ->
     result = await bench.result(definition(to))
     assert (result["total"], result["queued"], result["skipped"]) == (6, 3, 3)
     assert set(await bench.sent(3)) == {"+551181234567", phone(2), phone(3)}
-    async with bench.records.reading() as s:
+    async with bench.database.reading() as s:
         reasons = await campaign_recipients.skipped_reasons(s, (await bench.campaign()).id)
     assert reasons == {"another number of the same person is a recipient": 2, "the contact has opted out": 1}
 
 
 async def test_marketing_leaves_out_who_has_stopped_it(bench: CampaignBench) -> None:
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         await contacts.stop_marketing(s, phone(1), utc_now())
     await bench.fleet()
     result = await bench.result(definition(inline(3)))
@@ -134,7 +134,7 @@ async def test_contacts_by_tags_get_a_template_with_their_values(bench: Campaign
         ContactRow(phone(5), "eve", tags=["club"], attributes={"code": ""}),
         ContactRow(phone(6), "fay", tags=["club"], attributes={"code": "F6"}),
     )
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         await contacts.opt_out(s, phone(6), utc_now())
     await bench.fleet()
     result = await bench.result(definition({"filter": {"tags": ["club"]}}, TEMPLATE))
@@ -200,7 +200,7 @@ async def test_a_file_of_many_chunks_is_read_whole_and_goes_on_where_it_was(benc
         await run_campaign(ctx, payload({"file": file}))
     campaign = await bench.campaign()
     assert (campaign.total, campaign.cursor["audience"]) == (1_200, 1_201)
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         kept = await s.get_one(type(campaign), campaign.id)
         kept.total, kept.cursor = None, {"audience": 501}
     await bench.fleet("campaign")
@@ -513,9 +513,9 @@ async def test_skipped_recipients_are_none_of_the_first(bench: CampaignBench) ->
 # What is away
 
 
-async def test_without_records_the_campaign_waits(bench: CampaignBench) -> None:
+async def test_without_the_database_the_campaign_waits(bench: CampaignBench) -> None:
     ctx = bench.context()
-    await bench.records.stop()
+    await bench.database.stop()
     with pytest.raises(Snooze, match="goes on where it was: the records are"):
         await run_campaign(ctx, payload(inline(1)))
 
@@ -541,7 +541,7 @@ async def test_progress_is_told(bench: CampaignBench, monkeypatch: pytest.Monkey
 
 
 async def _deliver_all(bench: CampaignBench) -> None:
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         for message in await messages.page(s, messages.MessageFilter(status="accepted"), None, 100):
             await apply_status(s, StatusUpdate(message.wamid or "", "delivered", utc_now()))
 

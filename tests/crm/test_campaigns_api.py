@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from crmd.crm.campaigns import recipients as campaign_recipients
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.whatsapp.client import WhatsAppClient
@@ -55,15 +55,15 @@ class Desk:
 
 @pytest.fixture
 async def desk(store_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    records, server, http = Records("", SCHEMA, folder=tmp_path), WhatsAppServer(), HttpClient()
-    for part in (records, server, http):
+    database, server, http = Database("", SCHEMA, folder=tmp_path), WhatsAppServer(), HttpClient()
+    for part in (database, server, http):
         await part.start()
     whatsapp = WhatsAppClient(
         http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
     )
-    async with site(store_url, records=records, queues=QUEUES, auth={"tokens": TOKENS}) as made:
-        yield Desk(made, CampaignBench(made.rig, records, whatsapp, server, tmp_path))
-    for part in (http, server, records):
+    async with site(store_url, database=database, queues=QUEUES, auth={"tokens": TOKENS}) as made:
+        yield Desk(made, CampaignBench(made.rig, database, whatsapp, server, tmp_path))
+    for part in (http, server, database):
         await part.stop()
 
 
@@ -232,7 +232,7 @@ async def test_messages_under_way_are_left_alone(desk: Desk) -> None:
     await desk.bench.fleet()
     await desk.bench.result(definition(inline(1)))
     await wait_until(lambda: desk.bench.server.messages)
-    async with desk.bench.records.reading() as s:
+    async with desk.bench.database.reading() as s:
         assert await campaign_recipients.unsent(s, 1, 0, 10) == []
     assert (await desk.act("cancel"))[0] == 409
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.email import attachments as email_attachments
 from crmd.crm.email.attachment_folder import AttachmentFolder
 from crmd.crm.email.jobs import send_email
@@ -200,9 +200,9 @@ async def test_too_much_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
-    records = Records("", SCHEMA, folder=tmp_path)
-    await records.start()
-    files = FileStore(records, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
+    database = Database("", SCHEMA, folder=tmp_path)
+    await database.start()
+    files = FileStore(database, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
     await files.start()
     async with files.create(kind="upload", name="Rechnung März.pdf", media_type="application/pdf") as new:
         new.path.write_bytes(PDF)
@@ -217,4 +217,4 @@ async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
     assert isinstance(signal, Permanent)
     assert "expired" in str(signal)
     await files.stop()
-    await records.stop()
+    await database.stop()

@@ -16,7 +16,7 @@ SECRET = SecretStr(f"whsec_{'A' * 32}")
 
 
 async def fail(crm: Site, name: str, at: datetime) -> bool:
-    async with crm.parts.records.transaction() as session:
+    async with crm.parts.database.transaction() as session:
         return await endpoints.note_failure(session, name, at, "answered 500", disable_after=timedelta(days=3))
 
 
@@ -54,7 +54,7 @@ async def test_an_endpoint_that_is_none_is_404_with_the_names(crm: Site) -> None
     assert (status, "there are: desk" in body["detail"]) == (404, True)
 
 
-async def test_without_records_it_is_503(web: Site) -> None:
+async def test_without_the_database_it_is_503(web: Site) -> None:
     web.parts.endpoints = {"desk": EndpointTable(url="https://desk.example.com/")}
     assert (await web.call("GET", ROOT))[0] == 503
     assert (await web.call("POST", f"{ROOT}/desk/enable"))[0] == 503

@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow, ContactView
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.exports.jobs import export_contacts
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
@@ -54,13 +54,13 @@ ODD = (
 
 
 @pytest.fixture
-async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_records, tmp_path) as made:
+async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_database, tmp_path) as made:
         yield made
 
 
 async def add(office: Office, *rows: ContactRow) -> None:
-    async with office.records.transaction() as s:
+    async with office.database.transaction() as s:
         await contacts.upsert(s, rows)
 
 
@@ -73,7 +73,7 @@ async def odd_contacts(office: Office) -> None:
         for n, text in enumerate(ODD)
     ]
     await add(office, *rows, ContactRow("+491701239999"), ContactRow("+491701239998", tags=["a, b", "[x"]))
-    async with office.records.transaction() as s:
+    async with office.database.transaction() as s:
         await contacts.opt_out(s, "+491701239999", AT)
 
 
@@ -172,7 +172,7 @@ async def test_what_is_exported_and_imported_is_the_same(office: Office, tmp_pat
     before = [same(one) for one in await office.contacts()]
     exported = await office.run_export("export_contacts", format=format)
     office.write((await office.path(exported["file"])).read_bytes(), "back")
-    async with office.records.transaction() as s:
+    async with office.database.transaction() as s:
         for one in await office.contacts():
             await contacts.forget(s, one.id)
     result = await office.run_import("back")
@@ -236,7 +236,7 @@ async def test_contacts_are_chosen_by_a_filter(office: Office) -> None:
 
 
 async def add_messages(office: Office) -> None:
-    async with office.records.transaction() as s:
+    async with office.database.transaction() as s:
         campaign = Campaign(name="spring", definition={}, status="done", cursor={})
         s.add(campaign)
         await s.flush()
@@ -330,8 +330,8 @@ async def test_a_file_that_cannot_be_written_is_tried_again(
     assert list(office.files.folder.iterdir()) == []
 
 
-async def test_records_that_are_away_are_waited_for(office: Office) -> None:
-    await office.records.stop()
+async def test_a_database_that_is_unavailable_is_waited_for(office: Office) -> None:
+    await office.database.stop()
     with pytest.raises(RecordsUnavailable):  # the engine lets the job wait, and no attempt is spent
         await office.run_export("export_contacts")
 

@@ -111,7 +111,7 @@ async def test_head_tells_without_sending(crm: Site) -> None:
 
 async def test_what_is_not_there_is_not_found(crm: Site) -> None:
     kept = await add(crm, b"x")
-    async with crm.parts.records.transaction() as session:
+    async with crm.parts.database.transaction() as session:
         await session.execute(update(File).values(expires_at=utc_now() - timedelta(seconds=1)))
     for file_id in (kept["id"], "0" * 32, "nope", "%2e%2e%2frecords.sqlite"):
         status, body, _ = await crm.call("GET", f"{FILES}/{file_id}")
@@ -184,7 +184,7 @@ async def test_a_full_disk_is_told_and_cleaned_up(crm: Site, monkeypatch: pytest
     assert left(crm) == []
 
 
-async def test_without_the_records_it_says_so(web: Site) -> None:
+async def test_without_the_database_it_says_so(web: Site) -> None:
     status, body, headers = await web.call("GET", f"{FILES}/{'0' * 32}")
     assert (status, body["detail"]) == (503, "the records are not available: not opened yet")
     assert headers["Retry-After"]
@@ -197,7 +197,7 @@ async def test_scopes(crm: Site, store_url: str) -> None:
         "reader": token_table("reader-1", "read"),
     }
     parts = crm.parts
-    async with site(store_url, auth={"tokens": tokens}, records=parts.records, files=parts.files) as other:
+    async with site(store_url, auth={"tokens": tokens}, database=parts.database, files=parts.files) as other:
         adder, reader = ({"Authorization": f"Bearer {name}-1"} for name in ("adder", "reader"))
         assert (await other.call("POST", FILES, auth=False, data=b"x"))[0] == 401
         assert (await other.call("POST", FILES, auth=False, data=b"x", headers=reader))[0] == 403
@@ -237,8 +237,8 @@ def limit(crm: Site, **limits: int) -> None:
 async def test_one_keeps_so_many_uploads_and_another_has_a_quota_of_its_own(crm: Site, store_url: str) -> None:
     tokens = {name: token_table(name, "enqueue") for name in ("shop", "till")}
     limit(crm, quota_files=3)
-    records, files = crm.parts.records, crm.parts.files
-    async with site(store_url, auth={"tokens": tokens}, records=records, files=files) as other:
+    database, files = crm.parts.database, crm.parts.files
+    async with site(store_url, auth={"tokens": tokens}, database=database, files=files) as other:
 
         async def post(name: str) -> tuple[int, Any, Any]:
             headers = {"Authorization": f"Bearer {name}"}
@@ -251,7 +251,7 @@ async def test_one_keeps_so_many_uploads_and_another_has_a_quota_of_its_own(crm:
         assert 0 < int(headers["Retry-After"]) <= 3600
         assert (await post("till"))[0] == 201
         assert len(left(crm)) == 4
-        async with records.transaction() as session:
+        async with database.transaction() as session:
             await session.execute(update(File).values(expires_at=utc_now() - timedelta(seconds=1)))
         assert (await post("shop"))[0] == 201, "what has expired is not counted"
 

@@ -144,7 +144,7 @@ async def test_webhook_email_and_ai_steps_add_their_jobs(bench: FlowBench) -> No
 
 async def test_a_mail_goes_to_the_contacts_own_address(bench: FlowBench) -> None:
     await bench.put({"id": "mail", "type": "email", "subject": "Hi", "text": "x"})
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, email="ada@example.com")])
     await bench.fleet("flow")
     view = await bench.finished(await bench.start())
@@ -240,7 +240,7 @@ async def test_a_daemon_that_dies_between_effect_and_save_sends_once(bench: Flow
     await bench.put(HELLO, SECOND)
     run_id = await bench.make_run()
     first = await bench.fleet("flow")
-    async with bench.records.transaction():  # nobody can save meanwhile
+    async with bench.database.transaction():  # nobody can save meanwhile
         await bench.add({"run": run_id, "count": 0}, key="it")
         await wait_until(lambda: bench.has_job("message", f"flow-{run_id}-0"))
         await kill(first)
@@ -261,7 +261,7 @@ async def test_a_daemon_that_dies_between_effect_and_save_sends_once(bench: Flow
 async def test_what_is_under_way_goes_on_from_where_it_is(bench: FlowBench) -> None:
     await bench.put(HELLO, SECOND)
     run_id = await bench.make_run()
-    async with bench.records.transaction() as s:  # as if its job had died after the first step
+    async with bench.database.transaction() as s:  # as if its job had died after the first step
         step = flows.Step(flows.RunState.RUNNING, "second", {"saved": {}})
         assert await flows.save(s, Position(run_id, 0), step)
     await bench.fleet()
@@ -299,7 +299,7 @@ async def test_a_cancelled_run_goes_no_further(bench: FlowBench) -> None:
     await bench.fleet()
     await bench.start()
     run = await bench.run_in("waiting")
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         assert await flows.cancel(s, run.id, "by hand")
     await bench.rig.control.promote("flow", f"flow-{run.id}-1")
     view = await bench.finished(f"flow-{run.id}-1")
@@ -386,7 +386,7 @@ async def test_an_attempt_that_times_out_is_taken_up_by_the_next(bench: FlowBenc
     await bench.put(HELLO, SECOND)
     bench.rig.queues["flow"] = replace(bench.rig.queues["flow"], timeout_seconds=0.5, attempts=20)
     await bench.fleet("flow")
-    async with bench.records.transaction():  # nobody can save meanwhile
+    async with bench.database.transaction():  # nobody can save meanwhile
         key = await bench.start()
         await wait_until(lambda: bench.made_attempts(key, 2))
     view = await bench.finished(key)
@@ -397,13 +397,13 @@ async def test_an_attempt_that_times_out_is_taken_up_by_the_next(bench: FlowBenc
     assert len(await bench.runs()) == 1
 
 
-async def test_a_start_waits_for_records_that_are_away(bench: FlowBench) -> None:
+async def test_a_start_waits_for_a_database_that_is_unavailable(bench: FlowBench) -> None:
     await bench.put(HELLO)
-    await bench.records.stop()
+    await bench.database.stop()
     await bench.fleet("flow")
     key = await bench.start()
     await wait_until(lambda: bench.job_is(key, State.DELAYED))
-    await bench.records.start()
+    await bench.database.start()
     await bench.rig.control.promote("flow", key)
     view = await bench.finished(key)
     assert (view.state, view.attempt) == (State.COMPLETED, 1)

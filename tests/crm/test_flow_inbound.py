@@ -70,7 +70,7 @@ async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taugh
 
 
 async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench) -> None:
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         s.add_all([Contact(phone="+551181234567"), Contact(phone="+5511981234567")])
     await bench.put(*QUIZ, start=on_words("blue"))
     await bench.fleet()
@@ -213,7 +213,7 @@ async def test_a_cooldown_holds_back_what_was_started_lately(bench: FlowBench) -
     await bench.run_in("done")
     await bench.reply("two", "wamid.2")
     assert len(await bench.runs()) == 1
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         await s.execute(update(FlowRun).values(created_at=utc_now() - timedelta(hours=25)))
     await bench.reply("three", "wamid.3")
     assert len(await bench.runs()) == 2
@@ -242,7 +242,7 @@ async def test_an_opted_out_contact_starts_nothing_and_its_runs_end(bench: FlowB
 async def test_a_contact_that_was_forgotten_meanwhile_does_no_harm(bench: FlowBench) -> None:
     await bench.put(SECOND, start={"on": "message"})
     await bench.reply("hi")
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         message = await messages.by_wamid(s, "wamid.IN1")
         [contact] = await people.lock(s, [(await bench.contact()).id])
         assert message is not None
@@ -268,7 +268,7 @@ async def test_a_run_whose_job_was_lost_goes_on(bench: FlowBench, state: str) ->
     await bench.rig.control.cancel("flow", f"flow-{run.id}-{run.count}")
     await fleet.stop(1.0)
     if state == "running":
-        async with bench.records.transaction() as s:
+        async with bench.database.transaction() as s:
             at = Position(run.id, run.count)
             await flows.save(s, at, flows.Step(flows.RunState.RUNNING, "second", {"saved": {}, "reply": "x"}))
     assert await sweep(bench) == (0, 0)
@@ -304,11 +304,11 @@ async def test_a_sweep_removes_what_ended_long_ago(bench: FlowBench, monkeypatch
     await bench.put(REST, SECOND)
     for _ in range(5):
         run_id = await bench.make_run()
-        async with bench.records.transaction() as s:
+        async with bench.database.transaction() as s:
             await flows.cancel(s, run_id, "by hand")
     kept = await bench.make_run()
     assert await sweep(bench) == (0, 0)
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         ended = update(FlowRun).where(FlowRun.state == "cancelled")
         await s.execute(ended.values(wake_at=utc_now() - timedelta(seconds=1)))
     assert await sweep(bench) == (0, 5)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.fleet import rig
@@ -27,10 +27,10 @@ SECOND = {"id": "second", "type": "send", "text": "second"}
 
 @pytest.fixture
 async def bench(
-    store_url: str, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer
+    store_url: str, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> AsyncIterator[FlowBench]:
     async with rig(store_url, *QUEUES) as made:
-        flow_bench = FlowBench(made, records, whatsapp, server)
+        flow_bench = FlowBench(made, database, whatsapp, server)
         yield flow_bench
         await flow_bench.close()
 
@@ -84,7 +84,7 @@ async def test_a_contact_in_a_flow_does_not_start_it_again(bench: FlowBench) -> 
     await bench.put(REST, SECOND, start={"on": "message", "words": ["hi"]})
     await asyncio.gather(*(bench.reply("hi", f"wamid.{number}") for number in range(4)))
     assert len(await bench.runs()) == 1
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         await flows.cancel(s, (await bench.runs())[0].id, "by hand")
     await bench.reply("hi", "wamid.9")
     assert len(await bench.runs()) == 2

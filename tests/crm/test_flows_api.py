@@ -23,7 +23,7 @@ async def put(crm: Site, name: str = "welcome", *steps: dict[str, Any], **fields
 
 
 async def make_run(crm: Site, once: str, phone: str = PHONE, state: RunState = RunState.WAITING) -> int:
-    async with crm.parts.records.transaction() as s:
+    async with crm.parts.database.transaction() as s:
         flow = await flows.by_name(s, "welcome")
         assert flow is not None
         contact = await contacts.ensure(s, phone)
@@ -140,7 +140,7 @@ async def test_a_run_is_cancelled_once(crm: Site) -> None:
     status, problem, _ = await crm.call("POST", path)
     assert status == 409
     assert problem["detail"] == f"run {number} is cancelled; only runs under way are cancelled"
-    async with crm.parts.records.transaction() as s:
+    async with crm.parts.database.transaction() as s:
         assert not await flows.save(s, Position(number, 1), Step(RunState.RUNNING, "hello", {}))
     assert (await crm.call("POST", "/api/v1/flows/welcome/runs/999/cancel"))[0] == 404
 
@@ -157,7 +157,7 @@ async def test_a_reader_may_not_put_delete_or_cancel(store_url: str) -> None:
             status, _, _ = await web.call(method, path, auth=False, headers=headers, json={})
             assert status == 403, path
         status, problem, _ = await web.call("GET", "/api/v1/flows", auth=False, headers=headers)
-        assert status == 503, problem  # the reader may, and there are no records here
+        assert status == 503, problem  # the reader may, and there is no database here
 
 
 async def test_flows_are_described(crm: Site) -> None:

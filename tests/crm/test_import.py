@@ -16,7 +16,7 @@ import xlsxwriter
 from pydantic import ValidationError
 
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.imports.jobs import CHUNK_ROWS, import_contacts
 from crmd.crm.imports.payloads import ImportContacts
 from crmd.crm.tabular.xlsx_source import MAX_CHILDREN, XlsxSource
@@ -30,8 +30,8 @@ COUNTS = ("rows", "created", "updated", "unchanged", "skipped", "rejected")
 
 
 @pytest.fixture
-async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_records, tmp_path) as made:
+async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_database, tmp_path) as made:
         yield made
 
 
@@ -411,7 +411,7 @@ async def test_a_run_that_was_stopped_goes_on_where_it_was(office: Office) -> No
         await office.run_import(path, run=_Stopping(after=2))
     there = len(await office.contacts())
     assert CHUNK_ROWS <= there < CHUNK_ROWS * 3
-    async with office.records.transaction() as s:  # what was done is not done again
+    async with office.database.transaction() as s:  # what was done is not done again
         await contacts.set_attribute(s, (await office.contacts())[0].id, "mark", "x")
         await contacts.forget(s, (await office.contacts())[1].id)
     result = await office.run_import(path)
@@ -449,9 +449,9 @@ async def test_an_import_gives_its_place_up_before_the_timeout(office: Office) -
     assert counts(result) == {"rows": CHUNK_ROWS * 3, "created": CHUNK_ROWS * 3}
 
 
-async def test_records_that_are_away_are_waited_for(office: Office) -> None:
+async def test_a_database_that_is_unavailable_is_waited_for(office: Office) -> None:
     path = office.write("phone,name\n" + lines(1))
-    await office.records.stop()
+    await office.database.stop()
     with pytest.raises(Snooze, match="goes on where it was"):
         await office.run_import(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.imports import jobs as import_contacts
 from crmd.errors import Permanent
 from tests.support.transfers import Office, open_office
@@ -105,8 +105,8 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
 
 
 @pytest.fixture
-async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_records, tmp_path) as made:
+async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_database, tmp_path) as made:
         yield made
 
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.imports import jobs as import_module
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
@@ -28,8 +28,8 @@ MANY_SECONDS = 15.0
 
 
 @pytest.fixture
-async def office(sqlite_records: Records, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_records, tmp_path) as made:
+async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_database, tmp_path) as made:
         yield made
 
 
@@ -39,7 +39,7 @@ def big_file(office: Office, rows: int = ROWS) -> str:
 
 
 async def count(office: Office) -> int:
-    async with office.records.reading() as s:
+    async with office.database.reading() as s:
         return await s.scalar(select(func.count()).select_from(Contact)) or 0
 
 
@@ -47,7 +47,7 @@ async def count(office: Office) -> int:
 async def stuck_half_way(office: Office) -> AsyncIterator[None]:
     """Once some rows are in, the import waits for its turn to write."""
     await wait_until(lambda: count(office), 20.0, "rows come in")
-    async with office.records.transaction():
+    async with office.database.transaction():
         assert 0 < await count(office) < ROWS
         yield
 
@@ -118,7 +118,7 @@ async def test_an_import_that_gets_on_outlives_any_number_of_daemons(
             progress = (await rig.inspector.job("import", key)).progress
             daemon = await rig.fleet("one", resources=office.resources)
             await wait_until(functools.partial(has_more, await count(office)), 20.0, "rows come in")
-            async with office.records.transaction():  # the import waits for its turn to write
+            async with office.database.transaction():  # the import waits for its turn to write
                 await wait_until(functools.partial(has_told, progress), 20.0, "progress is told")
                 await kill(daemon)
         await _comes_to_an_end(rig, office, key, "one")

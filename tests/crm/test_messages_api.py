@@ -23,7 +23,7 @@ async def unknown(crm: Site, key: str) -> int:
     crm.rig.handle("message", "unclear", fail)
     await crm.rig.control.enqueue("message", [NewJob("unclear", key=key)])
     view = await crm.rig.finished("message", key)
-    async with crm.parts.records.transaction() as s:
+    async with crm.parts.database.transaction() as s:
         at = datetime.fromtimestamp(view.enqueued_at or 0, UTC)
         begun = await begin(s, Outgoing("+49151", "text", "hi", "message", key, at), utc_now())
         await messages.unknown(s, begun.message_id, "no answer", utc_now())
@@ -49,7 +49,7 @@ async def test_a_message_and_its_job_are_settled_by_hand(crm: Site, status: str,
 
 
 async def test_a_message_whose_job_is_gone_is_settled_all_the_same(crm: Site) -> None:
-    async with crm.parts.records.transaction() as s:
+    async with crm.parts.database.transaction() as s:
         begun = await begin(s, Outgoing("+49151", "text", "hi", "nowhere", "gone", utc_now()), utc_now())
         await messages.unknown(s, begun.message_id, "no answer", utc_now())
     answered, body, _ = await crm.call(
@@ -67,5 +67,5 @@ async def test_what_cannot_be_settled_is_said(crm: Site) -> None:
     ):
         assert (await crm.call("POST", path, json=body))[0] == status, path
     assert (await crm.call("POST", "/api/v1/messages/1/settle", auth=False, json={"status": "sent"}))[0] == 401
-    await crm.parts.records.stop()
+    await crm.parts.database.stop()
     assert (await crm.call("POST", "/api/v1/messages/1/settle", json={"status": "sent"}))[0] == 503

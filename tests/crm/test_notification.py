@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
 from crmd.crm.notifications.client import Channel, NotifyClient
 from crmd.crm.notifications.jobs import FlushNotifications, Notify, flush_notifications, notify
@@ -218,19 +218,19 @@ async def test_stopping_does_not_wait_for_a_channel_that_hangs(site: NotifySite,
 class Bench:
     """Runs notifications of a group, each as a job of its own, and the job that sends them together."""
 
-    def __init__(self, records: Records, client: NotifyClient, site: NotifySite) -> None:
-        self.records, self.client, self.site = records, client, site
+    def __init__(self, database: Database, client: NotifyClient, site: NotifySite) -> None:
+        self.database, self.client, self.site = database, client, site
         self.engine = RecordedRun()
 
     async def notify(self, number: int, **payload: Any) -> Mapping[str, Any]:
         given = {"message": f"message {number}", "group": "imports", "channel": "team", **payload}
         context = make_context(
-            self.records, self.client, queue="notification", name="notify", key=f"job-{number}", run=self.engine
+            self.database, self.client, queue="notification", name="notify", key=f"job-{number}", run=self.engine
         )
         return await notify(context, Notify.model_validate(given))
 
     async def flush(self) -> Mapping[str, Any]:
-        context = make_context(self.records, self.client, queue="notification", run=self.engine)
+        context = make_context(self.database, self.client, queue="notification", run=self.engine)
         return await flush_notifications(context, FlushNotifications(channel="team", group="imports"))
 
     @property
@@ -240,8 +240,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(records: Records, client: NotifyClient, site: NotifySite) -> Bench:
-    return Bench(records, client, site)
+def bench(database: Database, client: NotifyClient, site: NotifySite) -> Bench:
+    return Bench(database, client, site)
 
 
 async def test_a_storm_becomes_one_message_with_the_first_texts(bench: Bench) -> None:
@@ -330,7 +330,7 @@ async def test_groups_and_channels_are_apart(bench: Bench) -> None:
 
 
 async def test_what_waited_for_a_week_is_no_news(bench: Bench) -> None:
-    async with bench.records.transaction() as s:
+    async with bench.database.transaction() as s:
         for age in (8, 1):
             now = datetime.now(UTC) - timedelta(days=age)
             job = (f"old-{age}", now)
@@ -344,7 +344,7 @@ async def test_the_log_groups_too(bench: Bench, caplog: pytest.LogCaptureFixture
     await bench.notify(1, channel="log")
     await bench.notify(2, channel="log")
     assert caplog.records == []
-    context = make_context(bench.records, bench.client, queue="notification", run=bench.engine)
+    context = make_context(bench.database, bench.client, queue="notification", run=bench.engine)
     await flush_notifications(context, FlushNotifications(channel="log", group="imports"))
     [record] = caplog.records
     expected = "notification: imports: 2 notifications: - message 1\\n- message 2"
@@ -355,14 +355,14 @@ async def test_the_log_groups_too(bench: Bench, caplog: pytest.LogCaptureFixture
 
 
 async def test_a_storm_of_jobs_makes_one_message(
-    store_url: str, records: Records, client: NotifyClient, site: NotifySite
+    store_url: str, database: Database, client: NotifyClient, site: NotifySite
 ) -> None:
     async with rig(store_url, QueueSettings("notification", attempts=2, backoff=Backoff(0.01, 0.01))) as engine:
         for function in (notify, flush_notifications):
             spec = spec_of(function)
             assert spec is not None
             engine.handle_spec("notification", spec)
-        await engine.fleet(resources={Records: records, NotifyClient: client})
+        await engine.fleet(resources={Database: database, NotifyClient: client})
         site.statuses = [503]
         payloads = [{"message": f"import {n} failed", "group": "imports", "channel": "team"} for n in range(30)]
         await engine.control.enqueue("notification", [NewJob("notify", payload) for payload in payloads])

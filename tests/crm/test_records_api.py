@@ -20,7 +20,7 @@ AT = datetime(2026, 1, 31, 12, 0, 0, 123000, tzinfo=UTC)
 @pytest.fixture
 async def crowd(crm: Site) -> Site:
     """Two contacts; three messages, one of them of campaign 1 and with a history."""
-    async with crm.parts.records.transaction() as s:
+    async with crm.parts.database.transaction() as s:
         rows = [ContactRow(ADA, "Ada", "ada@example.com", ["vip"], {"city": "Berlin"}), ContactRow(BOB)]
         await contacts.upsert(s, rows)
         await contacts.opt_out(s, BOB, AT)
@@ -162,7 +162,7 @@ async def test_scopes(crowd: Site, store_url: str) -> None:
         "reader": token_table("reader-1", "read"),
         "narrow": token_table("narrow-1", "read", queues=("message",)),
     }
-    async with site(store_url, auth={"tokens": tokens}, records=crowd.parts.records) as other:
+    async with site(store_url, auth={"tokens": tokens}, database=crowd.parts.database) as other:
 
         async def status(method: str, path: str, token: str | None) -> int:
             headers = {"Authorization": f"Bearer {token}-1"} if token else {}
@@ -175,7 +175,7 @@ async def test_scopes(crowd: Site, store_url: str) -> None:
         assert await status("DELETE", "contacts/1", "reader") == 403
 
 
-async def test_without_the_records_it_says_so(web: Site) -> None:
+async def test_without_the_database_it_says_so(web: Site) -> None:
     for method, path in (
         ("GET", "contacts"),
         ("GET", "contacts/1"),

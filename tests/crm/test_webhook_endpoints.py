@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from crmd.config.tables import EndpointTable
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks import repository as endpoints
@@ -34,8 +34,8 @@ OWN_SECRET = f"whsec_{'QUJD' * 8}"
 class Bench:
     """Two receivers, one of them with a secret of its own, and a third endpoint that nobody serves."""
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.shop = Receiver(OWN_SECRET)
         self.desk = Receiver()
 
@@ -74,7 +74,7 @@ class Bench:
 
     async def deliver(self, endpoint: str, **fields: Any) -> Delivered:
         payload = DeliverWebhook.model_validate({"endpoint": endpoint, "event": "order.paid", **fields})
-        context = make_context(self.client, self.records, queue="webhook", name="deliver_webhook", attempts=5)
+        context = make_context(self.client, self.database, queue="webhook", name="deliver_webhook", attempts=5)
         return await deliver_webhook(context, payload)
 
     async def signal_of(self, endpoint: str) -> JobSignal:
@@ -83,29 +83,29 @@ class Bench:
         return caught.value
 
     async def status(self, name: str) -> EndpointStatus:
-        async with self.records.reading() as session:
+        async with self.database.reading() as session:
             return await endpoints.status(session, name)
 
     async def fail_since(self, name: str, ago: timedelta) -> None:
         """As if it had failed since then."""
-        async with self.records.transaction() as session:
+        async with self.database.transaction() as session:
             await endpoints.note_failure(session, name, utc_now() - ago, "before", disable_after=None)
 
     async def publish(self, run: RecordedRun, **context: Any) -> Any:
         payload = PublishEvent(event="order.paid", data={"id": 17})
         settings = {"queue": "webhook", "name": "publish_event", "run": run, **context}
-        return await publish_event(make_context(self.client, self.records, **settings), payload)
+        return await publish_event(make_context(self.client, self.database, **settings), payload)
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    records = Records("", SCHEMA, folder=tmp_path)
-    await records.start()
-    bench = Bench(records)
+    database = Database("", SCHEMA, folder=tmp_path)
+    await database.start()
+    bench = Bench(database)
     await bench.start()
     yield bench
     await bench.stop()
-    await records.stop()
+    await database.stop()
 
 
 async def test_each_endpoint_has_its_url_and_secret(bench: Bench) -> None:
@@ -182,10 +182,10 @@ async def test_gone_disables_at_once(bench: Bench) -> None:
     assert "410" in (status.reason or "")
 
 
-async def test_events_are_delivered_where_the_records_are_away(
+async def test_events_are_delivered_where_the_database_is_unavailable(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await bench.records.stop()
+    await bench.database.stop()
     await bench.deliver("desk")
     bench.desk.then(500)
     assert isinstance(await bench.signal_of("desk"), Retry)
@@ -226,7 +226,7 @@ async def test_an_event_arrives_once_at_each_through_real_queues(bench: Bench, s
             assert spec is not None
             made.handle_spec("webhook", spec)
         bench.shop.then(503)
-        await made.fleet(resources={WebhookClient: bench.client, Records: bench.records})
+        await made.fleet(resources={WebhookClient: bench.client, Database: bench.database})
         key = await made.add("webhook", "publish_event", event="order.paid", data={"id": 17})
         assert (await made.finished("webhook", key)).state is State.COMPLETED
         await wait_until(lambda: len(bench.shop.received) == 2 and len(bench.desk.received) == 1)

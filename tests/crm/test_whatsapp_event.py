@@ -17,7 +17,7 @@ from sqlalchemy import update
 from crmd.crm.consent.keywords import OptWords
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition
 from crmd.crm.flows.tables import Flow
@@ -40,9 +40,9 @@ AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 @dataclass
 class Hall:
-    """Takes events in, and looks at the records."""
+    """Takes events in, and looks at the database."""
 
-    records: Records
+    database: Database
     repository: MessageRepository
     whatsapp: WhatsAppClient
     settled: list[Settled] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Hall:
 
     async def take_raw(self, payload: dict[str, Any], **context: Any) -> EventTaken:
         words = OptWords(("stop", "Unsubscribe"), ("start",))
-        resources = (self.records, self.repository, self.whatsapp, words, UnknownJobs(self._settle))
+        resources = (self.database, self.repository, self.whatsapp, words, UnknownJobs(self._settle))
         ctx = make_context(*resources, queue="webhook", name="whatsapp_event", **context)
         return await whatsapp_event(ctx, WhatsAppEvent.model_validate(payload))
 
@@ -70,15 +70,15 @@ class Hall:
         return begun.message_id
 
     async def row(self, message_id: int) -> Message:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await s.get_one(Message, message_id)
 
     async def inbound(self) -> list[Message]:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await messages.page(s, messages.MessageFilter(direction="in"), None, 100)
 
     async def contact(self, phone: str = PHONE) -> Contact:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             found = await contacts.by_phone(s, phone)
         assert found is not None
         return found
@@ -91,8 +91,8 @@ class Hall:
 
 
 @pytest.fixture
-def hall(sqlite_records: Records, repository: MessageRepository, whatsapp: WhatsAppClient) -> Hall:
-    return Hall(sqlite_records, repository, whatsapp)
+def hall(sqlite_database: Database, repository: MessageRepository, whatsapp: WhatsAppClient) -> Hall:
+    return Hall(sqlite_database, repository, whatsapp)
 
 
 async def signal_of(hall: Hall, payload: dict[str, Any], **context: Any) -> JobSignal:
@@ -111,7 +111,7 @@ async def test_statuses_move_a_message_on_in_any_order(hall: Hall) -> None:
     )
     assert taken == {"statuses": 1, "messages": 0, "repeated": 2, "foreign": 0, "ignored": {}}
     assert (await hall.row(message_id)).status == "read"
-    async with hall.records.reading() as s:
+    async with hall.database.reading() as s:
         history = {one.status for one in await messages.history(s, message_id)}
     assert history == {"sending", "accepted", "sent", "delivered", "read"}
 
@@ -174,7 +174,7 @@ async def test_a_repeated_event_changes_nothing(hall: Hall) -> None:
     _, wamid = await hall.sent()
     told = event(statuses=[status(wamid)], messages=[text_message("wamid.IN", "stop")])
     await hall.take(told)
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await contacts.opt_in(s, PHONE)
     taken = await hall.take(told)
     assert (taken["statuses"], taken["messages"], taken["repeated"]) == (0, 0, 2)
@@ -213,7 +213,7 @@ async def test_a_word_that_comes_late_undoes_no_later_one(hall: Hall) -> None:
 
 
 async def test_a_stop_from_the_other_form_of_a_number(hall: Hall) -> None:
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await contacts.ensure(s, "+5511981234567", "Ana")
     await hall.take(
         event(messages=[text_message("w1", "parar", "551181234567")], contacts=[sender("551181234567")])
@@ -364,7 +364,7 @@ async def flow(hall: Hall) -> None:
     """A flow that the word `order` starts."""
     steps = [{"id": "hello", "type": "send", "text": "hello"}]
     definition = {"name": "orders", "start": {"on": "message", "words": ["order"]}, "steps": steps}
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await flows.put(s, "orders", FlowDefinition.model_validate(definition).model_dump(mode="json"))
 
 
@@ -393,13 +393,13 @@ async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) ->
 
 @pytest.mark.usefixtures("flow")
 async def test_flows_see_a_message_at_which_they_failed_once(hall: Hall) -> None:
-    """The records were away in the middle, say: then the job comes back as if it had never run."""
+    """The database was unavailable in the middle, say: then the job comes back as if it had never run."""
     told, run = event(messages=[text_message("wamid.1", "an order")]), RecordedRun()
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await s.execute(update(Flow).values(definition={"start": {"on": "message", "words": 7}}))
     with pytest.raises(ValidationError):
         await hall.take(told, run=run)
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         steps = [{"id": "hello", "type": "send", "text": "hello"}]
         await flows.put(s, "orders", {"name": "orders", "start": {"on": "message"}, "steps": steps})
     taken = await hall.take(told, run=run)
@@ -429,7 +429,7 @@ async def any_flow(hall: Hall) -> None:
     """A flow that any message starts."""
     steps = [{"id": "hello", "type": "send", "text": "hello"}]
     definition = {"name": "any", "start": {"on": "message"}, "steps": steps}
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await flows.put(s, "any", FlowDefinition.model_validate(definition).model_dump(mode="json"))
 
 
@@ -447,7 +447,7 @@ async def test_what_is_no_fresh_private_message_starts_no_flow(hall: Hall, field
 async def test_what_is_no_fresh_private_message_answers_no_question(hall: Hall, fields: dict[str, Any]) -> None:
     ask = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "end"}
     steps = [ask, {"id": "end", "type": "end"}]
-    async with hall.records.transaction() as s:
+    async with hall.database.transaction() as s:
         await flows.put(s, "quiz", {"name": "quiz", "steps": steps})
         quiz = await flows.by_name(s, "quiz")
         assert quiz
@@ -479,7 +479,7 @@ async def test_what_opens_the_window_of_free_form_messages(
     assert ((await hall.contact()).last_inbound_at is not None) == opens
 
 
-# Malformed, unknown, and the records away
+# Malformed, unknown, and the database unavailable
 
 
 WRONG: tuple[Any, ...] = (None, True, 0.5, "9" * 5000, ["x"], {"x": []})
@@ -531,7 +531,7 @@ async def test_whatever_one_item_has_of_a_wrong_type_the_others_are_taken_in(
                 messages=[*([wrong] if kind == "messages" else []), text_message(f"wamid.{place}", "hi")],
             )
             assert "secret" not in await mistakes(hall, good)
-            async with hall.records.reading() as s:
+            async with hall.database.reading() as s:
                 assert await messages.by_wamid(s, f"wamid.{place}"), place
     assert "secret" not in caplog.text
     assert "4915199999999" not in caplog.text
@@ -611,8 +611,8 @@ async def test_many_mistakes_are_told_in_short(hall: Hall) -> None:
     assert "and 495 more" in str(signal)
 
 
-async def test_an_event_waits_for_the_records(hall: Hall) -> None:
-    await hall.records.stop()
+async def test_an_event_waits_for_the_database(hall: Hall) -> None:
+    await hall.database.stop()
     for told in (event(statuses=[status("wamid.A")]), event(messages=[text_message("wamid.IN", "hi")])):
         signal = await signal_of(hall, {"entry": told["entry"]})
         assert isinstance(signal, Snooze)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from crmd.crm.consent.keywords import OptWords
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.inbound.jobs import whatsapp_event
 from crmd.crm.messages import queries as messages
@@ -45,10 +45,10 @@ LONG_AGO = timedelta(hours=1)
 
 @dataclass
 class Post:
-    """A store, records, a stand-in of WhatsApp, and the part under test."""
+    """A store, a database, a stand-in of WhatsApp, and the part under test."""
 
     rig: Rig
-    records: Records
+    database: Database
     server: WhatsAppServer
     resources: dict[type, Any]
     lost: LostMessages
@@ -67,7 +67,7 @@ class Post:
         """A message that stands so for long, and belongs to the job of this key."""
         if enqueued_at is None:
             enqueued_at = datetime.fromtimestamp((await self.job(key)).enqueued_at or 0, UTC)
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             new = Outgoing(PHONE, "text", "hi", "message", key, enqueued_at)
             begun = await begin(s, new, utc_now() - LONG_AGO)
             message = await s.get_one(Message, begun.message_id)
@@ -77,11 +77,11 @@ class Post:
         return begun.message_id
 
     async def row(self, message_id: int) -> Message:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await s.get_one(Message, message_id)
 
     async def rows(self) -> list[Message]:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await messages.page(s, messages.MessageFilter(), None, 100)
 
     async def tell(self, *updates: dict[str, Any]) -> None:
@@ -93,8 +93,8 @@ class Post:
 
 @pytest.fixture
 async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
-    records, http, server = Records("", SCHEMA, folder=tmp_path), HttpClient(), WhatsAppServer()
-    for part in (records, http, server):
+    database, http, server = Database("", SCHEMA, folder=tmp_path), HttpClient(), WhatsAppServer()
+    for part in (database, http, server):
         await part.start()
     whatsapp = WhatsAppClient(
         http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
@@ -106,13 +106,13 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
             assert spec is not None
             engine.handle_spec(spec.queue or "", spec)
         settler = unknown_jobs(engine.inspector)
-        given = (records, whatsapp, MessageRepository(records), OptWords((), ()), settler)
-        lost = LostMessages(records, engine.inspector, settler, engine.store.events)
-        yield Post(engine, records, server, {type(one): one for one in given}, lost)
+        given = (database, whatsapp, MessageRepository(database), OptWords((), ()), settler)
+        lost = LostMessages(database, engine.inspector, settler, engine.store.events)
+        yield Post(engine, database, server, {type(one): one for one in given}, lost)
         await lost.stop()
         await server.stop()
     await http.stop()
-    await records.stop()
+    await database.stop()
 
 
 def told(wamid: str, key: str) -> StatusUpdate:
@@ -141,7 +141,7 @@ async def die(post: Post, fleet: WorkerPool) -> None:
     """What kill -9 leaves behind; here the handler still hears of it, and its last word is taken back."""
     await kill(fleet)
     await wait_until(lambda: _stands(post, "unknown"))
-    async with post.records.transaction() as s:
+    async with post.database.transaction() as s:
         await s.execute(update(Message).values(status=Status.SENDING.value, error=None))
 
 
@@ -294,18 +294,18 @@ async def test_many_are_looked_at_batch_by_batch(post: Post, monkeypatch: pytest
     assert [await post.lost.run_once() for _ in range(4)] == [2, 2, 1, 0]
 
 
-async def test_it_bears_records_that_are_away_and_goes_on(
+async def test_it_bears_a_database_that_is_unavailable_and_goes_on(
     post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("crmd.crm.messages.reconciler.TRY_AGAIN_S", 0.01)
     monkeypatch.setattr("crmd.crm.messages.reconciler.SWEEP_EVERY_S", 0.05)
     message_id = await post.put("gone", Status.SENDING, enqueued_at=utc_now())
-    await post.records.stop()
+    await post.database.stop()
     with pytest.raises(RecordsUnavailable):
         await post.lost.run_once()
     await post.lost.start()
     await wait_until(lambda: "looked at later" in caplog.text)
-    await post.records.start()
+    await post.database.start()
     await wait_until(lambda: _row_is(post, message_id, "unknown"))
 
 

@@ -17,7 +17,7 @@ from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts.filters import ContactFilter, matching
 from crmd.crm.contacts.tables import Contact, ContactTag
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.errors import IllegalTransition
 
@@ -29,17 +29,17 @@ DEFINITION: dict[str, Any] = {
 }
 
 
-async def make(records: Records, name: str = "spring", count: int = 0) -> int:
+async def make(database: Database, name: str = "spring", count: int = 0) -> int:
     """A campaign with so many pending recipients."""
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         campaign = await campaigns.create_or_get(s, name, DEFINITION, "job-1")
         await recipients.add(s, campaign.id, [NewRecipient(f"+4915100{n:06}") for n in range(count)])
     return campaign.id
 
 
-async def move(records: Records, campaign_id: int, *statuses: str) -> Campaign:
+async def move(database: Database, campaign_id: int, *statuses: str) -> Campaign:
     """Moves the campaign from status to status."""
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         campaign = await campaigns.get(s, campaign_id, lock=True)
         assert campaign is not None
         for status in statuses:
@@ -47,21 +47,21 @@ async def move(records: Records, campaign_id: int, *statuses: str) -> Campaign:
     return campaign
 
 
-async def states(records: Records, campaign_id: int) -> list[str]:
-    async with records.reading() as s:
+async def states(database: Database, campaign_id: int) -> list[str]:
+    async with database.reading() as s:
         query = select(CampaignRecipient.state).where(CampaignRecipient.campaign_id == campaign_id)
         return list(await s.scalars(query.order_by(CampaignRecipient.id)))
 
 
-async def ids(records: Records, campaign_id: int) -> list[int]:
-    async with records.reading() as s:
+async def ids(database: Database, campaign_id: int) -> list[int]:
+    async with database.reading() as s:
         query = select(CampaignRecipient.id).where(CampaignRecipient.campaign_id == campaign_id)
         return list(await s.scalars(query.order_by(CampaignRecipient.id)))
 
 
-async def sent(records: Records, campaign_id: int, *recipient_ids: int, status: str = "accepted") -> None:
+async def sent(database: Database, campaign_id: int, *recipient_ids: int, status: str = "accepted") -> None:
     """Messages of these recipients, begun in this order."""
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         for recipient_id in recipient_ids:
             s.add(
                 Message(
@@ -80,11 +80,11 @@ async def sent(records: Records, campaign_id: int, *recipient_ids: int, status: 
 # The campaign
 
 
-async def test_a_campaign_is_made_once_for_each_name(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_a_campaign_is_made_once_for_each_name(database: Database) -> None:
+    async with database.transaction() as s:
         first = await campaigns.create_or_get(s, "spring", DEFINITION, "job-1")
         assert (first.status, first.cursor, first.total, first.job_key) == ("running", {}, None, "job-1")
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         again = await campaigns.create_or_get(s, "spring", {"other": 1}, "job-2")
         assert (again.id, again.job_key) == (first.id, "job-1")
         assert campaigns.is_same(again, DEFINITION)
@@ -92,9 +92,9 @@ async def test_a_campaign_is_made_once_for_each_name(records: Records) -> None:
         assert (await campaigns.create_or_get(s, "autumn", DEFINITION, "job-3")).id != first.id
 
 
-async def test_many_who_make_the_same_campaign_at_once_get_one(records: Records) -> None:
+async def test_many_who_make_the_same_campaign_at_once_get_one(database: Database) -> None:
     async def make_one() -> int:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             return (await campaigns.create_or_get(s, "spring", DEFINITION, "job")).id
 
     assert len(set(await asyncio.gather(*(make_one() for _ in range(10))))) == 1
@@ -119,47 +119,47 @@ WAYS = {
 }
 
 
-async def test_which_status_may_follow_which(records: Records) -> None:
+async def test_which_status_may_follow_which(database: Database) -> None:
     for before, after in itertools.product(WAYS, WAYS):
-        campaign_id = await make(records, f"{before} {after}")
-        await move(records, campaign_id, *WAYS[before])
+        campaign_id = await make(database, f"{before} {after}")
+        await move(database, campaign_id, *WAYS[before])
         if (before, after) in ALLOWED:
-            moved = await move(records, campaign_id, after)
+            moved = await move(database, campaign_id, after)
             assert (moved.status, moved.reason) == (after, f"to {after}")
             assert (moved.finished_at is not None) == (after in ("cancelled", "stopped", "done"))
         else:
             with pytest.raises(IllegalTransition, match=f"is {before}"):
-                await move(records, campaign_id, after)
+                await move(database, campaign_id, after)
 
 
-async def test_resuming_starts_a_new_round_and_watches_the_first_anew(records: Records) -> None:
-    campaign_id = await make(records)
-    async with records.transaction() as s:
+async def test_resuming_starts_a_new_round_and_watches_the_first_anew(database: Database) -> None:
+    campaign_id = await make(database)
+    async with database.transaction() as s:
         campaign = await campaigns.get(s, campaign_id, lock=True)
         assert campaign is not None
         campaigns.advance(campaign, canary="2030-01-01T00:00:00+00:00", audience=7, pace={"ahead": 3})
-    assert (await move(records, campaign_id, "paused", "running")).cursor == {"audience": 7, "round": 1}
-    async with records.transaction() as s:
+    assert (await move(database, campaign_id, "paused", "running")).cursor == {"audience": 7, "round": 1}
+    async with database.transaction() as s:
         campaign = await campaigns.get(s, campaign_id, lock=True)
         assert campaign is not None
         campaigns.advance(campaign, canary=campaigns.PASSED, audience=None)
-    moved = await move(records, campaign_id, "paused", "running")
+    moved = await move(database, campaign_id, "paused", "running")
     assert moved.cursor == {"canary": "passed", "round": 2}
 
 
-async def test_whose_messages_may_be_sent(records: Records) -> None:
-    made = {status: await make(records, status) for status in WAYS}
+async def test_whose_messages_may_be_sent(database: Database) -> None:
+    made = {status: await make(database, status) for status in WAYS}
     for status, campaign_id in made.items():
-        await move(records, campaign_id, *WAYS[status])
-    async with records.transaction() as s:
+        await move(database, campaign_id, *WAYS[status])
+    async with database.transaction() as s:
         halted = await campaigns.halts(s, [*made.values(), made["paused"], 999_999])
     assert halted == {made["paused"]: "paused", made["cancelled"]: "cancelled", made["stopped"]: "cancelled"}
 
 
-async def test_campaigns_are_listed_the_newest_first(records: Records) -> None:
-    made = [await make(records, str(number)) for number in range(5)]
-    await move(records, made[1], "paused")
-    async with records.reading() as s:
+async def test_campaigns_are_listed_the_newest_first(database: Database) -> None:
+    made = [await make(database, str(number)) for number in range(5)]
+    await move(database, made[1], "paused")
+    async with database.reading() as s:
         first = [campaign.id for campaign in await campaigns.page(s, None, 2)]
         second = [campaign.id for campaign in await campaigns.page(s, first[-1], 2)]
         paused = [campaign.id for campaign in await campaigns.page(s, None, 10, "paused")]
@@ -171,14 +171,14 @@ async def test_campaigns_are_listed_the_newest_first(records: Records) -> None:
 # The recipients
 
 
-async def test_a_recipient_is_added_once_for_each_number(records: Records) -> None:
-    campaign_id, other = await make(records), await make(records, "other")
+async def test_a_recipient_is_added_once_for_each_number(database: Database) -> None:
+    campaign_id, other = await make(database), await make(database, "other")
     rows = [
         NewRecipient("+491", {"a": 1}),
         NewRecipient("+492"),
         NewRecipient("row 3", reason="phone: " + "x" * 500),
     ]
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         assert await recipients.add(s, campaign_id, rows) == 3
         assert await recipients.add(s, campaign_id, [NewRecipient("+491", {"a": 2}), NewRecipient("+493")]) == 1
         assert await recipients.add(s, campaign_id, [NewRecipient("+494"), NewRecipient("+494")]) == 1
@@ -191,32 +191,32 @@ async def test_a_recipient_is_added_once_for_each_number(records: Records) -> No
         ("+493", {}),
         ("+494", {}),
     ]
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert await recipients.counts(s, campaign_id) == {"pending": 4, "queued": 0, "skipped": 1}
         assert list(await recipients.skipped_reasons(s, campaign_id)) == [("phone: " + "x" * 500)[:200]]
 
 
-async def test_many_recipients_are_added_at_once(records: Records) -> None:
-    campaign_id = await make(records, count=1_500)
-    assert len(await ids(records, campaign_id)) == 1_500
+async def test_many_recipients_are_added_at_once(database: Database) -> None:
+    campaign_id = await make(database, count=1_500)
+    assert len(await ids(database, campaign_id)) == 1_500
 
 
-async def test_contacts_become_recipients_chunk_by_chunk(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_contacts_become_recipients_chunk_by_chunk(database: Database) -> None:
+    async with database.transaction() as s:
         people = [Contact(phone=f"+49{n}", attributes={"vip": n % 2 == 0}) for n in range(10)]
         s.add_all(people)
         await s.flush()
         s.add_all(ContactTag(contact_id=person.id, tag="club") for person in people[:8])
-    campaign_id = await make(records)
+    campaign_id = await make(database)
     wanted = matching(ContactFilter(tags=("club",), attributes={"vip": True}))
     last: int | None = 0
     rounds = 0
     while last is not None:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             last = await recipients.add_contacts(s, campaign_id, wanted, last, 3)
             rounds += 1
     assert rounds == 3
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         assert await recipients.add_contacts(s, campaign_id, wanted, 0, 100) == people[6].id, (
             "there already: no error"
         )
@@ -226,85 +226,85 @@ async def test_contacts_become_recipients_chunk_by_chunk(records: Records) -> No
     assert {one.tags for one in found} == {("club",)}
 
 
-async def test_a_page_knows_the_contacts_by_their_numbers(records: Records) -> None:
-    campaign_id = await make(records)
-    async with records.transaction() as s:
+async def test_a_page_knows_the_contacts_by_their_numbers(database: Database) -> None:
+    campaign_id = await make(database)
+    async with database.transaction() as s:
         await recipients.add(s, campaign_id, [NewRecipient("+491"), NewRecipient("+492")])
         contact = Contact(phone="+491", name="Bob", attributes={"city": "Rome"})
         s.add(contact)
         await s.flush()
         s.add_all([ContactTag(contact_id=contact.id, tag=tag) for tag in ("b", "a")])
-    async with records.reading() as s:
+    async with database.reading() as s:
         first, second = await recipients.pending(s, campaign_id, 10)
         assert len(await recipients.pending(s, campaign_id, 1)) == 1
     assert first.contact is not None
     assert (first.contact.name, first.tags, second.contact, second.tags) == ("Bob", ("a", "b"), None, ())
 
 
-async def test_what_was_queued_or_skipped_is_pending_no_more(records: Records) -> None:
-    campaign_id = await make(records, count=6)
-    numbers = await ids(records, campaign_id)
-    async with records.transaction() as s:
+async def test_what_was_queued_or_skipped_is_pending_no_more(database: Database) -> None:
+    campaign_id = await make(database, count=6)
+    numbers = await ids(database, campaign_id)
+    async with database.transaction() as s:
         await recipients.mark_queued(s, numbers[:2])
         await recipients.mark_skipped(s, {numbers[2]: "no name", numbers[3]: "no name", numbers[4]: "opted out"})
         await recipients.mark_skipped(s, {numbers[0]: "too late"})
         await recipients.mark_queued(s, numbers[2:3])
         await recipients.mark_queued(s, [])
-    assert await states(records, campaign_id) == ["queued"] * 2 + ["skipped"] * 3 + ["pending"]
-    async with records.reading() as s:
+    assert await states(database, campaign_id) == ["queued"] * 2 + ["skipped"] * 3 + ["pending"]
+    async with database.reading() as s:
         assert await recipients.counts(s, campaign_id) == {"pending": 1, "queued": 2, "skipped": 3}
         assert await recipients.skipped_reasons(s, campaign_id) == {"no name": 2, "opted out": 1}
         assert [one.id for one in await recipients.pending(s, campaign_id, 10)] == numbers[5:]
 
 
-async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(records: Records) -> None:
-    campaign_id, other = await make(records, count=3), await make(records, "other", count=1)
-    numbers, [stranger] = await ids(records, campaign_id), await ids(records, other)
-    async with records.transaction() as s:
+async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(database: Database) -> None:
+    campaign_id, other = await make(database, count=3), await make(database, "other", count=1)
+    numbers, [stranger] = await ids(database, campaign_id), await ids(database, other)
+    async with database.transaction() as s:
         await recipients.mark_queued(s, [*numbers[:2], stranger])
     words = [once_of(campaign_id, number) for number in numbers]
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         assert await recipients.hold(s, words) == []
-    await move(records, campaign_id, "paused")
-    async with records.transaction() as s:
+    await move(database, campaign_id, "paused")
+    async with database.transaction() as s:
         held = await recipients.hold(s, [*words, once_of(other, stranger), "my own", "campaign:x:1", ""])
     assert held == words
-    assert await states(records, campaign_id) == ["pending"] * 3
-    assert await states(records, other) == ["queued"]
+    assert await states(database, campaign_id) == ["pending"] * 3
+    assert await states(database, other) == ["queued"]
 
 
-async def test_the_front_is_behind_the_last_recipient_whose_message_began(records: Records) -> None:
-    campaign_id = await make(records, count=10)
-    numbers = await ids(records, campaign_id)
-    async with records.reading() as s:
+async def test_the_front_is_behind_the_last_recipient_whose_message_began(database: Database) -> None:
+    campaign_id = await make(database, count=10)
+    numbers = await ids(database, campaign_id)
+    async with database.reading() as s:
         assert await recipients.front(s, campaign_id) == recipients.Front(0, 0, 0)
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await recipients.mark_queued(s, numbers[:8])
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert (await recipients.front(s, campaign_id)).ahead == 8
-    await sent(records, campaign_id, numbers[0], numbers[3], numbers[1])
-    async with records.reading() as s:
+    await sent(database, campaign_id, numbers[0], numbers[3], numbers[1])
+    async with database.reading() as s:
         front = await recipients.front(s, campaign_id)
         assert (front.ahead, front.begun) == (4, 3), (
             "numbers 2 was cancelled, or is tried again later: it is not ahead"
         )
-    await sent(records, campaign_id, numbers[4])
-    async with records.reading() as s:
+    await sent(database, campaign_id, numbers[4])
+    async with database.reading() as s:
         later = await recipients.front(s, campaign_id, front.message_id)
     assert (later.ahead, later.begun) == (3, 1)
     assert later.message_id > front.message_id
 
 
-async def test_messages_of_a_campaign_without_the_usual_word_are_no_trouble(records: Records) -> None:
-    campaign_id = await make(records, count=2)
-    async with records.transaction() as s:
-        await recipients.mark_queued(s, await ids(records, campaign_id))
-    await sent(records, campaign_id, 0)
-    async with records.transaction() as s:
+async def test_messages_of_a_campaign_without_the_usual_word_are_no_trouble(database: Database) -> None:
+    campaign_id = await make(database, count=2)
+    async with database.transaction() as s:
+        await recipients.mark_queued(s, await ids(database, campaign_id))
+    await sent(database, campaign_id, 0)
+    async with database.transaction() as s:
         await s.execute(update(Message).values(once=None))
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert (await recipients.front(s, campaign_id)).ahead == 2
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await s.execute(update(Message).values(once="my own"))
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert (await recipients.front(s, campaign_id)).ahead == 2

@@ -13,7 +13,7 @@ from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 
 PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -22,14 +22,14 @@ SECOND = timedelta(seconds=1)
 Word = tuple[str, datetime, str]
 
 
-async def say(records: Records, word: Word, phone: str = PHONE) -> None:
+async def say(database: Database, word: Word, phone: str = PHONE) -> None:
     what, at, wamid = word
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await (contacts.opt_out if what == "out" else contacts.opt_in)(s, phone, at, wamid)
 
 
-async def contact(records: Records, phone: str = PHONE) -> ContactView:
-    async with records.reading() as s:
+async def contact(database: Database, phone: str = PHONE) -> ContactView:
+    async with database.reading() as s:
         found = await contacts.by_phone(s, phone)
         assert found
         view = await contacts.view(s, found.id)
@@ -37,11 +37,11 @@ async def contact(records: Records, phone: str = PHONE) -> ContactView:
     return view
 
 
-async def is_out(records: Records, phone: str = PHONE) -> bool:
-    return (await contact(records, phone)).opted_out_at is not None
+async def is_out(database: Database, phone: str = PHONE) -> bool:
+    return (await contact(database, phone)).opted_out_at is not None
 
 
-async def test_the_later_word_holds_in_whatever_order_they_come(records: Records) -> None:
+async def test_the_later_word_holds_in_whatever_order_they_come(database: Database) -> None:
     words: list[list[Word]] = [
         [("out", AT + SECOND, "w1"), ("in", AT, "w2"), ("out", AT - SECOND, "w3")],
         [("in", AT + SECOND, "w1"), ("out", AT, "w2"), ("in", AT - SECOND, "w3")],
@@ -56,86 +56,86 @@ async def test_the_later_word_holds_in_whatever_order_they_come(records: Records
             number += 1
             phone = f"+49151{number:08}"
             for word in order:
-                await say(records, word, phone)
-            assert await is_out(records, phone) == (last[0] == "out"), order
+                await say(database, word, phone)
+            assert await is_out(database, phone) == (last[0] == "out"), order
 
 
-async def test_the_later_word_holds_however_many_are_said_at_once(records: Records) -> None:
+async def test_the_later_word_holds_however_many_are_said_at_once(database: Database) -> None:
     generator = random.Random(11)
     for number in range(5):
         phone = f"+49151{number:08}"
         words: list[Word] = [
             (generator.choice(("in", "out")), AT + generator.randrange(4) * SECOND, f"w{n}") for n in range(12)
         ]
-        await asyncio.gather(*(say(records, word, phone) for word in words))
+        await asyncio.gather(*(say(database, word, phone) for word in words))
         last = max(words, key=lambda word: word[1:])
-        assert await is_out(records, phone) == (last[0] == "out"), words
+        assert await is_out(database, phone) == (last[0] == "out"), words
 
 
-async def test_the_same_word_again_changes_nothing(records: Records) -> None:
-    await say(records, ("out", AT, "w1"))
-    before = await contact(records)
-    await say(records, ("out", AT, "w1"))
-    assert await contact(records) == before
+async def test_the_same_word_again_changes_nothing(database: Database) -> None:
+    await say(database, ("out", AT, "w1"))
+    before = await contact(database)
+    await say(database, ("out", AT, "w1"))
+    assert await contact(database) == before
 
 
-async def test_an_opt_out_of_a_daemon_of_0_1_0_stands_against_an_older_word(records: Records) -> None:
+async def test_an_opt_out_of_a_daemon_of_0_1_0_stands_against_an_older_word(database: Database) -> None:
     """It writes no word beside."""
-    await say(records, ("in", AT, "w1"))
-    async with records.transaction() as s:
+    await say(database, ("in", AT, "w1"))
+    async with database.transaction() as s:
         await s.execute(update(Contact).values(opted_out_at=AT + 2 * SECOND))
-    await say(records, ("in", AT + SECOND, "w2"))
-    assert await is_out(records)
-    await say(records, ("in", AT + 2 * SECOND, "w2"))
-    assert await is_out(records)
-    await say(records, ("in", AT + 3 * SECOND, "w3"))
-    assert not await is_out(records)
+    await say(database, ("in", AT + SECOND, "w2"))
+    assert await is_out(database)
+    await say(database, ("in", AT + 2 * SECOND, "w2"))
+    assert await is_out(database)
+    await say(database, ("in", AT + 3 * SECOND, "w3"))
+    assert not await is_out(database)
 
 
-async def test_an_older_export_that_is_imported_again_undoes_no_later_word(records: Records) -> None:
-    await say(records, ("out", AT, "w1"))
-    await say(records, ("in", AT + SECOND, "w2"))
-    async with records.transaction() as s:
+async def test_an_older_export_that_is_imported_again_undoes_no_later_word(database: Database) -> None:
+    await say(database, ("out", AT, "w1"))
+    await say(database, ("in", AT + SECOND, "w2"))
+    async with database.transaction() as s:
         await contact_transfers.opt_out_many(s, [(PHONE, AT)])
-    assert not await is_out(records)
-    async with records.transaction() as s:
+    assert not await is_out(database)
+    async with database.transaction() as s:
         await contact_transfers.opt_out_many(s, [(PHONE, AT + 2 * SECOND)])
-    assert await is_out(records)
+    assert await is_out(database)
 
 
-async def test_what_a_person_decides_now_holds_whatever_was_said(records: Records) -> None:
-    await say(records, ("out", datetime(2100, 1, 1, tzinfo=UTC), "w1"))
-    async with records.transaction() as s:
+async def test_what_a_person_decides_now_holds_whatever_was_said(database: Database) -> None:
+    await say(database, ("out", datetime(2100, 1, 1, tzinfo=UTC), "w1"))
+    async with database.transaction() as s:
         assert await contacts.opt_in(s, PHONE)
-    assert not await is_out(records)
+    assert not await is_out(database)
 
 
-async def test_the_later_choice_about_marketing_holds(records: Records) -> None:
+async def test_the_later_choice_about_marketing_holds(database: Database) -> None:
     choices = [("stop", 0), ("resume", 1), ("stop", 1), ("resume", 2)]
     for number, order in enumerate(permutations(choices)):
         phone = f"+49151{number:08}"
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             for what, seconds in order:
                 decide = contacts.stop_marketing if what == "stop" else contacts.resume_marketing
                 await decide(s, phone, AT + seconds * SECOND)
-        found = await contact(records, phone)
+        found = await contact(database, phone)
         assert (found.marketing_stopped_at, found.opted_out_at) == (None, None), order
 
 
-async def test_of_two_choices_of_a_second_the_one_against_holds(records: Records) -> None:
+async def test_of_two_choices_of_a_second_the_one_against_holds(database: Database) -> None:
     for phone, first in ((PHONE, True), ("+4915187654321", False)):
         for stop in (first, not first):
-            async with records.transaction() as s:
+            async with database.transaction() as s:
                 await (contacts.stop_marketing if stop else contacts.resume_marketing)(s, phone, AT)
-        assert (await contact(records, phone)).marketing_stopped_at == AT
+        assert (await contact(database, phone)).marketing_stopped_at == AT
 
 
-async def test_marketing_is_no_general_opt_out_and_can_be_asked_for(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_marketing_is_no_general_opt_out_and_can_be_asked_for(database: Database) -> None:
+    async with database.transaction() as s:
         await contacts.upsert(s, [ContactRow("+4915187654321")])
         await contacts.stop_marketing(s, PHONE, AT)
         assert not await contacts.opt_in(s, PHONE)
         found = await contacts.page(s, ContactFilter(marketing_stopped=True), None, 9)
         assert [one.phone for one in found] == [PHONE]
         assert await contacts.page(s, ContactFilter(opted_out=True), None, 9) == []
-    assert (await contact(records)).marketing_stopped_at == AT
+    assert (await contact(database)).marketing_stopped_at == AT

@@ -18,7 +18,7 @@ from crmd.crm.contacts.filters import matching
 from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView, UpsertCounts
 from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.base import Base
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows.tables import Flow, FlowRun
 from crmd.crm.messages.begin import Outgoing, begin_many
@@ -30,108 +30,108 @@ ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-async def upsert(records: Records, *rows: ContactRow) -> UpsertCounts:
-    async with records.transaction() as s:
+async def upsert(database: Database, *rows: ContactRow) -> UpsertCounts:
+    async with database.transaction() as s:
         return await contacts.upsert(s, rows)
 
 
-async def found(records: Records, **wanted: Any) -> list[str]:
+async def found(database: Database, **wanted: Any) -> list[str]:
     """The numbers that a filter lets through."""
-    async with records.reading() as s:
+    async with database.reading() as s:
         return [one.phone for one in await contacts.page(s, ContactFilter.model_validate(wanted), None, 100)]
 
 
-async def one(records: Records, phone: str) -> ContactView:
-    async with records.reading() as s:
+async def one(database: Database, phone: str) -> ContactView:
+    async with database.reading() as s:
         [view] = await contacts.page(s, ContactFilter(phone=phone), None, 2)
         return view
 
 
-async def test_a_contact_is_added_once_and_its_name_is_not_overwritten(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_a_contact_is_added_once_and_its_name_is_not_overwritten(database: Database) -> None:
+    async with database.transaction() as s:
         first = await contacts.ensure(s, ADA)
         again = await contacts.ensure(s, ADA, "Ada")
         third = await contacts.ensure(s, ADA, "Somebody")
         assert first.id == again.id == third.id
         assert (await contacts.by_phone(s, ADA)) is first
         assert (await contacts.by_phone(s, BOB)) is None
-    assert (await one(records, ADA)).name == "Ada"
+    assert (await one(database, ADA)).name == "Ada"
 
 
-async def test_many_that_add_the_same_contact_at_once_get_the_same(records: Records) -> None:
+async def test_many_that_add_the_same_contact_at_once_get_the_same(database: Database) -> None:
     async def add() -> int:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             return (await contacts.ensure(s, ADA)).id
 
     assert len(set(await asyncio.gather(*(add() for _ in range(12))))) == 1
 
 
-async def test_an_upsert_adds_and_merges(records: Records) -> None:
+async def test_an_upsert_adds_and_merges(database: Database) -> None:
     counts = await upsert(
-        records,
+        database,
         ContactRow(ADA, "Ada", None, ["vip"], {"city": "Berlin", "plan": 1}),
         ContactRow(BOB),
         ContactRow(ADA, None, "ada@example.com", ["new", "vip"], {"plan": 2}),
     )
     assert counts == UpsertCounts(created=2)
     again = await upsert(
-        records,
+        database,
         ContactRow(ADA, None, None, ["new"], {"plan": 3, "own": {"deep": [1, None]}}),
         ContactRow(BOB),
         ContactRow(EVE, "Eve"),
     )
     assert again == UpsertCounts(created=1, updated=1, unchanged=1)
-    view = await one(records, ADA)
+    view = await one(database, ADA)
     assert (view.name, view.email, view.tags) == ("Ada", "ada@example.com", ("new", "vip"))
     assert view.attributes == {"city": "Berlin", "plan": 3, "own": {"deep": [1, None]}}
 
 
-async def test_a_tag_alone_changes_a_contact(records: Records) -> None:
-    await upsert(records, ContactRow(ADA))
-    assert await upsert(records, ContactRow(ADA, tags=["vip"])) == UpsertCounts(updated=1)
-    assert await upsert(records, ContactRow(ADA, tags=["vip"])) == UpsertCounts(unchanged=1)
-    assert await upsert(records) == UpsertCounts()
+async def test_a_tag_alone_changes_a_contact(database: Database) -> None:
+    await upsert(database, ContactRow(ADA))
+    assert await upsert(database, ContactRow(ADA, tags=["vip"])) == UpsertCounts(updated=1)
+    assert await upsert(database, ContactRow(ADA, tags=["vip"])) == UpsertCounts(unchanged=1)
+    assert await upsert(database) == UpsertCounts()
 
 
-async def test_upserts_of_the_same_contacts_at_once_lose_nothing(records: Records) -> None:
+async def test_upserts_of_the_same_contacts_at_once_lose_nothing(database: Database) -> None:
     """In different orders, and more than one round of statements; PostgreSQL runs them side by side."""
     phones = [f"+4917{n:08}" for n in range(1_200)]
     orders = (phones, phones[::-1], phones[600:] + phones[:600])
     each = [[ContactRow(phone, attributes={f"a{n}": n}) for phone in order] for n, order in enumerate(orders)]
-    counts = await asyncio.gather(*(upsert(records, *rows) for rows in each))
+    counts = await asyncio.gather(*(upsert(database, *rows) for rows in each))
     assert sum(one.created for one in counts) == len(phones)
-    async with records.reading() as s:
+    async with database.reading() as s:
         page = await contacts.page(s, ContactFilter(), None, 2_000)
     assert len(page) == len(phones)
     assert all(view.attributes == {"a0": 0, "a1": 1, "a2": 2} for view in page)
 
 
-async def test_attributes_are_set_and_taken_away(records: Records) -> None:
-    await upsert(records, ContactRow(ADA, attributes={"a": 1}))
-    async with records.transaction() as s:
+async def test_attributes_are_set_and_taken_away(database: Database) -> None:
+    await upsert(database, ContactRow(ADA, attributes={"a": 1}))
+    async with database.transaction() as s:
         contact = await contacts.ensure(s, ADA)
         assert await contacts.set_attribute(s, contact.id, "b", ["x"])
         assert await contacts.set_attribute(s, contact.id, "a", None)
         assert await contacts.set_attribute(s, contact.id, "never there", None)
         assert not await contacts.set_attribute(s, contact.id + 1, "b", 1)
-    assert (await one(records, ADA)).attributes == {"b": ["x"]}
+    assert (await one(database, ADA)).attributes == {"b": ["x"]}
 
 
-async def test_attributes_set_at_once_lose_nothing(records: Records) -> None:
-    await upsert(records, ContactRow(ADA))
-    number = (await one(records, ADA)).id
+async def test_attributes_set_at_once_lose_nothing(database: Database) -> None:
+    await upsert(database, ContactRow(ADA))
+    number = (await one(database, ADA)).id
 
     async def put(name: str) -> None:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             await contacts.set_attribute(s, number, name, name)
 
     names = [f"n{n}" for n in range(10)]
     await asyncio.gather(*map(put, names))
-    assert (await one(records, ADA)).attributes == {name: name for name in names}
+    assert (await one(database, ADA)).attributes == {name: name for name in names}
 
 
-async def test_names_that_no_attribute_and_no_tag_has(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_names_that_no_attribute_and_no_tag_has(database: Database) -> None:
+    async with database.transaction() as s:
         contact = await contacts.ensure(s, ADA)
         for name in ("", " a", "x" * 65):
             with pytest.raises(ValueError, match="1 to 64 characters"):
@@ -140,18 +140,18 @@ async def test_names_that_no_attribute_and_no_tag_has(records: Records) -> None:
                 await contacts.add_tag(s, contact.id, name)
 
 
-async def test_a_contact_has_a_bounded_number_of_attributes(records: Records) -> None:
+async def test_a_contact_has_a_bounded_number_of_attributes(database: Database) -> None:
     full = {f"n{n}": n for n in range(contacts.MAX_ATTRIBUTES)}
-    await upsert(records, ContactRow(ADA, attributes=full))
-    async with records.transaction() as s:
+    await upsert(database, ContactRow(ADA, attributes=full))
+    async with database.transaction() as s:
         contact = await contacts.ensure(s, ADA)
         with pytest.raises(ValueError, match="at most 200"):
             await contacts.set_attribute(s, contact.id, "more", 1)
         assert await contacts.set_attribute(s, contact.id, "n1", 2)
 
 
-async def test_tags_are_added_and_taken_away(records: Records) -> None:
-    async with records.transaction() as s:
+async def test_tags_are_added_and_taken_away(database: Database) -> None:
+    async with database.transaction() as s:
         contact = await contacts.ensure(s, ADA)
         assert await contacts.add_tag(s, contact.id, "vip")
         assert await contacts.add_tag(s, contact.id, "a tag; with 'signs'")
@@ -163,30 +163,30 @@ async def test_tags_are_added_and_taken_away(records: Records) -> None:
         assert await contacts.tags(s, contact.id) == ["a tag; with 'signs'"]
 
 
-async def test_the_first_opt_out_counts_until_the_opt_in(records: Records) -> None:
+async def test_the_first_opt_out_counts_until_the_opt_in(database: Database) -> None:
     """A number that nobody knew may opt out as well."""
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         assert await contacts.opt_out(s, ADA, AT)
         assert not await contacts.opt_out(s, ADA, AT + timedelta(days=1))
-    assert (await one(records, ADA)).opted_out_at == AT
-    async with records.transaction() as s:
+    assert (await one(database, ADA)).opted_out_at == AT
+    async with database.transaction() as s:
         assert await contacts.opt_in(s, ADA)
         assert not await contacts.opt_in(s, ADA)
         assert not await contacts.opt_in(s, BOB)
-    assert (await one(records, ADA)).opted_out_at is None
+    assert (await one(database, ADA)).opted_out_at is None
 
 
 @pytest.fixture
-async def crowd(records: Records) -> Records:
+async def crowd(database: Database) -> Database:
     await upsert(
-        records,
+        database,
         ContactRow(ADA, "Ada 100%", "ada@example.com", ["a", "b"], {"plan": "5", "n": 5, "on": True, "no": None}),
         ContactRow(BOB, "Bob_x", None, ["b"], {"plan": 5, "n": 5.0, "on": 1, "deep": {"plan": "5"}}),
         ContactRow(EVE, None, "EVE@example.org", [], {'odd "name"': "it's"}),
     )
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await contacts.opt_out(s, EVE, AT)
-    return records
+    return database
 
 
 FILTERS: list[tuple[dict[str, Any], list[str]]] = [
@@ -220,7 +220,7 @@ FILTERS: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-async def test_filters(crowd: Records) -> None:
+async def test_filters(crowd: Database) -> None:
     for wanted, expected in FILTERS:
         assert await found(crowd, **wanted) == expected, wanted
 
@@ -233,7 +233,7 @@ def test_what_is_no_filter(wanted: dict[str, Any]) -> None:
         ContactFilter.model_validate(wanted)
 
 
-async def test_pages_go_by_id_and_miss_nobody(crowd: Records) -> None:
+async def test_pages_go_by_id_and_miss_nobody(crowd: Database) -> None:
     seen, after = [], None
     while True:
         async with crowd.reading() as s:
@@ -245,7 +245,7 @@ async def test_pages_go_by_id_and_miss_nobody(crowd: Records) -> None:
     assert seen == [ADA, BOB, EVE]
 
 
-async def test_of_a_contact_that_is_forgotten_nothing_is_left(crowd: Records) -> None:
+async def test_of_a_contact_that_is_forgotten_nothing_is_left(crowd: Database) -> None:
     async with crowd.transaction() as s:
         ada = await contacts.ensure(s, ADA)
         done = Campaign(name="done", definition={}, status="done", finished_at=AT)
@@ -296,13 +296,13 @@ def test_a_contact_has_a_view_of_everything() -> None:
 
 
 async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> None:
-    records = Records(f"sqlite:///{tmp_path}/own.sqlite", SCHEMA, folder=tmp_path)
-    await records.start()
-    async with records.reading() as s:
+    database = Database(f"sqlite:///{tmp_path}/own.sqlite", SCHEMA, folder=tmp_path)
+    await database.start()
+    async with database.reading() as s:
         asked = matching(ContactFilter(phone="+5511981234567")).with_only_columns(Contact.id)
         written = asked.compile(s.get_bind(), compile_kwargs={"literal_binds": True})
         plan = [row[3] for row in await s.execute(text(f"EXPLAIN QUERY PLAN {written}"))]
-    await records.stop()
+    await database.stop()
     assert any("contact_identities" in step for step in plan)
     assert [step for step in plan if step.startswith("SCAN")] == []
 
@@ -310,11 +310,11 @@ async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> Non
 async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgres, tmp_path: Path) -> None:
     """A person's two numbers are two contacts, the one that sorts later with the smaller id."""
     name = postgres.new_database()
-    records = Records(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)
-    await records.start()
+    database = Database(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)
+    await database.start()
     longs = [f"+55119812345{number:02}" for number in range(30)]
     shorts = [long.replace("+55119", "+5511") for long in longs]
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         for phone in (phone for pair in zip(longs, shorts, strict=True) for phone in pair):
             s.add(Contact(phone=phone))
             await s.flush()
@@ -322,12 +322,12 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
 
     async def imports() -> None:
         for turn in range(12):
-            async with records.transaction() as s:
+            async with database.transaction() as s:
                 await contacts.upsert(s, [ContactRow(phone, name=str(turn)) for phone in (*shorts, *longs)])
 
     async def stops() -> None:
         for _ in range(60):
-            async with records.transaction() as s:
+            async with database.transaction() as s:
                 await contacts.opt_out(s, draw.choice(longs), utc_now(), "w")
 
     async def sends(which: str) -> None:
@@ -336,7 +336,7 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
                 Outgoing(phone, "text", "x", "message", f"{which}{turn}{phone}", utc_now()) for phone in longs
             ]
             draw.shuffle(batch)
-            async with records.transaction() as s:
+            async with database.transaction() as s:
                 await begin_many(s, batch, utc_now())
 
     try:
@@ -344,5 +344,5 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
             for work in (imports(), imports(), stops(), stops(), sends("a"), sends("b")):
                 group.create_task(work)
     finally:
-        await records.stop()
+        await database.stop()
         postgres.drop(name)

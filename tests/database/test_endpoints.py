@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus
 
@@ -13,60 +13,60 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAYS = timedelta(days=3)
 
 
-async def fail(records: Records, after: timedelta, *, disable_after: timedelta | None = DAYS) -> bool:
-    async with records.transaction() as session:
+async def fail(database: Database, after: timedelta, *, disable_after: timedelta | None = DAYS) -> bool:
+    async with database.transaction() as session:
         return await endpoints.note_failure(session, "shop", AT + after, "x" * 600, disable_after=disable_after)
 
 
-async def succeed(records: Records) -> None:
-    async with records.transaction() as session:
+async def succeed(database: Database) -> None:
+    async with database.transaction() as session:
         await endpoints.note_success(session, "shop")
 
 
-async def status(records: Records) -> EndpointStatus:
-    async with records.reading() as session:
+async def status(database: Database) -> EndpointStatus:
+    async with database.reading() as session:
         return await endpoints.status(session, "shop")
 
 
-async def test_failures_without_a_success_disable(records: Records) -> None:
-    assert await status(records) == EndpointStatus()
-    assert not await fail(records, timedelta(0))
-    assert not await fail(records, timedelta(days=2))
-    assert await status(records) == EndpointStatus(failing_since=AT)
-    assert await fail(records, DAYS)
-    assert not await fail(records, timedelta(days=4))  # told once
-    found = await status(records)
+async def test_failures_without_a_success_disable(database: Database) -> None:
+    assert await status(database) == EndpointStatus()
+    assert not await fail(database, timedelta(0))
+    assert not await fail(database, timedelta(days=2))
+    assert await status(database) == EndpointStatus(failing_since=AT)
+    assert await fail(database, DAYS)
+    assert not await fail(database, timedelta(days=4))  # told once
+    found = await status(database)
     assert found.disabled_at == AT + DAYS
     assert found.reason == "x" * endpoints.MAX_REASON_CHARS
 
 
-async def test_a_success_begins_the_span_anew(records: Records) -> None:
-    await fail(records, timedelta(0))
-    await succeed(records)
-    assert await status(records) == EndpointStatus()
-    assert not await fail(records, DAYS)
-    assert not await fail(records, DAYS * 2 - timedelta(seconds=1))
-    assert await fail(records, DAYS * 2)
+async def test_a_success_begins_the_span_anew(database: Database) -> None:
+    await fail(database, timedelta(0))
+    await succeed(database)
+    assert await status(database) == EndpointStatus()
+    assert not await fail(database, DAYS)
+    assert not await fail(database, DAYS * 2 - timedelta(seconds=1))
+    assert await fail(database, DAYS * 2)
 
 
-async def test_only_a_person_enables(records: Records) -> None:
-    await fail(records, timedelta(0))
-    await fail(records, DAYS)
-    await succeed(records)
-    assert (await status(records)).disabled_at is not None
-    async with records.transaction() as session:
+async def test_only_a_person_enables(database: Database) -> None:
+    await fail(database, timedelta(0))
+    await fail(database, DAYS)
+    await succeed(database)
+    assert (await status(database)).disabled_at is not None
+    async with database.transaction() as session:
         await endpoints.enable(session, "shop")
-    assert await status(records) == EndpointStatus()
-    assert not await fail(records, DAYS)
+    assert await status(database) == EndpointStatus()
+    assert not await fail(database, DAYS)
 
 
-async def test_never_and_at_once(records: Records) -> None:
-    assert not await fail(records, timedelta(0), disable_after=None)
-    assert not await fail(records, timedelta(days=900), disable_after=None)
-    assert await fail(records, timedelta(days=900), disable_after=timedelta(0))
+async def test_never_and_at_once(database: Database) -> None:
+    assert not await fail(database, timedelta(0), disable_after=None)
+    assert not await fail(database, timedelta(days=900), disable_after=None)
+    assert await fail(database, timedelta(days=900), disable_after=timedelta(0))
 
 
-async def test_many_at_once_disable_once(records: Records) -> None:
-    await fail(records, timedelta(0))
-    told = await asyncio.gather(*(fail(records, DAYS) for _ in range(10)))
+async def test_many_at_once_disable_once(database: Database) -> None:
+    await fail(database, timedelta(0))
+    told = await asyncio.gather(*(fail(database, DAYS) for _ in range(10)))
     assert told.count(True) == 1

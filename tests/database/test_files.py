@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import store as files_module
 from crmd.crm.files.store import FileLimits, FileStore, StoredFile, plain_media_type, plain_name
@@ -25,8 +25,8 @@ LIMIT = 1_000
 
 
 @pytest.fixture
-async def store(records: Records, tmp_path: Path) -> AsyncIterator[FileStore]:
-    made = FileStore(records, tmp_path / "new" / "files", LIMIT, 3600.0)
+async def store(database: Database, tmp_path: Path) -> AsyncIterator[FileStore]:
+    made = FileStore(database, tmp_path / "new" / "files", LIMIT, 3600.0)
     await made.start()
     await made.start()
     yield made
@@ -41,13 +41,13 @@ async def keep(store: FileStore, data: bytes = b"a;b\n", name: str = "a.csv") ->
     return new.stored
 
 
-async def rows(records: Records) -> int:
-    async with records.reading() as session:
+async def rows(database: Database) -> int:
+    async with database.reading() as session:
         return int(await session.scalar(select(func.count()).select_from(File)) or 0)
 
 
-async def expire(records: Records, file_id: str) -> None:
-    async with records.transaction() as session:
+async def expire(database: Database, file_id: str) -> None:
+    async with database.transaction() as session:
         past = utc_now() - timedelta(seconds=1)
         await session.execute(update(File).where(File.id == file_id).values(expires_at=past))
 
@@ -80,7 +80,7 @@ async def test_until_it_is_whole_nobody_finds_it(store: FileStore) -> None:
     assert (await store.get(new.id)).size_bytes == 4
 
 
-async def test_what_raises_in_the_block_leaves_nothing(store: FileStore, records: Records) -> None:
+async def test_what_raises_in_the_block_leaves_nothing(store: FileStore, database: Database) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
 
     async def fail(error: BaseException) -> None:
@@ -92,7 +92,7 @@ async def test_what_raises_in_the_block_leaves_nothing(store: FileStore, records
         with pytest.raises(type(error)):
             await fail(error)
     assert list(store.folder.iterdir()) == []
-    assert await rows(records) == 0
+    assert await rows(database) == 0
 
 
 async def test_an_upload_over_the_limit_is_refused_and_an_export_is_not(store: FileStore) -> None:
@@ -106,8 +106,8 @@ async def test_an_upload_over_the_limit_is_refused_and_an_export_is_not(store: F
     assert (stored.expires_at - utc_now()).total_seconds() <= 60
 
 
-async def test_without_the_records_nothing_is_kept(tmp_path: Path) -> None:
-    store = FileStore(Records("", SCHEMA, folder=tmp_path), tmp_path / "files", LIMIT, 60.0)
+async def test_without_the_database_nothing_is_kept(tmp_path: Path) -> None:
+    store = FileStore(Database("", SCHEMA, folder=tmp_path), tmp_path / "files", LIMIT, 60.0)
     await store.start()
     with pytest.raises(RecordsUnavailable):
         await keep(store)
@@ -121,15 +121,15 @@ async def test_ids_that_are_none(store: FileStore) -> None:
             await store.get(file_id)
 
 
-async def test_what_has_expired_is_gone_at_once_and_removed_later(store: FileStore, records: Records) -> None:
+async def test_what_has_expired_is_gone_at_once_and_removed_later(store: FileStore, database: Database) -> None:
     stored, other = await keep(store), await keep(store)
-    await expire(records, stored.id)
+    await expire(database, stored.id)
     with pytest.raises(UnknownFile, match="has expired"):
         await store.get(stored.id)
     assert await store.remove_expired() == 1
     assert await store.remove_expired() == 0
     assert not stored.path.exists()
-    assert await rows(records) == 1
+    assert await rows(database) == 1
     assert (await store.get(other.id)).path.exists()
 
 
@@ -155,26 +155,26 @@ async def test_a_file_of_another_machine_is_told_so(store: FileStore) -> None:
 
 
 async def test_it_sweeps_by_itself(
-    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files_module, "SWEEP_EVERY_S", 0.02)
-    store = FileStore(records, tmp_path / "swept", LIMIT, 3600.0)
+    store = FileStore(database, tmp_path / "swept", LIMIT, 3600.0)
     await store.start()
     stored = await keep(store)
-    await expire(records, stored.id)
+    await expire(database, stored.id)
     await wait_until(lambda: not stored.path.exists())
     store.folder.rename(tmp_path / "away")  # a sweep that fails is not the last one
     await wait_until(lambda: "expired files are not removed now" in caplog.text)
     (tmp_path / "away").rename(store.folder)
     again = await keep(store)
-    await expire(records, again.id)
+    await expire(database, again.id)
     await wait_until(lambda: not again.path.exists())
     await store.stop()
 
 
-async def test_a_folder_that_cannot_be_made_is_told(records: Records, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_made_is_told(database: Database, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = FileStore(records, tmp_path / "file" / "files", LIMIT, 60.0)
+    store = FileStore(database, tmp_path / "file" / "files", LIMIT, 60.0)
     with pytest.raises(ConfigError, match=r"files\.folder: cannot be made: Not a directory"):
         await store.start()
 

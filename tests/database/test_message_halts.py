@@ -11,37 +11,37 @@ from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.begin import Verdict, begin_many
 from crmd.crm.messages.queries import Status
 from tests.database.test_messages import NOW, outgoing, put, row
 
 
 @pytest.fixture
-async def campaign(records: Records) -> Campaign:
+async def campaign(database: Database) -> Campaign:
     """A campaign with three recipients, all queued."""
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         made = await campaigns.create_or_get(s, "spring", {}, "job")
         await recipients.add(s, made.id, [NewRecipient(f"+4915{n}") for n in range(3)])
         await recipients.mark_queued(s, [one.id for one in await recipients.pending(s, made.id, 10)])
     return made
 
 
-async def move(records: Records, campaign: Campaign, *statuses: str) -> None:
-    async with records.transaction() as s:
+async def move(database: Database, campaign: Campaign, *statuses: str) -> None:
+    async with database.transaction() as s:
         found = await campaigns.get(s, campaign.id, lock=True)
         assert found is not None
         for status in statuses:
             await campaigns.move(s, found, CampaignStatus(status))
 
 
-async def verdicts(records: Records, *new: Any) -> list[Verdict]:
-    async with records.transaction() as s:
+async def verdicts(database: Database, *new: Any) -> list[Verdict]:
+    async with database.transaction() as s:
         return [begun.verdict for begun in await begin_many(s, new, NOW)]
 
 
-async def pending(records: Records, campaign: Campaign) -> list[int]:
-    async with records.reading() as s:
+async def pending(database: Database, campaign: Campaign) -> list[int]:
+    async with database.reading() as s:
         return [one.id for one in await recipients.pending(s, campaign.id, 10)]
 
 
@@ -50,42 +50,42 @@ def message(campaign: Campaign, recipient: int, key: str | None = None, **change
     return outgoing(key or word, **{"once": word, "campaign_id": campaign.id, **changes})
 
 
-async def test_messages_of_a_running_or_done_campaign_begin(records: Records, campaign: Campaign) -> None:
-    assert await verdicts(records, message(campaign, 1)) == [Verdict.SEND]
-    await move(records, campaign, "done")
-    assert await verdicts(records, message(campaign, 2)) == [Verdict.SEND]
+async def test_messages_of_a_running_or_done_campaign_begin(database: Database, campaign: Campaign) -> None:
+    assert await verdicts(database, message(campaign, 1)) == [Verdict.SEND]
+    await move(database, campaign, "done")
+    assert await verdicts(database, message(campaign, 2)) == [Verdict.SEND]
 
 
-async def test_messages_of_a_paused_campaign_are_given_back(records: Records, campaign: Campaign) -> None:
-    await move(records, campaign, "paused")
+async def test_messages_of_a_paused_campaign_are_given_back(database: Database, campaign: Campaign) -> None:
+    await move(database, campaign, "paused")
     others = [
         outgoing("a"),
         outgoing("b", once="mine", campaign_id=campaign.id),
         outgoing("c", campaign_id=campaign.id),
     ]
-    assert await verdicts(records, message(campaign, 1), *others, message(campaign, 3)) == [
+    assert await verdicts(database, message(campaign, 1), *others, message(campaign, 3)) == [
         Verdict.HELD,
         Verdict.SEND,
         Verdict.PAUSED,
         Verdict.PAUSED,
         Verdict.HELD,
     ]
-    assert await pending(records, campaign) == [1, 3]
+    assert await pending(database, campaign) == [1, 3]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "stopped"])
 async def test_messages_of_a_campaign_that_is_over_never_begin(
-    records: Records, campaign: Campaign, status: str
+    database: Database, campaign: Campaign, status: str
 ) -> None:
-    await move(records, campaign, status)
+    await move(database, campaign, status)
     assert await verdicts(
-        records, message(campaign, 1), outgoing("a"), outgoing("c", campaign_id=campaign.id)
+        database, message(campaign, 1), outgoing("a"), outgoing("c", campaign_id=campaign.id)
     ) == [
         Verdict.CANCELLED,
         Verdict.SEND,
         Verdict.CANCELLED,
     ]
-    assert await pending(records, campaign) == []
+    assert await pending(database, campaign) == []
 
 
 EARLIER = {
@@ -98,40 +98,40 @@ EARLIER = {
 }
 
 
-async def test_what_an_earlier_run_did_is_told_first(records: Records, campaign: Campaign) -> None:
+async def test_what_an_earlier_run_did_is_told_first(database: Database, campaign: Campaign) -> None:
     rows = {}
     for number, status in enumerate(EARLIER, 1):
         word = once_of(campaign.id, number)
-        rows[status] = await put(records, status, key=word, once=word, campaign_id=campaign.id)
+        rows[status] = await put(database, status, key=word, once=word, campaign_id=campaign.id)
     again = [message(campaign, number) for number in range(1, len(EARLIER) + 1)]
-    await move(records, campaign, "paused")
-    paused = dict(zip(EARLIER, await verdicts(records, *again), strict=True))
+    await move(database, campaign, "paused")
+    paused = dict(zip(EARLIER, await verdicts(database, *again), strict=True))
     assert paused == {status: expected for status, (expected, _) in EARLIER.items()}
-    assert await pending(records, campaign) == [1, 2], "those that were held"
-    await move(records, campaign, "cancelled")
-    cancelled = dict(zip(EARLIER, await verdicts(records, *again), strict=True))
+    assert await pending(database, campaign) == [1, 2], "those that were held"
+    await move(database, campaign, "cancelled")
+    cancelled = dict(zip(EARLIER, await verdicts(database, *again), strict=True))
     assert cancelled == {status: expected for status, (_, expected) in EARLIER.items()}
-    retried = await row(records, rows[Status.RETRYING])
+    retried = await row(database, rows[Status.RETRYING])
     assert (retried.status, retried.error_code) == ("failed", "campaign_cancelled")
 
 
-async def test_what_was_held_is_sent_by_a_job_of_the_next_round(records: Records, campaign: Campaign) -> None:
-    await move(records, campaign, "paused")
-    assert await verdicts(records, message(campaign, 1)) == [Verdict.HELD]
-    await move(records, campaign, "running")
+async def test_what_was_held_is_sent_by_a_job_of_the_next_round(database: Database, campaign: Campaign) -> None:
+    await move(database, campaign, "paused")
+    assert await verdicts(database, message(campaign, 1)) == [Verdict.HELD]
+    await move(database, campaign, "running")
     key = recipients.key_of(campaign.id, 1, 1)
-    assert await verdicts(records, message(campaign, 1, key)) == [Verdict.SEND]
-    assert await verdicts(records, message(campaign, 1)) == [Verdict.BUSY], "the job of the round before"
+    assert await verdicts(database, message(campaign, 1, key)) == [Verdict.SEND]
+    assert await verdicts(database, message(campaign, 1)) == [Verdict.BUSY], "the job of the round before"
 
 
-async def test_unsent_are_those_queued_without_a_message(records: Records, campaign: Campaign) -> None:
-    async with records.reading() as s:
+async def test_unsent_are_those_queued_without_a_message(database: Database, campaign: Campaign) -> None:
+    async with database.reading() as s:
         assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 2, 3]
-    await verdicts(records, message(campaign, 2))
-    async with records.transaction() as s:
+    await verdicts(database, message(campaign, 2))
+    async with database.transaction() as s:
         assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 3]
         assert await recipients.unsent(s, campaign.id, 1, 10) == [3]
         assert await recipients.unsent(s, campaign.id, 0, 1) == [1]
         await recipients.take_back(s, [1])
         assert await recipients.unsent(s, campaign.id, 0, 10) == [3]
-    assert await pending(records, campaign) == [1]
+    assert await pending(database, campaign) == [1]

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.engine import create_engine
 from crmd.crm.database.migrate import VERSION_TABLE, Schema, upgrade
 from crmd.crm.schema import SCHEMA, TABLES
@@ -46,13 +46,13 @@ def downgrade() -> None:
 OPENER = """
 import asyncio, sys
 from pathlib import Path
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.migrate import Schema
 from crmd.crm.schema import SCHEMA
 
 async def main():
     later = Schema(SCHEMA.metadata, Path(sys.argv[2]), "9001")
-    await Records(sys.argv[1], later, folder=Path()).start()
+    await Database(sys.argv[1], later, folder=Path()).start()
     print("alembic" in sys.modules, flush=True)
 
 asyncio.run(main())
@@ -84,15 +84,15 @@ def described(connection: Connection) -> dict[str, Any]:
     }
 
 
-async def opened(url: str, schema: Schema = SCHEMA) -> Records:
-    records = Records(url, schema, folder=Path())
-    await records.start()
-    return records
+async def opened(url: str, schema: Schema = SCHEMA) -> Database:
+    database = Database(url, schema, folder=Path())
+    await database.start()
+    return database
 
 
 async def run(url: str, function: Any, *arguments: Any) -> Any:
     """Calls a function on a connection in a transaction."""
-    engine = create_engine(Records(url, SCHEMA, folder=Path()).address, 1)
+    engine = create_engine(Database(url, SCHEMA, folder=Path()).address, 1)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(function, *arguments)
@@ -121,14 +121,14 @@ async def test_migrations_make_what_the_tables_say(empty_url: str) -> None:
     assert await run(empty_url, differences) == []
 
 
-async def test_a_new_database_is_as_a_migrated_one(backend: str, empty_url: str, records_url: str) -> None:
+async def test_a_new_database_is_as_a_migrated_one(backend: str, empty_url: str, database_url: str) -> None:
     await run(empty_url, upgrade)
-    records = await opened(records_url)
-    await records.stop()
-    made, migrated = await run(records_url, described), await run(empty_url, described)
+    database = await opened(database_url)
+    await database.stop()
+    made, migrated = await run(database_url, described), await run(empty_url, described)
     assert made == migrated
     assert set(made) == set(SCHEMA.metadata.tables) == {table.__tablename__ for table in TABLES}
-    assert await version(records_url) == await version(empty_url) == SCHEMA.head
+    assert await version(database_url) == await version(empty_url) == SCHEMA.head
 
 
 async def test_migrations_can_be_taken_back(empty_url: str) -> None:
@@ -189,17 +189,17 @@ async def test_a_migration_that_waits_for_a_table_lets_running_daemons_go_on(
 async def test_daemons_that_start_together_migrate_once(empty_url: str, later: Schema) -> None:
     await (await opened(empty_url)).stop()
     together = await asyncio.gather(*(opened(empty_url, later) for _ in range(2)))
-    for records in together:
-        async with records.reading() as session:
+    for database in together:
+        async with database.reading() as session:
             assert (await session.execute(text("SELECT nickname FROM contacts"))).all() == []
-        await records.stop()
+        await database.stop()
     assert await version(empty_url) == "9001"
 
 
 async def test_daemons_that_start_together_make_the_tables_once(empty_url: str) -> None:
     together = await asyncio.gather(*(opened(empty_url) for _ in range(5)))
-    for records in together:
-        await records.stop()
+    for database in together:
+        await database.stop()
     assert await version(empty_url) == SCHEMA.head
 
 
@@ -248,9 +248,9 @@ async def test_a_schema_of_its_own_in_a_shared_database(postgres: Postgres) -> N
     name = postgres.new_database()
     postgres.sql("CREATE TABLE contacts (own INTEGER)", name)
     postgres.sql("CREATE SCHEMA crm", name)
-    records = await opened(postgres.url(name) + "&options=-csearch_path%3Dcrm&application_name=crm")
-    async with records.transaction() as session:
+    database = await opened(postgres.url(name) + "&options=-csearch_path%3Dcrm&application_name=crm")
+    async with database.transaction() as session:
         assert (await session.execute(text("SELECT count(*) FROM crm.contacts"))).scalar() == 0
         assert (await session.execute(text("SHOW application_name"))).scalar() == "crm"
-    await records.stop()
+    await database.stop()
     postgres.drop(name)

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactFilter, ContactRow
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
 from crmd.crm.files.tables import Transfer
@@ -23,62 +23,62 @@ NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
 KIND = "import_contacts"
 
 
-async def begin(records: Records, key: str = "job", at: datetime = NOW, now: datetime = NOW) -> transfers.Begun:
-    async with records.transaction() as s:
+async def begin(database: Database, key: str = "job", at: datetime = NOW, now: datetime = NOW) -> transfers.Begun:
+    async with database.transaction() as s:
         return await transfers.begin(s, KIND, key, at, "file", now)
 
 
-async def test_a_transfer_goes_on_where_it_was_until_it_is_finished(records: Records) -> None:
-    first = await begin(records)
+async def test_a_transfer_goes_on_where_it_was_until_it_is_finished(database: Database) -> None:
+    first = await begin(database)
     assert (first.counts, first.cursor, first.result) == ({}, {}, None)
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await transfers.advance(s, first.id, {"created": 5}, {"row": 7})
-    again = await begin(records)
+    again = await begin(database)
     assert (again.id, again.counts, again.cursor) == (first.id, {"created": 5}, {"row": 7})
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await transfers.finish(s, first.id, counts={"created": 9}, result={"rows": 9}, now=NOW, report_id="r")
-    done = await begin(records)
+    done = await begin(database)
     assert (done.id, done.result) == (first.id, {"rows": 9})
-    async with records.reading() as s:
+    async with database.reading() as s:
         row = await s.get_one(Transfer, first.id)
         assert (row.file_id, row.report_id, row.counts, row.finished_at) == ("file", "r", {"created": 9}, NOW)
 
 
-async def test_a_job_added_anew_takes_over_what_is_not_finished_and_nothing_else(records: Records) -> None:
+async def test_a_job_added_anew_takes_over_what_is_not_finished_and_nothing_else(database: Database) -> None:
     later = NOW + timedelta(minutes=1)
-    first = await begin(records)
-    assert (await begin(records, "other")).id != first.id
-    taken = await begin(records, at=later)
+    first = await begin(database)
+    assert (await begin(database, "other")).id != first.id
+    taken = await begin(database, at=later)
     assert taken.id == first.id
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await transfers.finish(s, first.id, counts={}, result={"rows": 1}, now=NOW)
-    new = await begin(records, at=later + timedelta(minutes=1))
+    new = await begin(database, at=later + timedelta(minutes=1))
     assert new.id != first.id
     assert new.result is None
-    assert (await begin(records, at=later)).result == {"rows": 1}
+    assert (await begin(database, at=later)).result == {"rows": 1}
 
 
-async def test_old_transfers_are_deleted(records: Records) -> None:
+async def test_old_transfers_are_deleted(database: Database) -> None:
     for number in range(3):
-        await begin(records, f"job-{number}")
-    await begin(records, "new", now=NOW + transfers.KEEP + timedelta(seconds=1))
-    async with records.reading() as s:
+        await begin(database, f"job-{number}")
+    await begin(database, "new", now=NOW + transfers.KEEP + timedelta(seconds=1))
+    async with database.reading() as s:
         assert await s.scalar(select(func.count()).select_from(Transfer)) == 1
 
 
-async def test_questions_about_contacts(records: Records) -> None:
+async def test_questions_about_contacts(database: Database) -> None:
     rows = [
         ContactRow("+491701234567", tags=["vip"], attributes={"b": 1, "a": None}),
         ContactRow("+491701234568", attributes={"c": {"d": 1}}),
         ContactRow("+491701234569"),
     ]
     vip = ContactFilter(tags=("vip",))
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await contacts.upsert(s, rows)
         await contact_transfers.opt_out_many(s, [("+491701234567", NOW), ("+499999999999", NOW)])
         await contact_transfers.opt_out_many(s, [("+491701234567", NOW + timedelta(days=1))])
         await contact_transfers.opt_out_many(s, [])
-    async with records.reading() as s:
+    async with database.reading() as s:
         assert await contact_transfers.existing(s, ["+491701234567", "+491701111111"]) == {"+491701234567"}
         assert await contact_transfers.attribute_names(s, ContactFilter(), 10) == ["a", "b", "c"]
         assert await contact_transfers.attribute_names(s, ContactFilter(), 2) == ["a", "b"]
@@ -90,19 +90,19 @@ async def test_questions_about_contacts(records: Records) -> None:
         assert [(one.phone, one.opted_out_at) for one in opted_out] == [("+491701234567", NOW)]
 
 
-async def test_messages_are_chosen_once_and_read_in_portions(records: Records) -> None:
+async def test_messages_are_chosen_once_and_read_in_portions(database: Database) -> None:
     values = {"direction": "out", "phone": "+491701234567", "type": "text", "status_at": NOW, "created_at": NOW}
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         s.add_all(Message(**values, status=status) for status in ("failed", "sent", "failed"))
-    async with records.reading() as s:
+    async with database.reading() as s:
         chosen = await message_transfers.ids(s, MessageFilter(status=Status.FAILED))
         assert len(chosen) == 2
         rows = await message_transfers.rows(s, [*chosen, 10**6], ["id", "status"])
         assert [tuple(row) for row in rows] == [(number, "failed") for number in chosen]
 
 
-async def test_an_import_and_an_export_from_end_to_end(records: Records, tmp_path: Path) -> None:
-    async with open_office(records, tmp_path) as office:
+async def test_an_import_and_an_export_from_end_to_end(database: Database, tmp_path: Path) -> None:
+    async with open_office(database, tmp_path) as office:
         path = office.write("phone,name,city,tags,opted_out_at\n+491701234567,Zoë,Köln,vip,yes\nbad,,,,\n")
         imported = await office.run_import(path)
         assert (imported["created"], imported["rejected"]) == (1, 1)

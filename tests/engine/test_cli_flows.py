@@ -1,4 +1,4 @@
-"""`crmd flows` on real records."""
+"""`crmd flows` on a real database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli
@@ -24,12 +24,12 @@ BROKEN = {"steps": [{"id": "a", "type": "wait", "duration": "5", "next": "b"}, {
 
 @pytest.fixture
 def flow_cli(cli: Cli) -> Cli:
-    """With records, as a daemon made them."""
+    """With a database, as a daemon made them."""
 
     async def make() -> None:
-        records = Records("", SCHEMA, folder=cli.state_dir)
-        await records.start()
-        await records.stop()
+        database = Database("", SCHEMA, folder=cli.state_dir)
+        await database.start()
+        await database.stop()
 
     cli.configure("")
     cli.state_dir.mkdir(mode=0o700)
@@ -43,7 +43,7 @@ def written(cli: Cli, name: str, definition: Any) -> str:
     return str(path)
 
 
-def test_it_checks_the_example_without_records(cli: Cli) -> None:
+def test_it_checks_the_example_without_a_database(cli: Cli) -> None:
     cli.configure("")
     assert cli("flows", "check", EXAMPLE).out == "feedback: 14 steps, no mistakes\n"
     assert cli("flows", "check", EXAMPLE, "--json").json == {"name": "feedback", "valid": True, "errors": []}
@@ -88,7 +88,7 @@ def test_what_has_mistakes_is_not_put(flow_cli: Cli) -> None:
     assert flow_cli("flows", "--json").json == []
 
 
-def test_without_records_it_says_what_to_do(cli: Cli) -> None:
+def test_without_a_database_it_says_what_to_do(cli: Cli) -> None:
     cli.configure("")
     done = cli("flows")
     assert (done.code, "start the daemon with `crmd run`" in done.complaint) == (ExitCode.UNAVAILABLE, True)

@@ -1,4 +1,4 @@
-"""`crmd report` on real records and a real store."""
+"""`crmd report` on a real database and a real store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from crmd.crm.analytics import repository as snapshots
 from crmd.crm.analytics.report_page import sparkline
 from crmd.crm.analytics.repository import Period
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
@@ -25,10 +25,10 @@ def fill(cli: Cli, *statuses: str, days: int = 0) -> None:
 
     async def run() -> None:
         cli.state_dir.mkdir(mode=0o700, exist_ok=True)
-        records = Records("", SCHEMA, folder=cli.state_dir)
-        await records.start()
+        database = Database("", SCHEMA, folder=cli.state_dir)
+        await database.start()
         now = datetime.now(UTC)
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             for status in statuses:
                 code = "131047" if status == "failed" else None
                 s.add(
@@ -40,7 +40,7 @@ def fill(cli: Cli, *statuses: str, days: int = 0) -> None:
                 data = await snapshots.compute(s, now, now)
                 data["messages"]["out"] = back
                 await snapshots.save(s, Period.DAY, today - timedelta(days=back), data)
-        await records.stop()
+        await database.stop()
 
     asyncio.run(run())
 
@@ -77,13 +77,13 @@ def test_hours(store_cli: Cli) -> None:
     assert "unknown" in store_cli("report", "--period", "hour").out.splitlines()[0]
 
 
-def test_without_the_store_the_records_tell_the_rest(cli: Cli) -> None:
+def test_without_the_store_the_database_tells_the_rest(cli: Cli) -> None:
     fill(cli, "read")
     done = cli("report", "--json")
     assert (done.code, done.err, done.json["lines"][0]["queues"]) == (0, "", None)
 
 
-def test_without_records_it_says_so(cli: Cli) -> None:
+def test_without_a_database_it_says_so(cli: Cli) -> None:
     done = cli("report")
     assert (done.code, done.out) == (ExitCode.UNAVAILABLE, "")
     assert "there are no records yet" in done.complaint

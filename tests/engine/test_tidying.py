@@ -18,8 +18,8 @@ async def litter(r: Rig, queue: str, count: int) -> None:
     over = b"8 bytes." + bytes(6) + struct.pack(">HI", 1, 1)
     for start in range(0, count, 500):
         numbers = range(start, min(start + 500, count))
-        records = [part for n in numbers for part in (f"{n:012}", over)]
-        await r.store.command("HSET", keys.requests, *records)
+        database = [part for n in numbers for part in (f"{n:012}", over)]
+        await r.store.command("HSET", keys.requests, *database)
         spans = [part for n in numbers for part in (keys.job_id(f"{n}"), 1)]
         await r.store.command("HSET", keys.unique_for, *spans)
 

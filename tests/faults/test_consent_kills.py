@@ -18,7 +18,7 @@ from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages.tables import Message
@@ -156,12 +156,12 @@ every = "1s"
 
 
 async def prepare(url: str, crowd: Sequence[Person]) -> None:
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    async with records.transaction() as s:
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    async with database.transaction() as s:
         await flows.put(s, "ask", {"name": "ask", "steps": STEPS})
         await contacts.upsert(s, [ContactRow(person.phone) for person in crowd])
-    await records.stop()
+    await database.stop()
 
 
 def deliver_with_kills(
@@ -187,11 +187,11 @@ def deliver_with_kills(
 
 
 async def _ask(url: str, query: object) -> int:
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    async with records.reading() as s:
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    async with database.reading() as s:
         found: int = await s.scalar(query)  # type: ignore[call-overload]
-    await records.stop()
+    await database.stop()
     return found
 
 
@@ -214,11 +214,11 @@ async def inbound(url: str) -> int:
 
 async def check_words(url: str, crowd: Sequence[Person]) -> None:
     """The later word of each person holds, and nobody became two contacts."""
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    async with records.reading() as s:
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    async with database.reading() as s:
         known = await people.behind(s, [person.wa_phone for person in crowd])
-    await records.stop()
+    await database.stop()
     for person in crowd:
         found = known[person.wa_phone]
         assert [one.phone for one in found.contacts] == [person.phone]
@@ -242,11 +242,11 @@ async def campaign_done(url: str) -> bool:
 
 
 async def outcomes(url: str) -> Counter[str]:
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    async with records.reading() as s:
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    async with database.reading() as s:
         found = Counter((await s.scalars(select(Message.phone).where(Message.campaign_id.is_not(None)))).all())
-    await records.stop()
+    await database.stop()
     return found
 
 

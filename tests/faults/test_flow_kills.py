@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from crmd.client.over_store import Client
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages.tables import Message
@@ -59,10 +59,10 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
     await server.start()
     daemon = daemons.make(config=config(server))
     await asyncio.to_thread(daemon.start)
-    records = Records("", SCHEMA, folder=daemon.state)
-    await records.start()
+    database = Database("", SCHEMA, folder=daemon.state)
+    await database.start()
     try:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             await flows.put(s, "ask", {"name": "ask", "steps": STEPS})
         starts = [
             NewJob("run_flow", {"flow": "ask", "contact": f"+49170{number:07}"}, key=f"start-{number}")
@@ -77,7 +77,7 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
             await asyncio.to_thread(daemon.start)
 
         async def ended() -> bool:
-            async with records.reading() as s:
+            async with database.reading() as s:
                 done = select(func.count()).select_from(FlowRun).where(FlowRun.state == "done")
                 under_way = (
                     select(func.count()).select_from(Message).where(Message.status.in_(("sending", "retrying")))
@@ -87,7 +87,7 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
 
         await wait_until(ended, 90.0, "all runs are done and all messages known")
         sent = Counter((message["to"], message["text"]["body"]) for message in server.messages)
-        async with records.reading() as s:
+        async with database.reading() as s:
             statuses = Counter((await s.scalars(select(Message.status))).all())
             runs = await s.scalar(select(func.count()).select_from(FlowRun))
         print(f"\n    {dict(statuses)}, {len(sent)} at the stand-in")  # noqa: T201
@@ -97,5 +97,5 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
         assert statuses["unknown"] <= KILLS * SLOTS
         assert statuses["accepted"] <= len(sent) <= 3 * CONTACTS
     finally:
-        await records.stop()
+        await database.stop()
         await server.stop()

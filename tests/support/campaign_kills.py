@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from tests.support.daemon import DaemonProcess, Daemons
@@ -43,7 +43,7 @@ class Told:
     taken: Counter[str]
     """Messages at the stand-in, by number."""
     statuses: dict[str, str]
-    """What the records say, by number."""
+    """What the database says, by number."""
     unknown_jobs: int
     """Messages whose outcome was unknown at one time."""
     seconds: float
@@ -114,23 +114,23 @@ def _wait_until_settled(daemon: DaemonProcess, whatsapp: SandboxThread, count: i
 
 
 async def _add_contacts(daemon: DaemonProcess, count: int) -> None:
-    records = Records("", SCHEMA, folder=daemon.state)
-    await records.start()
+    database = Database("", SCHEMA, folder=daemon.state)
+    await database.start()
     for begin in range(0, count, CHUNK):
         rows = [
             ContactRow(f"+49151{n:08}", f"Name {n}", tags=["club"])
             for n in range(begin, min(begin + CHUNK, count))
         ]
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             await contacts.upsert(s, rows)
-    await records.stop()
+    await database.stop()
 
 
 async def _rows(daemon: DaemonProcess) -> list[Message]:
-    records = Records("", SCHEMA, folder=daemon.state)
-    await records.start()
-    async with records.reading() as s:
+    database = Database("", SCHEMA, folder=daemon.state)
+    await database.start()
+    async with database.reading() as s:
         rows = list(await s.scalars(select(Message).where(Message.direction == "out")))
-    await records.stop()
+    await database.stop()
     assert len({row.phone for row in rows}) == len(rows), "a row for each number"
     return rows

@@ -1,4 +1,4 @@
-"""Campaigns on a real store with real records, a real fleet and the WhatsApp stand-in."""
+"""Campaigns on a real store with a real database, a real fleet and the WhatsApp stand-in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files.store import FileStore
 from crmd.crm.messages import queries as messages
@@ -62,16 +62,16 @@ class CampaignBench:
     """What tests of campaigns do again and again."""
 
     def __init__(
-        self, rig: Rig, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer, folder: Path
+        self, rig: Rig, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer, folder: Path
     ) -> None:
         self.rig = rig
-        self.records = records
+        self.database = database
         self.server = server
-        self.files = FileStore(records, folder / "files", 10**6, 3600.0)
+        self.files = FileStore(database, folder / "files", 10**6, 3600.0)
         self.resources: dict[type, Any] = {
-            Records: records,
+            Database: database,
             FileStore: self.files,
-            MessageRepository: MessageRepository(records),
+            MessageRepository: MessageRepository(database),
             WhatsAppClient: whatsapp,
         }
         for function in (run_campaign, send_message):
@@ -126,17 +126,17 @@ class CampaignBench:
 
     async def people(self, *rows: contacts.ContactRow) -> None:
         """Adds contacts."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             await contacts.upsert(s, rows)
 
     async def campaign(self, name: str = "spring") -> Campaign:
         """The campaign's row."""
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return (await s.scalars(select(Campaign).where(Campaign.name == name))).one()
 
     async def move(self, status: str) -> None:
         """Gives the campaign another status."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             campaign = (await s.scalars(select(Campaign).with_for_update())).one()
             await campaigns.move(s, campaign, CampaignStatus(status), "by the test")
 
@@ -146,25 +146,25 @@ class CampaignBench:
 
     async def recipients(self) -> list[CampaignRecipient]:
         """All recipients."""
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return list(await s.scalars(select(CampaignRecipient).order_by(CampaignRecipient.id)))
 
     async def counts(self) -> dict[str, int]:
         """Recipients by state."""
         campaign = await self.campaign()
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await campaign_recipients.counts(s, campaign.id)
 
     async def reasons(self) -> dict[str, int]:
         """Why recipients were skipped."""
         campaign = await self.campaign()
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await campaign_recipients.skipped_reasons(s, campaign.id)
 
     async def statuses(self) -> dict[str, int]:
         """The campaign's messages by status."""
         campaign = await self.campaign()
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await messages.campaign_counts(s, campaign.id)
 
     async def sent(self, count: int) -> dict[str, str]:
@@ -189,7 +189,7 @@ class CampaignBench:
 
     async def age(self, **steps: timedelta) -> None:
         """Lets instants in the campaign's cursor lie further back."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             campaign = (await s.scalars(select(Campaign))).one()
             cursor = dict(campaign.cursor)
             for name, by in steps.items():

@@ -1,4 +1,4 @@
-"""Flows on a real store with real records, a real fleet and the WhatsApp stand-in."""
+"""Flows on a real store with a real database, a real fleet and the WhatsApp stand-in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import check_flow
@@ -57,13 +57,13 @@ class StoredRun(RecordedRun):
 class FlowBench:
     """What tests of flows do again and again."""
 
-    def __init__(self, rig: Rig, records: Records, whatsapp: WhatsAppClient, server: WhatsAppServer) -> None:
+    def __init__(self, rig: Rig, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer) -> None:
         self.rig = rig
-        self.records = records
+        self.database = database
         self.server = server
         self.resources = {
-            Records: records,
-            MessageRepository: MessageRepository(records),
+            Database: database,
+            MessageRepository: MessageRepository(database),
             WhatsAppClient: whatsapp,
         }
         self._fleets: list[WorkerPool] = []
@@ -87,7 +87,7 @@ class FlowBench:
         """Stores a flow, checked."""
         definition = {"name": name, "steps": list(steps), **fields}
         check_flow(definition, name)
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             await flows.put(s, name, definition, enabled=definition.get("enabled", True))
 
     async def add(self, payload: dict[str, Any], key: str | None = None) -> str:
@@ -107,7 +107,7 @@ class FlowBench:
 
     async def runs(self) -> list[FlowRun]:
         """All runs, the oldest first."""
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return list((await s.scalars(select(FlowRun).order_by(FlowRun.id))).all())
 
     async def run_in(self, state: str, *, index: int = -1) -> FlowRun:
@@ -122,7 +122,7 @@ class FlowBench:
 
     async def contact(self, phone: str = PHONE) -> contacts.ContactView:
         """A contact as it is now."""
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             found = await contacts.by_phone(s, phone)
             assert found is not None
             view = await contacts.view(s, found.id)
@@ -134,7 +134,7 @@ class FlowBench:
     ) -> None:
         """A message comes in; the same again is one that was recorded before."""
         now = utc_now()
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             contact = await contacts.ensure(s, phone)
             await messages.record_inbound(s, contact, wamid=wamid, type="text", text=text, at=now, now=now)
             message = await s.scalar(select(Message).where(Message.wamid == wamid))
@@ -153,7 +153,7 @@ class FlowBench:
 
     async def make_run(self, *, flow: str = "welcome", definition: dict[str, Any] | None = None) -> int:
         """A run that stands at its first step and has no job; returns its id."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             found = await flows.by_name(s, flow)
             assert found is not None
             contact = await contacts.ensure(s, PHONE)
@@ -201,16 +201,16 @@ class FlowBench:
 
     async def make_overdue(self, run_id: int) -> None:
         """Lets a run's time have come a while ago."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             past = utc_now() - timedelta(minutes=5)
             await s.execute(update(FlowRun).where(FlowRun.id == run_id).values(wake_at=past))
 
     async def opt_out(self, phone: str = PHONE) -> None:
         """The contact wants no messages."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             await contacts.opt_out(s, phone, utc_now())
 
     async def change(self, attributes: dict[str, Any]) -> None:
         """Sets attributes of the contact, which is made where there is none."""
-        async with self.records.transaction() as s:
+        async with self.database.transaction() as s:
             await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, attributes=attributes)])

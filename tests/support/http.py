@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crmd.config.tables import AuthTable, EndpointTable, HttpTable, WhatsAppTable
 from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
 from crmd.crm.schema import SCHEMA
 from crmd.daemon.http import build_http
@@ -76,7 +76,7 @@ class Parts:
     queues: ServedQueues
     health: QueueHealth
     schedules: Schedules
-    records: Records
+    database: Database
     files: FileStore
     metrics: Metrics
     endpoints: Mapping[str, EndpointTable] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Parts:
             health=self.health,
             control=control,
             schedules=self.schedules,
-            records=self.records,
+            database=self.database,
             files=self.files,
             endpoints=lambda: self.endpoints,
             whatsapp=lambda: self.whatsapp,
@@ -104,7 +104,7 @@ class Parts:
         )
 
 
-def make_parts(control: Control, catalog: Catalog, records: Records, files: FileStore) -> Parts:
+def make_parts(control: Control, catalog: Catalog, database: Database, files: FileStore) -> Parts:
     """The parts of a daemon that runs."""
     life, queues = Life("9.9.9", state="running"), ServedQueues(control.inspector.settings, catalog)
     health = QueueHealth(
@@ -113,7 +113,7 @@ def make_parts(control: Control, catalog: Catalog, records: Records, files: File
         degraded=lambda: queues.degraded(),
         uptime_seconds=life.uptime_seconds,
     )
-    return Parts(life, queues, health, Schedules(control, {}), records, files, Metrics("9.9.9"))
+    return Parts(life, queues, health, Schedules(control, {}), database, files, Metrics("9.9.9"))
 
 
 @dataclass(slots=True)
@@ -166,21 +166,21 @@ async def site(
     *,
     http: Mapping[str, Any] | None = None,
     auth: Mapping[str, Any] | None = None,
-    records: Records | None = None,
+    database: Database | None = None,
     files: FileStore | None = None,
     whatsapp: Mapping[str, Any] | None = None,
     queues: Sequence[QueueSettings] = QUEUES,
 ) -> AsyncIterator[Site]:
     """A running server; `http`, `auth` and `whatsapp` are keys of these tables.
 
-    Records and files that are not given are not opened: their routes answer 503.
+    A database and files that are not given are not opened: their routes answer 503.
     """
-    records = records or Records("", SCHEMA, folder=NOWHERE)
+    database = database or Database("", SCHEMA, folder=NOWHERE)
     async with rig(store_url, *queues) as engine:
         for queue in queues:
             engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
         parts = make_parts(
-            engine.control, engine.catalog, records, files or FileStore(records, NOWHERE, 1_000_000, 3600.0)
+            engine.control, engine.catalog, database, files or FileStore(database, NOWHERE, 1_000_000, 3600.0)
         )
         parts.whatsapp = WhatsAppTable.model_validate(whatsapp or {})
         engine.store.events.subscribe(parts.metrics.observe)
@@ -213,15 +213,15 @@ async def web(store_url: str) -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def crm(store_url: str, tmp_path: Path) -> AsyncIterator[Site]:
-    """A running server with records and files."""
-    records = Records("", SCHEMA, folder=tmp_path)
-    files = FileStore(records, tmp_path / "files", 1_000_000, 3600.0)
-    await records.start()
+    """A running server with a database and files."""
+    database = Database("", SCHEMA, folder=tmp_path)
+    files = FileStore(database, tmp_path / "files", 1_000_000, 3600.0)
+    await database.start()
     await files.start()
-    async with site(store_url, records=records, files=files) as made:
+    async with site(store_url, database=database, files=files) as made:
         yield made
     await files.stop()
-    await records.stop()
+    await database.stop()
 
 
 @pytest.fixture

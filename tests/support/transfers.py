@@ -1,4 +1,4 @@
-"""Imports and exports on real records and a real folder of files."""
+"""Imports and exports on a real database and a real folder of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactFilter, ContactView
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.exports.jobs import export_contacts, export_messages
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
 from crmd.crm.files.store import FileStore
@@ -35,7 +35,7 @@ MAX_BYTES = 1024**3
 class Office:
     """Where files are imported and exported."""
 
-    records: Records
+    database: Database
     files: FileStore
     folder: Path
 
@@ -82,7 +82,7 @@ class Office:
 
     async def contacts(self) -> list[ContactView]:
         """All contacts, a few thousand at most."""
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await contacts.page(s, ContactFilter(), None, 10_000)
 
     async def by_phone(self) -> dict[str, ContactView]:
@@ -90,16 +90,16 @@ class Office:
         return {one.phone: one for one in await self.contacts()}
 
     def _resources(self) -> tuple[object, ...]:
-        return (self.records, self.files, ImportFolder(self.folder))
+        return (self.database, self.files, ImportFolder(self.folder))
 
 
 @asynccontextmanager
-async def open_office(records: Records, folder: Path) -> AsyncIterator[Office]:
+async def open_office(database: Database, folder: Path) -> AsyncIterator[Office]:
     """An office in a folder."""
     (folder / "imports").mkdir()
-    files = FileStore(records, folder / "files", MAX_BYTES, KEEP_SECONDS)
+    files = FileStore(database, folder / "files", MAX_BYTES, KEEP_SECONDS)
     await files.start()
-    yield Office(records, files, folder / "imports")
+    yield Office(database, files, folder / "imports")
     await files.stop()
 
 

@@ -76,7 +76,7 @@ def test_whatever_is_raised_is_the_failure_of_one_attempt(error: BaseException) 
 
 
 @pytest.mark.parametrize("error", [RecordsUnavailable("away"), RecordsUnusable("newer")])
-def test_a_job_that_cannot_reach_the_records_waits_and_spends_no_attempt(error: Exception) -> None:
+def test_a_job_that_cannot_reach_the_database_waits_and_spends_no_attempt(error: Exception) -> None:
     end = raised(error, make_execution(attempt=3))
     assert (end.kind, end.delay, end.counts) == (AckKind.SNOOZE, rules.RECORDS_AWAY_S, False)
     assert raised(error, make_execution(side_effect_started=True)).kind is AckKind.UNKNOWN

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
@@ -45,11 +45,11 @@ def test_what_cannot_be_made_changes_nothing(config: ConfigBench, monkeypatch: p
     assert again[WhatsAppClient] is not first[WhatsAppClient]
 
 
-def test_the_records_of_the_start_stay_and_a_wrong_address_is_told(config: ConfigBench) -> None:
+def test_the_database_of_the_start_stays_and_a_wrong_address_is_told(config: ConfigBench) -> None:
     resources = Resources()
     first = resources.make(config.load(""))
     second = resources.make(config.load("[database]\nurl = 'sqlite:////srv/other.sqlite'\n[files]\nmax_bytes = 7"))
-    assert second[Records] is first[Records]
+    assert second[Database] is first[Database]
     assert second[FileStore] is first[FileStore]
     assert second[FileStore].max_bytes == 7
     with pytest.raises(ConfigError, match="database: names no file"):

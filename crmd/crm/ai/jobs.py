@@ -11,7 +11,7 @@ from crmd.crm.ai.audio import recording
 from crmd.crm.ai.client import AiClient
 from crmd.crm.ai.payloads import ChatReply, ReplyTo, TranscribeAudio
 from crmd.crm.ai.policy import ending
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.outbound.adaptive_rate import SERVICE
@@ -124,7 +124,7 @@ async def _answer(ctx: JobContext, client: AiClient, outcome: Outcome, model: st
         raise ending(outcome, ctx, client.pace)
     client.pace.answered()
     try:
-        async with ctx.get(Records).transaction() as session:
+        async with ctx.get(Database).transaction() as session:
             await usage.record(
                 session,
                 job_key=ctx.key,

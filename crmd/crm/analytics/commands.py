@@ -11,7 +11,7 @@ import click
 
 from crmd.cli.kit.base import Command, Globals, pass_globals, print_json
 from crmd.cli.kit.session import connect, run_async
-from crmd.crm.session import opened_records
+from crmd.crm.session import opened_database
 from crmd.errors import ExitCode, StoreError
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def report(options: Globals, period: str, last: int | None) -> int:
 async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
     from crmd.crm.analytics import repository as snapshots
 
-    async with opened_records(options) as records:
+    async with opened_database(options) as database:
         now = datetime.now(UTC)
         current = period.start_of(now)
-        async with records.reading() as s:
+        async with database.reading() as s:
             kept = [one for one in await snapshots.last(s, period, count + 1) if one.starts_at < current]
             data = await snapshots.compute(s, current, now)
         data["queues"] = await _queues(options, kept[-1].data if kept else None, now)
@@ -70,7 +70,7 @@ async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
 
 
 async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
-    """The queues as they are; None where the store is away: the records tell the rest."""
+    """The queues as they are; None where the store is away: the database tells the rest."""
     from crmd.crm.analytics.figures import queue_part
     from crmd.crm.analytics.queue_figures import queue_figures
 

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field
 from crmd.crm.analytics import repository as snapshots
 from crmd.crm.analytics.figures import QueueFigures, queue_part
 from crmd.crm.analytics.repository import Period
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.payload import Payload
 from crmd.errors import Permanent
 from crmd.jobs import JobContext, job
@@ -42,22 +42,22 @@ class SnapshotTaken(TypedDict):
 
 @job(queue="analytics", payload=TakeSnapshot, name="snapshot")
 async def snapshot(ctx: JobContext, payload: TakeSnapshot) -> SnapshotTaken:
-    """Computes snapshots from the records and keeps each in place of an older one of the same time."""
+    """Computes snapshots from the database and keeps each in place of an older one of the same time."""
     return await take(ctx, payload, datetime.now(UTC))
 
 
 async def take(ctx: JobContext, payload: TakeSnapshot, now: datetime) -> SnapshotTaken:
     """What the job does at an instant."""
-    records = ctx.get(Records)
+    database = ctx.get(Database)
     period = payload.period
     starts_at = period.start_of(payload.at or now - period.length)
     if starts_at > now:
         raise Permanent(f"the {period} that begins at {starts_at.isoformat()} has not begun yet")
     # The newest first: where time runs out, it is there.
     for number in range(payload.again + 1):
-        await _keep(ctx, records, period, starts_at - number * period.length, now, only_if=number > 0)
+        await _keep(ctx, database, period, starts_at - number * period.length, now, only_if=number > 0)
         await ctx.progress((number + 1) / (payload.again + 1))
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await snapshots.remove_old(s, period, now)
     return SnapshotTaken(
         period=period.value, starts_at=starts_at.isoformat().replace("+00:00", "Z"), computed=payload.again + 1
@@ -65,10 +65,10 @@ async def take(ctx: JobContext, payload: TakeSnapshot, now: datetime) -> Snapsho
 
 
 async def _keep(
-    ctx: JobContext, records: Records, period: Period, starts_at: datetime, now: datetime, *, only_if: bool
+    ctx: JobContext, database: Database, period: Period, starts_at: datetime, now: datetime, *, only_if: bool
 ) -> None:
     """Computes and keeps one; with `only_if` only where there is one already, or something to tell."""
-    async with records.reading() as s:
+    async with database.reading() as s:
         data = await snapshots.compute(s, starts_at, min(starts_at + period.length, now))
         known = await snapshots.get(s, period, starts_at)
         earlier = await snapshots.before(s, period, starts_at)
@@ -81,5 +81,5 @@ async def _keep(
         queues = queue_part(figures, earlier.data if earlier else None, now)
     if queues is not None:
         data["queues"] = queues
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         await snapshots.save(s, period, starts_at, data)

@@ -1,4 +1,4 @@
-"""What happened in an hour or a day: counted from the records, and kept."""
+"""What happened in an hour or a day: counted from the database, and kept."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SnapshotView:
 
 
 async def compute(s: AsyncSession, starts_at: datetime, ends_at: datetime) -> dict[str, Any]:
-    """What the records say of the time from `starts_at` until before `ends_at`.
+    """What the database says of the time from `starts_at` until before `ends_at`.
 
     Messages count where they began, with the status that they have now: the same time computed again later knows
     the statuses that came in between.

@@ -83,7 +83,7 @@ class _RecipientSource(ImportSource):
         return Chunk([*(_of_row(found, self._wanted) for found in chunk.found), *refused], chunk.last)
 
     def _once(self, found: Found) -> Found:
-        return found  # the records know who is there already, from earlier runs too
+        return found  # the database knows who is there already, from earlier runs too
 
 
 class _Refused(Report):

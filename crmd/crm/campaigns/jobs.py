@@ -1,6 +1,6 @@
 """Queue `campaign`: sends one message to many contacts, through the queue `message`.
 
-All that a run knows is in the records: who gets a message (one row for each recipient), how far the audience was
+All that a run knows is in the database: who gets a message (one row for each recipient), how far the audience was
 read, and whose message is queued. A run that was lost, or a second one, goes on there. Two marks keep a message
 from going out twice: its job's key while that waits, and `once` in the message's own row for ever.
 """
@@ -19,14 +19,14 @@ from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.sending import Sending
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts.filters import ContactFilter, matching
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.errors import Permanent, RecordsError, Snooze, StoreError
 from crmd.jobs import JobContext, job
 
 CONTACTS_CHUNK = 5_000
 """Contacts that become recipients in one transaction, within the database: some 50 ms."""
-AWAY_SECONDS = 10.0
-"""A campaign comes back after this where the records or the store take nothing."""
+UNAVAILABLE_SECONDS = 10.0
+"""A campaign comes back after this where the database or the store takes nothing."""
 PAUSED_SECONDS = 60.0
 """A paused campaign looks again after this; being resumed wakes it at once."""
 RESERVE_SECONDS = 10.0
@@ -52,7 +52,9 @@ async def run_campaign(ctx: JobContext, payload: RunCampaign) -> CampaignRun:
     try:
         return await _Campaign(ctx, payload).run()
     except (RecordsError, StoreError) as error:
-        raise Snooze(f"the campaign waits, and then goes on where it was: {error}", after=AWAY_SECONDS) from None
+        raise Snooze(
+            f"the campaign waits, and then goes on where it was: {error}", after=UNAVAILABLE_SECONDS
+        ) from None
 
 
 class _Over(Exception):
@@ -65,7 +67,7 @@ class _Campaign:
     def __init__(self, ctx: JobContext, payload: RunCampaign) -> None:
         self._ctx = ctx
         self._payload = payload
-        self._records = ctx.get(Records)
+        self._database = ctx.get(Database)
         self._id = 0
 
     async def run(self) -> CampaignRun:
@@ -82,7 +84,7 @@ class _Campaign:
 
     async def _begin(self) -> Campaign:
         name, definition = self._payload.name, self._payload.definition
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = await campaigns.create_or_get(s, name, definition, self._ctx.key)
             if not campaigns.is_same(campaign, definition):
                 raise Permanent(
@@ -116,12 +118,12 @@ class _Campaign:
             async with aclosing(chunks(self._ctx, self._payload, position)) as found:
                 async for chunk in found:
                     await self._add(chunk)
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
             campaign.total = sum((await campaign_recipients.counts(s, self._id)).values())
 
     async def _add(self, chunk: Chunk) -> None:
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
             await campaign_recipients.add(s, self._id, chunk.recipients)
             campaigns.advance(campaign, audience=chunk.position)
@@ -130,7 +132,7 @@ class _Campaign:
     async def _read_contacts(self, wanted: ContactFilter, position: int) -> None:
         contacts, last = matching(wanted), position
         while True:
-            async with self._records.transaction() as s:
+            async with self._database.transaction() as s:
                 campaign = self._check(await campaigns.get(s, self._id, lock=True))
                 found = await campaign_recipients.add_contacts(s, self._id, contacts, last, CONTACTS_CHUNK)
                 if found is None:
@@ -141,10 +143,10 @@ class _Campaign:
 
     async def _finish(self) -> bool:
         """Whether all messages are queued; then the campaign is done."""
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             if await campaign_recipients.pending(s, self._id, 1):
                 return False
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
             if await campaign_recipients.pending(s, self._id, 1):
                 return False
@@ -152,7 +154,7 @@ class _Campaign:
         return True
 
     async def _result(self) -> CampaignRun:
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             campaign = await campaigns.get(s, self._id)
             counts = await campaign_recipients.counts(s, self._id)
         return CampaignRun(

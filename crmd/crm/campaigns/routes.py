@@ -12,8 +12,8 @@ from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.service import CampaignControl
 from crmd.crm.campaigns.tables import Campaign
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339
 from crmd.crm.messages import queries as messages
 from crmd.errors import UnknownCampaign
@@ -37,8 +37,8 @@ class CampaignsQuery(schema.PageQuery):
 class CampaignsApi:
     """Answers under `/api/v1/campaigns`."""
 
-    def __init__(self, records: Records, campaign_control: CampaignControl) -> None:
-        self._records = records
+    def __init__(self, database: Database, campaign_control: CampaignControl) -> None:
+        self._database = database
         self._control = campaign_control
 
     def routes(self) -> list[Route]:
@@ -78,7 +78,7 @@ class CampaignsApi:
     async def list(self, request: web.Request) -> web.Response:
         """A page of campaigns."""
         asked = schema.query(request, CampaignsQuery)
-        found = await records_bounded(self._page(asked))
+        found = await database_bounded(self._page(asked))
         return page("campaigns", [_json(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
@@ -108,18 +108,18 @@ class CampaignsApi:
 
     async def _page(self, asked: CampaignsQuery) -> Sequence[Campaign]:
         before = read_cursor(asked.cursor)
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             return await campaigns.page(s, before, asked.limit + 1, asked.status)
 
     async def _answer(self, number: int) -> web.Response:
         """The campaign as it is now."""
-        found = await records_bounded(self._whole(number))
+        found = await database_bounded(self._whole(number))
         if found is None:
             raise UnknownCampaign(f"there is no campaign {number}")
         return web.json_response(found)
 
     async def _whole(self, number: int) -> dict[str, Any] | None:
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             campaign = await campaigns.get(s, number)
             if campaign is None:
                 return None

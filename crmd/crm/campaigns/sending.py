@@ -18,7 +18,7 @@ from crmd.crm.campaigns.payloads import RunCampaign
 from crmd.crm.campaigns.recipients import Recipient, RecipientState
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.thread_runner import in_own_thread
@@ -51,13 +51,13 @@ class Sending:
         self._payload = payload
         self._id = campaign_id
         self._check = check
-        self._records = ctx.get(Records)
+        self._database = ctx.get(Database)
         self._left: int | None = None
 
     async def queue_page(self) -> None:
         """Queues the next messages; there may be none left. Raises Snooze where enough wait, Permanent to stop."""
         now = utc_now()
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             campaign = self._check(await campaigns.get(s, self._id))
             room = await self._room(s, campaign, now)
         if room.steps or room.stop:
@@ -65,7 +65,7 @@ class Sending:
         if room.count <= 0:
             raise Snooze(room.reason, after=room.look_seconds)
         starts = self._starts(campaign, min(room.count, ENQUEUE_MAX), now)
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             page = await campaign_recipients.pending(s, self._id, len(starts))
             left = self._left or (await campaign_recipients.counts(s, self._id))[RecipientState.PENDING]
         filled = await in_own_thread(lambda: fill(self._id, self._payload.content, page, self._payload.category))
@@ -97,7 +97,7 @@ class Sending:
         return _Room(seen.ahead - front.ahead, steps, reason, seen.look_seconds(front, now))
 
     async def _note(self, room: _Room) -> Campaign:
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
             campaigns.advance(campaign, **room.steps)
             if room.stop:
@@ -132,7 +132,7 @@ class Sending:
             jobs.append((message, options if start is None else {**options, "at": start}))
         if jobs:
             await self._ctx.enqueue_many("message", "send_message", jobs)
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             now = await campaigns.get(s, self._id, lock=True)
             await campaign_recipients.mark_skipped(s, filled.skipped)
             # Where it was paused meanwhile the messages may be back already: then they stay to be queued again.

@@ -1,4 +1,4 @@
-"""Pauses, resumes and cancels campaigns: their rows in the records, and their jobs in the store."""
+"""Pauses, resumes and cancels campaigns: their rows in the database, and their jobs in the store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.errors import IllegalTransition, RecordsError, RequestError, StoreError, UnknownCampaign
@@ -32,8 +32,8 @@ WAKE_SECONDS = 60.0
 class CampaignControl:
     """Changes campaigns. Raises UnknownCampaign, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
 
-    def __init__(self, records: Records, control: Control) -> None:
-        self._records = records
+    def __init__(self, database: Database, control: Control) -> None:
+        self._database = database
         self._control = control
 
     async def halt(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
@@ -42,7 +42,7 @@ class CampaignControl:
         Those that wait are taken out of their queue, as each would cost a start there to find out. What cannot be
         taken back in time finds out by itself.
         """
-        campaign = await records_bounded(self._move(campaign_id, to, reason))
+        campaign = await database_bounded(self._move(campaign_id, to, reason))
         try:
             async with asyncio.timeout(ACTION_SECONDS):
                 await self._take_back(campaign)
@@ -51,23 +51,23 @@ class CampaignControl:
 
     async def resume(self, campaign_id: int) -> None:
         """Lets a paused campaign go on, by its job; one is added where there is none any more."""
-        campaign = await records_bounded(self._get(campaign_id))
+        campaign = await database_bounded(self._get(campaign_id))
         campaigns.check_move(campaign, CampaignStatus.RUNNING)
         key = campaign.job_key or f"campaign:{campaign_id}"
         # first of all, as a campaign that runs without a job would not go on
         # again, as a job that completed holds its key
         new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS, again=True)
         await bounded(self._control.enqueue("campaign", [new]), READ_SECONDS)
-        await records_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
+        await database_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
         with suppress(RequestError, StoreError):
             await bounded(self._control.promote("campaign", key), READ_SECONDS)
 
     async def _get(self, campaign_id: int) -> Campaign:
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             return _found(campaign_id, await campaigns.get(s, campaign_id))
 
     async def _move(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> Campaign:
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             campaign = _found(campaign_id, await campaigns.get(s, campaign_id, lock=True))
             if campaign.status == CampaignStatus.DONE and not await campaign_recipients.unsent(
                 s, campaign_id, await _where_unsent_begin(s, campaign_id), 1
@@ -77,12 +77,12 @@ class CampaignControl:
         return campaign
 
     async def _take_back(self, campaign: Campaign) -> None:
-        """First in the records: a message whose job goes on existing is held, or known by its `once`."""
+        """First in the database: a message whose job goes on existing is held, or known by its `once`."""
         turn = campaign.cursor.get("round", 0)
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             last = await _where_unsent_begin(s, campaign.id)
         while True:
-            async with self._records.transaction() as s:
+            async with self._database.transaction() as s:
                 now = await campaigns.get(s, campaign.id, lock=True)
                 if now is None or now.status != campaign.status:
                     return  # it was resumed meanwhile

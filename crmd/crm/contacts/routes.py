@@ -9,8 +9,8 @@ from pydantic import Field
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
@@ -35,8 +35,8 @@ class ContactsQuery(PageQuery):
 class ContactsApi:
     """Answers under `/api/v1/contacts`."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -71,13 +71,13 @@ class ContactsApi:
             opted_out=asked.opted_out,
         )
         after = read_cursor(asked.cursor)
-        found = await records_bounded(self._contacts(wanted, after, asked.limit + 1))
+        found = await database_bounded(self._contacts(wanted, after, asked.limit + 1))
         return page("contacts", [_json(one) for one in found], asked.limit)
 
     async def get_contact(self, request: web.Request) -> web.Response:
         """One contact."""
         number = row_id(request.match_info["id"], "contact")
-        found = await records_bounded(self._contact(number))
+        found = await database_bounded(self._contact(number))
         if found is None:
             raise HttpProblem(404, f"there is no contact {number}")
         return web.json_response(_json(found))
@@ -85,22 +85,22 @@ class ContactsApi:
     async def forget_contact(self, request: web.Request) -> web.Response:
         """Deletes a contact and what was said with it."""
         number = row_id(request.match_info["id"], "contact")
-        if not await records_bounded(self._forget(number)):
+        if not await database_bounded(self._forget(number)):
             raise HttpProblem(404, f"there is no contact {number}")
         return web.Response(status=204)
 
     async def _contacts(
         self, wanted: contacts.ContactFilter, after: int | None, limit: int
     ) -> list[contacts.ContactView]:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await contacts.page(session, wanted, after, limit)
 
     async def _contact(self, number: int) -> contacts.ContactView | None:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await contacts.view(session, number)
 
     async def _forget(self, number: int) -> bool:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             return await contacts.forget(session, number)
 
 

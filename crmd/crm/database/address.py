@@ -1,4 +1,4 @@
-"""Where the records are: `database.url`, read and checked."""
+"""Where the database is: `database.url`, read and checked."""
 
 from __future__ import annotations
 

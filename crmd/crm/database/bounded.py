@@ -13,8 +13,8 @@ T = TypeVar("T")
 SECONDS = 5.0
 
 
-async def records_bounded(call: Awaitable[T]) -> T:
-    """Awaits a call to the records; raises RecordsUnavailable when it takes longer than SECONDS."""
+async def database_bounded(call: Awaitable[T]) -> T:
+    """Awaits a call to the database; raises RecordsUnavailable when it takes longer than SECONDS."""
     try:
         async with asyncio.timeout(SECONDS):
             return await call

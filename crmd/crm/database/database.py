@@ -1,4 +1,4 @@
-"""The records' database: opened, looked after, closed; transactions."""
+"""The database: opened, looked after, closed; transactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from crmd.crm.database import errors as troubles
+from crmd.crm.database import db_errors
 from crmd.crm.database.address import SQLITE, Address
 from crmd.crm.database.engine import (
     BUSY_TIMEOUT_S,
@@ -25,15 +25,15 @@ from crmd.errors import RecordsUnavailable, RecordsUnusable
 from crmd.telemetry.throttle import Throttle
 
 OPEN_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 15.0)
-"""Waits between attempts to open a database that is away; the last one is repeated."""
-AWAY_TOLD_EVERY_S = 300.0
+"""Waits between attempts to open a database that is unavailable; the last one is repeated."""
+UNAVAILABLE_TOLD_EVERY_S = 300.0
 CLOSE_TIMEOUT_S = 0.5
 """What closing connections may take; the daemon ends within a second."""
 
 _log = logging.getLogger(__name__)
 
 
-class Records:
+class Database:
     """One database. Handlers and the HTTP side get it; each operation is a short transaction of its own."""
 
     def __init__(
@@ -56,20 +56,20 @@ class Records:
         self._engine: AsyncEngine | None = None
         self._opener: asyncio.Task[None] | None = None
         self._trouble: str | None = "not opened yet"
-        self._told = Throttle(AWAY_TOLD_EVERY_S)
-        self._away_told = False
+        self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
+        self._unavailable_told = False
         # SQLite has one writer at a time. In here they take turns, in order, and hold no connection meanwhile.
         self._turn = asyncio.Lock()
         self._writer: asyncio.Task[object] | None = None
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the records are an SQLite file."""
+        """Whether the database is an SQLite file."""
         return self.address.kind == SQLITE
 
     @property
     def trouble(self) -> str | None:
-        """Why the records are away; None where they are not, as far as is known."""
+        """Why the database is unavailable; None where it is not, as far as is known."""
         return self._trouble
 
     @property
@@ -80,21 +80,21 @@ class Records:
         return self._engine
 
     async def start(self) -> None:
-        """Opens the database and brings its tables up to date. Fine twice.
+        """Opens the database and brings its tables up to date; idempotent.
 
-        One that is away is tried again in the background, and this returns. Raises RecordsUnusable for what only a
-        person can mend.
+        Where it is unavailable it is tried again in the background, and this returns. Raises RecordsUnusable for
+        what only a person can mend.
         """
         if self._engine is not None or self._opener is not None:
             return
         try:
             await self._open()
         except RecordsUnavailable as error:
-            self._note_away(str(error))
+            self._note_unavailable(str(error))
             self._opener = asyncio.create_task(self._keep_opening(), name="open records")
 
     async def stop(self) -> None:
-        """Closes all connections. Fine twice, or before start."""
+        """Closes all connections; idempotent, also before start."""
         opener, self._opener = self._opener, None
         if opener:
             opener.cancel()
@@ -130,7 +130,7 @@ class Records:
                 yield session
                 await session.commit()
         except RecordsUnavailable as error:
-            self._note_away(str(error))
+            self._note_unavailable(str(error))
             raise
         self._note_back()
 
@@ -159,8 +159,8 @@ class Records:
         try:
             await session.connection(execution_options=options)
         except (OSError, SQLAlchemyError) as error:
-            if troubles.is_passing(error) or troubles.is_unusable(error):
-                raise RecordsUnavailable(troubles.reason(error)) from error
+            if db_errors.is_passing(error) or db_errors.is_unusable(error):
+                raise RecordsUnavailable(db_errors.reason(error)) from error
             raise
 
     async def _open(self) -> None:
@@ -180,12 +180,12 @@ class Records:
             return type(error)(f"{self.address.shown}: {error}")
         if not isinstance(error, Exception):
             return error
-        shown = f"{self.address.shown}: {troubles.reason(error)}"
-        if troubles.is_unusable(error) or (
+        shown = f"{self.address.shown}: {db_errors.reason(error)}"
+        if db_errors.is_unusable(error) or (
             self.is_sqlite and isinstance(error, PermissionError | FileNotFoundError)
         ):
             return RecordsUnusable(shown)
-        return RecordsUnavailable(shown) if troubles.is_passing(error) else error
+        return RecordsUnavailable(shown) if db_errors.is_passing(error) else error
 
     async def _keep_opening(self) -> None:
         attempt = 0
@@ -195,19 +195,19 @@ class Records:
             try:
                 await self._open()
             except (RecordsUnavailable, RecordsUnusable) as error:
-                self._note_away(str(error))
+                self._note_unavailable(str(error))
             except Exception as error:
                 _log.exception("the records cannot be opened")
-                self._trouble = troubles.reason(error)
+                self._trouble = db_errors.reason(error)
 
-    def _note_away(self, trouble: str) -> None:
+    def _note_unavailable(self, trouble: str) -> None:
         self._trouble = trouble
-        if self._told.allow("away") is not None:
-            self._away_told = True
+        if self._told.allow("unavailable") is not None:
+            self._unavailable_told = True
             _log.warning("the records are not available: %s", trouble)
 
     def _note_back(self) -> None:
         self._trouble = None
-        if self._away_told:
-            self._away_told = False
+        if self._unavailable_told:
+            self._unavailable_told = False
             _log.info("the records are available again")

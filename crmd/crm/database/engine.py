@@ -1,4 +1,4 @@
-"""SQLAlchemy engines for the records, set up for each of the two databases."""
+"""SQLAlchemy engines, set up for SQLite and for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from crmd.crm.database.address import Address
-from crmd.crm.database.errors import translate
+from crmd.crm.database.db_errors import translate
 from crmd.crm.database.types import dump_json
 
 BUSY_TIMEOUT_S = 15.0
 """How long a writer waits for another one."""
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 60.0
-"""A PostgreSQL that says nothing for so long counts as away."""
+"""A PostgreSQL that says nothing for so long counts as unavailable."""
 IDLE_TIMEOUT_S = 120.0
 """PostgreSQL ends a transaction in which nothing is asked for so long: its daemon's machine may be gone."""
 _READING = "crmd_reading"

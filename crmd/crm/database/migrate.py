@@ -1,4 +1,4 @@
-"""Brings the records' tables up to date.
+"""Brings the tables up to date.
 
 A new database gets its tables as they are now. One that an older crmd made is migrated by Alembic, in a process of
 its own: its libraries would stay in the daemon's memory for ever.
@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from crmd.crm.database import errors as troubles
+from crmd.crm.database import db_errors
 from crmd.crm.database.address import Address
 from crmd.crm.database.engine import create_engine, reading_options
 from crmd.errors import CrmdError, ExitCode, RecordsUnavailable, RecordsUnusable
@@ -86,8 +86,8 @@ def main() -> int:
     try:
         asyncio.run(_upgrade(address, Path(task["migrations"])))
     except Exception as error:
-        sys.stderr.write(troubles.reason(error) + "\n")
-        return ExitCode.UNAVAILABLE if _is_away(error) else ExitCode.CONFIG
+        sys.stderr.write(db_errors.reason(error) + "\n")
+        return ExitCode.UNAVAILABLE if _is_unavailable(error) else ExitCode.CONFIG
     return ExitCode.OK
 
 
@@ -163,5 +163,5 @@ def _failure(code: int, said: str) -> CrmdError:
     return RecordsUnavailable(detail) if code == ExitCode.UNAVAILABLE else RecordsUnusable(detail)
 
 
-def _is_away(error: Exception) -> bool:
-    return isinstance(error, RecordsUnavailable) or troubles.is_passing(error)
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, RecordsUnavailable) or db_errors.is_passing(error)

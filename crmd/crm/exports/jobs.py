@@ -11,7 +11,7 @@ from typing import Any
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactView
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
 from crmd.crm.exports.writing import PAGE_ROWS, Exported, Table, run_export
 from crmd.crm.imports.columns import ATTRIBUTE_PREFIX
@@ -28,17 +28,17 @@ Cell = Callable[[ContactView], Any]
 @job(queue="export", payload=ExportContacts)
 async def export_contacts(ctx: JobContext, payload: ExportContacts) -> Exported | dict[str, Any]:
     """Writes contacts into a file; nobody sees it before it is whole."""
-    return await run_export(ctx, payload, partial(_contacts, ctx.get(Records), payload))
+    return await run_export(ctx, payload, partial(_contacts, ctx.get(Database), payload))
 
 
 @job(queue="export", payload=ExportMessages)
 async def export_messages(ctx: JobContext, payload: ExportMessages) -> Exported | dict[str, Any]:
     """Writes messages into a file; nobody sees it before it is whole."""
-    return await run_export(ctx, payload, partial(_messages, ctx.get(Records), payload))
+    return await run_export(ctx, payload, partial(_messages, ctx.get(Database), payload))
 
 
-async def _contacts(records: Records, payload: ExportContacts) -> Table:
-    async with records.reading() as s:
+async def _contacts(database: Database, payload: ExportContacts) -> Table:
+    async with database.reading() as s:
         total, last_id = await contact_transfers.extent(s, payload.filter)
         attributes: list[str] = []
         if "attributes" in payload.columns and payload.format != "jsonl":
@@ -49,7 +49,7 @@ async def _contacts(records: Records, payload: ExportContacts) -> Table:
         place = names.index("attributes")
         names[place : place + 1] = [f"{ATTRIBUTE_PREFIX}{name}" for name in attributes]
     names = list(dict.fromkeys(names))
-    pages = _contact_pages(records, payload, last_id)
+    pages = _contact_pages(database, payload, last_id)
     if payload.format == "jsonl":
         getters = {name: _value(name) for name in names}
         return Table("contacts", names, total, pages, lambda page: [_object(getters, one) for one in page])
@@ -58,12 +58,12 @@ async def _contacts(records: Records, payload: ExportContacts) -> Table:
 
 
 async def _contact_pages(
-    records: Records, payload: ExportContacts, last_id: int
+    database: Database, payload: ExportContacts, last_id: int
 ) -> AsyncGenerator[Sequence[ContactView], None]:
     """Page by page, each in a short transaction; contacts that come meanwhile are left out."""
     after_id = 0
     while after_id < last_id:
-        async with records.reading() as s:
+        async with database.reading() as s:
             page = await contacts.page(s, payload.filter, after_id, PAGE_ROWS)
         page = [one for one in page if one.id <= last_id]
         if not page:
@@ -100,20 +100,20 @@ def _joined(tags: Sequence[str]) -> str:
     return ", ".join(tags)
 
 
-async def _messages(records: Records, payload: ExportMessages) -> Table:
-    async with records.reading() as s:
+async def _messages(database: Database, payload: ExportMessages) -> Table:
+    async with database.reading() as s:
         chosen = await message_transfers.ids(s, payload.filter)
     names = list(dict.fromkeys(payload.columns))
-    pages = _message_pages(records, chosen, names)
+    pages = _message_pages(database, chosen, names)
     if payload.format == "jsonl":
         return Table("messages", names, len(chosen), pages, lambda page: [one._asdict() for one in page])
     return Table("messages", names, len(chosen), pages, list)
 
 
 async def _message_pages(
-    records: Records, chosen: Sequence[int], names: Sequence[str]
+    database: Database, chosen: Sequence[int], names: Sequence[str]
 ) -> AsyncGenerator[Sequence[Any], None]:
     for begin in range(0, len(chosen), PAGE_ROWS):
-        async with records.reading() as s:
+        async with database.reading() as s:
             page = await message_transfers.rows(s, chosen[begin : begin + PAGE_ROWS], names)
         yield page

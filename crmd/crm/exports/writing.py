@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.exports.payloads import Export, Format
 from crmd.crm.files import transfers
@@ -63,8 +63,8 @@ async def run_export(
     ctx: JobContext, payload: Export, prepare: Callable[[], Awaitable[Table]]
 ) -> Exported | dict[str, Any]:
     """Makes the file, or returns what an earlier run of the job made. `prepare` gives the Table."""
-    records = ctx.get(Records)
-    async with records.transaction() as s:
+    database = ctx.get(Database)
+    async with database.transaction() as s:
         enqueued_at = datetime.fromtimestamp(ctx.enqueued_at, UTC)
         begun = await transfers.begin(s, ctx.name, ctx.key, enqueued_at, None, utc_now())
     if begun.result is not None:
@@ -78,7 +78,7 @@ async def run_export(
         size_bytes=stored.size_bytes,
         expires_at=instant(stored.expires_at),
     )
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         counts = {"rows": count}
         await transfers.finish(s, begun.id, counts=counts, result=result, now=utc_now(), file_id=stored.id)
     return result

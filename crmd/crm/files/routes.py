@@ -13,7 +13,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from crmd.crm.database.bounded import records_bounded
+from crmd.crm.database.bounded import database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.files.store import FileStore, NewFile, StoredFile
 from crmd.errors import FileTooLarge, UploadQuotaReached
@@ -97,7 +97,7 @@ class FilesApi:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The file, to be saved and not shown: it may be a page that somebody uploaded."""
-        stored = await records_bounded(self._files.get(request.match_info["id"]))
+        stored = await database_bounded(self._files.get(request.match_info["id"]))
         _check_range(request, stored)
         headers = {"Content-Type": stored.media_type, "Content-Disposition": _attachment(stored.name)}
         return web.FileResponse(stored.path, headers=headers)

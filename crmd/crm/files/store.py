@@ -1,4 +1,4 @@
-"""Uploads, exports and reports: rows in the records, bytes in a folder under names that nobody chose."""
+"""Uploads, exports and reports: rows in the database, bytes in a folder under names that nobody chose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Literal
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import storable, utc_now
 from crmd.crm.files.tables import File
 from crmd.errors import ConfigError, FileTooLarge, Problem, RecordsError, UnknownFile, UploadQuotaReached
@@ -108,9 +108,9 @@ class _Coming:
 class FileStore:
     """The folder of files. Daemons that share a database share this folder too, else each finds its own only."""
 
-    def __init__(self, records: Records, folder: Path, limits: FileLimits | int, keep_seconds: float) -> None:
+    def __init__(self, database: Database, folder: Path, limits: FileLimits | int, keep_seconds: float) -> None:
         """`limits` may be the largest upload alone."""
-        self._records = records
+        self._database = database
         self.folder = folder
         self.configure(FileLimits(limits) if isinstance(limits, int) else limits, keep_seconds)
         self._coming: dict[str, _Coming] = {}
@@ -191,7 +191,7 @@ class FileStore:
         """A file that is there and has not expired; raises UnknownFile and RecordsUnavailable."""
         row = None
         if _ID.fullmatch(file_id):
-            async with self._records.reading() as session:
+            async with self._database.reading() as session:
                 row = await session.get(File, file_id)
         if row is None or row.expires_at <= utc_now():
             raise UnknownFile(f"there is no file {file_id[:64]!r}, or it has expired")
@@ -218,7 +218,7 @@ class FileStore:
             return
         coming = self._coming.setdefault(new.owner, _Coming())
         coming.files += 1
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             new.kept = await _kept(session, new.owner)
         self._check_quota(new.owner, new.kept, coming)
 
@@ -252,7 +252,7 @@ class FileStore:
             size_bytes=size_bytes,
             expires_at=utc_now() + timedelta(seconds=self.keep_seconds),
         )
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             if new.owner is not None:  # others may have come to other daemons meanwhile
                 self._check_quota(new.owner, await _kept(session, new.owner), _Coming(1, size_bytes))
             session.add(row)
@@ -260,13 +260,13 @@ class FileStore:
 
     async def _remove_rows(self) -> int:
         expired = select(File.id).where(File.expires_at <= utc_now()).order_by(File.expires_at).limit(SWEEP_BATCH)
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             numbers = list(await session.scalars(expired))
         if not numbers:
             return 0
         # The bytes first: a row without them is looked at again, bytes without a row only after a day.
         await asyncio.to_thread(_remove, *(self._path(number) for number in numbers))
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             await session.execute(delete(File).where(File.id.in_(numbers)))
         return len(numbers)
 
@@ -276,7 +276,7 @@ class FileStore:
         removed = 0
         for begin in range(0, len(old), SWEEP_BATCH):
             batch = old[begin : begin + SWEEP_BATCH]
-            async with self._records.reading() as session:
+            async with self._database.reading() as session:
                 known = set(await session.scalars(select(File.id).where(File.id.in_(batch))))
             gone = [self._path(name) for name in batch if name not in known]
             await asyncio.to_thread(_remove, *gone)

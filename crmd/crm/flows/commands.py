@@ -13,7 +13,7 @@ import click
 from crmd.cli.kit.base import Globals, ListingGroup, complain, pass_globals, print_json
 from crmd.cli.kit.output import show, table
 from crmd.cli.kit.session import run_async
-from crmd.crm.session import opened_records
+from crmd.crm.session import opened_database
 from crmd.errors import ExitCode, InvalidPayload
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def put(options: Globals, file: str, name: str | None) -> int:
 async def _list(options: Globals) -> int:
     from crmd.crm.flows import repository as stored
 
-    async with opened_records(options) as records, records.reading() as session:
+    async with opened_database(options) as database, database.reading() as session:
         views = await stored.page(session, None, _MOST)
     if options.json:
         print_json([_json(view) for view in views])
@@ -83,7 +83,7 @@ async def _list(options: Globals) -> int:
 async def _put(options: Globals, definition: FlowDefinition, data: dict[str, Any]) -> int:
     from crmd.crm.flows import repository as stored
 
-    async with opened_records(options) as records, records.transaction() as session:
+    async with opened_database(options) as database, database.transaction() as session:
         try:
             created = await stored.put(session, definition.name, data, enabled=definition.enabled)
         except ValueError as error:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import Start, read_flow
@@ -33,7 +33,7 @@ async def inbound(ctx: JobContext, contact: Contact, message: Message, *, is_ans
     To be called outside a transaction, once the message is recorded. Raises RecordsUnavailable and
     StoreUnavailable: then it has to be called again.
     """
-    async with ctx.get(Records).transaction() as s:
+    async with ctx.get(Database).transaction() as s:
         moved = await move(s, contact, message, is_answer=is_answer)
     await go_on(ctx, moved)
 

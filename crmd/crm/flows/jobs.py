@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactView
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition, FlowName, read_flow
@@ -81,11 +81,11 @@ class FlowProgress(TypedDict):
 @job(queue="flow", payload=RunFlow)
 async def run_flow(ctx: JobContext, payload: RunFlow) -> FlowProgress:
     """Takes a run as far as its next wait, or to its end."""
-    records = ctx.get(Records)
+    database = ctx.get(Database)
     if payload.run is not None and payload.count is not None:
-        return await _Walk(ctx, records, payload.run).go(payload.count)
-    at = await _start(ctx, records, payload)
-    return await _Walk(ctx, records, at.run_id).go(at.count)
+        return await _Walk(ctx, database, payload.run).go(payload.count)
+    at = await _start(ctx, database, payload)
+    return await _Walk(ctx, database, at.run_id).go(at.count)
 
 
 def continuation(at: Position) -> tuple[dict[str, Any], str]:
@@ -93,10 +93,10 @@ def continuation(at: Position) -> tuple[dict[str, Any], str]:
     return {"run": at.run_id, "count": at.count}, f"flow-{at.run_id}-{at.count}"
 
 
-async def _start(ctx: JobContext, records: Records, payload: RunFlow) -> Position:
+async def _start(ctx: JobContext, database: Database, payload: RunFlow) -> Position:
     """Makes the run; one job, and one key, starts one run, however often it is delivered."""
     phone = f"+{(payload.contact or '').removeprefix('+')}"
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         flow = await flows.by_name(s, payload.flow or "")
         if flow is None:
             raise Permanent(f"there is no flow {payload.flow}; put its definition first")
@@ -116,9 +116,9 @@ def new_data(*, saved: dict[str, Any] | None = None, wamid: str | None = None) -
 class _Walk:
     """One job's way through one run."""
 
-    def __init__(self, ctx: JobContext, records: Records, run_id: int) -> None:
+    def __init__(self, ctx: JobContext, database: Database, run_id: int) -> None:
         self._ctx = ctx
-        self._records = records
+        self._database = database
         self._run_id = run_id
 
     async def go(self, count: int) -> FlowProgress:
@@ -140,7 +140,7 @@ class _Walk:
         return _progress(self._run_id, found[0] if found else None)
 
     async def _look(self) -> tuple[FlowRun, ContactView] | None:
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             run = await flows.load(s, self._run_id)
             contact = await contacts.view(s, run.contact_id) if run else None
         return (run, contact) if run and contact else None
@@ -186,7 +186,7 @@ class _Walk:
         wake_at = None if turn.wait_seconds is None else utc_now() + timedelta(seconds=turn.wait_seconds)
         step = Step(turn.state, turn.step, run.data, wake_at)
         try:
-            async with self._records.transaction() as s:
+            async with self._database.transaction() as s:
                 if not await flows.save(s, Position(run.id, run.count), step):
                     return False
                 await _apply(s, run.contact_id, turn.change)
@@ -195,7 +195,7 @@ class _Walk:
         return True
 
     async def _end(self, run: FlowRun, state: RunState, reason: str) -> None:
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             at = Position(run.id, run.count)
             await flows.save(s, at, Step(state, run.step, run.data, error=reason[:MAX_REASON]))
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from pydantic import Field
 
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition, FlowName, check_flow
@@ -47,8 +47,8 @@ class FlowBody(FlowDefinition):
 class FlowsApi:
     """Answers under `/api/v1/flows`."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -101,7 +101,7 @@ class FlowsApi:
     async def list_flows(self, request: web.Request) -> web.Response:
         """A page of flows, without their steps."""
         asked = schema.query(request, PageQuery)
-        found = await records_bounded(self._flows(read_cursor(asked.cursor), asked.limit + 1))
+        found = await database_bounded(self._flows(read_cursor(asked.cursor), asked.limit + 1))
         cursor = write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
         return web.json_response({"flows": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
@@ -116,7 +116,7 @@ class FlowsApi:
         # A large definition with many templates takes a tenth of a second.
         definition = await asyncio.to_thread(check_flow, data, name)
         try:
-            created = await records_bounded(self._put(name, data, definition.enabled))
+            created = await database_bounded(self._put(name, data, definition.enabled))
         except ValueError as error:
             raise RequestError(str(error)) from None
         found = await self._named(request)
@@ -126,7 +126,7 @@ class FlowsApi:
     async def delete(self, request: web.Request) -> web.Response:
         """Deletes a flow."""
         name = request.match_info["name"]
-        if not await records_bounded(self._delete(name)):
+        if not await database_bounded(self._delete(name)):
             raise _no_flow(name)
         return web.Response(status=204)
 
@@ -134,7 +134,7 @@ class FlowsApi:
         """A page of runs."""
         asked, flow = schema.query(request, RunsQuery), (await self._named(request)).flow
         before = read_cursor(asked.cursor)
-        found = await records_bounded(self._runs(flow.id, asked, before))
+        found = await database_bounded(self._runs(flow.id, asked, before))
         cursor = write_cursor(found[asked.limit - 1].run.id) if len(found) > asked.limit else None
         return web.json_response({"runs": [_run_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
@@ -146,54 +146,54 @@ class FlowsApi:
         """Ends a run."""
         body = await schema.body(request, schema.ReasonBody)
         found = await self._named_run(request)
-        if not await records_bounded(self._cancel(found.run.id, body.reason or CANCELLED)):
+        if not await database_bounded(self._cancel(found.run.id, body.reason or CANCELLED)):
             state = (await self._named_run(request)).run.state
             raise IllegalTransition(f"run {found.run.id} is {state}; only runs under way are cancelled")
         return web.json_response(_run_json(await self._named_run(request)))
 
     async def _named(self, request: web.Request) -> FlowView:
         name = request.match_info["name"]
-        found = await records_bounded(self._flow(name))
+        found = await database_bounded(self._flow(name))
         if found is None:
             raise _no_flow(name)
         return found
 
     async def _named_run(self, request: web.Request) -> RunView:
         name, number = request.match_info["name"], row_id(request.match_info["id"], "run")
-        found = await records_bounded(self._run(name, number))
+        found = await database_bounded(self._run(name, number))
         if found is None:
             raise HttpProblem(404, f"flow {name} has no run {number}")
         return found
 
     async def _flows(self, after_id: int | None, limit: int) -> list[FlowView]:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await flows.page(session, after_id, limit)
 
     async def _flow(self, name: str) -> FlowView | None:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await flows.view(session, name)
 
     async def _put(self, name: str, definition: dict[str, Any], enabled: bool) -> bool:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             return await flows.put(session, name, {"name": name, **definition}, enabled=enabled)
 
     async def _delete(self, name: str) -> bool:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             return await flows.remove(session, name)
 
     async def _runs(self, flow_id: int, asked: RunsQuery, before: int | None) -> list[RunView]:
         states = () if asked.state is None else (asked.state,)
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await flows.runs(
                 session, flow_id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
             )
 
     async def _run(self, name: str, number: int) -> RunView | None:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await flows.run_view(session, name, number)
 
     async def _cancel(self, number: int, reason: str) -> bool:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             return await flows.cancel(session, number, reason)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TypedDict
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.jobs import continuation
@@ -35,11 +35,11 @@ class Swept(TypedDict):
 @job(queue="flow", payload=SweepFlows)
 async def sweep_flows(ctx: JobContext, payload: SweepFlows) -> Swept:
     """Adds the jobs of runs that are overdue, at most 10,000 a time, and deletes runs that ended long ago."""
-    records, now = ctx.get(Records), utc_now()
+    database, now = ctx.get(Database), utc_now()
     overdue = removed = 0
     after: flows.Overdue | None = None
     for _ in range(MAX_BATCHES):
-        async with records.reading() as s:
+        async with database.reading() as s:
             found = await flows.overdue(s, now - LATE, after, BATCH)
         if found:
             jobs = [continuation(Position(one.run_id, one.count)) for one in found]
@@ -48,7 +48,7 @@ async def sweep_flows(ctx: JobContext, payload: SweepFlows) -> Swept:
         if len(found) < BATCH:
             break
     for _ in range(MAX_BATCHES):
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             gone = await flows.remove_old(s, now, BATCH)
         removed += gone
         if gone < BATCH:

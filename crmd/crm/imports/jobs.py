@@ -1,4 +1,4 @@
-"""Queue `import`: reads contacts from a file into the records."""
+"""Queue `import`: reads contacts from a file into the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypedDict, TypeVar
 
 from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactRow, upsert
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
 from crmd.crm.files.store import FileStore, StoredFile
@@ -24,8 +24,8 @@ from crmd.jobs import JobContext, job
 
 CHUNK_ROWS = 250
 """Rows of one transaction: a few tens of milliseconds, in which other writers wait."""
-AWAY_SECONDS = 15.0
-"""An import comes back after this where the records are away."""
+UNAVAILABLE_SECONDS = 15.0
+"""An import comes back after this where the database is unavailable."""
 BUSY_SECONDS = 5.0
 """An import comes back after this where as many files as may be are being read."""
 RESERVE_SECONDS = 5.0
@@ -64,7 +64,9 @@ async def import_contacts(ctx: JobContext, payload: ImportContacts) -> ContactsI
     try:
         return await _Import(ctx, payload).run()
     except RecordsError as error:
-        raise Snooze(f"the import waits, and then goes on where it was: {error}", after=AWAY_SECONDS) from None
+        raise Snooze(
+            f"the import waits, and then goes on where it was: {error}", after=UNAVAILABLE_SECONDS
+        ) from None
 
 
 class _Import:
@@ -73,13 +75,13 @@ class _Import:
     def __init__(self, ctx: JobContext, payload: ImportContacts) -> None:
         self._ctx = ctx
         self._payload = payload
-        self._records = ctx.get(Records)
+        self._database = ctx.get(Database)
         self._counts = {"created": 0, "updated": 0, "unchanged": 0, "skipped": 0}
         self._rows = 0
         self._rejected = 0
         self._broken = 0
         self._done = 0
-        """The last row that is in the records, from this run or an earlier one."""
+        """The last row that is in the database, from this run or an earlier one."""
         self._signature = ""
         self._transfer = 0
         self._reserve_seconds = min(RESERVE_SECONDS, RESERVE_SHARE * (ctx.remaining_seconds or 0.0))
@@ -113,7 +115,7 @@ class _Import:
     async def _begin(self, signature: str) -> transfers.Begun:
         """Finds how far an earlier run came; a file or a payload that has changed is started over."""
         ctx, enqueued_at = self._ctx, datetime.fromtimestamp(self._ctx.enqueued_at, UTC)
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             begun = await transfers.begin(s, ctx.name, ctx.key, enqueued_at, self._payload.file, utc_now())
         self._transfer, self._signature = begun.id, signature
         if begun.cursor.get("file") == signature:
@@ -122,7 +124,7 @@ class _Import:
         return begun
 
     async def _import(self, thread: OwnThread, source: ImportSource, name: str) -> None:
-        """Rows that are in the records already are checked once more: the report and the duplicates need them."""
+        """Rows that are in the database already are checked once more: the report and the duplicates need them."""
         while (chunk := await _reading(thread, lambda: source.next_chunk(CHUNK_ROWS))) is not None:
             self._rows += chunk.rows
             self._rejected += chunk.rejected
@@ -141,7 +143,7 @@ class _Import:
         if self._payload.dry_run:
             await self._only_count(found)
             return
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             opt_outs = [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
             opt_outs += [(one.phone, one.at) for one in chunk.opt_outs]
             if self._payload.update == "skip":
@@ -158,7 +160,7 @@ class _Import:
         self._counts = counts
 
     async def _only_count(self, found: list[Found]) -> None:
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             there = await contact_transfers.existing(s, [one.phone for one in found])
         self._counts["created"] += len(found) - len(there)
         self._counts["skipped" if self._payload.update == "skip" else "updated"] += len(there)
@@ -190,7 +192,7 @@ class _Import:
             source=source.description,
             dry_run=self._payload.dry_run,
         )
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             counts = {**self._counts, "rows": self._rows, "rejected": self._rejected}
             await transfers.finish(
                 s, self._transfer, counts=counts, result=result, now=utc_now(), report_id=result["report"]

@@ -9,7 +9,7 @@ from crmd.crm.consent.keywords import Meaning, OptWords
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows.inbound import go_on, inbound, move
 from crmd.crm.flows.repository import Position
@@ -24,8 +24,8 @@ from crmd.crm.whatsapp.errors import USER_STOPPED_MARKETING
 from crmd.errors import Permanent, RecordsUnavailable, Snooze, StoreError
 from crmd.jobs import JobContext, job
 
-AWAY_SECONDS = 5.0
-"""An event comes back after this while the records are away."""
+UNAVAILABLE_SECONDS = 5.0
+"""An event comes back after this while the database is unavailable."""
 MISTAKES_TOLD = 5
 
 
@@ -39,7 +39,7 @@ class EventTaken(TypedDict):
     repeated: int
     """What was known before, or came too late to matter."""
     foreign: int
-    """Statuses of messages that are not in the records: another program sent them."""
+    """Statuses of messages that are not in the database: another program sent them."""
     choices: NotRequired[int]
     """Choices for or against marketing; left out where there were none."""
     ignored: dict[str, int]
@@ -57,7 +57,7 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
         for message in event.messages:
             await _take_message(ctx, message, taken)
     except RecordsUnavailable as error:
-        raise Snooze(f"the event waits: {error}", after=AWAY_SECONDS) from None
+        raise Snooze(f"the event waits: {error}", after=UNAVAILABLE_SECONDS) from None
     words = ctx.get(OptWords) if event.numberless else None
     for wamid, said in event.numberless:
         if words is not None and words.meaning(*said) == "out":
@@ -98,7 +98,7 @@ async def _stop_marketing(ctx: JobContext, update: StatusUpdate, applied: Applie
 async def _take_choices(ctx: JobContext, choices: Sequence[MarketingChoice], taken: EventTaken) -> None:
     """What people chose about marketing by WhatsApp's own button."""
     for choice in choices:
-        async with ctx.get(Records).transaction() as s:
+        async with ctx.get(Database).transaction() as s:
             decide = contacts.resume_marketing if choice.wanted else contacts.stop_marketing
             await decide(s, choice.phone, choice.at)
         taken["choices"] = taken.get("choices", 0) + 1
@@ -120,7 +120,7 @@ async def _settle(ctx: JobContext, update: StatusUpdate, applied: Applied) -> No
     try:
         await ctx.get(UnknownJobs).settle(settled)
     except StoreError as error:
-        # The daemon compares its unknown jobs with the records now and then.
+        # The daemon compares its unknown jobs with the database now and then.
         ctx.log.warning("job %s is settled later: %s", settled.key, error)
 
 
@@ -142,7 +142,7 @@ async def _record(ctx: JobContext, received: Inbound) -> list[Position] | None:
     Returns the runs that have to go on; None where the message was written down before.
     """
     meaning = _meaning(ctx, received)
-    async with ctx.get(Records).transaction() as s:
+    async with ctx.get(Database).transaction() as s:
         await people.lock_behind(s, received.phone)
         contact = await contacts.ensure(s, received.phone, received.name)
         message = await messages.record_inbound(
@@ -173,7 +173,7 @@ def _meaning(ctx: JobContext, received: Inbound) -> Meaning | None:
 
 
 async def _recorded(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:
-    async with ctx.get(Records).reading() as s:
+    async with ctx.get(Database).reading() as s:
         contact = await contacts.by_phone(s, received.phone)
         message = await messages.by_wamid(s, received.wamid)
     return (contact, message) if contact and message else None

@@ -36,7 +36,7 @@ class MessageSent(TypedDict):
     status: str
     """`accepted`, or `held_for_quality_assessment`: the template is being tested on fewer recipients first.
 
-    Of a message that an earlier run sent: how it stands in the records. `held`: nothing was sent, as its campaign
+    Of a message that an earlier run sent: how it stands in the database. `held`: nothing was sent, as its campaign
     is paused; when that goes on it queues the message again.
     """
 

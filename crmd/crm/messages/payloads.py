@@ -140,7 +140,7 @@ class SendMessage(Payload):
 
     @property
     def summary(self) -> str | None:
-        """What the message says, or the template's name: for the records."""
+        """What the message says, or the template's name: for the database."""
         content = getattr(self, self.type)
         body = getattr(content, "body", None)
         found = (

@@ -1,4 +1,4 @@
-"""Messages whose job ended without a word to the records, and unknown jobs whose messages are known by now."""
+"""Messages whose job ended without a word to the database, and unknown jobs whose messages are known by now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.queries import Status
@@ -29,12 +29,12 @@ SETTLE_AFTER_S = 0.3
 LOOKS = 20
 """At a job that was told to be unknown and is not: somebody retried it."""
 TRY_AGAIN_S = 5.0
-"""After a look for which the store or the records were away."""
+"""After a look for which the store or the database is unavailable."""
 BATCH = 100
 """Messages, and unknown jobs, that one pass looks at; the next pass looks at the next ones."""
 NOTED_AT_MOST = 10_000
 """Jobs told to be unknown and not looked at yet; those beyond are found by the sweep."""
-AWAY_TOLD_EVERY_S = 300.0
+UNAVAILABLE_TOLD_EVERY_S = 300.0
 QUEUE = "message"
 """Whose unknown jobs are looked through; those of other queues are looked at when they are told."""
 
@@ -46,8 +46,10 @@ _log = logging.getLogger(__name__)
 class LostMessages:
     """Holds messages against their jobs: one at once where its job is told to be unknown, others now and then."""
 
-    def __init__(self, records: Records, inspector: Inspector, unknown_jobs: UnknownJobs, events: Events) -> None:
-        self._records = records
+    def __init__(
+        self, database: Database, inspector: Inspector, unknown_jobs: UnknownJobs, events: Events
+    ) -> None:
+        self._database = database
         self._inspector = inspector
         self._unknown_jobs = unknown_jobs
         self._events = events
@@ -56,7 +58,7 @@ class LostMessages:
         self._wake = asyncio.Event()
         self._after_id = 0
         self._cursor: str | None = None
-        self._told = Throttle(AWAY_TOLD_EVERY_S)
+        self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe = _nothing
 
@@ -82,7 +84,7 @@ class LostMessages:
         """
         settled = await self._look_at_noted()
         before = utc_now() - timedelta(seconds=OLD_AFTER_S)
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             found = await messages.doubtful(s, before, self._after_id, BATCH)
         self._after_id = found[-1].id if len(found) == BATCH else 0
         for message in found:
@@ -131,7 +133,7 @@ class LostMessages:
             if view is not None and view.state in _LIVE and looks < LOOKS:
                 self._noted[queue, key] = looks + 1  # told, and not in the store yet
                 continue
-            async with self._records.reading() as s:
+            async with self._database.reading() as s:
                 found = await messages.of_jobs(s, queue, [key])
             if found:
                 settled += await self._settle(found[-1], view)
@@ -145,7 +147,7 @@ class LostMessages:
         if not page.jobs:
             return 0
         views = {view.key: view for view in page.jobs}
-        async with self._records.reading() as s:
+        async with self._database.reading() as s:
             found = await messages.of_jobs(s, QUEUE, list(views))
         return sum([await self._settle(message, views[message.job_key or ""]) for message in found])
 
@@ -173,7 +175,7 @@ class LostMessages:
         wamid = _wamid(view)
         if view is not None and view.state is State.COMPLETED and not sending:
             return False  # held by its campaign, which queues it again
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             if wamid and sending:
                 await messages.accepted(s, message.id, wamid, now)
                 return True

@@ -20,7 +20,7 @@ from crmd.jobs import JobContext
 
 ONCE_DIFFERS = "once_differs"
 """Error code of a message whose `once` was used for somebody else."""
-AWAY_SECONDS = 10.0
+UNAVAILABLE_SECONDS = 10.0
 """A job whose row cannot be written comes back after this."""
 BUSY_SECONDS = 15.0
 """A job whose message another one is sending looks again after this."""
@@ -48,7 +48,7 @@ class MessageRecord:
         try:
             begun = await asyncio.shield(beginning)
         except RecordsError as error:
-            raise Snooze(f"the message waits and was not sent: {error}", after=AWAY_SECONDS) from None
+            raise Snooze(f"the message waits and was not sent: {error}", after=UNAVAILABLE_SECONDS) from None
         except asyncio.CancelledError:
             await self._take_back(beginning)
             raise
@@ -157,8 +157,8 @@ class MessageRecord:
                 while True:
                     try:
                         return await write()
-                    except RecordsError as away:
-                        error = away
+                    except RecordsError as unavailable:
+                        error = unavailable
                     await asyncio.sleep(TRY_AGAIN_SECONDS)
         except (TimeoutError, asyncio.CancelledError) as stopped:
             self._ctx.log.error(

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages import statuses
@@ -34,11 +34,11 @@ MOST_STATUSES = 200
 class MessageRepository:
     """Outgoing messages of one daemon. All methods raise RecordsUnavailable."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._begin = _grouped(records, _begin)
-        self._accept = _grouped(records, _accept)
-        self._apply = _grouped(records, _apply)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._begin = _grouped(database, _begin)
+        self._accept = _grouped(database, _accept)
+        self._apply = _grouped(database, _apply)
 
     async def begin(self, new: Outgoing) -> Begun:
         """The message's row, and whether it may be sent."""
@@ -50,7 +50,7 @@ class MessageRepository:
 
     async def stopped_marketing(self, phone: str, at: datetime) -> None:
         """WhatsApp said that a person wants no marketing."""
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             await contacts.stop_marketing(s, phone, at)
 
     async def apply_statuses(self, updates: Sequence[StatusUpdate]) -> list[Applied | None]:
@@ -62,27 +62,27 @@ class MessageRepository:
 
     async def retrying(self, message_id: int, code: str | None, error: str) -> None:
         """The message did not go out this time, and its job will try again."""
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             await messages.retrying(s, message_id, code, error, utc_now())
 
     async def failed(self, message_id: int, code: str | None, error: str) -> None:
         """The message did not go out, and its job is over."""
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             await messages.failed(s, message_id, code, error, utc_now())
 
     async def unknown(self, message_id: int, error: str) -> None:
         """The message may have gone out."""
-        async with self._records.transaction() as s:
+        async with self._database.transaction() as s:
             await messages.unknown(s, message_id, error, utc_now())
 
 
 def _grouped(
-    records: Records, work: Callable[[AsyncSession, Sequence[A]], Awaitable[Sequence[R]]]
+    database: Database, work: Callable[[AsyncSession, Sequence[A]], Awaitable[Sequence[R]]]
 ) -> GroupCommit[A, R]:
     """Work whose calls share a transaction; the fault of one is not that of the others."""
 
     async def write(items: Sequence[A]) -> Sequence[R]:
-        async with records.transaction() as s:
+        async with database.transaction() as s:
             return await work(s, items)
 
     return GroupCommit(write, MOST_AT_ONCE, lambda error: not isinstance(error, RecordsError))

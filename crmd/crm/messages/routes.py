@@ -10,8 +10,8 @@ from aiohttp import web
 from pydantic import Field
 
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339, utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
@@ -50,8 +50,8 @@ class MessagesQuery(PageQuery):
 class MessagesApi:
     """Answers under `/api/v1/messages`."""
 
-    def __init__(self, records: Records, inspector: Inspector) -> None:
-        self._records = records
+    def __init__(self, database: Database, inspector: Inspector) -> None:
+        self._database = database
         self._inspector = inspector
 
     def routes(self) -> list[Route]:
@@ -84,13 +84,13 @@ class MessagesApi:
             direction=asked.direction, status=asked.status, phone=asked.phone, campaign_id=asked.campaign
         )
         after = read_cursor(asked.cursor)
-        found = await records_bounded(self._messages(wanted, after, asked.limit + 1))
+        found = await database_bounded(self._messages(wanted, after, asked.limit + 1))
         return page("messages", [_json(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
         """One message with its history."""
         number = row_id(request.match_info["id"], "message")
-        found = await records_bounded(self._message(number))
+        found = await database_bounded(self._message(number))
         if found is None:
             raise HttpProblem(404, f"there is no message {number}")
         return web.json_response(found)
@@ -99,18 +99,18 @@ class MessagesApi:
         """Settles an unknown message by hand, and its job."""
         number = row_id(request.match_info["id"], "message")
         asked = await schema.body(request, SettleBody)
-        found = await records_bounded(self._settle(number, asked.status))
+        found = await database_bounded(self._settle(number, asked.status))
         if found is None:
             raise HttpProblem(404, f"there is no message {number}")
         await self._settle_job(found)
         return web.json_response(_json(found))
 
     async def _messages(self, wanted: messages.MessageFilter, after: int | None, limit: int) -> Sequence[Message]:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await messages.page(session, wanted, after, limit, newest_first=True)
 
     async def _message(self, number: int) -> dict[str, Any] | None:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             found = await session.get(Message, number)
             if found is None:
                 return None
@@ -118,7 +118,7 @@ class MessagesApi:
         return {**_json(found), "history": [_event_json(event) for event in history]}
 
     async def _settle(self, number: int, status: Literal["sent", "failed"]) -> Message | None:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             return await messages.settle_by_hand(session, number, status, utc_now())
 
     async def _settle_job(self, message: Message) -> None:
@@ -133,7 +133,7 @@ class MessagesApi:
             error=message.error,
             by=current_principal().name,
         )
-        # Where the store is away the daemon does it later: it compares its unknown jobs with the records.
+        # Where the store is away the daemon does it later: it compares its unknown jobs with the database.
         with suppress(StoreError):
             await bounded(unknown_jobs(self._inspector).settle(settled), READ_SECONDS)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypedDict
 
 from pydantic import Field
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
 from crmd.crm.notifications.client import LEVELS, LOG, Level, NotifyClient, NotTold
 from crmd.crm.notifications.repository import Gathered
@@ -77,8 +77,8 @@ async def notify(ctx: JobContext, payload: Notify) -> Notified:
 async def flush_notifications(ctx: JobContext, payload: FlushNotifications) -> Notified:
     """Sends what waits of a group as one message."""
     _check_channel(ctx, payload.channel)
-    records = ctx.get(Records)
-    async with records.transaction() as s:
+    database = ctx.get(Database)
+    async with database.transaction() as s:
         waiting = await notifications.gather(s, payload.channel, payload.group, datetime.now(UTC))
     if waiting is None:
         return Notified(channel=payload.channel, level="info", outcome="nothing")
@@ -86,7 +86,7 @@ async def flush_notifications(ctx: JobContext, payload: FlushNotifications) -> N
     title, text = _together(payload.group, waiting)
     await _send(ctx, payload.channel, title, text, level)
     now = datetime.now(UTC)
-    async with records.transaction() as s:
+    async with database.transaction() as s:
         opened_at = await notifications.close(s, payload.channel, payload.group, waiting.last_id, now)
     if opened_at is not None:
         await _flush_later(ctx, payload.channel, payload.group, opened_at)
@@ -96,7 +96,7 @@ async def flush_notifications(ctx: JobContext, payload: FlushNotifications) -> N
 async def _wait_in_group(ctx: JobContext, payload: Notify, group: str) -> None:
     text = f"{payload.title}: {payload.message}" if payload.title else payload.message
     added = datetime.fromtimestamp(ctx.enqueued_at, UTC)
-    async with ctx.get(Records).transaction() as s:
+    async with ctx.get(Database).transaction() as s:
         opened_at = await notifications.add(
             s,
             payload.channel,

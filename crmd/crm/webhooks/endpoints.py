@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import Endpoint, WebhookClient
@@ -14,7 +14,7 @@ from crmd.jobs import JobContext
 
 
 class EndpointWatch:
-    """One endpoint during one delivery. Where the records are away it counts as one that works."""
+    """One endpoint during one delivery. Where the database is unavailable it counts as one that works."""
 
     def __init__(self, ctx: JobContext, endpoint: Endpoint, status: EndpointStatus) -> None:
         self._ctx = ctx
@@ -29,7 +29,7 @@ class EndpointWatch:
             named = f"there are: {', '.join(known)}" if known else "there is none"
             raise Permanent(f"no endpoint {name} in [webhook.endpoints]; {named}", code="no_endpoint")
         try:
-            async with ctx.get(Records).reading() as session:
+            async with ctx.get(Database).reading() as session:
                 status = await endpoints.status(session, name)
         except RecordsError as error:
             ctx.log.warning("the state of endpoint %s is not known: %s", name, error)
@@ -45,7 +45,7 @@ class EndpointWatch:
         if self._status.failing_since is None:
             return
         try:
-            async with self._ctx.get(Records).transaction() as session:
+            async with self._ctx.get(Database).transaction() as session:
                 await endpoints.note_success(session, self.endpoint.name)
         except RecordsError as error:
             self._not_noted(error)
@@ -58,7 +58,7 @@ class EndpointWatch:
         if since is not None and (span is None or now - since < span):
             return  # nothing new: that it fails is noted, and it is not its time yet
         try:
-            async with self._ctx.get(Records).transaction() as session:
+            async with self._ctx.get(Database).transaction() as session:
                 disabled = await endpoints.note_failure(session, name, now, reason, disable_after=span)
         except RecordsError as error:
             self._not_noted(error)

@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.payload import Payload
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import WebhookClient
@@ -42,7 +42,7 @@ class Published(TypedDict):
 async def publish_event(ctx: JobContext, payload: PublishEvent) -> Published:
     """Adds one delivery for each endpoint. A repeat adds none that is there already."""
     wanting = [name for name, one in ctx.get(WebhookClient).endpoints.items() if one.wants(payload.event)]
-    async with ctx.get(Records).reading() as session:
+    async with ctx.get(Database).reading() as session:
         known = await endpoints.statuses(session, tuple(wanting))
     disabled = [name for name in wanting if name in known and known[name].disabled_at is not None]
     chosen = [name for name in wanting if name not in disabled]

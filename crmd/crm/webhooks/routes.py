@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from crmd.config.tables import EndpointTable
-from crmd.crm.database.bounded import records_bounded
-from crmd.crm.database.database import Records
+from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus
@@ -25,9 +25,9 @@ _ROOT = "/api/v1/webhook-endpoints"
 class EndpointsApi:
     """Answers under `/api/v1/webhook-endpoints`."""
 
-    def __init__(self, records: Records, tables: Callable[[], Mapping[str, EndpointTable]]) -> None:
+    def __init__(self, database: Database, tables: Callable[[], Mapping[str, EndpointTable]]) -> None:
         """`tables` gives the endpoints of the configuration, which a reload may change."""
-        self._records = records
+        self._database = database
         self._tables = tables
 
     def routes(self) -> list[Route]:
@@ -49,7 +49,7 @@ class EndpointsApi:
     async def list(self, request: web.Request) -> web.Response:
         """All endpoints of the configuration."""
         tables = self._tables()
-        known = await records_bounded(self._statuses(*tables))
+        known = await database_bounded(self._statuses(*tables))
         shown = [_json(name, table, known.get(name)) for name, table in tables.items()]
         return web.json_response({"endpoints": shown})
 
@@ -60,15 +60,15 @@ class EndpointsApi:
         if table is None:
             named = ", ".join(tables) or "none"
             raise HttpProblem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
-        await records_bounded(self._enable(name))
+        await database_bounded(self._enable(name))
         return web.json_response(_json(name, table, None))
 
     async def _statuses(self, *names: str) -> dict[str, EndpointStatus]:
-        async with self._records.reading() as session:
+        async with self._database.reading() as session:
             return await endpoints.statuses(session, names)
 
     async def _enable(self, name: str) -> None:
-        async with self._records.transaction() as session:
+        async with self._database.transaction() as session:
             await endpoints.enable(session, name)
 
 

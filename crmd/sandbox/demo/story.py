@@ -44,7 +44,7 @@ class Story:
         await self.wait_for_the_rest()
 
     async def import_contacts(self) -> None:
-        """Uploads the shipped file and reads it into the records."""
+        """Uploads the shipped file and reads it into the database."""
         self._say("\n1 · Import contacts.csv: 30 contacts, and two rows that are not right")
         file_id = await self._crm.upload("contacts.csv")
         done = await self._run("import", "import_contacts", f"file={file_id}", "default_region=DE")

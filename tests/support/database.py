@@ -1,4 +1,4 @@
-"""Records on both databases, for tests."""
+"""A database of each kind, for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
 
@@ -34,7 +34,7 @@ def empty_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> I
 
 
 @pytest.fixture
-async def records_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+async def database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The URL of a database that has the tables, with nothing in them."""
     if backend == "sqlite":
         return f"sqlite:///{tmp_path}/records.sqlite"  # made in a moment when it is opened
@@ -45,9 +45,9 @@ async def records_url(backend: str, tmp_path: Path, request: pytest.FixtureReque
 
 
 @pytest.fixture
-async def records(records_url: str, tmp_path: Path) -> AsyncIterator[Records]:
-    """Open records: the test runs once on each database."""
-    made = Records(records_url, SCHEMA, folder=tmp_path)
+async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """An open database: the test runs once on each database."""
+    made = Database(database_url, SCHEMA, folder=tmp_path)
     await made.start()
     yield made
     await made.stop()
@@ -55,7 +55,7 @@ async def records(records_url: str, tmp_path: Path) -> AsyncIterator[Records]:
 
 async def _empty(url: str) -> None:
     """Makes the tables where there are none, and empties them: faster than a database for each test."""
-    made = Records(url, SCHEMA, folder=Path())
+    made = Database(url, SCHEMA, folder=Path())
     await made.start()
     async with made.transaction() as session:
         names = ", ".join(table.name for table in SCHEMA.metadata.sorted_tables)

@@ -1,4 +1,4 @@
-"""What an error of the database means: it is away or busy, it cannot be used, or a statement is wrong."""
+"""What an error of the database means: it is unavailable or busy, it cannot be used, or a statement is wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNUSABLE_SQLITE = frozenset(
 
 
 def translate(context: ExceptionContext) -> RecordsUnavailable | None:
-    """For SQLAlchemy's `handle_error`: a passing trouble becomes RecordsUnavailable, whoever ran the statement."""
+    """For SQLAlchemy's `handle_error`: a passing error becomes RecordsUnavailable, whoever ran the statement."""
     error = context.original_exception
     if isinstance(error, Exception) and (context.is_disconnect or is_passing(error)):
         return RecordsUnavailable(reason(error))
@@ -48,7 +48,7 @@ def translate(context: ExceptionContext) -> RecordsUnavailable | None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the database is away or busy, so that the same may succeed later."""
+    """Whether the database is unavailable or busy, so that the same may succeed later."""
     original = _original(error)
     if isinstance(original, OSError | PoolTimeout):  # TimeoutError is an OSError
         return True

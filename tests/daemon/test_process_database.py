@@ -1,4 +1,4 @@
-"""A daemon and its records: away, refused, and files that a reload treats otherwise."""
+"""A daemon and its database: away, refused, and files that a reload treats otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.daemon import DaemonProcess, Daemons
@@ -41,7 +41,7 @@ def test_a_database_that_is_away_keeps_nothing_else_from_working(daemons: Daemon
     answer = daemon.get("/api/v1/contacts", headers=HEADERS)
     assert answer.status == 503
     assert "127.0.0.1:1" in answer.json["detail"]
-    told = [one["level"] for one in daemon.records() if one["logger"] == "crmd.crm.database.database"]
+    told = [one["level"] for one in daemon.database() if one["logger"] == "crmd.crm.database.database"]
     assert told == ["warning"]
     assert daemon.stop() < HANG_S
     assert "geheim" not in daemon.log() + answer.text
@@ -52,9 +52,9 @@ def test_a_database_of_a_newer_crmd_is_refused(daemons: Daemons) -> None:
     daemon.state.mkdir(mode=0o700)
 
     async def make() -> None:
-        records = Records("", SCHEMA, folder=daemon.state)
-        await records.start()
-        await records.stop()
+        database = Database("", SCHEMA, folder=daemon.state)
+        await database.start()
+        await database.stop()
 
     asyncio.run(make())
     path = daemon.state / "records.sqlite"

@@ -1,4 +1,4 @@
-"""A database that is away, at the start or later: waited for, told of once, and back by itself."""
+"""A database that is unavailable, at the start or later: waited for, told of once, and back by itself."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ import pytest
 from sqlalchemy import func, select
 
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database import database, engine
-from crmd.crm.database.database import Records
+from crmd.crm.database import database as database_module
+from crmd.crm.database import engine
+from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable, RecordsUnusable
 from tests.support.postgres import Postgres
 from tests.support.wait import wait_until
 
 
-async def count(records: Records) -> int:
-    async with records.reading() as session:
+async def count(database: Database) -> int:
+    async with database.reading() as session:
         return int(await session.scalar(select(func.count()).select_from(Contact)) or 0)
 
 
-async def answers(records: Records) -> bool:
+async def answers(database: Database) -> bool:
     try:
-        await count(records)
+        await count(database)
     except RecordsUnavailable:
         return False
     return True
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of it, in order: away, back."""
+    """What was logged of it, in order: unavailable, back."""
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("crmd.crm.database")]
-    return ["back" if "again" in line else "away" for line in lines]
+    return ["back" if "again" in line else "unavailable" for line in lines]
 
 
 @pytest.fixture
@@ -47,51 +48,51 @@ def url(postgres: Postgres) -> str:
 async def test_a_server_that_comes_after_the_start_is_found(
     postgres: Postgres, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "OPEN_AGAIN_S", (0.02,))
+    monkeypatch.setattr(database_module, "OPEN_AGAIN_S", (0.02,))
     caplog.set_level(logging.INFO)
-    records = Records(url, SCHEMA, folder=Path())
+    database = Database(url, SCHEMA, folder=Path())
     postgres.stop()
     try:
-        await records.start()
-        await records.start()
+        await database.start()
+        await database.start()
         for _ in range(3):
-            assert not await answers(records)
-        assert records.trouble
+            assert not await answers(database)
+        assert database.trouble
     finally:
         postgres.start()
-    await wait_until(lambda: answers(records))
-    assert told(caplog) == ["away", "back"]
-    assert records.trouble is None
-    await records.stop()
+    await wait_until(lambda: answers(database))
+    assert told(caplog) == ["unavailable", "back"]
+    assert database.trouble is None
+    await database.stop()
 
 
 async def test_a_server_that_goes_and_comes_is_found_again(
     postgres: Postgres, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    async with records.reading() as one, records.reading() as two:  # two connections are lost
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    async with database.reading() as one, database.reading() as two:  # two connections are lost
         await one.execute(select(1))
         await two.execute(select(1))
     postgres.stop()
     try:
-        assert not await answers(records)
-        assert not await answers(records)
+        assert not await answers(database)
+        assert not await answers(database)
     finally:
         postgres.start()
-    assert await answers(records)
-    assert told(caplog) == ["away", "back"]
-    await records.stop()
+    assert await answers(database)
+    assert told(caplog) == ["unavailable", "back"]
+    await database.stop()
 
 
 async def test_a_server_that_goes_in_a_transaction(postgres: Postgres, url: str) -> None:
-    records = Records(url, SCHEMA, folder=Path())
-    await records.start()
-    before = await count(records)
+    database = Database(url, SCHEMA, folder=Path())
+    await database.start()
+    before = await count(database)
 
     async def use() -> None:
-        async with records.transaction() as session:
+        async with database.transaction() as session:
             session.add(Contact(phone="+491709999999"))
             await session.flush()
             postgres.stop()
@@ -102,50 +103,50 @@ async def test_a_server_that_goes_in_a_transaction(postgres: Postgres, url: str)
             await use()
     finally:
         postgres.start()
-    assert await count(records) == before
-    await records.stop()
+    assert await count(database) == before
+    await database.stop()
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(
     postgres: Postgres, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 0.2)
-    records = Records(url, SCHEMA, folder=Path())
+    database = Database(url, SCHEMA, folder=Path())
     os.kill(postgres.pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(10):
-            await records.start()
-            assert not await answers(records)
-            await records.stop()
+            await database.start()
+            assert not await answers(database)
+            await database.stop()
     finally:
         os.kill(postgres.pid, signal.SIGCONT)
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(postgres: Postgres, url: str) -> None:
-    records = Records(url, SCHEMA, folder=Path(), statement_timeout=0.2)
-    await records.start()
+    database = Database(url, SCHEMA, folder=Path(), statement_timeout=0.2)
+    await database.start()
 
     async def use() -> None:
-        async with records.transaction() as session:
+        async with database.transaction() as session:
             await session.execute(select(func.pg_sleep(30)))
 
     async with asyncio.timeout(10):
         with pytest.raises(RecordsUnavailable):
             await use()
-    assert await answers(records)
-    await records.stop()
+    assert await answers(database)
+    await database.stop()
 
 
-async def test_the_stop_does_not_wait_for_a_server_that_is_away(
+async def test_the_stop_does_not_wait_for_a_server_that_is_unavailable(
     postgres: Postgres, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "OPEN_AGAIN_S", (3600.0,))
-    records = Records(url, SCHEMA, folder=Path())
+    monkeypatch.setattr(database_module, "OPEN_AGAIN_S", (3600.0,))
+    database = Database(url, SCHEMA, folder=Path())
     postgres.stop()
     try:
-        await records.start()
+        await database.start()
         async with asyncio.timeout(5):
-            await records.stop()
+            await database.stop()
     finally:
         postgres.start()
 
@@ -153,29 +154,29 @@ async def test_the_stop_does_not_wait_for_a_server_that_is_away(
 async def test_wrong_credentials_are_told_at_the_start(postgres: Postgres) -> None:
     wrong = f"postgresql://nobody-known:secret@/postgres?host={postgres.folder}"
     with pytest.raises(RecordsUnusable) as raised:
-        await Records(wrong, SCHEMA, folder=Path()).start()
+        await Database(wrong, SCHEMA, folder=Path()).start()
     assert "nobody-known" in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
 async def test_a_database_that_does_not_exist_is_told_at_the_start(postgres: Postgres) -> None:
     with pytest.raises(RecordsUnusable, match=r"nothing-here.* does not exist"):
-        await Records(postgres.url("nothing-here"), SCHEMA, folder=Path()).start()
+        await Database(postgres.url("nothing-here"), SCHEMA, folder=Path()).start()
 
 
 async def test_a_file_that_is_no_database_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "records.sqlite").write_text("a diary, and no database at all\n" * 100)
     with pytest.raises(RecordsUnusable, match=r"records\.sqlite: file is not a database"):
-        await Records("", SCHEMA, folder=tmp_path).start()
+        await Database("", SCHEMA, folder=tmp_path).start()
 
 
 async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(RecordsUnusable, match="No such file or directory"):
-        await Records("", SCHEMA, folder=tmp_path / "absent").start()
+        await Database("", SCHEMA, folder=tmp_path / "absent").start()
 
 
 async def test_a_port_where_nobody_listens_may_be_listened_on_later(tmp_path: Path) -> None:
-    records = Records("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)
-    await records.start()
-    assert "127.0.0.1" in str(records.trouble)
-    await records.stop()
+    database = Database("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)
+    await database.start()
+    assert "127.0.0.1" in str(database.trouble)
+    await database.stop()

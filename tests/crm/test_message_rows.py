@@ -1,4 +1,4 @@
-"""`send_message` and the records: what is written before and after, and what is therefore not sent twice."""
+"""`send_message` and the database: what is written before and after, and what is therefore not sent twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Records
+from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing
@@ -29,12 +29,12 @@ TEXT: dict[str, Any] = {"to": PHONE, "text": "hello"}
 
 
 class Desk:
-    """Sends, and looks at the records."""
+    """Sends, and looks at the database."""
 
     def __init__(
-        self, records: Records, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
+        self, database: Database, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
     ) -> None:
-        self.records = records
+        self.database = database
         self.repository = repository
         self.whatsapp = whatsapp
         self.server = server
@@ -49,7 +49,7 @@ class Desk:
         return caught.value
 
     async def rows(self) -> list[Message]:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return await messages.page(s, messages.MessageFilter(), None, 100)
 
     async def row(self) -> Message:
@@ -57,19 +57,19 @@ class Desk:
         return row
 
     async def steps(self) -> set[str]:
-        async with self.records.reading() as s:
+        async with self.database.reading() as s:
             return {event.status for event in await messages.history(s, (await self.row()).id)}
 
 
 @pytest.fixture
 def desk(
-    sqlite_records: Records, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
+    sqlite_database: Database, repository: MessageRepository, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> Desk:
-    return Desk(sqlite_records, repository, whatsapp, server)
+    return Desk(sqlite_database, repository, whatsapp, server)
 
 
-async def test_a_sent_message_is_in_the_records(desk: Desk) -> None:
-    async with desk.records.transaction() as s:
+async def test_a_sent_message_is_in_the_database(desk: Desk) -> None:
+    async with desk.database.transaction() as s:
         contact = await contacts.ensure(s, PHONE)
     await desk.send(key="order-17", enqueued_at=1_700_000_000.123)
     row = await desk.row()
@@ -82,7 +82,7 @@ async def test_a_sent_message_is_in_the_records(desk: Desk) -> None:
 
 async def test_a_number_that_nobody_knows_gets_no_contact(desk: Desk) -> None:
     await desk.send({"to": PHONE.removeprefix("+")})
-    async with desk.records.reading() as s:
+    async with desk.database.reading() as s:
         assert await contacts.by_phone(s, PHONE) is None
     assert ((await desk.row()).phone, (await desk.row()).contact_id) == (PHONE, None)
 
@@ -110,7 +110,7 @@ async def test_a_number_that_nobody_knows_gets_no_contact(desk: Desk) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_the_records_keep_what_a_message_says(payload: dict[str, Any], text: str | None) -> None:
+def test_the_database_keeps_what_a_message_says(payload: dict[str, Any], text: str | None) -> None:
     assert SendMessage.model_validate({"to": PHONE, **payload}).summary == text
 
 
@@ -143,7 +143,7 @@ async def test_a_word_that_was_used_for_somebody_else_fails_and_names_both(desk:
 
 
 async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
-    async with desk.records.transaction() as s:
+    async with desk.database.transaction() as s:
         await contacts.opt_out(s, PHONE, utc_now())
     run = RecordedRun()
     signal = await desk.signal(run=run)
@@ -154,7 +154,7 @@ async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
 
 
 async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(desk: Desk) -> None:
-    async with desk.records.transaction() as s:
+    async with desk.database.transaction() as s:
         await contacts.stop_marketing(s, PHONE, utc_now())
         s.add(Campaign(id=7, name="spring", definition={}, status="running"))
     wanted: list[dict[str, Any]] = [{}, {"category": "utility"}, {"campaign": 7, "category": "utility"}]
@@ -168,7 +168,7 @@ async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(des
         await desk.send(other, key=f"o{number}")
     assert len(desk.server.messages) == 3
     assert all("category" not in message for message in desk.server.messages)
-    async with desk.records.transaction() as s:
+    async with desk.database.transaction() as s:
         await contacts.resume_marketing(s, PHONE, utc_now() + timedelta(seconds=1))
     await desk.send({"category": "marketing"}, key="again")
 
@@ -179,7 +179,7 @@ async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) ->
     signal = await desk.signal({"category": "marketing"}, key="a")
     assert isinstance(signal, Permanent)
     assert signal.code == "131050"
-    async with desk.records.reading() as s:
+    async with desk.database.reading() as s:
         contact = await contacts.by_phone(s, PHONE)
     assert contact
     assert contact.marketing_stopped_at
@@ -196,7 +196,7 @@ async def test_who_was_written_to_by_another_number_is_heard(desk: Desk, to: str
     desk.server.wa_ids[to] = wa_id
     sent = await desk.send({"to": f"+{to}"}, key="a")
     assert sent["recipient"] == wa_id
-    async with desk.records.transaction() as s:
+    async with desk.database.transaction() as s:
         await contacts.opt_out(s, f"+{wa_id}", utc_now(), "w1")
     for number, phone in enumerate((to, wa_id)):
         assert (await desk.signal({"to": f"+{phone}"}, key=f"k{number}")).code == "opted_out"  # type: ignore[attr-defined]
@@ -252,8 +252,8 @@ async def test_only_what_is_not_tried_again_has_failed(desk: Desk, code: int, at
     assert f"details of {code}" in (row.error or "")
 
 
-async def test_without_records_nothing_is_sent_and_the_job_waits(desk: Desk) -> None:
-    await desk.records.stop()
+async def test_without_the_database_nothing_is_sent_and_the_job_waits(desk: Desk) -> None:
+    await desk.database.stop()
     run = RecordedRun()
     signal = await desk.signal(run=run)
     assert isinstance(signal, Snooze)
@@ -261,14 +261,14 @@ async def test_without_records_nothing_is_sent_and_the_job_waits(desk: Desk) -> 
     assert (desk.server.messages, run.effects_begun) == ([], 0)
 
 
-async def test_an_outcome_is_written_once_the_records_are_back(desk: Desk) -> None:
+async def test_an_outcome_is_written_once_the_database_is_back(desk: Desk) -> None:
     class Reopening(RecordedRun):
         async def effect_begun(self) -> None:
-            await desk.records.stop()
+            await desk.database.stop()
 
     sending = asyncio.create_task(desk.send(run=Reopening()))
     await wait_until(lambda: desk.server.messages)
-    await desk.records.start()
+    await desk.database.start()
     assert (await sending)["status"] == "accepted"
     assert (await desk.row()).status == "accepted"
 
@@ -278,7 +278,7 @@ async def test_an_outcome_that_cannot_be_written_does_not_change_the_jobs_end(
 ) -> None:
     class Closing(RecordedRun):
         async def effect_begun(self) -> None:
-            await desk.records.stop()
+            await desk.database.stop()
 
     assert (await desk.send(run=Closing(), timeout_seconds=1.2))["message_id"] == "wamid.TEST1"
     assert "settled by its job later" in caplog.text
@@ -303,7 +303,7 @@ async def test_a_stop_before_the_effect_leaves_nothing_that_looks_sent(desk: Des
 
 
 async def test_a_stop_while_the_row_is_written_leaves_nothing_that_looks_sent(desk: Desk) -> None:
-    async with desk.records.transaction():
+    async with desk.database.transaction():
         sending = asyncio.create_task(desk.send())
         await wait_until(lambda: desk.repository._begin._task is not None)  # its transaction waits for ours
         sending.cancel()
