@@ -1,4 +1,4 @@
-"""Actions on all jobs that a filter finds: retry, cancel, clean. Each call acts on a bounded batch."""
+"""Bulk actions on the jobs that match a filter: retry, cancel, clean. Each call acts on a bounded batch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from crmd.http.routes import Access, Route
 _ANSWERS = "crmd.console.answers"
 
 BATCH_JOBS = 1_000
-"""Jobs that one call acts on at most."""
+"""The most jobs that one call acts on."""
 AT_ONCE = 50
 CALL_SECONDS = 20.0
-"""A call ends after this, whatever is left: with a rate it would take as long as it likes."""
+"""A call ends after this, whatever is left: a slow rate could take hours."""
 SAMPLES = 10
 
 Act = Callable[[str, str], Awaitable[object]]
@@ -46,7 +46,7 @@ class BulkApi:
         self._long = long
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             self._route("retry", self.retry, "Queues all failed or cancelled jobs again"),
             self._route("cancel", self.cancel, "Cancels all waiting, delayed or active jobs"),
@@ -54,17 +54,17 @@ class BulkApi:
         ]
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Unknown jobs never: their effect may have happened."""
+        """Retries failed or cancelled jobs; never unknown ones, whose effect may have happened."""
         act = partial(self._control.retry, by_name=False)
         return await self._run(request, act, "retried", {State.FAILED, State.CANCELLED})
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """At once where they wait; running ones are asked to end."""
+        """Cancels waiting jobs at once, and asks running ones to end."""
         states = {State.WAITING, State.DELAYED, State.ACTIVE}
         return await self._run(request, self._control.cancel, "cancelled", states)
 
     async def clean(self, request: web.Request) -> web.Response:
-        """Deletes them."""
+        """Deletes jobs that are not running."""
         return await self._run(request, self._control.delete, "deleted", set(State) - {State.ACTIVE})
 
     def _route(self, verb: str, handler: Any, summary: str) -> Route:
@@ -101,7 +101,7 @@ class BulkApi:
         return web.json_response(answer)
 
     async def _act(self, act: Act, queue: str, keys: list[str], rate: Rate | None) -> tuple[int, int]:
-        """Acts on the keys until they or the time are over; returns done and skipped."""
+        """Acts on the keys until none is left or the time is up; returns how many were done and skipped."""
         size = 1 if rate else AT_ONCE
         interval = rate.period_seconds / rate.count if rate else 0.0
         ends_at = time.monotonic() + CALL_SECONDS
@@ -117,7 +117,7 @@ class BulkApi:
 
 
 async def _try(act: Act, queue: str, key: str) -> bool:
-    """Acts on one job; False where it has changed its state meanwhile."""
+    """Acts on one job; False if its state no longer allows it."""
     try:
         await act(queue, key)
     except RequestError:

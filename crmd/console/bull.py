@@ -1,4 +1,4 @@
-"""Recognises jobs in the form that Bull's clients send, and says how to write them here."""
+"""Recognises jobs in Bull's form, and shows how to write them for crmd."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _BULL_NAMES = frozenset({"name", "data", "opts"})
 
 
 def is_bull(item: Any) -> bool:
-    """Whether a job is written as Bull has it: `{name, data, opts}`."""
+    """Whether a job has Bull's form, `{name, data, opts}`."""
     return isinstance(item, dict) and "job" not in item and bool(_BULL_NAMES & item.keys())
 
 
 def in_our_names(item: dict[str, Any]) -> dict[str, Any]:
-    """The same job as it is written here; Bull's milliseconds become durations with a unit."""
+    """The same job in crmd's form; milliseconds become durations with a unit."""
     options = item.get("opts")
     options = options if isinstance(options, dict) else {}
     ours: dict[str, Any] = {"job": item.get("name", "NAME"), "payload": item.get("data", {})}

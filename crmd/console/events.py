@@ -1,4 +1,4 @@
-"""Server-sent events: the queues as they change, on whatever daemon."""
+"""Server-sent events about changes of the queues, made by any daemon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crmd.http.routes import Access, Route, Success
 
 _EVENTS = "Events named `queue`, one for each queue at first, then for each that changed."
 SILENCE_SECONDS = 15.0
-"""A comment goes out after so long without an event, so that proxies keep the connection."""
+"""After this long without an event a comment is sent, so that proxies keep the connection open."""
 
 
 class EventsApi:
@@ -27,7 +27,7 @@ class EventsApi:
         self._long = long
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("GET", "/api/v1/events", self.events, Access.READ, "Server-sent events: queues as they change"),
@@ -37,7 +37,7 @@ class EventsApi:
         ]
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Sends each queue once, then those that changed, at most once a second."""
+        """Streams every queue once, then those that changed, at most once a second."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         if request.method == "HEAD":
             await response.prepare(request)
@@ -60,7 +60,7 @@ class EventsApi:
             ended = await self._long.ends_within(request, FRESH_SECONDS)
 
     async def _events(self, sent: dict[str, bytes], may_see: Any) -> list[bytes]:
-        """What is new; notes it in `sent`."""
+        """The events that differ from `sent`, which it updates."""
         try:
             states: dict[str, Any] = {
                 name: {"name": name, **counts_json(seen.counts), "paused": seen.counts.paused}

@@ -25,7 +25,7 @@ _NOT_WELL = "It is not well; `reason` says why."
 
 
 class HealthApi:
-    """Answers how the daemon and its queues do. None of it waits for a store that is away."""
+    """Answers probes and summaries; none of them waits for a store that is unavailable."""
 
     def __init__(self, life: Life, health: QueueHealth, store: Store, metrics: Metrics) -> None:
         self._life = life
@@ -34,7 +34,7 @@ class HealthApi:
         self._metrics = metrics
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("GET", "/health", self.health, Access.OPEN, "Health of the daemon"),
@@ -94,7 +94,7 @@ class HealthApi:
         ]
 
     async def health(self, request: web.Request) -> web.Response:
-        """200 while work is done, else 503 and why."""
+        """200 while jobs are processed, else 503 with a reason."""
         report, life = await self._health.report(), self._life
         reason = self._reason(report)
         body: dict[str, Any] = {
@@ -110,18 +110,18 @@ class HealthApi:
         return web.json_response(body, status=503 if reason else 200)
 
     async def livez(self, request: web.Request) -> web.Response:
-        """200 while the event loop turns."""
+        """200 while the event loop runs."""
         return web.json_response({"status": "ok"})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 while jobs are taken and the store answers and takes writes."""
+        """200 while the daemon takes jobs and the store accepts writes, else 503 with a reason."""
         report = await self._health.report()
         reason = self._phase() or report.error or report.refusal
         body = {"status": "error", "reason": reason} if reason else {"status": "ok"}
         return web.json_response(body, status=503 if reason else 200)
 
     async def prometheus(self, request: web.Request) -> web.Response:
-        """Process counters always; the store's gauges while it answers."""
+        """Metrics of the process, and of the store while it answers."""
         metrics, store = self._metrics, self._store
         try:
             queues = await self._health.observations()
@@ -180,7 +180,7 @@ def counts_json(counts: QueueCounts) -> dict[str, Any]:
 
 
 def limit_json(counts: QueueCounts) -> dict[str, Any]:
-    """The limit in force and what is left of it."""
+    """The rate limit that applies, and what is left of it."""
     return {
         "rate": counts.rate_limit,
         "left": counts.rate_left,
@@ -190,7 +190,7 @@ def limit_json(counts: QueueCounts) -> dict[str, Any]:
 
 
 def metrics_json(metrics: QueueMetrics) -> dict[str, Any]:
-    """How one queue does."""
+    """Rates and times of one queue."""
     counts = metrics.counts
     return {
         **counts_json(counts),

@@ -1,4 +1,4 @@
-"""Reads the jobs of a request and checks all of them before any is stored."""
+"""Reads the jobs of a request, and validates all of them before any is stored."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 
 @dataclass(slots=True)
 class _Mistakes:
-    """What is wrong with each bad job, by its index."""
+    """The mistakes of each bad job, by index."""
 
     found: list[dict[str, Any]] = field(default_factory=list)
     too_large: bool = True
-    """Whether nothing is wrong but sizes."""
+    """Whether all mistakes are about sizes."""
 
     def add(self, index: int, errors: Sequence[Any], *, too_large: bool = False, **extra: Any) -> None:
         self.found.append({"index": index, "errors": list(errors), **extra})
@@ -61,7 +61,7 @@ async def read_jobs(
 
 
 def request_key(request: web.Request) -> RequestKey | None:
-    """What the `Idempotency-Key` header names, of who makes the request; raises HttpProblem 422."""
+    """The request's `Idempotency-Key`, scoped to its principal; raises HttpProblem 422."""
     values = request.headers.getall(IDEMPOTENCY_KEY, [])
     if not values:
         return None

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: list, add, look, retry, cancel, promote, delete."""
+"""Jobs over HTTP: list, add, show, retry, cancel, promote, delete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from crmd.http.routes import Access, Route, Success
 _ANSWERS = "crmd.console.answers"
 
 MAX_LISTS = 2
-"""Made at a time: a list of large jobs takes tens of MiB while it is made. Others wait."""
+"""Lists that are built at the same time: a list of large jobs takes tens of MiB. Others wait."""
 
 _JOBS = "/api/v1/queues/{queue}/jobs"
 _ONE = f"{_JOBS}/{{key}}"
@@ -71,16 +71,15 @@ class JobApi:
         self._long = long
         self._prefix = prefix
         self._lists = asyncio.Semaphore(MAX_LISTS)
-        # One thread, job by job: what many requests give it to do keeps nobody from looking up names and files,
-        # and they take turns.
+        # One thread, job by job, so that requests take turns and the default executor stays free for others.
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="checks")
 
     async def stop(self, _: web.Application) -> None:
-        """Ends the thread of the checks; what waits for it is dropped."""
+        """Ends the validation thread; what waits for it is dropped."""
         self._checks.shutdown(wait=False, cancel_futures=True)
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         moved = (404, 409, 503)
         return [
             Route(
@@ -140,7 +139,7 @@ class JobApi:
         return web.json_response(text=body)
 
     async def add(self, request: web.Request) -> web.Response:
-        """Adds jobs; all are checked before any is stored."""
+        """Adds jobs; all are validated before any is stored."""
         wait = schema.query(request, WaitQuery).wait
         with self._long.place() if wait else nullcontext():
             return await self._add(request, wait)
@@ -165,7 +164,7 @@ class JobApi:
         return await self._answer_one(request, queue, answer.jobs[0], wait, answer.repeated)
 
     async def get(self, request: web.Request) -> web.Response:
-        """One job; with `wait` once it is over, or as it stands when the wait runs out."""
+        """One job; with `wait`, once it is finished or the wait expires."""
         queue, key = self._named(request)
         wait = schema.query(request, WaitQuery).wait
         self._check_wait(wait, many=False)
@@ -178,7 +177,7 @@ class JobApi:
         return await self._act(self._control.retry(queue, key))
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancels a job: at once where it waits; where it runs, it is asked to end."""
+        """Cancels a waiting job at once, and asks a running one to end."""
         queue, key = self._named(request)
         body = await schema.body(request, schema.ReasonBody)
         return await self._act(self._control.cancel(queue, key, body.reason or "cancelled"))
@@ -189,7 +188,7 @@ class JobApi:
         return await self._act(self._control.promote(queue, key))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Deletes a job that does not run."""
+        """Deletes a job that is not running."""
         queue, key = self._named(request)
         await bounded(self._control.delete(queue, key), READ_SECONDS)
         self._health.forget()
@@ -220,7 +219,7 @@ class JobApi:
             return web.json_response(_added_json(added), status=status, headers=headers)
         try:
             view = await self._outcome(request, queue, added.key, wait)
-        except JobNotFound:  # over, and deleted by its retention since
+        except JobNotFound:  # finished, and trimmed since
             [state] = await bounded(self._inspector.states(queue, [added.key]), READ_SECONDS)
             return web.json_response({**_added_json(added), "state": state}, status=status, headers=headers)
         if wait is not None and not view.state.finished:
@@ -229,7 +228,7 @@ class JobApi:
         return web.json_response(body, status=status, headers=headers)
 
     async def _outcome(self, request: web.Request, queue: str, key: str, wait: float | None) -> JobView:
-        """The finished job, or the job as it stands when the wait ends before."""
+        """The finished job, or its current state if the wait expires first."""
         if wait:
             try:
                 view = await self._long.result(request, self._control.wait(queue, key, wait))
@@ -245,7 +244,7 @@ def _job(view: JobView) -> web.Response:
 
 
 def _page_json(page: JobPage) -> str:
-    # Job by job: one call that encodes megabytes lets no other thread run meanwhile.
+    # Job by job: encoding megabytes in one call would block all other threads.
     jobs = ", ".join(json.dumps(view.to_json()) for view in page.jobs)
     return f'{{"jobs": [{jobs}], "cursor": {json.dumps(page.cursor)}}}'
 

@@ -1,4 +1,4 @@
-"""What phase of its life the daemon is in."""
+"""The phase of its life that the daemon is in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 
 @dataclass(slots=True)
 class Life:
-    """The daemon writes it, HTTP only reads it."""
+    """Written by the daemon; HTTP only reads it."""
 
     version: str
     state: Literal["starting", "running", "draining"] = "starting"
     reason: str | None = None
-    """Why, in words for a person; None where the state says it all."""
+    """Why, in words for people; None if the state says enough."""
     started_at: float = field(default_factory=time.monotonic)
     """On `time.monotonic()`."""
 

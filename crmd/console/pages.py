@@ -1,4 +1,4 @@
-"""SAQ's web page under `/admin/queues`, on crmd's own data: all queues and states, with pause and resume."""
+"""SAQ's web page under `/admin/queues`, fed with crmd's data: all queues and states, pause and resume."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from crmd.telemetry.redact import redact_start, shown
 ROOT = "/admin/queues"
 
 MAX_LISTS = 2
-"""Made at a time: masking takes processor time, and a list of large jobs tens of MiB. Others wait."""
+"""Lists that are built at the same time: masking takes CPU time, and large jobs tens of MiB. Others wait."""
 MAX_SHOWN_CHARS = 20_000
-"""Of one payload, result or error: the page is drawn again every two seconds."""
+"""Of one payload, result or error: the page reloads every two seconds."""
 MAX_LISTED_CHARS = 2_000
-"""The same in a list of jobs, which opens each of them."""
+"""The same for each job of a list."""
 MAX_PAGE_CHARS = 300_000
 """Of all payloads, results and errors of a list: masking them takes up to 0.3 s, in a thread."""
 
 
 class QueuePages:
-    """Answers under `/admin/queues`. SAQ's script asks, in its own form, for what is below `/api`."""
+    """Answers under `/admin/queues`; below `/api` in the form that SAQ's script expects."""
 
     def __init__(
         self, queues: ServedQueues, inspector: Inspector, control: Control, health: QueueHealth, prefix: str
@@ -51,7 +51,7 @@ class QueuePages:
         self._lists = asyncio.Semaphore(MAX_LISTS)
 
     def routes(self) -> list[Route]:
-        """What this part answers; none of it is in the API's description."""
+        """The routes of this group, none of which is in the OpenAPI document."""
         read, operate = Access.READ, Access.OPERATE
         queue, job = f"{ROOT}/api/queues/{{queue}}", f"{ROOT}/api/queues/{{queue}}/jobs/{{key}}"
         return [
@@ -70,11 +70,11 @@ class QueuePages:
         ]
 
     async def page(self, request: web.Request) -> web.Response:
-        """The page; which view it shows follows from its address."""
+        """The page; its address determines the view."""
         return self._static.page("queues.html", {"root": self._prefix + ROOT})
 
     async def docs(self, request: web.Request) -> web.Response:
-        """The API's description as a page."""
+        """The OpenAPI document as a page."""
         return self._static.page("docs.html", {"prefix": self._prefix})
 
     async def queues(self, request: web.Request) -> web.Response:
@@ -84,7 +84,7 @@ class QueuePages:
         return web.json_response({"queues": queues})
 
     async def queue(self, request: web.Request) -> web.Response:
-        """One queue with a page of its jobs; the query says which."""
+        """One queue with a page of its jobs."""
         name = self._queues.named(request)
         asked = schema.query(request, JobsQuery)
         seen, daemons = await self._health.observations(), await self._health.daemons()
@@ -106,12 +106,12 @@ class QueuePages:
         return web.json_response({"job": await asyncio.to_thread(_job, view, MAX_SHOWN_CHARS)})
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Queues a job again; 409 where its state does not allow it."""
+        """Queues a job again; 409 if its state does not allow it."""
         action = self._control.retry(self._queues.named(request), request.match_info["key"])
         return await self._done(action)
 
     async def abort(self, request: web.Request) -> web.Response:
-        """Cancels a job; 409 where it is over."""
+        """Cancels a job; 409 if it is finished."""
         queue, by = self._queues.named(request), current_principal().name
         return await self._done(self._control.cancel(queue, request.match_info["key"], f"aborted by {by}"))
 
@@ -131,7 +131,7 @@ class QueuePages:
 
 
 def _queue(seen: QueueObservation, daemons: Iterable[DaemonInfo]) -> dict[str, Any]:
-    """A queue under SAQ's names, and ours beside them."""
+    """A queue under SAQ's names, with ours beside them."""
     counts, totals = seen.counts, seen.totals
     stats = {"complete": totals.completed, "retried": totals.retried, "failed": totals.failed}
     return {
@@ -157,7 +157,7 @@ def _jobs(views: Sequence[JobView]) -> list[dict[str, Any]]:
 
 
 def _job(view: JobView, chars: int) -> dict[str, Any]:
-    """A job under SAQ's names. Its key is percent-encoded: SAQ's script puts it into addresses as it is."""
+    """A job under SAQ's names; its key is percent-encoded, as SAQ's script does not do that in addresses."""
     return {
         "key": quote(view.key, safe=":@+"),
         "queue": view.queue,
@@ -167,7 +167,7 @@ def _job(view: JobView, chars: int) -> dict[str, Any]:
         "queued": _ms(view.enqueued_at),
         "started": _ms(view.started_at),
         "completed": _ms(view.finished_at),
-        # SAQ's script does not draw 0, and then the bar looks as if it moved.
+        # SAQ's script treats 0 as unknown and animates the bar.
         "progress": 1.0 if view.state is State.COMPLETED else view.progress or 1e-9,
         "attempts": view.attempt,
         "result": None if view.result is None else shown(view.result, chars),

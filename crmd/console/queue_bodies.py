@@ -1,4 +1,4 @@
-"""What requests about jobs and queues may say: closed models, every mistake named at once."""
+"""Models of the queries and bodies of requests about jobs and queues."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class JobBody(RequestBody):
 
 
 class ManyBody(RequestBody):
-    """Many jobs to add. Each is read by itself, so that all mistakes are named."""
+    """Many jobs to add; each is validated separately, so that all mistakes are named."""
 
     jobs: list[Any] = Field(min_length=1, max_length=MAX_JOBS)
 
@@ -102,21 +102,21 @@ class AddBody(RootModel[JobBody | JobsBody]):
 
 
 class PauseBody(RequestBody):
-    """Why, and for how long."""
+    """Why and for how long a queue is paused."""
 
     reason: str | None = Field(None, max_length=500)
     duration: Duration | None = Field(None, description="Resumes by itself after this.")
 
 
 class LimitBody(RequestBody):
-    """Another rate; null is the configured one."""
+    """A rate to apply; null restores the configured one."""
 
     rate: RateText | None
     duration: Duration | None = Field(None, description="Then the configured rate holds again.")
 
 
 class FilterBody(RequestBody):
-    """Which jobs to act on. A call acts on a bounded batch and says whether there is more."""
+    """Selects jobs to act on. A call acts on a bounded batch, and says whether there are more."""
 
     state: Annotated[State, Field(strict=False)]
     search: str | None = Field(None, min_length=1, max_length=200, description="In key, name, payload and error.")
@@ -132,6 +132,6 @@ class JobsQuery(PageQuery):
 
 
 class WaitQuery(RequestBody):
-    """Whether to wait for the outcome."""
+    """How long to wait for the outcome."""
 
     wait: Duration | None = Field(None, description='At most "5m".')

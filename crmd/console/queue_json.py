@@ -1,4 +1,4 @@
-"""A queue as HTTP shows it: its state, and its settings in force with where each came from."""
+"""A queue as JSON: its state, and its settings with their sources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crmd.engine.settings import QueueSettings
 
 
 def queue_json(queues: ServedQueues, name: str, counts: QueueCounts) -> dict[str, Any]:
-    """One queue."""
+    """One queue: state, settings, sources."""
     return {
         "name": name,
         "jobs": queues.catalog.names(name),
@@ -32,7 +32,7 @@ def queue_json(queues: ServedQueues, name: str, counts: QueueCounts) -> dict[str
 
 
 def settings_json(settings: QueueSettings) -> dict[str, Any]:
-    """A queue's settings by their keys, as `config.toml` writes them."""
+    """A queue's settings under their keys, in the form of `config.toml`."""
     backoff = settings.backoff
     return {
         "concurrency": settings.concurrency,

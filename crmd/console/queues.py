@@ -1,4 +1,4 @@
-"""Queues over HTTP: list, look, pause, resume, limit; and the daemons that serve them."""
+"""Queues over HTTP: list, show, pause, resume, limit; and the daemons that serve them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class QueueApi:
         self._health = health
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         one = "/api/v1/queues/{queue}"
         operate = Access.OPERATE
         return [
@@ -77,7 +77,7 @@ class QueueApi:
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        """All queues, or those that a token is for."""
+        """All queues that the caller may see."""
         principal = current_principal()
         seen = await self._health.observations()
         names = [name for name in self._queues.settings if name in seen and principal.may_see(name)]
@@ -89,7 +89,7 @@ class QueueApi:
         return await self._answer(self._queues.named(request))
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Pauses, with a reason and for a time where the body says so."""
+        """Pauses a queue on all daemons, for a time if the body says so."""
         queue = self._queues.named(request)
         body = await schema.body(request, PauseBody)
         by = current_principal().name
@@ -98,21 +98,21 @@ class QueueApi:
         return await self._answer(queue)
 
     async def resume(self, request: web.Request) -> web.Response:
-        """Resumes."""
+        """Resumes a queue on all daemons."""
         queue = self._queues.named(request)
         await schema.body(request, schema.ReasonBody)
         await bounded(self._control.resume(queue), READ_SECONDS)
         return await self._answer(queue)
 
     async def limit(self, request: web.Request) -> web.Response:
-        """Sets another rate, or with null the configured one again."""
+        """Overrides a queue's rate on all daemons; null restores the configured one."""
         queue = self._queues.named(request)
         body = await schema.body(request, LimitBody)
         await bounded(self._control.limit(queue, body.rate, body.duration), READ_SECONDS)
         return await self._answer(queue)
 
     async def quarantine(self, request: web.Request) -> web.Response:
-        """What could not be read and was set aside, the newest first."""
+        """Entries that could not be parsed and were set aside, newest first."""
         found = await bounded(self._inspector.quarantined(self._queues.named(request)), READ_SECONDS)
         return web.json_response({"entries": [entry.to_json() for entry in found]})
 

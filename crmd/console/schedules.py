@@ -1,4 +1,4 @@
-"""Schedules over HTTP: list, run one now, pause, resume."""
+"""Schedules over HTTP: list, run now, pause, resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScheduleApi:
         self._schedules = schedules
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         one, operate = "/api/v1/schedules/{name}", Access.OPERATE
         return [
             Route(
@@ -50,21 +50,21 @@ class ScheduleApi:
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        """All schedules, or those of the queues that a token is for."""
+        """All schedules of queues that the caller may see."""
         principal, views = current_principal(), await bounded(self._schedules.all(), READ_SECONDS)
         return web.json_response(
             {"schedules": [view.to_json() for view in views if principal.may_see(view.queue)]}
         )
 
     async def run(self, request: web.Request) -> web.Response:
-        """Adds the job beside the schedule's own times."""
+        """Adds the schedule's job now, in addition to its regular runs."""
         name = request.match_info["name"]
         added = await bounded(self._schedules.run(name), READ_SECONDS)
         body = {"schedule": name, "queue": self._schedules.settings[name].queue, "key": added.key}
         return web.json_response(body, status=201)
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Pauses, with a reason where the body says one."""
+        """Pauses a schedule on all daemons."""
         name = request.match_info["name"]
         body = await schema.body(request, schema.ReasonBody)
         pause = self._schedules.pause(name, by=current_principal().name, reason=body.reason)
@@ -72,7 +72,7 @@ class ScheduleApi:
         return await self._answer(name)
 
     async def resume(self, request: web.Request) -> web.Response:
-        """Resumes."""
+        """Resumes a schedule on all daemons."""
         name = request.match_info["name"]
         await bounded(self._schedules.resume(name), READ_SECONDS)
         return await self._answer(name)

@@ -14,18 +14,18 @@ from crmd.jobs import Catalog
 
 @dataclass(slots=True)
 class ServedQueues:
-    """Settings and jobs of all queues, and why this daemon does not run some. A reload sets other values."""
+    """Settings and jobs of all queues, and why this daemon does not run some. A reload replaces the values."""
 
     settings: Mapping[str, QueueSettings]
     catalog: Catalog
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where each configured value was found, by dotted key."""
+    """The source of each configured value, by dotted key."""
     run_elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Queues whose jobs only other daemons run, and why."""
     unconfigured: Mapping[str, str] = field(default_factory=dict)
-    """Queues whose jobs begin and wait, as their service is not configured, and what is not set."""
+    """Queues whose jobs start and wait because a service is not configured, and the missing setting."""
     degraded: Callable[[], Mapping[str, str]] = dict
-    """Gives the queues whose jobs this daemon cannot run now, and why."""
+    """Returns the queues whose jobs this daemon cannot run now, and why."""
 
     def named(self, request: web.Request) -> str:
         """The queue that a request's path names; raises UnknownQueue that lists the names."""
@@ -35,5 +35,5 @@ class ServedQueues:
         return queue
 
     def held(self, queue: str) -> str | None:
-        """Why a queue's jobs are not done here; None where they are."""
+        """Why this daemon does not run a queue's jobs; None if it does."""
         return self.run_elsewhere.get(queue) or self.unconfigured.get(queue)

@@ -1,4 +1,4 @@
-"""Files that pages load: SAQ's own, two of which it ships compressed only, and ours."""
+"""Static files: ours, and SAQ's, two of which it ships compressed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Everything comes from us; `data:` is for the icons inside SAQ's stylesheet."""
+"""Everything is self-hosted; `data:` is for the icons in SAQ's stylesheet."""
 
 _SAQ_FILES = ("app.js", "pico.min.css.gz", "snabbdom.js.gz")
 
 
 class StaticFiles:
-    """All static files, read and unpacked once."""
+    """All static files, kept unpacked in memory."""
 
     def __init__(self) -> None:
         ours = resources.files("crmd.console").joinpath("static")
@@ -49,7 +49,7 @@ class StaticFiles:
         return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
 
     def page(self, name: str, values: Mapping[str, str]) -> web.Response:
-        """A page of ours with its values put in, escaped."""
+        """Renders a page; the values are escaped."""
         text = self._pages[name].substitute({key: html.escape(value) for key, value in values.items()})
         return web.Response(
             text=text, content_type="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY}

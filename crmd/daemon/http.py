@@ -1,4 +1,4 @@
-"""The HTTP side of the daemon: every group of routes with what it uses, and the server around them."""
+"""Builds the HTTP server: every group of routes gets what it uses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build_http(
     metrics: Metrics,
     listen_socket: socket.socket | None = None,
 ) -> HttpServer:
-    """The server, not started. `endpoints` and `whatsapp` give what the configuration says now."""
+    """The server, not yet started. `endpoints` and `whatsapp` return the current configuration."""
     peers = Peers(http.trusted_proxies)
     connections = Connections(peers, most=affordable_connections())
     long_requests = LongRequests(connections)

@@ -1,4 +1,4 @@
-"""Holds back who guesses passwords."""
+"""Slows down clients that guess passwords."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FAILURES = 5
 REFILL_SECONDS = 12.0
 """Five failures a minute."""
 ADDRESSES_KEPT = 10_000
-"""The address unused for longest is forgotten first."""
+"""Beyond that the least recently used address is forgotten."""
 
 
 @dataclass(slots=True)
@@ -23,14 +23,14 @@ class _Bucket:
 
 
 class FailedAttempts:
-    """Counts failed logins of each client: five at once, and one more every twelve seconds."""
+    """Counts failed attempts per client: five in a row are allowed, then one every twelve seconds."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def blocked_seconds(self, client: str) -> int:
-        """Seconds that a client has to wait, rounded up; 0 when it may try."""
+        """Seconds until a client may try again, rounded up; 0 if it may try now."""
         bucket = self._buckets.get(client)
         if bucket is None:
             return 0
@@ -40,7 +40,7 @@ class FailedAttempts:
         return max(1, math.ceil((1 - bucket.left) * REFILL_SECONDS))
 
     def fail(self, client: str) -> bool:
-        """Counts a failure; True when it is the one that begins a block."""
+        """Counts a failure; True if this one starts a block."""
         bucket = self._buckets.setdefault(client, _Bucket(FAILURES, self._monotonic()))
         self._buckets.move_to_end(client)
         if len(self._buckets) > ADDRESSES_KEPT:

@@ -1,4 +1,4 @@
-"""Who may do what: the basic-auth user, bearer tokens with scopes, and what is open."""
+"""Authentication and authorisation: the basic-auth user, bearer tokens with scopes, and open paths."""
 
 from __future__ import annotations
 
@@ -32,44 +32,44 @@ SCOPES = frozenset({"enqueue", "read", "operate"})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request."""
+    """The user or token that makes a request."""
 
     name: str
     scopes: frozenset[str]
     queues: frozenset[str] | None = None
     """The queues it is limited to; None for all."""
     is_user: bool = False
-    """Whether it is the basic-auth user and no token."""
+    """True for the basic-auth user, False for a token."""
 
     @property
     def owner(self) -> str:
-        """Whose its requests are: a token may have the user's name."""
+        """Identifies it among users and tokens, which may have the same name."""
         return f"{'user' if self.is_user else 'token'}:{self.name}"
 
     def may_see(self, queue: str) -> bool:
-        """Whether the queue is none of those closed to it."""
+        """Whether it may see the queue."""
         return self.queues is None or queue in self.queues
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What an Authorization header says. `user` is None for a bearer token."""
+    """The contents of an Authorization header; `user` is None for a bearer token."""
 
     user: str | None
     secret: str = field(repr=False)
 
 
 _PRINCIPAL: ContextVar[Principal] = ContextVar("principal")
-"""Of the request whose task this is: aiohttp handles each in a context of its own."""
+"""Set per request: aiohttp handles each in its own context."""
 
 
 def current_principal() -> Principal:
-    """Who makes the request under way, which has passed the gate."""
+    """The principal of the current request, which has passed the gate."""
     return _PRINCIPAL.get()
 
 
 class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no types
-    """Lets in who may. Compares in constant time, and holds back who fails too often.
+    """Checks credentials in constant time, and blocks clients that fail too often.
 
     While a client is held back it gets 429 for the right password too, or its guesses would go on being answered.
     A valid token always passes: nobody guesses 256 bits, and many share an address.
@@ -85,7 +85,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         metrics: Metrics,
         loopback_only: bool,
     ) -> None:
-        # The base class would compare plain texts: it gets none.
+        # The base class would compare plain text, so it gets none.
         super().__init__(username=None, password=None, force=True, realm=REALM)
         self._routes = routes
         self._peers = peers
@@ -96,7 +96,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         self.configure(auth, password)
 
     def configure(self, auth: AuthTable, password: str) -> None:
-        """Applies credentials; `password` is the one in force, set or made."""
+        """Applies credentials; `password` is the current one, configured or generated."""
         self._user_digest = _digest(auth.username)
         self._password_digest = _digest(password)
         self._has_password = bool(password)
@@ -113,12 +113,12 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         return await handler(request)
 
     def parse_auth_header(self, request: web.Request) -> Credentials | None:
-        """The request's credentials; None where it has none that can be read."""
+        """The request's credentials; None if it has none that can be parsed."""
         values = request.headers.getall("Authorization", [])
         return parse_credentials(values[0]) if len(values) == 1 else None
 
     async def authenticate(self, request: web.Request) -> bool:
-        """Whether the credentials are good; then `current_principal()` says whose they are."""
+        """Whether the credentials are valid; if so, sets `current_principal()`."""
         found = self.parse_auth_header(request)
         if found is None:
             return False
@@ -133,13 +133,13 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
         return True
 
     async def check_credentials(self, username: str, password: str, request: web.Request) -> bool:
-        """Whether user and password are right; takes the same time whichever is wrong."""
+        """Whether user and password match; takes the same time whichever is wrong."""
         user_matches = hmac.compare_digest(_digest(username), self._user_digest)
         password_matches = hmac.compare_digest(_digest(password), self._password_digest)
         return user_matches & password_matches & self._has_password
 
     def challenge(self) -> NoReturn:
-        """Asks for credentials: the base class's answer, as a problem."""
+        """Raises the base class's challenge as HttpProblem 401."""
         raise HttpProblem(
             401,
             "this needs a user and password, or a token",
@@ -193,7 +193,7 @@ class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no type
     def _token_holder(self, secret: str) -> Principal | None:
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest().encode()
         holder = None
-        for token in self._tokens:  # all of them, so that time does not tell which is near
+        for token in self._tokens:  # all of them, so that timing reveals nothing
             if hmac.compare_digest(digest, token.digest):
                 holder = token.principal
         return holder
@@ -207,9 +207,9 @@ class _Token:
 
 
 def parse_credentials(header: str) -> Credentials | None:
-    """User and password, or token, of an Authorization header; None where it is malformed.
+    """The user and password, or the token, in an Authorization header; None if it is malformed.
 
-    Basic credentials are UTF-8, or Latin-1 where they are no UTF-8: browsers differ.
+    Basic credentials are read as UTF-8, else as Latin-1: browsers differ.
     """
     scheme, _, value = header.strip().partition(" ")
     value = value.strip()

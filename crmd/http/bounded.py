@@ -1,4 +1,4 @@
-"""Keeps a request from waiting for a store that does not answer."""
+"""Time limits for what a request asks of the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTION_SECONDS = 15.0
 
 
 async def bounded(call: Awaitable[T], seconds: float) -> T:
-    """Awaits a call to the store; raises StoreUnavailable when it takes longer."""
+    """Awaits a call to the store; raises StoreUnavailable after `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return await call

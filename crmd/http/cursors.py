@@ -1,4 +1,4 @@
-"""Cursors of pages that go by id: opaque to clients."""
+"""Opaque cursors for pages that are ordered by id."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from crmd.http.problems import HttpProblem
 
 
 def write_cursor(row_id: int) -> str:
-    """The cursor after a row."""
+    """The cursor that points behind a row."""
     return base64.urlsafe_b64encode(f"id:{row_id}".encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> int | None:
-    """The row's id; raises HttpProblem 422 for what is no cursor of ours."""
+    """The row's id; raises HttpProblem 422 if the cursor is not one of ours."""
     if cursor is None:
         return None
     try:
@@ -31,13 +31,13 @@ def read_cursor(cursor: str | None) -> int | None:
 
 
 def row_id(text: str, what: str) -> int:
-    """The id in a path; raises HttpProblem 404 for what can be none."""
+    """The id in a path; raises HttpProblem 404 if it cannot be one."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise HttpProblem(404, f"there is no {what} {text[:40]!r}")
     return int(text)
 
 
 def page(name: str, rows: list[dict[str, Any]], limit: int) -> web.Response:
-    """A page of rows, of which one more was read than fits if there are more."""
+    """Answers a page of `limit` rows; one row more than that means that there is another page."""
     cursor = write_cursor(rows[limit - 1]["id"]) if len(rows) > limit else None
     return web.json_response({name: rows[:limit], "cursor": cursor})

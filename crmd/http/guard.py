@@ -1,4 +1,4 @@
-"""Refuses what a browser was tricked into (foreign Host names, cross-site requests) and bodies in a coding."""
+"""Refuses foreign Host names, cross-site requests and encoded bodies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class HostCheck:
 
 
 def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
-    """The middleware. Probes answer under any name: they tell nothing, and orchestrators call them so."""
+    """The middleware. Probes answer under any Host: they reveal nothing, and orchestrators use addresses."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -66,7 +66,7 @@ def guard(routes: RouteTable, hosts: HostCheck, peers: Peers) -> Middleware:
 
 
 def _check_coding(request: web.Request) -> None:
-    """Bodies are taken as they are: unpacking one would cost whoever sent it nothing, and the loop seconds."""
+    """Refuses compressed bodies: unpacking costs the sender nothing, and the event loop seconds."""
     for name, plain in _PLAIN.items():
         codings = (coding.strip() for value in request.headers.getall(name, ()) for coding in value.split(","))
         if any(coding.lower() not in plain for coding in codings):
@@ -107,7 +107,7 @@ def _host_as_seen_outside(request: web.Request, peers: Peers) -> str:
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an Origin header; empty for `null` and nonsense."""
+    """Host and port of an Origin header; empty for `null` and for nonsense."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

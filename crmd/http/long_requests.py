@@ -1,4 +1,4 @@
-"""Requests that last on purpose, waits for an outcome and streams of events: how many there may be."""
+"""Limits requests that are meant to last: waits for an outcome and event streams."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from crmd.http.problems import HttpProblem
 T = TypeVar("T")
 
 SHARE = 0.5
-"""Of all connections, for all of them together."""
+"""The share of all connections that they may take together."""
 SHARE_OF_ONE = 0.25
-"""For those of one user or token."""
+"""The share for one user or token."""
 RETRY_AFTER_SECONDS = 5
 
 
 class LongRequests:
-    """The places of long requests. They end when their client has gone, and when the server stops."""
+    """Admits long requests, which end when their client disconnects or the server stops."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -34,16 +34,16 @@ class LongRequests:
         self._closing = asyncio.Event()
 
     def open(self) -> None:
-        """Lets requests last: the server starts."""
+        """Admits long requests again; called when the server starts."""
         self._closing.clear()
 
     def close(self) -> None:
-        """Ends all that are under way: the server stops."""
+        """Ends all long requests; called when the server stops."""
         self._closing.set()
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for the request under way; raises HttpProblem 503 where there is none."""
+        """Holds a place for the current request; raises HttpProblem 503 if none is free."""
         name = current_principal().owner
         if self._by_principal[name] >= self._most_of_one or self._by_principal.total() >= self._most:
             raise HttpProblem(
@@ -60,7 +60,7 @@ class LongRequests:
                 del self._by_principal[name]
 
     async def result(self, request: web.Request, work: Coroutine[Any, Any, T]) -> T | None:
-        """What the work returns or raises; None, and the work cancelled, where nobody waits for it any more."""
+        """The result of `work`; None, with `work` cancelled, if nobody waits for it any more."""
         self._connections.free_body(request)
         working = asyncio.ensure_future(work)
         ends = (
@@ -76,7 +76,7 @@ class LongRequests:
             await asyncio.gather(working, *ends, return_exceptions=True)
 
     async def closes_within(self, seconds: float) -> bool:
-        """Sleeps, unless the server stops meanwhile; then True."""
+        """Sleeps; returns True early if the server stops."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -85,5 +85,5 @@ class LongRequests:
         return True
 
     async def ends_within(self, request: web.Request, seconds: float) -> bool:
-        """Sleeps, unless the server stops or the client goes meanwhile; then True."""
+        """Sleeps; returns True early if the server stops or the client disconnects."""
         return await self.result(request, asyncio.sleep(seconds, result=True)) is None

@@ -1,4 +1,4 @@
-"""The description of the API, made from its routes."""
+"""Builds the OpenAPI document from the routes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _Asked = tuple[type[BaseModel], Literal["validation", "serialization"]]
 
 
 class Description:
-    """Answers `/api/v1/openapi.json`, which describes the routes given and itself."""
+    """Answers `/api/v1/openapi.json`, which describes the given routes and itself."""
 
     def __init__(self, routes: Sequence[Route], prefix: str, version: str) -> None:
         self._described = [*routes, *self.routes()]
@@ -55,7 +55,7 @@ class Description:
         self._document: bytes | None = None
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("GET", "/api/v1/openapi.json", self.openapi, Access.READ, "This description"),
@@ -65,14 +65,14 @@ class Description:
         ]
 
     async def openapi(self, request: web.Request) -> web.Response:
-        """The description as OpenAPI 3.1."""
+        """The OpenAPI 3.1 document."""
         if self._document is None:
             self._document = json.dumps(describe(self._described, self._prefix, self._version)).encode()
         return web.Response(body=self._document, content_type="application/json", charset="utf-8")
 
 
 def describe(routes: Iterable[Route], prefix: str, version: str) -> dict[str, Any]:
-    """The OpenAPI document of those routes that have a summary."""
+    """The OpenAPI document of the routes that have a summary."""
     described = [route for route in routes if route.summary]
     schemas = _Schemas(described)
     paths: dict[str, dict[str, Any]] = {}
@@ -94,7 +94,7 @@ def describe(routes: Iterable[Route], prefix: str, version: str) -> dict[str, An
 
 
 class _Schemas:
-    """The schemas of all models, made at once, so that each has one name."""
+    """The schemas of all models, built together so that each has one name."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         asked: dict[_Asked, None] = {(model_of(_PROBLEM), "serialization"): None}
@@ -107,15 +107,15 @@ class _Schemas:
         self.components: dict[str, Any] = definitions["$defs"]
 
     def of_body(self, model: type[BaseModel]) -> dict[str, Any]:
-        """A reference to the schema of a request's body."""
+        """A reference to the schema of a request body."""
         return self._references[model, "validation"]
 
     def of_answer(self, model: type[BaseModel]) -> dict[str, Any]:
-        """A reference to the schema of an answer's body."""
+        """A reference to the schema of an answer."""
         return self._references[model, "serialization"]
 
     def of_query(self, model: type[BaseModel]) -> dict[str, Any]:
-        """The schema of each parameter of a query. None cannot be said in one: it is left out."""
+        """The schema of each query parameter, without null, which a query cannot express."""
         name = self._references[model, "validation"]["$ref"].rpartition("/")[2]
         properties = self.components.pop(name, None) or model.model_json_schema(ref_template=_REFERENCE)
         return {name: _without_null(schema) for name, schema in properties["properties"].items()}
@@ -136,7 +136,7 @@ def _success(answer: Success | str) -> Success:
 
 
 def model_of(name: str) -> type[BaseModel]:
-    """The model that is named as `module:Class`."""
+    """Imports the model that is named as `module:Class`."""
     return cast(type[BaseModel], pkgutil.resolve_name(name))
 
 
@@ -206,7 +206,7 @@ def _problems(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def problem_statuses(route: Route) -> set[int]:
-    """The statuses of the problems that a route may answer."""
+    """The statuses of the problems that a route may answer with."""
     statuses = {*route.errors, 500}
     if route.access is not Access.OPEN:
         statuses |= {400, 401, 403, 421, 429}

@@ -1,4 +1,4 @@
-"""Who is at the other end: the client's address, behind proxies too."""
+"""Finds a client's address, also behind proxies."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from crmd.config.values import Network
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 IPV6_CLIENT_PREFIX = 64
-"""One household or machine owns as many IPv6 addresses; it counts as one client."""
+"""A household or machine usually owns a whole /64, so it counts as one client."""
 
 
 class Peers:
-    """Knows which proxies to believe."""
+    """Resolves client addresses; believes trusted proxies only."""
 
     def __init__(self, trusted_proxies: Iterable[Network] = ()) -> None:
         self._trusted = tuple(trusted_proxies)
 
     def client(self, request: web.Request) -> str:
-        """The client's address. X-Forwarded-For is read from its end, as far as trusted proxies wrote it."""
+        """The client's address; X-Forwarded-For is read from its end, as far as trusted proxies wrote it."""
         address = request.remote or ""
         if not self.trusts(address):
             return address
@@ -36,13 +36,13 @@ class Peers:
         return address
 
     def trusts(self, address: str) -> bool:
-        """Whether an address is that of a trusted proxy."""
+        """Whether an address belongs to a trusted proxy."""
         parsed = parse_address(address)
         return parsed is not None and any(parsed in network for network in self._trusted)
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """An address, with or without port and brackets; None for what is none. ::ffff:a.b.c.d is a.b.c.d."""
+    """Parses an address with or without port and brackets; None if it is not one. Unmaps ::ffff:a.b.c.d."""
     host = text[1:].partition("]")[0] if text.startswith("[") else text
     if host.count(":") == 1:
         host = host.partition(":")[0]
@@ -55,7 +55,7 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 def client_group(address: str) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    """What counts as one client: an IPv4 address or an IPv6 /64."""
     parsed = parse_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, IPV6_CLIENT_PREFIX), strict=False))
@@ -63,5 +63,5 @@ def client_group(address: str) -> str:
 
 
 def is_forwarded(request: web.Request) -> bool:
-    """Whether a proxy had the request in its hands."""
+    """Whether the request came through a proxy."""
     return any(name.lower() == "forwarded" or name.lower().startswith("x-forwarded-") for name in request.headers)

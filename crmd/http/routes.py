@@ -1,4 +1,4 @@
-"""One entry for each thing that HTTP answers: who may ask, and what the description says of it."""
+"""Routes: who may call them, and what the OpenAPI document says of them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Access(StrEnum):
-    """What a request needs."""
+    """The access that a route requires."""
 
     OPEN = "open"
-    """Nothing."""
+    """No credentials."""
     SUMMARY = "summary"
-    """Nothing on loopback or with `auth.public_metrics`, else as READ."""
+    """No credentials on loopback or with `auth.public_metrics`, else READ."""
     READ = "read"
     ENQUEUE = "enqueue"
     OPERATE = "operate"
 
     @property
     def scope(self) -> str:
-        """The scope that a token needs for it."""
+        """The scope that a token needs."""
         return "read" if self in (Access.OPEN, Access.SUMMARY) else self.value
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """What a status means that is no problem, and what comes with it."""
+    """A successful answer: what it means and what it carries."""
 
     meaning: str
     body: str | None = None
-    """A model of the JSON, as `module:Class`; None where the body is of another type, or there is none."""
+    """The model of the JSON body, as `module:Class`; None for other media types or no body."""
     media_type: str = "application/json"
 
 
@@ -48,32 +48,32 @@ class Route:
     handler: Handler
     access: Access
     summary: str = ""
-    """One line for the description; a route without one is left out of it."""
+    """One line for the OpenAPI document; a route without one is left out of it."""
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Header fields that it reads beyond what every route does, and what they mean."""
+    """Header fields that only this route reads, and their meaning."""
     answers: Mapping[int, Success | str] = field(default_factory=dict)
-    """Each status that is no problem; a text names the model of the JSON, whose docstring says the meaning.
+    """Successful answers by status. A string names the model of the JSON body; its docstring is the meaning.
 
-    Models are imported when the description is asked for: together they take some MiB.
+    Models are imported only when the OpenAPI document is requested: together they take some MiB.
     """
     errors: tuple[int, ...] = ()
-    """Statuses of problems beyond those that every route may answer."""
+    """Statuses of problems, beyond those that any route may answer with."""
     signed: bool = False
-    """The handler checks the sender's signature: that the request comes from another site does not matter."""
+    """The handler checks a signature, so cross-site requests are allowed."""
     any_body: bool = False
-    """The body may be of any type; else it is JSON."""
+    """Whether the body may be of any type; otherwise it must be JSON."""
     streamed: bool = False
     """The body goes to disk as it comes, and is never in memory as a whole."""
     probe: bool = False
-    """Answered however many connections there are."""
+    """Whether it is answered even if all connections are busy."""
     for_any_queue: bool = False
-    """For a path without a queue: it shows a token that is limited to queues those only."""
+    """Whether tokens limited to some queues may call it although its path names none."""
 
 
 class RouteTable:
-    """The routes of one application, and what access each needs."""
+    """Registers routes and finds the one of a request."""
 
     def __init__(self, prefix: str, routes: Sequence[Route]) -> None:
         self._prefix = prefix
@@ -81,14 +81,14 @@ class RouteTable:
         self._by_registered: dict[web.AbstractRoute, Route] = {}
 
     def register(self, app: web.Application) -> None:
-        """Registers the routes; a GET answers HEAD as well."""
+        """Registers all routes; a GET route also answers HEAD."""
         for route in self._routes:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 registered = app.router.add_route(method, self._prefix + route.path, route.handler)
                 self._by_registered[registered] = route
 
     def find(self, request: web.Request) -> Route:
-        """The route of a request. What is none needs READ: strangers do not learn which paths exist."""
+        """The route of a request; an unknown path needs READ, so that strangers do not learn which paths exist."""
         return self._by_registered.get(request.match_info.route, _NOWHERE)
 
 

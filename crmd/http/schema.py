@@ -1,4 +1,4 @@
-"""What requests may say, and how it is read: closed models, every mistake named at once."""
+"""Reads queries and bodies into closed models and reports every mistake at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DURATION_PATTERN = r"^\s*\d{1,12}(\.\d{1,12})?\s*(ms|s|min|m|h|d)\s*$"
 
 
 def read_duration(value: object) -> float:
-    """Seconds of text such as "30s"; raises ValueError that says what is wrong."""
+    """Parses text such as "30s" to seconds; raises ValueError with advice."""
     seconds = parse_duration(value)  # type: ignore[arg-type]  # it refuses what is no text, with advice
     if seconds is None:
         raise ValueError("leave it out instead of none")
@@ -69,13 +69,13 @@ Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "s
 
 
 class RequestBody(BaseModel):
-    """A closed model: an unknown member is an error."""
+    """A closed model: unknown members are errors."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=True, defer_build=True)
 
 
 class PageQuery(RequestBody):
-    """Which part of a list."""
+    """Selects a page of a list."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
@@ -84,13 +84,13 @@ class PageQuery(RequestBody):
 
 
 class ReasonBody(RequestBody):
-    """Why it is done."""
+    """An optional reason."""
 
     reason: str | None = Field(None, max_length=500)
 
 
 def query(request: web.Request, model: type[M]) -> M:
-    """The request's query; raises HttpProblem 422 that names each mistake."""
+    """Reads the query; raises HttpProblem 422 that names each mistake."""
     twice = sorted({name for name in request.query if len(request.query.getall(name)) > 1})
     if twice:
         raise HttpProblem(422, f"given more than once: {', '.join(twice)}")
@@ -98,12 +98,12 @@ def query(request: web.Request, model: type[M]) -> M:
 
 
 async def body(request: web.Request, model: type[M]) -> M:
-    """The request's body, which may be left out where the model needs nothing; raises HttpProblem."""
+    """Reads the body, which may be empty if the model requires nothing; raises HttpProblem."""
     return checked(await json_body(request), model, "body")
 
 
 async def json_body(request: web.Request) -> Any:
-    """The body's JSON, `{}` without a body. Raises HttpProblem 408, 413 or 422."""
+    """Parses the body, `{}` if it is empty. Raises HttpProblem 408, 413 or 422."""
     too_large = f"the body is over {MAX_BODY_BYTES:,} bytes; send fewer jobs at once"
     raw = await read_body(request, MAX_BODY_BYTES, too_large)
     if not raw:
@@ -117,7 +117,7 @@ async def json_body(request: web.Request) -> Any:
 
 
 def checked(data: Any, model: type[M], what: str) -> M:
-    """Data as the model; raises HttpProblem 422 with `errors`."""
+    """Validates data; raises HttpProblem 422 with `errors`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -127,7 +127,7 @@ def checked(data: Any, model: type[M], what: str) -> M:
 
 
 def mistakes_of(error: ValidationError) -> list[dict[str, str]]:
-    """Field and reason of each mistake."""
+    """The field and reason of each mistake."""
     return [
         {
             "field": ".".join(map(str, entry["loc"])),

@@ -1,4 +1,4 @@
-"""Reads a file from a request's body, raw or as a part of a form, chunk by chunk."""
+"""Streams an uploaded file from a request, either the raw body or a part of a form."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from crmd.http.problems import HttpProblem
 CHUNK_BYTES = 256 * 1024
 """Written to disk at once."""
 SILENT_SECONDS = 30.0
-"""How long a client may send nothing. The whole may take as long as it takes."""
+"""How long a client may send nothing; the whole upload has no time limit."""
 MAX_PARTS = 20
-"""Of a form; other fields than the file are passed over."""
+"""Parts of a form that are searched for the file."""
 
 MALFORMED = (ValueError, AssertionError, HttpProcessingError)
-"""What aiohttp raises for a form, or the headers of a part, that is none."""
+"""What aiohttp raises for a malformed form or part header."""
 
-_NO_MEDIA_TYPE = "application/x-www-form-urlencoded"  # what curl says where it is not told
+_NO_MEDIA_TYPE = "application/x-www-form-urlencoded"  # what curl sends by default
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that comes in."""
+    """A file that is being uploaded."""
 
     name: str | None
     media_type: str
@@ -35,7 +35,7 @@ class Upload:
 
 
 async def read_upload(request: web.Request) -> Upload:
-    """The file of a request; its bytes are read as they are asked for. Raises HttpProblem 400 or 422."""
+    """Finds the file in a request; its bytes are read as `chunks` is iterated. Raises HttpProblem 400 or 422."""
     if request.content_type.startswith("multipart/"):
         return await _from_form(request)
     kind = request.content_type

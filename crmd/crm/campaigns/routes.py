@@ -1,4 +1,4 @@
-"""Campaigns over HTTP: list, look, pause, resume, cancel."""
+"""Campaigns over HTTP: list, show, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CampaignsApi:
         self._control = campaign_control
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         read, operate = Access.READ, Access.OPERATE
         return [
             Route(
@@ -86,18 +86,18 @@ class CampaignsApi:
         return await self._answer(row_id(request.match_info["id"], "campaign"))
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Pauses."""
+        """Pauses a campaign."""
         return await self._halt(request, CampaignStatus.PAUSED)
 
     async def resume(self, request: web.Request) -> web.Response:
-        """Resumes."""
+        """Resumes a paused campaign."""
         number = row_id(request.match_info["id"], "campaign")
         await schema.body(request, schema.RequestBody)
         await self._control.resume(number)
         return await self._answer(number)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancels, for good."""
+        """Cancels a campaign for good."""
         return await self._halt(request, CampaignStatus.CANCELLED)
 
     async def _halt(self, request: web.Request, to: CampaignStatus) -> web.Response:
@@ -151,7 +151,7 @@ def _json(campaign: Campaign) -> dict[str, Any]:
 
 
 def _shown(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition without the recipients that it names: they may be a thousand, each with data of their own."""
+    """The definition without inline recipients, of which there may be a thousand."""
     audience = definition.get("audience", {})
     if "recipients" not in audience:
         return definition

@@ -1,4 +1,4 @@
-"""Contacts over HTTP: pages, one of them, and one forgotten."""
+"""Contacts over HTTP: list, show, delete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ContactsApi:
         self._database = database
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         read = Access.READ
         return [
             Route(
@@ -83,7 +83,7 @@ class ContactsApi:
         return web.json_response(_json(found))
 
     async def forget_contact(self, request: web.Request) -> web.Response:
-        """Deletes a contact and what was said with it."""
+        """Deletes a contact and its messages."""
         number = row_id(request.match_info["id"], "contact")
         if not await database_bounded(self._forget(number)):
             raise HttpProblem(404, f"there is no contact {number}")

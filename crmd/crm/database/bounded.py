@@ -1,4 +1,4 @@
-"""Keeps a request from waiting for a database that does not answer."""
+"""A time limit for what a request asks of the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 5.0
 
 
 async def database_bounded(call: Awaitable[T]) -> T:
-    """Awaits a call to the database; raises RecordsUnavailable when it takes longer than SECONDS."""
+    """Awaits a call to the database; raises RecordsUnavailable after SECONDS."""
     try:
         async with asyncio.timeout(SECONDS):
             return await call

@@ -1,4 +1,4 @@
-"""Files over HTTP: uploads for imports and mail, and what exports and reports made."""
+"""Files over HTTP: uploads for imports and mail, results of exports and reports."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ANSWERS = "crmd.crm.files.answers"
 
 _BYTES = "application/octet-stream"
 FORM_BYTES = 64 * 1024
-"""What a form may have besides the file."""
+"""The size of a form without its file."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class UploadQuery(schema.RequestBody):
-    """What the file is called."""
+    """The name of the file."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
@@ -40,14 +40,14 @@ class UploadQuery(schema.RequestBody):
 
 
 class FilesApi:
-    """Answers under `/api/v1/files`. Ids cannot be guessed, so tokens that are for some queues have it too."""
+    """Answers under `/api/v1/files`. Ids cannot be guessed, so tokens limited to queues may use it too."""
 
     def __init__(self, files: FileStore, prefix: str) -> None:
         self._files = files
         self._prefix = prefix
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("POST", "/api/v1/files", self.add, Access.ENQUEUE, "Takes a file: the body itself, or a form's"),
@@ -77,7 +77,7 @@ class FilesApi:
         ]
 
     async def add(self, request: web.Request) -> web.Response:
-        """Takes an upload: straight to disk, never more than a chunk of it in memory."""
+        """Stores an upload, streamed to disk chunk by chunk."""
         asked = schema.query(request, UploadQuery)
         _check_announced(request, self._files.max_bytes)
         try:
@@ -96,7 +96,7 @@ class FilesApi:
         return web.json_response(_json(stored), status=201, headers=location)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """The file, to be saved and not shown: it may be a page that somebody uploaded."""
+        """The file as an attachment: shown inline, an uploaded page could run scripts."""
         stored = await database_bounded(self._files.get(request.match_info["id"]))
         _check_range(request, stored)
         headers = {"Content-Type": stored.media_type, "Content-Disposition": _attachment(stored.name)}
@@ -152,7 +152,7 @@ def _check_range(request: web.Request, stored: StoredFile) -> None:
 
 
 def _attachment(name: str) -> str:
-    """Both forms of RFC 6266: a plain one for old programs, and one for every character."""
+    """A Content-Disposition with both forms of RFC 6266: plain ASCII, and UTF-8."""
     plain = "".join(one if one.isascii() and one.isprintable() and one not in '"\\%' else "_" for one in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 

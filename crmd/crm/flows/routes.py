@@ -1,4 +1,4 @@
-"""Flows over HTTP: definitions put, shown and deleted; runs shown and cancelled."""
+"""Flows over HTTP: put, show and delete definitions; show and cancel runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunsQuery(PageQuery):
 
 
 class FlowBody(FlowDefinition):
-    """A flow's definition; the path has its name."""
+    """A flow's definition; its name may be left to the path."""
 
     name: Annotated[FlowName, Field(default_factory=str, description="May be left out, as the path says it.")]
 
@@ -51,7 +51,7 @@ class FlowsApi:
         self._database = database
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         read, operate = Access.READ, Access.OPERATE
         return [
             Route(
@@ -111,9 +111,9 @@ class FlowsApi:
         return web.json_response({**_json(found), "definition": found.flow.definition})
 
     async def put(self, request: web.Request) -> web.Response:
-        """Stores a definition, after all its mistakes were told."""
+        """Validates a definition and stores it."""
         name, data = request.match_info["name"], await schema.json_body(request)
-        # A large definition with many templates takes a tenth of a second.
+        # Checking a large definition with many templates takes a tenth of a second.
         definition = await asyncio.to_thread(check_flow, data, name)
         try:
             created = await database_bounded(self._put(name, data, definition.enabled))

@@ -1,4 +1,4 @@
-"""Meta's webhook: verified, stored as jobs, answered at once. What the events mean is the jobs' business."""
+"""Meta's webhook: verifies events, stores them as jobs and answers at once."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ PATH = "/webhooks/whatsapp"
 MAX_BYTES = 3 * 1024 * 1024
 """Meta's own limit."""
 LARGE_BYTES = 256 * 1024
-"""Taking apart more than this takes tens of milliseconds, in which the loop has other things to do."""
+"""Larger events are split in a thread: that takes tens of milliseconds."""
 QUEUE, JOB = "webhook", "whatsapp_event"
 UNIQUE_SECONDS = 86_400.0
-"""A repeat of an event within this makes no second job; later ones are known by what they say."""
+"""A repeated event adds no second job within this; later ones are recognised by their content."""
 MAX_CHALLENGE = 512
 _SIGNATURE = "sha256="
 
@@ -43,12 +43,12 @@ _log = logging.getLogger(__name__)
 
 
 class WhatsAppHook:
-    """Answers under `/webhooks/whatsapp`. Whoever signs with the app's secret is Meta."""
+    """Answers under `/webhooks/whatsapp`; events must be signed with the app's secret."""
 
     def __init__(
         self, table: Callable[[], WhatsAppTable], control: Control, metrics: Metrics, peers: Peers
     ) -> None:
-        """`table` gives the secrets and the rate in force, which a reload may change."""
+        """`table` returns the current secrets and rate, which a reload may change."""
         self._table = table
         self._control = control
         self._metrics = metrics
@@ -56,25 +56,25 @@ class WhatsAppHook:
         self._attempts = FailedAttempts()
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route("GET", PATH, self.verify, Access.OPEN),
             Route("POST", PATH, self.take, Access.OPEN, signed=True),
         ]
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Meta asks whether the address is ours, when it is registered."""
+        """Answers Meta's challenge when the address is registered."""
         token = _configured(self._table().verify_token, "verify_token")
         query = request.query
         given, challenge = query.get("hub.verify_token", ""), query.get("hub.challenge", "")
-        # The token is compared whatever else is wrong: the time to answer tells nothing.
+        # The token is always compared, so that timing reveals nothing.
         known = hmac.compare_digest(_bytes(given), token)
         if not known or query.get("hub.mode") != "subscribe" or not 0 < len(challenge) <= MAX_CHALLENGE:
             self._refuse(request, 403, "hub.verify_token is not whatsapp.verify_token, or it is no subscription")
         return web.Response(text=challenge, content_type="text/plain")
 
     async def take(self, request: web.Request) -> web.Response:
-        """Stores an event; 200 once it is stored. Meta repeats what gets another answer."""
+        """Answers 200 once the event is stored; Meta repeats it after any other answer."""
         secret = _configured(self._table().app_secret, "app_secret")
         raw = await read_body(request, MAX_BYTES, f"an event has at most {MAX_BYTES:,} bytes")
         expected = hmac.new(secret, raw, hashlib.sha256).hexdigest()
@@ -86,7 +86,7 @@ class WhatsAppHook:
         return web.Response(text="EVENT_RECEIVED")
 
     async def _count(self, jobs: Sequence[NewJob]) -> None:
-        """Takes what people write right now out of the number's rate; where that fails, a refusal tells."""
+        """Counts inbound messages against the number's rate; if that fails, a refusal by WhatsApp corrects it."""
         table = self._table()
         count = received([job.payload for job in jobs], table.phone_number_id, time.time())
         if count:
@@ -95,7 +95,7 @@ class WhatsAppHook:
                 await rate.received(count)
 
     def _refuse(self, request: web.Request, status: int, why: str) -> None:
-        """Refuses, and tells who does it too often to slow down. What is signed rightly passes all the same."""
+        """Refuses a request; 429 if its client is refused too often. Valid signatures always pass."""
         client = client_group(self._peers.client(request))
         wait = self._attempts.blocked_seconds(client)
         self._metrics.auth_refused("throttled" if wait else "signature")
@@ -116,7 +116,7 @@ def _configured(secret: SecretStr, name: str) -> bytes:
 
 
 def _jobs(raw: bytes) -> list[NewJob]:
-    """The event's jobs. Their keys follow from the body: what Meta sends again makes no second ones."""
+    """The event's jobs; their keys derive from the body, so that a repeat adds none."""
     try:
         data = codec.loads(raw)
         if not isinstance(data, dict):

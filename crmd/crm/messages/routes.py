@@ -1,4 +1,4 @@
-"""Messages over HTTP: pages, one with its history, and what a person says of an unknown one."""
+"""Messages over HTTP: list, show with history, settle unknown ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class MessagesApi:
         self._inspector = inspector
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("GET", _MESSAGES, self.list, Access.READ, "A page of messages, the newest first"),
@@ -96,7 +96,7 @@ class MessagesApi:
         return web.json_response(found)
 
     async def settle(self, request: web.Request) -> web.Response:
-        """Settles an unknown message by hand, and its job."""
+        """Settles an unknown message, and its job, by hand."""
         number = row_id(request.match_info["id"], "message")
         asked = await schema.body(request, SettleBody)
         found = await database_bounded(self._settle(number, asked.status))
@@ -133,13 +133,13 @@ class MessagesApi:
             error=message.error,
             by=current_principal().name,
         )
-        # Where the store is away the daemon does it later: it compares its unknown jobs with the database.
+        # If the store is unavailable the message reconciler does it later.
         with suppress(StoreError):
             await bounded(unknown_jobs(self._inspector).settle(settled), READ_SECONDS)
 
 
 def _json(message: Message) -> dict[str, Any]:
-    """A message as it stands."""
+    """A message without its history."""
     job = {"queue": message.job_queue, "key": message.job_key} if message.job_key else None
     return {
         "id": message.id,

@@ -1,4 +1,4 @@
-"""The registered webhook endpoints over HTTP: how they do, and enabling one again."""
+"""Webhook endpoints over HTTP: list with their state, enable."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class EndpointsApi:
     """Answers under `/api/v1/webhook-endpoints`."""
 
     def __init__(self, database: Database, tables: Callable[[], Mapping[str, EndpointTable]]) -> None:
-        """`tables` gives the endpoints of the configuration, which a reload may change."""
+        """`tables` returns the configured endpoints, which a reload may change."""
         self._database = database
         self._tables = tables
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes of this group."""
         return [
             Route(
                 *("GET", _ROOT, self.list, Access.READ, "The webhook endpoints, and how they do"),
@@ -54,7 +54,7 @@ class EndpointsApi:
         return web.json_response({"endpoints": shown})
 
     async def enable(self, request: web.Request) -> web.Response:
-        """One endpoint, enabled. Idempotent."""
+        """Enables an endpoint. Idempotent."""
         name, tables = request.match_info["name"], self._tables()
         table = tables.get(name)
         if table is None:
@@ -73,7 +73,7 @@ class EndpointsApi:
 
 
 def _json(name: str, table: EndpointTable, status: EndpointStatus | None) -> dict[str, Any]:
-    """One endpoint. Of its URL only the host is shown: the path may be as good as a password."""
+    """One endpoint; only the host of its URL, as the path may contain a secret."""
     known = status or EndpointStatus()
     return {
         "name": name,

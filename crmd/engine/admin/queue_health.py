@@ -1,4 +1,4 @@
-"""How the queues do: what the store says of them, and what that means for whoever watches."""
+"""The health of the queues: one rule for stalled queues, used by `/health`, alerts and pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crmd.errors import StoreError, StoreUnavailable
 T = TypeVar("T")
 
 READ_SECONDS = 2.0
-"""The store has so long to answer: health, metrics and summaries do not wait longer."""
+"""How long health, metrics and summaries wait for the store."""
 FRESH_SECONDS = 1.0
 METRICS_FRESH_SECONDS = 5.0
 """Percentiles read up to a hundred jobs of each queue."""
@@ -32,17 +32,17 @@ class QueueObservation:
     counts: QueueCounts
     totals: QueueTotals
     has_unparked: bool
-    """Whether some waiting job is not parked behind a keyed limit."""
+    """Whether any waiting job is not parked behind a keyed limit."""
 
     def may_start_jobs(self, now: float) -> bool:
-        """Whether jobs wait, and nothing but a spent rate explains that none starts; `now` in epoch seconds."""
+        """Whether jobs wait that nothing holds back, except perhaps a spent rate; `now` in epoch seconds."""
         counts = self.counts
         blocked = (counts.blocked_until or 0) > now
         return counts.waiting > 0 and not counts.paused and not blocked and self.has_unparked
 
 
 class QueueStatus(StrEnum):
-    """How one queue, or all of them, do."""
+    """The health of one queue or of all."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -51,16 +51,16 @@ class QueueStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The queues at one moment and what is wrong with them. Empty without the store; `error` says why then."""
+    """The queues at one moment, and what is wrong with them. Without the store only `error` is set."""
 
     queues: Mapping[str, QueueObservation] = field(default_factory=dict)
     stalls: Mapping[str, str] = field(default_factory=dict)
-    """Queues whose work waits and does not start, and since when."""
+    """Queues whose jobs wait and do not start, and for how long."""
     degraded: Mapping[str, str] = field(default_factory=dict)
     """Queues whose jobs this daemon cannot run now, and why."""
     error: str | None = None
     refusal: str | None = None
-    """Why the store, though it answers, takes no writes: no job can be added or started."""
+    """Why the store answers but refuses writes, so that no job can be added or started."""
 
     @property
     def connected(self) -> bool:
@@ -68,7 +68,7 @@ class HealthReport:
         return self.error is None
 
     def status_of(self, queue: str) -> QueueStatus:
-        """How one queue does."""
+        """The health of one queue."""
         if queue in self.stalls:
             return QueueStatus.UNHEALTHY
         degraded = queue in self.degraded or self.queues[queue].counts.paused
@@ -76,7 +76,7 @@ class HealthReport:
 
     @property
     def status(self) -> QueueStatus:
-        """How the queues do together: as the worst of them."""
+        """The health of all queues: that of the worst one."""
         found = {self.status_of(queue) for queue in self.queues}
         if self.error or self.refusal or QueueStatus.UNHEALTHY in found:
             return QueueStatus.UNHEALTHY
@@ -84,10 +84,11 @@ class HealthReport:
 
 
 class QueueHealth:
-    """Observes the queues for health, metrics and pages. Many who ask at once cause one read of the store.
+    """Observes the queues for health, metrics and pages. Concurrent callers share one read of the store.
 
-    `run_elsewhere` gives the queues whose jobs only other daemons run, `degraded` those that this daemon cannot
-    run now and why, `uptime_seconds` how long it has lived. Methods other than `report` raise StoreUnavailable.
+    `run_elsewhere` returns the queues whose jobs only other daemons run; `degraded` those whose jobs this daemon
+    cannot run now, and why; `uptime_seconds` the age of this daemon. All methods but `report` raise
+    StoreUnavailable.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class QueueHealth:
         self._daemons = Cached(inspector.daemons, max_age_seconds=FRESH_SECONDS)
 
     async def stop(self) -> None:
-        """Ends reads under way."""
+        """Cancels reads in progress."""
         for cached in (self._observations, self._metrics, self._daemons):
             await cached.stop()
 
     def forget(self) -> None:
-        """Makes the next answer a new one, as something was changed."""
+        """Drops cached answers, as something was changed."""
         self._observations.forget()
         self._metrics.forget()
 
@@ -153,7 +154,7 @@ class QueueHealth:
 
 
 async def observe(inspector: Inspector) -> dict[str, QueueObservation]:
-    """Every queue as it is now. Raises StoreError."""
+    """Reads every queue from the store. Raises StoreError."""
     names = list(inspector.scripts)
     raw = await asyncio.gather(*(inspector.scripts[name].counts() for name in names))
     counts = [counts_of(one, inspector.settings[name]) for name, one in zip(names, raw, strict=True)]
@@ -165,7 +166,7 @@ async def observe(inspector: Inspector) -> dict[str, QueueObservation]:
 
 
 def stall(seen: QueueObservation, settings: QueueSettings, now: float, uptime_seconds: float) -> str | None:
-    """Why a queue counts as stalled at `now` (epoch seconds); None where it does not."""
+    """Why a queue is stalled at `now` (epoch seconds); None if it is not."""
     if not seen.may_start_jobs(now):
         return None
     counts = seen.counts
@@ -184,7 +185,7 @@ async def _has_unparked(inspector: Inspector, counts: QueueCounts) -> bool:
 
 
 def _allowed_seconds(counts: QueueCounts, settings: QueueSettings) -> float:
-    """A spent rate explains a period without starts, full slots as long as jobs may take, and neither more."""
+    """How long a queue may start nothing: a spent rate excuses one period, full slots the jobs' timeout."""
     allowed = settings.stall_after_seconds
     if counts.rate_left == 0:
         allowed += counts.rate_period_seconds
@@ -194,13 +195,13 @@ def _allowed_seconds(counts: QueueCounts, settings: QueueSettings) -> float:
 
 
 def _idle_seconds(counts: QueueCounts, uptime_seconds: float, now: float) -> float:
-    """Seconds in which work waited, this daemon lived, and nothing started."""
+    """Seconds during which jobs waited, this daemon was up, and nothing started."""
     since_start = now - counts.last_start_at if counts.last_start_at else float("inf")
     return max(0.0, min(since_start, counts.oldest_waiting_seconds or 0.0, uptime_seconds))
 
 
 class Cached(Generic[T]):
-    """What a call returned, for as long as it is fresh. Many who ask at once cause one call."""
+    """Caches the result of a call for a while. Concurrent callers share one call."""
 
     def __init__(
         self,
@@ -217,7 +218,7 @@ class Cached(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """The value, at most `max_age_seconds` old. Raises what the call raises, and StoreUnavailable in time."""
+        """The value, at most `max_age_seconds` old. Raises what the call does, and StoreUnavailable."""
         if self._value is not None and self._monotonic() - self._fetched_at < self._max_age_seconds:
             return self._value
         if self._task is None:
@@ -226,11 +227,11 @@ class Cached(Generic[T]):
         return await asyncio.shield(self._task)
 
     def forget(self) -> None:
-        """Makes the next `get` call again."""
+        """Makes the next `get` call for a new value."""
         self._fetched_at = float("-inf")
 
     async def stop(self) -> None:
-        """Ends a call under way."""
+        """Cancels a call in progress."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
