@@ -17,17 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crmd.crm.templating import engine as template_engine
-from crmd.crm.templating.templates import (
-    MAX_OUTPUT_CHARS,
-    MAX_TEMPLATE_CHARS,
-    MissingVariable,
-    TemplateError,
-    check,
-    contact_variables,
-    has_variables,
-    names,
-    render,
-)
+from crmd.crm.templating.budget import MAX_OUTPUT_CHARS, MAX_TEMPLATE_CHARS
+from crmd.crm.templating.errors import MissingVariable, TemplateError
+from crmd.crm.templating.templates import check, contact_variables, has_variables, names, render
 
 CONTACT: dict[str, Any] = {
     "name": "bob smith",

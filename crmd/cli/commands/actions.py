@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from crmd.cli.commands.bulk import Action, Selection, by_filter
 from crmd.cli.commands.jobs import StateOption
 from crmd.cli.commands.queues import person
 from crmd.cli.kit import output
@@ -17,26 +16,6 @@ from crmd.cli.kit.session import Session, in_session
 from crmd.engine.admin.views import JobView, State, not_by_filter
 from crmd.engine.durations import Rate
 from crmd.errors import ExitCode, RequestError
-
-if TYPE_CHECKING:
-    from crmd.engine.admin.control import Control
-
-Act = Callable[["Control", str, str], Awaitable[JobView | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What can be done to a job."""
-
-    verb: str
-    done: str
-    states: tuple[State, ...]
-    """The states that a filter may ask for."""
-    act: Act
-    """On a job that was named."""
-    act_on_found: Act | None = None
-    """On one that a filter found; None: the same."""
-
 
 RETRY = Action(
     "retry",
@@ -65,17 +44,6 @@ CLEAN = Action(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which jobs of a queue are meant: all in a state, and of those the ones that hold a text."""
-
-    queue: str
-    state: State
-    search: str | None
-    rate: Rate | None
-    """How fast to go through them; None for as fast as the store takes it."""
-
-
 def _command(name: str, action: Action, short: str, help: str) -> click.Command:
     """The command of an action; all four take the same arguments."""
 
@@ -93,8 +61,6 @@ def _command(name: str, action: Action, short: str, help: str) -> click.Command:
             if state or search or rate:
                 raise click.UsageError("give either keys, or --state and --search, not both")
             return in_session(options, lambda session: _by_key(session, options, action, queue, keys))
-        from crmd.cli.commands.bulk import by_filter
-
         selection = Selection(queue, _state(action, state, search), search, rate)
         return in_session(options, lambda session: by_filter(session, options, action, selection, yes))
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from crmd.cli.commands.actions import Action, Selection
 from crmd.cli.kit.base import Globals, complain, print_json
 from crmd.cli.kit.output import as_json, clean, plural, progress, shorten
 from crmd.cli.kit.session import Session
-from crmd.engine.admin.views import State
+from crmd.engine.admin.views import JobView, State
+from crmd.engine.durations import Rate
 from crmd.errors import ExitCode, JobNotFound, RequestError
+
+if TYPE_CHECKING:
+    from crmd.engine.admin.control import Control
 
 BATCH_JOBS = 50
 """Jobs acted on at the same time."""
@@ -22,6 +28,34 @@ LOOKUP_JOBS = 1_000
 
 SAMPLES = 5
 SAMPLE_LENGTH = 100
+
+
+Act = Callable[["Control", str, str], Awaitable[JobView | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What can be done to a job."""
+
+    verb: str
+    done: str
+    states: tuple[State, ...]
+    """The states that a filter may ask for."""
+    act: Act
+    """On a job that was named."""
+    act_on_found: Act | None = None
+    """On one that a filter found; None: the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs of a queue are meant: all in a state, and of those the ones that hold a text."""
+
+    queue: str
+    state: State
+    search: str | None
+    rate: Rate | None
+    """How fast to go through them; None for as fast as the store takes it."""
 
 
 async def by_filter(session: Session, options: Globals, action: Action, selection: Selection, yes: bool) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from crmd.cli.commands.enqueue_many import enqueue_file
+from crmd.cli.commands.job_check import check_job
 from crmd.cli.kit.base import Command, Globals, complain, pass_globals, print_json
 from crmd.cli.kit.output import as_json, clean
 from crmd.cli.kit.payload import as_duration, as_instant, as_wait, read_payload
 from crmd.cli.kit.session import Session, in_session
 from crmd.engine.admin.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.engine.admin.views import Added, JobView, NewJob, State
-from crmd.errors import ExitCode, JobNotFound, RequestError, UnknownJob
+from crmd.errors import ExitCode, JobNotFound, RequestError
 
 if TYPE_CHECKING:
     from crmd.jobs import Catalog
@@ -67,8 +68,6 @@ def enqueue(
     if file is not None:
         if any(value not in (None, (), 0) for value in (pairs, data, delay, at, priority, key, wait)):
             raise click.UsageError("with --from, everything about a job stands in its line of the file")
-        from crmd.cli.commands.enqueue_many import enqueue_file
-
         return enqueue_file(options, queue, job, None if file == "-" else Path(file), once)
     if job is None:
         raise click.UsageError("Missing argument 'JOB'")
@@ -87,31 +86,6 @@ def _checked(key: str) -> str:
         raise click.UsageError(f"--idempotency-key: {error}") from None
 
 
-def validate(catalog: Catalog, known: set[str] | None, session: Session, queue: str, new: NewJob) -> str | None:
-    """Checks a job's name and, where crmd ships the job, its payload; raises UnknownJob and InvalidPayload.
-
-    `known` are the names that the live daemons know, None where nobody says: then the result is a warning, unless
-    the queue has handlers of its own.
-    """
-    spec = catalog.find(queue, new.job)
-    if spec is not None:
-        spec.validate(new.payload)
-        return None
-    if known is None and session.queues[queue].handlers:
-        return None
-    names = sorted(known) if known is not None else catalog.names(queue)
-    if known is not None and new.job in known:
-        return None
-    near = difflib.get_close_matches(new.job, names, n=1)
-    if known is not None:
-        hint = f"did you mean {near[0]}?" if near else f"its daemons know: {', '.join(names) or 'none'}"
-        raise UnknownJob(f"queue {queue} has no job {new.job!r}; {hint}")
-    hint = f"did you mean {near[0]}?" if near else f"crmd ships: {', '.join(names) or 'none'}"
-    return (
-        f"queue {queue} has no job {new.job!r} that this command knows ({hint}); it waits for a daemon that does"
-    )
-
-
 async def _enqueue_one(
     session: Session,
     catalog: Catalog,
@@ -123,7 +97,7 @@ async def _enqueue_one(
 ) -> int:
     session.require([queue])
     known = await session.inspector.known_jobs(queue)
-    if warning := validate(catalog, known, session, queue, new):
+    if warning := check_job(catalog, known, session, queue, new):
         complain(f"warning: {warning}")
     if once is None:
         (added,) = await session.control.enqueue(queue, [new])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from crmd.cli.commands.enqueue import validate
+from crmd.cli.commands.job_check import check_job
 from crmd.cli.kit.base import Globals, complain, print_json
 from crmd.cli.kit.output import plural, progress
 from crmd.cli.kit.payload import read_line
@@ -108,7 +108,7 @@ class _Reader:
     def _read(self, source: str, line: bytes) -> NewJob:
         try:
             new = read_line(line.decode(), source, self._job)
-            warning = validate(self._catalog, self._known, self._session, self._queue, new)
+            warning = check_job(self._catalog, self._known, self._session, self._queue, new)
         except UnicodeDecodeError:
             raise click.UsageError(f"{source}: is not UTF-8") from None
         except UnknownJob as error:

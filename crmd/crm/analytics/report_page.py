@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from crmd.cli.kit.output import NOTHING, duration, show, table
-
-if TYPE_CHECKING:
-    from crmd.crm.analytics.commands import Line
 
 BARS = "▁▂▃▄▅▆▇█"
 ERRORS_SHOWN = 8
@@ -21,6 +19,21 @@ Data = Mapping[str, Any]
 _OPEN = ("sending", "retrying", "accepted", "sent")
 """Statuses of messages that did not arrive yet."""
 _ENDINGS = ("delivered", "read", "failed", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One period of the report."""
+
+    starts_at: datetime
+    running: bool
+    """Whether it is still under way: then it was computed just now."""
+    data: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The period as `--json` shows it."""
+        starts_at = self.starts_at.isoformat().replace("+00:00", "Z")
+        return {"starts_at": starts_at, "running": self.running, **self.data}
 
 
 def page(period: str, lines: Sequence[Line]) -> None:

@@ -12,6 +12,7 @@ from crmd.crm.campaigns.payloads import Content
 from crmd.crm.campaigns.recipients import Recipient, once_of
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.templating import templates
+from crmd.crm.templating.errors import TemplateError
 from crmd.errors import mistakes_in
 
 OPTED_OUT = "the contact has opted out"
@@ -41,7 +42,7 @@ def fill(
             continue
         try:
             filled.messages[recipient.id] = _message(campaign_id, content, recipient, category)
-        except templates.TemplateError as error:
+        except TemplateError as error:
             filled.skipped[recipient.id] = str(error)
         except ValidationError as error:
             filled.skipped[recipient.id] = _reason(error)

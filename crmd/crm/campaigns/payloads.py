@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validat
 from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.payload import NotBlank, Payload, invalid
 from crmd.crm.templating import templates
+from crmd.crm.templating.errors import TemplateError
 from crmd.crm.whatsapp.content import Template, Text
 from crmd.engine.durations import Rate, parse_duration
 
@@ -51,7 +52,7 @@ def _check_texts(value: Any, place: str) -> None:
     for where, text in texts_in(value, place):
         try:
             templates.check(text)
-        except templates.TemplateError as error:
+        except TemplateError as error:
             raise invalid(f"{where}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""What one rendering may build and compute. Only `template_engine` uses it.
+"""What one rendering may build and compute. Only `engine` uses it.
 
 Every operation of a template says beforehand how much it handles, and what comes out is weighed: so no value grows
 beyond a bound, and what is done with a value of that size is bounded too.
@@ -10,8 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from crmd.crm.templating.templates import MAX_OUTPUT_CHARS, TemplateError
+from crmd.crm.templating.errors import TemplateError
 
+MAX_TEMPLATE_CHARS = 65_536
+MAX_OUTPUT_CHARS = 262_144
+"""Also of each value on the way to the output."""
 MAX_WEIGHT = MAX_OUTPUT_CHARS
 """Of one value: its characters and the values in it, shared ones counted each time. JSON weighs at most its bytes,
 so that each payload fits."""
@@ -23,18 +26,18 @@ MAX_NUMBER_BITS = 128
 """Of whole numbers that are computed with; larger ones can be shown."""
 _ENTRY_WORK = 8
 """Of each entry of a list that is built: it takes some 80 bytes."""
-_WORK_PER_LOOK = 1_000
+_WORK_PER_CHECK = 1_000
 """The clock is checked after this much work."""
 
 
 class Budget:
     """What is left for one rendering."""
 
-    __slots__ = ("_deadline", "_left", "_look_at", "_weights")
+    __slots__ = ("_check_at", "_deadline", "_left", "_weights")
 
     def __init__(self) -> None:
         self._left = MAX_WORK
-        self._look_at = MAX_WORK - _WORK_PER_LOOK
+        self._check_at = MAX_WORK - _WORK_PER_CHECK
         self._deadline = time.thread_time() + CPU_SECONDS
         self._weights: dict[int, tuple[int, Any]] = {}
         """Of lists and dictionaries by their identity, and the value itself, so that it keeps that identity."""
@@ -42,8 +45,8 @@ class Budget:
     def charge(self, work: int) -> None:
         """Takes from what is left, before the work is done. Raises TemplateError."""
         self._left -= work
-        if self._left < self._look_at:
-            self._look_at = self._left - _WORK_PER_LOOK
+        if self._left < self._check_at:
+            self._check_at = self._left - _WORK_PER_CHECK
             if self._left < 0 or time.thread_time() > self._deadline:
                 raise TemplateError("the template takes too long")
 

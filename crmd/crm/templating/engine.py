@@ -1,7 +1,7 @@
 """The template engine itself: what of Jinja2 is allowed, and how much of it. Only `templates` imports it.
 
 Jinja's sandbox keeps templates from Python's objects; it bounds neither memory nor time. So a part of the language
-only is accepted, and whatever it computes is counted beforehand: see `template_budget`.
+only is accepted, and whatever it computes is counted beforehand: see `budget`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS as JINJA_TESTS
 
-from crmd.crm.templating.budget import Budget, check_number, too_large
+from crmd.crm.templating.budget import MAX_OUTPUT_CHARS, MAX_TEMPLATE_CHARS, Budget, check_number, too_large
+from crmd.crm.templating.errors import MissingVariable, TemplateError
 from crmd.crm.templating.language import BUILT, CONCAT, FILTERS, HANDLED, MAX_TOKENS, STEPS, narrow
-from crmd.crm.templating.templates import MAX_OUTPUT_CHARS, MAX_TEMPLATE_CHARS, MissingVariable, TemplateError
 
 KEPT_TEMPLATES = 256
 STEP_WORK = 10
@@ -40,7 +40,7 @@ _FAILURES = (
 """What Jinja and Python raise where a template's values do not fit what is done with them."""
 
 
-class Engine:
+class Renderer:
     """Checks and renders; keeps the templates that it compiled last."""
 
     def __init__(self) -> None:
@@ -50,22 +50,22 @@ class Engine:
 
     def check(self, text: str) -> None:
         """Raises TemplateError."""
-        with self._turn():
+        with self._one_at_a_time():
             self._compile(text, False)
 
     def names(self, text: str) -> frozenset[str]:
         """The variables that it reads. Raises TemplateError."""
         self.check(text)
-        with self._turn():
+        with self._one_at_a_time():
             return frozenset(find_undeclared_variables(self._environments[False].parse(text)))
 
     def render(self, text: str, variables: Mapping[str, Any], *, html: bool) -> str:
         """The filled text. Raises TemplateError."""
-        with self._turn():
+        with self._one_at_a_time():
             return self._render(text, variables, html)
 
-    def _turn(self) -> AbstractContextManager[Any]:
-        """One thread at a time: each of several that compute would keep the event loop from its turn for 5 ms."""
+    def _one_at_a_time(self) -> AbstractContextManager[Any]:
+        """One thread computes at a time: each of several would hold the event loop up for 5 ms."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:

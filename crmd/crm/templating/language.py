@@ -1,4 +1,4 @@
-"""What of Jinja2's language templates may use, and where `template_engine` puts its bounds into it."""
+"""What of Jinja2's language templates may use, and where `engine` puts its bounds into it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Texts with variables, such as `Hello {{ name }}`: Jinja2 for texts and data that are not trusted.
 
-A template may read variables, choose, repeat over a list and use the filters of `template_language.FILTERS`. It
+A template may read variables, choose, repeat over a list and use the filters of `language.FILTERS`. It
 reaches no Python object, and its size, its output and its time are bounded.
 """
 
@@ -10,26 +10,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crmd.errors import CrmdError
-
 if TYPE_CHECKING:
-    from crmd.crm.templating.engine import Engine
-
-MAX_TEMPLATE_CHARS = 65_536
-MAX_OUTPUT_CHARS = 262_144
-"""Also of each value on the way to the output."""
-
-
-class TemplateError(CrmdError, ValueError):
-    """The template is wrong, or cannot be filled. `str()` is one line for its author."""
-
-
-class MissingVariable(TemplateError):
-    """The template needs a variable that it was not given."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the variable {name} is missing")
-        self.name = name
+    from crmd.crm.templating.engine import Renderer
 
 
 class Person(Protocol):
@@ -55,12 +37,12 @@ class Person(Protocol):
 def check(text: str) -> None:
     """Raises TemplateError that says what is wrong and in which line, if anything."""
     if has_variables(text):
-        _engine().check(text)
+        _renderer().check(text)
 
 
 def names(text: str) -> frozenset[str]:
     """The variables that a text reads. Raises TemplateError."""
-    return _engine().names(text) if has_variables(text) else frozenset()
+    return _renderer().names(text) if has_variables(text) else frozenset()
 
 
 def render(text: str, variables: Mapping[str, Any], *, html: bool = False) -> str:
@@ -70,7 +52,7 @@ def render(text: str, variables: Mapping[str, Any], *, html: bool = False) -> st
     """
     if not has_variables(text):
         return text
-    return _engine().render(text, variables, html=html)
+    return _renderer().render(text, variables, html=html)
 
 
 def has_variables(text: str) -> bool:
@@ -86,7 +68,7 @@ def contact_variables(contact: Person, tags: Sequence[str] = ()) -> dict[str, An
 
 
 @functools.cache
-def _engine() -> Engine:
-    from crmd.crm.templating.engine import Engine  # jinja2 costs the idle daemon 5 MiB
+def _renderer() -> Renderer:
+    from crmd.crm.templating.engine import Renderer  # jinja2 costs the idle daemon 5 MiB
 
-    return Engine()
+    return Renderer()
