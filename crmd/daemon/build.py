@@ -11,15 +11,12 @@ from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
-from crmd.crm.analytics.queue_figures import queue_figures
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
 from crmd.crm.messages.reconciler import LostMessages
-from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
 from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
-from crmd.crm.whatsapp.stored_send_rate import send_rates
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.http import build_http
 from crmd.daemon.resources import Resources
@@ -98,7 +95,7 @@ async def build(
     inspector = Inspector(store, queues)
     control = Control(store, queues, inspector)
     catalog = build_catalog(loaded)
-    resources = Resources(queue_figures(inspector), unknown_jobs(inspector), send_rates(store))
+    resources = Resources(store, [inspector, UnknownJobs(inspector)])
     clients = resources.make(loaded)
     pool = WorkerPool(
         PoolParts(

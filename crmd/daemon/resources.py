@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -25,7 +25,8 @@ from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
-from crmd.crm.whatsapp.send_rate import SendLine, SendRates
+from crmd.crm.whatsapp.send_rate import SendLine, SendRate
+from crmd.engine.store.client import Store
 from crmd.errors import ConfigError, Problem
 
 
@@ -43,8 +44,9 @@ class Opened(Protocol):
 class Resources:
     """Makes a client for each service. A replaced one stays open until the end: running jobs may hold it."""
 
-    def __init__(self, *given: object) -> None:
-        """`given` are resources that come from elsewhere and have nothing to do with the configuration."""
+    def __init__(self, store: Store | None = None, given: Iterable[object] = ()) -> None:
+        """`given` are resources that the configuration does not change. Without a store sends share no rate."""
+        self._store = store
         self._http = HttpClient()
         self._opened: list[Opened] = [self._http]
         self._first_database: Database | None = None
@@ -118,8 +120,8 @@ class Resources:
 
     def _whatsapp(self, settings: Settings) -> WhatsAppClient:
         table = settings.whatsapp
-        rates, per_second = self._clients.get(SendRates), table.rate.per_second
-        rate = rates.of(table.phone_number_id, per_second) if isinstance(rates, SendRates) else None
+        per_second = table.rate.per_second
+        rate = SendRate(self._store, table.phone_number_id, per_second) if self._store else None
         return WhatsAppClient(
             self._http,
             base_url=table.base_url,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from crmd.crm.ai.tables import AiUsage
 from crmd.crm.analytics import repository as snapshots
-from crmd.crm.analytics.figures import QueueFigure, QueueFigures
 from crmd.crm.analytics.jobs import TakeSnapshot, snapshot, take
 from crmd.crm.analytics.repository import Period
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.views import QueueCounts, QueueMetrics, QueueTotals
 from crmd.errors import Permanent, StoreUnavailable
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun, make_context
@@ -27,20 +28,22 @@ NOW = datetime(2026, 3, 5, 12, 2, tzinfo=UTC)
 HOUR = datetime(2026, 3, 5, 11, tzinfo=UTC)
 """The last hour that is over at NOW."""
 NOTHING = {"p50": None, "p95": None, "p99": None}
+NO_COUNTS = QueueCounts("message", 0, 0, 0, 0, 0, 0, 0, None, None, None, None, None, None, None)
 
 
-class Queues:
+class Queues(Inspector):
     """What the queues are said to do."""
 
     def __init__(self) -> None:
         self.completed = 0
         self.away = False
 
-    async def read(self) -> Mapping[str, QueueFigure]:
+    async def metrics(self) -> dict[str, QueueMetrics]:
         if self.away:
             raise StoreUnavailable("the store is away")
-        figure = QueueFigure(self.completed, 2, 0, 1, 3, 1, 0, 1.5, {**NOTHING, "p95": 40.0}, NOTHING)
-        return {"message": figure}
+        counts = replace(NO_COUNTS, waiting=3, active=1, oldest_waiting_seconds=1.5)
+        totals = QueueTotals("message", completed=self.completed, failed=2, retried=1)
+        return {"message": QueueMetrics(counts, totals, 0.0, {**NOTHING, "p95": 40.0}, {**NOTHING})}
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def queues() -> Queues:
 
 
 def context(database: Database, queues: Queues, run: RecordedRun | None = None) -> JobContext:
-    return make_context(database, QueueFigures(queues.read), queue="analytics", name="snapshot", run=run)
+    return make_context(database, queues, queue="analytics", name="snapshot", run=run)
 
 
 def message(number: int, at: datetime, status: str, **fields: Any) -> Message:

@@ -38,6 +38,20 @@ PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
+class SettledJobs(UnknownJobs):
+    """Notes which jobs were settled."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+
+    async def settle(self, settled: Settled) -> bool:
+        """Notes it."""
+        if self._hall.store_away:
+            raise StoreUnavailable("the store is away")
+        self._hall.settled.append(settled)
+        return True
+
+
 @dataclass
 class Hall:
     """Takes events in, and looks at the database."""
@@ -54,7 +68,7 @@ class Hall:
 
     async def take_raw(self, payload: dict[str, Any], **context: Any) -> EventTaken:
         words = OptWords(("stop", "Unsubscribe"), ("start",))
-        resources = (self.database, self.repository, self.whatsapp, words, UnknownJobs(self._settle))
+        resources = (self.database, self.repository, self.whatsapp, words, SettledJobs(self))
         ctx = make_context(*resources, queue="webhook", name="whatsapp_event", **context)
         return await whatsapp_event(ctx, WhatsAppEvent.model_validate(payload))
 
@@ -82,12 +96,6 @@ class Hall:
             found = await contacts.by_phone(s, phone)
         assert found is not None
         return found
-
-    async def _settle(self, settled: Settled) -> bool:
-        if self.store_away:
-            raise StoreUnavailable("the store is away")
-        self.settled.append(settled)
-        return True
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, SERVICE, Pace, Wai
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.errors import PAIR_WAIT
-from crmd.crm.whatsapp.send_rate import SendLine
-from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.crm.whatsapp.send_rate import SendLine, SendRate
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobSignal, OutcomeUnknown, RateLimited, Retry, Snooze
 from tests.support.context import make_context
@@ -141,7 +140,7 @@ async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
     store = Store(StoreTarget(store_url))
     await store.start(wait=False)
     stopped = await freeze(store)
-    rate = StoreSendRate(store, NUMBER_ID, 100.0)
+    rate = SendRate(store, NUMBER_ID, 100.0)
     paced = client_with(SendLine(rate, 100.0), http, server)
     assert isinstance(await send(repository, paced), dict)
     await stopped.forward(2_000)
@@ -161,7 +160,7 @@ async def test_a_message_that_cannot_get_a_place_is_given_back(
 ) -> None:
     store = Store(StoreTarget(store_url))
     await store.start(wait=False)
-    line = SendLine(StoreSendRate(store, NUMBER_ID, 100.0), 100.0)
+    line = SendLine(SendRate(store, NUMBER_ID, 100.0), 100.0)
     paced = client_with(line, http, server)
     while line.has_place:
         await line.place()

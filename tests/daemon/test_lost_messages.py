@@ -23,7 +23,6 @@ from crmd.crm.messages.queries import Status
 from crmd.crm.messages.reconciler import LostMessages
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
-from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
 from crmd.crm.messages.tables import Message
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.crm.outbound.http import HttpClient
@@ -105,7 +104,7 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
             spec = spec_of(function)
             assert spec is not None
             engine.handle_spec(spec.queue or "", spec)
-        settler = unknown_jobs(engine.inspector)
+        settler = UnknownJobs(engine.inspector)
         given = (database, whatsapp, MessageRepository(database), OptWords((), ()), settler)
         lost = LostMessages(database, engine.inspector, settler, engine.store.events)
         yield Post(engine, database, server, {type(one): one for one in given}, lost)

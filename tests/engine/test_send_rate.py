@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crmd.crm.whatsapp.send_rate import SendLine
-from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.crm.whatsapp.send_rate import SendLine, SendRate
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import StoreUnavailable
 from tests.support.wait import wait_until
@@ -28,7 +27,7 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 
 def line(store: Store, per_second: float = RATE) -> SendLine:
     """A daemon's line."""
-    return SendLine(StoreSendRate(store, "1", per_second), per_second)
+    return SendLine(SendRate(store, "1", per_second), per_second)
 
 
 async def send(line: SendLine, starts: list[float]) -> None:

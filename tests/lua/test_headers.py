@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crmd.crm.whatsapp import stored_send_rate as send_rate
+from crmd.crm.whatsapp import send_rate
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store import schedules, scripts
@@ -122,7 +122,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await scripts.echo(store, [(job_id, "complete")])
     await scripts.replace(store, job_id, b"", b"{}", "queued")
     await scripts.sweep_step(store, [first, second], "0", 10)
-    rate = send_rate.StoreSendRate(store, "1", 80.0)
+    rate = send_rate.SendRate(store, "1", 80.0)
     await rate.take(1)
     await rate.received(1)
     await rate.refused(0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crmd.crm.whatsapp.stored_send_rate import AHEAD_MS, LATE_MS, StoreSendRate
+from crmd.crm.whatsapp.send_rate import AHEAD_MS, LATE_MS, SendRate
 from crmd.engine.store.client import Store
 from tests.support.storeclock import StoreClock
 
@@ -14,15 +14,15 @@ BETWEEN = 1 / MOST
 
 
 @pytest.fixture
-async def rate(store: Store, clock: StoreClock) -> StoreSendRate:
+async def rate(store: Store, clock: StoreClock) -> SendRate:
     """Of a number with Meta's default limit, which sent a moment ago."""
-    made = StoreSendRate(store, "1", 80.0)
+    made = SendRate(store, "1", 80.0)
     await made.take(1)
     await clock.forward(1_500)
     return made
 
 
-async def starts(rate: StoreSendRate, clock: StoreClock, seconds: float) -> int:
+async def starts(rate: SendRate, clock: StoreClock, seconds: float) -> int:
     """How many sends start in the time to come."""
     count = 0
     for _ in range(round(seconds * 100)):
@@ -31,14 +31,12 @@ async def starts(rate: StoreSendRate, clock: StoreClock, seconds: float) -> int:
     return count
 
 
-async def per_second(rate: StoreSendRate) -> float:
+async def per_second(rate: SendRate) -> float:
     """The rate now."""
     return 1 / (await rate.take(0)).between_seconds
 
 
-async def test_only_the_starts_of_the_next_moment_are_given_and_evenly(
-    rate: StoreSendRate, clock: StoreClock
-) -> None:
+async def test_only_the_starts_of_the_next_moment_are_given_and_evenly(rate: SendRate, clock: StoreClock) -> None:
     first = await rate.take(100)
     assert first.count == 1 + (AHEAD_MS + LATE_MS) // (1000 * BETWEEN), "those of a moment ago are made up for"
     assert first.between_seconds == pytest.approx(BETWEEN, abs=1e-6)
@@ -48,8 +46,8 @@ async def test_only_the_starts_of_the_next_moment_are_given_and_evenly(
     assert await starts(rate, clock, 10.0) == pytest.approx(10 * MOST, abs=6)
 
 
-async def test_two_daemons_share_the_rate(rate: StoreSendRate, store: Store, clock: StoreClock) -> None:
-    other, counts = StoreSendRate(store, "1", 80.0), [0, 0]
+async def test_two_daemons_share_the_rate(rate: SendRate, store: Store, clock: StoreClock) -> None:
+    other, counts = SendRate(store, "1", 80.0), [0, 0]
     for turn in range(1000):
         counts[turn % 2] += (await (rate, other)[turn % 2].take(2)).count
         await clock.forward(10)
@@ -57,13 +55,13 @@ async def test_two_daemons_share_the_rate(rate: StoreSendRate, store: Store, clo
     assert min(counts) > 100
 
 
-async def test_each_number_has_a_rate_of_its_own(rate: StoreSendRate, store: Store, clock: StoreClock) -> None:
+async def test_each_number_has_a_rate_of_its_own(rate: SendRate, store: Store, clock: StoreClock) -> None:
     await rate.received(100)
     assert (await rate.take(1)).count == 0
-    assert (await StoreSendRate(store, "2", 80.0).take(1)).count == 1
+    assert (await SendRate(store, "2", 80.0).take(1)).count == 1
 
 
-async def test_what_comes_in_is_taken_out_of_what_may_go_out(rate: StoreSendRate, clock: StoreClock) -> None:
+async def test_what_comes_in_is_taken_out_of_what_may_go_out(rate: SendRate, clock: StoreClock) -> None:
     sent = 0
     for _ in range(20):
         await rate.received(20)
@@ -71,14 +69,14 @@ async def test_what_comes_in_is_taken_out_of_what_may_go_out(rate: StoreSendRate
     assert 0.85 * 80 * 20 <= sent + 20 * 20 <= MOST * 20 + 3
 
 
-async def test_a_flood_that_comes_in_holds_sends_for_a_second(rate: StoreSendRate, clock: StoreClock) -> None:
+async def test_a_flood_that_comes_in_holds_sends_for_a_second(rate: SendRate, clock: StoreClock) -> None:
     await rate.received(100_000)
     assert await starts(rate, clock, 0.9) == 0
     assert await starts(rate, clock, 1.0) > 0
 
 
 async def test_a_refusal_halves_the_rate_and_the_same_moment_counts_once(
-    rate: StoreSendRate, clock: StoreClock
+    rate: SendRate, clock: StoreClock
 ) -> None:
     assert await rate.refused(0.2) == pytest.approx(MOST / 2, abs=0.01)
     for ago in (0.0, 0.1, 0.2):
@@ -89,7 +87,7 @@ async def test_a_refusal_halves_the_rate_and_the_same_moment_counts_once(
 
 
 async def test_the_rate_recovers_within_seconds_to_just_below_what_was_refused(
-    rate: StoreSendRate, clock: StoreClock
+    rate: SendRate, clock: StoreClock
 ) -> None:
     await rate.refused(0.0)
     assert await per_second(rate) == pytest.approx(MOST / 2, rel=0.01)
@@ -102,7 +100,7 @@ async def test_the_rate_recovers_within_seconds_to_just_below_what_was_refused(
 
 
 async def test_it_finds_a_limit_that_is_lower_than_configured_and_stays_below(
-    rate: StoreSendRate, clock: StoreClock
+    rate: SendRate, clock: StoreClock
 ) -> None:
     while await per_second(rate) > 20:
         await rate.refused(0.0)
@@ -115,7 +113,7 @@ async def test_it_finds_a_limit_that_is_lower_than_configured_and_stays_below(
 
 @pytest.mark.parametrize("step_ms", [-3_600_000, 3_600_000, -40_000, 40_000])
 async def test_a_step_of_the_stores_clock_holds_nothing_up(
-    rate: StoreSendRate, clock: StoreClock, step_ms: int
+    rate: SendRate, clock: StoreClock, step_ms: int
 ) -> None:
     await starts(rate, clock, 1.0)
     await rate.refused(0.0)
@@ -125,7 +123,7 @@ async def test_a_step_of_the_stores_clock_holds_nothing_up(
 
 
 async def test_the_first_second_begins_at_half_the_rate(store: Store, clock: StoreClock) -> None:
-    rate = StoreSendRate(store, "1", 80.0)
+    rate = SendRate(store, "1", 80.0)
     for _ in range(2):
         assert 1 / (await rate.take(1)).between_seconds == pytest.approx(MOST / 2, rel=0.01)
         assert await starts(rate, clock, 1.0) < 0.9 * MOST
@@ -133,7 +131,7 @@ async def test_the_first_second_begins_at_half_the_rate(store: Store, clock: Sto
         await clock.forward(5_000)
 
 
-async def test_the_state_expires_by_itself(rate: StoreSendRate, store: Store) -> None:
+async def test_the_state_expires_by_itself(rate: SendRate, store: Store) -> None:
     await rate.take(1)
     await rate.refused(0.0)
     assert 0 < await store.command("PTTL", "crmd:whatsapp:1:rate") <= 3_600_000

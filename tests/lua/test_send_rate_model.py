@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.crm.whatsapp.send_rate import SendRate
 from crmd.engine.store.client import Store
 from crmd.sandbox.limits import BucketRule, Throughput, ThroughputRule
 from tests.support.lab import Bench
@@ -29,7 +29,7 @@ LEAD = 0.005
 class Play:
     """Daemons that always have messages to send, people who write, and the service between them."""
 
-    rate: StoreSendRate
+    rate: SendRate
     clock: StoreClock
     rule: Throughput
     seconds: float
@@ -121,7 +121,7 @@ def check(workbench: Bench, rule: str, people: int, seconds: float, seed: int = 
 
     async def scenario(store: Store, clock: StoreClock) -> None:
         play = Play(
-            *(StoreSendRate(store, "1", 80.0), clock, RULES[rule](), seconds),
+            *(SendRate(store, "1", 80.0), clock, RULES[rule](), seconds),
             people_per_second=people,
             deaths=(seconds / 4, seconds / 2, seconds * 3 / 4),
             dice=random.Random(seed),
@@ -149,7 +149,7 @@ def test_the_same_for_longer(workbench: Bench, rule: str, people: int) -> None:
 @pytest.mark.faults
 def test_a_limit_that_is_lower_than_configured_is_used_too(workbench: Bench) -> None:
     async def scenario(store: Store, clock: StoreClock) -> None:
-        play = Play(StoreSendRate(store, "1", 80.0), clock, ThroughputRule(20), 30.0)
+        play = Play(SendRate(store, "1", 80.0), clock, ThroughputRule(20), 30.0)
         await play.run()
         found = [at for at in play.refusals if at > 15]
         assert len(found) <= play.seen["accepted"] / 50, (found, play.seen)

@@ -58,12 +58,13 @@ def make_context(
     timeout_seconds: float | None = 60.0,
     run: RecordedRun | None = None,
 ) -> JobContext:
-    """A context whose `get` finds the given clients by their class."""
+    """A context whose `get` finds the given clients by their class, or by one that it inherits from."""
     given = run or RecordedRun()
     given.queue, given.name, given.key = queue, name, key
     given.attempt, given.attempts, given.enqueued_at = attempt, attempts, enqueued_at
     given.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    return JobContext(given, _Services(given), {type(resource): resource for resource in resources})
+    found = {kind: resource for resource in resources for kind in type(resource).__mro__[:-1]}
+    return JobContext(given, _Services(given), found)
 
 
 class _Services:

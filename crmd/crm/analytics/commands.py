@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 
 from crmd.cli.kit.base import Command, Globals, pass_globals, print_json
 from crmd.cli.kit.session import connect, run_async
+from crmd.crm.analytics.report_page import Line, page
 from crmd.crm.session import opened_database
 from crmd.errors import ExitCode, StoreError
 
@@ -21,21 +21,6 @@ LAST = {"day": 7, "hour": 24}
 MOST = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One period of the report."""
-
-    starts_at: datetime
-    running: bool
-    """Whether it is still under way: then it was computed just now."""
-    data: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """The period as `--json` shows it."""
-        starts_at = self.starts_at.isoformat().replace("+00:00", "Z")
-        return {"starts_at": starts_at, "running": self.running, **self.data}
-
-
 @click.command(cls=Command, short_help="Show what happened in the last hours or days.")
 @click.option(
     "--period", type=click.Choice(list(LAST)), default="day", show_default=True, help="How long each is."
@@ -44,7 +29,6 @@ class Line:
 @pass_globals
 def report(options: Globals, period: str, last: int | None) -> int:
     """Show the last snapshots, and the running hour or day as it is now."""
-    from crmd.crm.analytics.report_page import page
     from crmd.crm.analytics.repository import Period
 
     lines = run_async(_read(options, Period(period), last or LAST[period]))
@@ -72,10 +56,9 @@ async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
 async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
     """The queues as they are; None where the store is away: the database tells the rest."""
     from crmd.crm.analytics.figures import queue_part
-    from crmd.crm.analytics.queue_figures import queue_figures
 
     try:
         async with connect(options) as session:
-            return queue_part(await queue_figures(session.inspector).read(), earlier, now)
+            return queue_part(await session.inspector.metrics(), earlier, now)
     except StoreError:
         return None

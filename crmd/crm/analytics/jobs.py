@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypedDict
 from pydantic import AwareDatetime, Field
 
 from crmd.crm.analytics import repository as snapshots
-from crmd.crm.analytics.figures import QueueFigures, queue_part
+from crmd.crm.analytics.figures import queue_part
 from crmd.crm.analytics.repository import Period
 from crmd.crm.database.database import Database
 from crmd.crm.payload import Payload
+from crmd.engine.admin.inspector import Inspector
 from crmd.errors import Permanent
 from crmd.jobs import JobContext, job
 
@@ -77,8 +78,8 @@ async def _keep(
     queues: dict[str, Any] | None = known.data.get("queues") if known else None
     if queues is None and starts_at == period.start_of(now - period.length):
         # What the queues did is known of the present only: it is kept with the period that has just ended.
-        figures = await ctx.get(QueueFigures).read()
-        queues = queue_part(figures, earlier.data if earlier else None, now)
+        metrics = await ctx.get(Inspector).metrics()
+        queues = queue_part(metrics, earlier.data if earlier else None, now)
     if queues is not None:
         data["queues"] = queues
     async with database.transaction() as s:

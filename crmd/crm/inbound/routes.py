@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from crmd.config.tables import WhatsAppTable
 from crmd.crm.inbound.parts import parts, received
-from crmd.crm.whatsapp.stored_send_rate import StoreSendRate
+from crmd.crm.whatsapp.send_rate import SendRate
 from crmd.engine import codec
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
@@ -91,7 +91,7 @@ class WhatsAppHook:
         count = received([job.payload for job in jobs], table.phone_number_id, time.time())
         if count:
             with suppress(StoreError):
-                rate = StoreSendRate(self._control.store, table.phone_number_id, table.rate.per_second)
+                rate = SendRate(self._control.store, table.phone_number_id, table.rate.per_second)
                 await rate.received(count)
 
     def _refuse(self, request: web.Request, status: int, why: str) -> None:

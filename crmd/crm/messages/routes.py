@@ -14,9 +14,8 @@ from crmd.crm.database.bounded import database_bounded
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import rfc3339, utc_now
 from crmd.crm.messages import queries as messages
-from crmd.crm.messages.stored_unknown_jobs import unknown_jobs
 from crmd.crm.messages.tables import Message, MessageEvent
-from crmd.crm.messages.unknown_jobs import Settled
+from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.engine.admin.inspector import Inspector
 from crmd.errors import StoreError
 from crmd.http import schema
@@ -135,7 +134,7 @@ class MessagesApi:
         )
         # If the store is unavailable the message reconciler does it later.
         with suppress(StoreError):
-            await bounded(unknown_jobs(self._inspector).settle(settled), READ_SECONDS)
+            await bounded(UnknownJobs(self._inspector).settle(settled), READ_SECONDS)
 
 
 def _json(message: Message) -> dict[str, Any]:

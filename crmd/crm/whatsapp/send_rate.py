@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
+from crmd.engine.store import keys
+from crmd.engine.store.client import Store
 from crmd.errors import StoreError
 
 LEAD_SECONDS = 0.005
@@ -22,6 +24,13 @@ SHORTEST_ASK_SECONDS = 0.002
 FIRST_PREPARATION_SECONDS = 0.1
 """Until it was seen how long a message takes from its place in line to its slot."""
 LONGEST_PREPARATION_SECONDS = 1.0
+
+AHEAD_MS = 20
+"""How far ahead starts are given out."""
+LATE_MS = 20
+"""A start missed by so little is made up for: a daemon asks for the next ones while the last is on its way."""
+SAME_MOMENT_MS = 250
+"""Refusals of messages that started up to so long after a cut say what led to it."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,25 +46,36 @@ class Slots:
     between_seconds: float
 
 
-class SendRate(Protocol):
-    """A rate that is shared by all daemons. Methods raise StoreError kinds."""
+class SendRate:
+    """The rate of one phone number, which all daemons share by the store's clock. Methods raise StoreError kinds.
+
+    `per_second` is WhatsApp's limit.
+    """
+
+    def __init__(self, store: Store, phone_number_id: str, per_second: float) -> None:
+        self._store = store
+        self._keys = (keys.send_rate(phone_number_id),)
+        self._limit = per_second
 
     async def take(self, wanted: int) -> Slots:
         """When the next sends of this daemon may start; at most so many, perhaps none yet."""
+        count, first_us, between_us = await self._store.call(
+            "take_sends", self._keys, (self._limit, wanted, AHEAD_MS, LATE_MS)
+        )
+        return Slots(count, first_us / 1e6, between_us / 1e6)
+
+    async def received(self, count: int) -> None:
+        """So many messages came in: WhatsApp counts them with those that go out."""
+        await self._store.call("count_received", self._keys, (self._limit, count))
 
     async def refused(self, posted_seconds_ago: float) -> float | None:
-        """A message that started then was refused for the rate. The new rate, or None where it stays as it is."""
+        """WhatsApp refused a message for the rate: halves it.
 
-
-class SendRates:
-    """A resource of handlers' clients, which know no store: the rate of each phone number."""
-
-    def __init__(self, make: Callable[[str, float], SendRate]) -> None:
-        self._make = make
-
-    def of(self, phone_number_id: str, per_second: float) -> SendRate:
-        """The number's rate, with the most that WhatsApp allows it."""
-        return self._make(phone_number_id, per_second)
+        Returns the rate from now on; None where an earlier refusal of the same moment has halved it.
+        """
+        args = (self._limit, round(posted_seconds_ago * 1000), SAME_MOMENT_MS)
+        halved, thousandths = await self._store.call("halve_sends", self._keys, args)
+        return thousandths / 1000 if halved else None
 
 
 class SendLine:
