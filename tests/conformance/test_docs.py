@@ -119,8 +119,8 @@ def test_the_handler_of_the_readme_is_that_of_the_examples() -> None:
     assert set(source.splitlines()) <= set(example)
 
 
-def test_the_guide_has_the_queues_and_their_jobs() -> None:
-    rows = table(page("docs/guide.md").section("Architecture"))
+def test_the_page_of_the_queues_has_all_and_their_jobs() -> None:
+    rows = table(page("docs/reference/queues.md").section("The shipped queues"))
     catalog = shipped_catalog()
     expected = {name: ", ".join(f"`{job}`" for job in catalog.names(name)) for name in SHIPPED_QUEUES}
     shown = {found[1]: row[1] for row in rows if (found := re.match(r"\[`(\w+)`\]", row[0]))}
@@ -202,5 +202,6 @@ def _options(command: click.Command) -> set[str]:
 
 def test_toml_blocks_are_found() -> None:
     """Guards the reading of pages itself."""
-    assert any(tomllib.loads(textwrap.dedent(source)) for source in page("docs/guide.md").blocks("toml"))
-    assert ["status"] in list(page("docs/guide.md").commands())
+    sources = page("docs/how-to/configure.md").blocks("toml")
+    assert any(tomllib.loads(textwrap.dedent(source)) for source in sources)
+    assert ["status"] in list(page("docs/tutorial.md").commands())

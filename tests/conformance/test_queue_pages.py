@@ -48,7 +48,7 @@ def test_each_queue_has_a_page(queue: str) -> None:
     assert PAGES[queue].text.startswith(f"# Queue `{queue}`\n")
 
 
-@pytest.mark.parametrize("name", ["docs/index.md", "docs/guide.md", "docs/reference/jobs.md"])
+@pytest.mark.parametrize("name", ["docs/index.md", "docs/reference/queues.md", "docs/reference/jobs.md"])
 def test_the_pages_are_linked(name: str) -> None:
     source = Page(PROJECT / name)
     linked = {(source.path.parent / target.partition("#")[0]).resolve() for target in source.links()}
