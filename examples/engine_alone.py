@@ -9,7 +9,7 @@ from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.views import NewJob
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.jobs import Catalog, JobContext, JobSpec
@@ -20,13 +20,13 @@ async def greet(ctx: JobContext, payload: dict[str, str]) -> str:
 
 
 async def main(url: str) -> None:
-    queues = {"greetings": QueueSettings("greetings", concurrency=2)}
+    registry = SettingsRegistry({"greetings": QueueSettings("greetings", concurrency=2)})
     store = Store(StoreTarget(url))
     await store.start(wait=False)
-    control = Control(store, queues, Inspector(store, queues))
+    control = Control(store, Inspector(store, registry))
     catalog = Catalog()
     catalog.add("greetings", JobSpec("greet", "greetings", greet))
-    pool = WorkerPool(PoolParts(store, control, queues, catalog, "example", MemoryFiles(), SaqWorker))
+    pool = WorkerPool(PoolParts(store, control, registry, catalog, "example", MemoryFiles(), SaqWorker))
     await pool.start()
     [added] = await control.enqueue("greetings", [NewJob("greet", {"name": "ann"})])
     print((await control.wait("greetings", added.key, timeout=10)).result)

@@ -14,7 +14,7 @@ from crmd.engine.admin.inspector import Inspector
 from crmd.engine.durations import Rate
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
-from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.settings import KeyedLimit, QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.jobs import Catalog, JobSpec
 from crmd.telemetry.events import Events, log_subscriber
@@ -47,14 +47,14 @@ class CrmdPeer:
 
     def __init__(self, url: str, options: Options) -> None:
         self._plain = options.plain
-        self._queues = {name: _settings(name, options) for name in options.names}
+        self._registry = SettingsRegistry({name: _settings(name, options) for name in options.names})
         self._client = AsyncClient(url)
         events = Events()
         events.subscribe(log_subscriber(logging.getLogger("crmd")))
         events.subscribe(Metrics(__version__).observe)
         self._store = Store(StoreTarget(url), events)
-        self._inspector = Inspector(self._store, self._queues)
-        self.control = Control(self._store, self._queues, self._inspector)
+        self._inspector = Inspector(self._store, self._registry)
+        self.control = Control(self._store, self._inspector)
         self._fleet: WorkerPool | None = None
 
     async def open(self) -> None:
@@ -90,10 +90,10 @@ class CrmdPeer:
             return RESULT
 
         catalog = Catalog()
-        for name in self._queues:
+        for name in self._registry.queues:
             catalog.add(name, JobSpec("work", None, plain if self._plain else native, plain=self._plain))
         store, control = self._store, self.control
-        self._fleet = WorkerPool(PoolParts(store, control, self._queues, catalog, "bench", NoFiles(), SaqWorker))
+        self._fleet = WorkerPool(PoolParts(store, control, self._registry, catalog, "bench", NoFiles(), SaqWorker))
         await self._fleet.start()
         tune_collector()  # as the daemon does
 

@@ -19,7 +19,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import StoreError, StoreUnavailable, UnknownQueue
@@ -178,9 +178,9 @@ class StoreBackend:
 
     def __init__(self, url: str) -> None:
         self._store = Store(StoreTarget(url))
-        queues = Settings().queue_settings()
-        self._inspector = Inspector(self._store, queues)
-        self._control = Control(self._store, queues, self._inspector)
+        self._registry = SettingsRegistry(Settings().queue_settings())
+        self._inspector = Inspector(self._store, self._registry)
+        self._control = Control(self._store, self._inspector)
         self._learn_at: dict[str, float] = {}
 
     async def start(self) -> None:
@@ -212,10 +212,10 @@ class StoreBackend:
         shipped one holds."""
         if time.monotonic() < self._learn_at.get(queue, 0.0) or not _go_by_their_queue(jobs):
             return
-        settings = self._inspector.settings[queue]
+        settings = self._registry.queues[queue]
         seconds = await self._told_unique_for(queue)
         if seconds is not None and seconds != settings.unique_for_seconds:
-            self._inspector.add_queue(replace(settings, unique_for_seconds=seconds))
+            self._registry.put(replace(settings, unique_for_seconds=seconds))
         self._learn_at[queue] = time.monotonic() + LEARN_EVERY_S
 
     async def _told_unique_for(self, queue: str) -> float | None:
@@ -245,10 +245,10 @@ class StoreBackend:
 
     def _known(self, queue: str) -> str:
         """A queue of the daemon's own configuration is not known here, and needs no more than its name."""
-        if queue not in self._inspector.settings:
+        if queue not in self._registry.queues:
             if not _QUEUE_NAME.fullmatch(queue):
                 raise UnknownQueue(f"{queue!r} is no queue's name: 1 to 64 of a-z, 0-9, _ and -")
-            self._inspector.add_queue(QueueSettings(queue))
+            self._registry.put(QueueSettings(queue))
         return queue
 
 

@@ -60,7 +60,7 @@ class ScheduleApi:
         """Adds the schedule's job now, in addition to its regular runs."""
         name = request.match_info["name"]
         added = await bounded(self._schedules.run(name), READ_SECONDS)
-        body = {"schedule": name, "queue": self._schedules.settings[name].queue, "key": added.key}
+        body = {"schedule": name, "queue": self._schedules.settings(name).queue, "key": added.key}
         return web.json_response(body, status=201)
 
     async def pause(self, request: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.errors import UnknownQueue
 from crmd.jobs import Catalog
 
@@ -16,7 +16,7 @@ from crmd.jobs import Catalog
 class ServedQueues:
     """Settings and jobs of all queues, and why this daemon does not run some. A reload replaces the values."""
 
-    settings: Mapping[str, QueueSettings]
+    registry: SettingsRegistry
     catalog: Catalog
     sources: Mapping[str, str] = field(default_factory=dict)
     """The source of each configured value, by dotted key."""
@@ -26,6 +26,11 @@ class ServedQueues:
     """Queues whose jobs start and wait because a service is not configured, and the missing setting."""
     degraded: Callable[[], Mapping[str, str]] = dict
     """Returns the queues whose jobs this daemon cannot run now, and why."""
+
+    @property
+    def settings(self) -> Mapping[str, QueueSettings]:
+        """Those in force of every queue, by name."""
+        return self.registry.queues
 
     def named(self, request: web.Request) -> str:
         """The queue that a request's path names; raises UnknownQueue that lists the names."""

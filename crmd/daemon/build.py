@@ -30,6 +30,7 @@ from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import Ticker
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
+from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
 from crmd.http.server import HttpServer
@@ -57,6 +58,7 @@ class Daemon:
     """Seconds."""
     embedded: EmbeddedStore | None
     store: Store
+    registry: SettingsRegistry
     control: Control
     pool: WorkerPool
     ticker: Ticker
@@ -91,9 +93,9 @@ async def build(
     store = Store(StoreTarget(url), events)
     if embedded:
         store.why_away = lambda: embedded.last_error
-    queues = settings.queue_settings()
-    inspector = Inspector(store, queues)
-    control = Control(store, queues, inspector)
+    registry = SettingsRegistry(settings.queue_settings(), settings.schedule_settings())
+    inspector = Inspector(store, registry)
+    control = Control(store, inspector)
     catalog = build_catalog(loaded)
     resources = Resources(store, [inspector, UnknownJobs(inspector)])
     clients = resources.make(loaded)
@@ -101,7 +103,7 @@ async def build(
         PoolParts(
             store=store,
             control=control,
-            queues=queues,
+            registry=registry,
             catalog=catalog,
             host_id=state.identity,
             files=state,
@@ -113,10 +115,10 @@ async def build(
     life = Life(version=__version__)
     watch = LoopWatch(metrics.loop_lag)
     served = ServedQueues(
-        queues,
+        registry,
         catalog,
         sources=loaded.sources,
-        run_elsewhere=run_elsewhere(queues, only),
+        run_elsewhere=run_elsewhere(registry.queues, only),
         unconfigured=settings.unconfigured(),
         degraded=lambda: pool.degraded,
     )
@@ -126,7 +128,7 @@ async def build(
         degraded=served.degraded,
         uptime_seconds=life.uptime_seconds,
     )
-    schedules = Schedules(control, settings.schedule_settings())
+    schedules = Schedules(control, registry)
     current = CurrentSettings(settings)
     web = None
     if settings.http.port is not None:
@@ -151,9 +153,10 @@ async def build(
         drain_timeout=settings.daemon.drain_timeout,
         embedded=embedded,
         store=store,
+        registry=registry,
         control=control,
         pool=pool,
-        ticker=Ticker(control, settings.schedule_settings()),
+        ticker=Ticker(control, registry),
         alerts=Alerts(control, settings.notify.alerts),
         lost_messages=LostMessages(clients[Database], inspector, clients[UnknownJobs], events),
         resources=resources,

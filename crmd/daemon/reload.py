@@ -90,17 +90,17 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
     catalog, password = build_catalog(loaded), ensure_password(loaded)
     resources = daemon.resources.make(loaded)
     served = daemon.queues
-    queues = {**served.settings, **settings.queue_settings()}
+    queues = {**daemon.registry.queues, **settings.queue_settings()}
     for name in queues.keys() - settings.queue_settings().keys():
         # A queue that is gone goes on as it was until the next start.
         for job in served.catalog.names(name):
             catalog.add(name, served.catalog.get(name, job))
     await daemon.resources.start()
-    await daemon.pool.configure(queues, catalog, resources)
-    daemon.ticker.configure(settings.schedule_settings())
+    daemon.registry.replace(queues, settings.schedule_settings())
+    await daemon.pool.configure(catalog, resources)
+    daemon.ticker.configure()
     daemon.alerts.configure(settings.notify.alerts)
-    daemon.schedules.configure(settings.schedule_settings())
-    served.settings, served.catalog, served.sources = queues, catalog, loaded.sources
+    served.catalog, served.sources = catalog, loaded.sources
     served.run_elsewhere = run_elsewhere(queues, daemon.only)
     served.unconfigured = settings.unconfigured()
     daemon.current.settings = settings
@@ -119,4 +119,4 @@ def for_next_start(daemon: Daemon, settings: Settings) -> list[str]:
         keys = type(before).model_fields if key is None else [key]
         found += [f"{table}.{name}" for name in keys if getattr(before, name) != getattr(after, name)]
     known = settings.queue_settings()
-    return found + [f"the end of queue {name}" for name in daemon.queues.settings if name not in known]
+    return found + [f"the end of queue {name}" for name in daemon.registry.queues if name not in known]

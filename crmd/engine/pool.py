@@ -18,11 +18,11 @@ from crmd.engine.maintenance.janitor import GRACE_S, Janitor
 from crmd.engine.maintenance.recoverer import Recoverer
 from crmd.engine.maintenance.tick import MaintenanceTick
 from crmd.engine.maintenance.wake_listener import WakeListener
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.access import StoreAccess
 from crmd.engine.store.client import Store
+from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.replies import Ack
-from crmd.engine.store.scripts import QueueScripts
 from crmd.engine.worker import pending_acks
 from crmd.engine.worker.context import WorkerContext
 from crmd.engine.worker.pending_acks import PrivateFiles
@@ -58,7 +58,7 @@ class PoolParts:
 
     store: Store
     control: Control
-    queues: Mapping[str, QueueSettings]
+    registry: SettingsRegistry
     catalog: Catalog
     host_id: str
     """Of the state folder: whatever an earlier daemon of it held is ours."""
@@ -75,8 +75,9 @@ class WorkerPool:
 
     def __init__(self, parts: PoolParts) -> None:
         self._parts = parts
-        names = list(parts.queues) if parts.only is None else list(parts.only)
-        threads = sum(parts.queues[name].concurrency for name in names)
+        queues = parts.registry.queues
+        names = list(queues) if parts.only is None else list(parts.only)
+        threads = sum(queues[name].concurrency for name in names)
         self.context = WorkerContext(
             store=parts.store,
             control=parts.control,
@@ -86,7 +87,7 @@ class WorkerPool:
             threads=HandlerThreads(threads),
             resources=parts.resources,
         )
-        self.workers = {name: parts.make_worker(parts.queues[name], self.context) for name in names}
+        self.workers = {name: parts.make_worker(queues[name], self.context) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
         self.keeper = LeaseKeeper(parts.store.target, self.context.instance_id)
         self.recoverer = Recoverer(
@@ -99,7 +100,7 @@ class WorkerPool:
             self.context.clock,
         )
         self.janitor = Janitor(parts.store, parts.control, scripts, grace=parts.janitor_grace)
-        self.access = StoreAccess(parts.store, lambda: [scripts.keys for scripts in self._scripts.values()])
+        self.access = StoreAccess(parts.store, self._keys)
         self.tick = MaintenanceTick(
             parts.store,
             self.context.instance_id,
@@ -161,7 +162,7 @@ class WorkerPool:
         the store answers to writes.
         """
         await self.access.require()
-        await pending_acks.write(self._parts.files, self._scripts)
+        await pending_acks.write(self._parts.files, self._parts.control.inspector.scripts)
         await self.tick.announce()
         await self.recoverer.run_once()
         self.keeper.start()
@@ -171,14 +172,14 @@ class WorkerPool:
         self.tick.start()
         self._started = True
 
-    async def configure(
-        self, queues: Mapping[str, QueueSettings], catalog: Catalog, resources: Mapping[type, Any]
-    ) -> None:
-        """Applies other settings, and works on queues that are new. Jobs that run are not disturbed."""
+    async def configure(self, catalog: Catalog, resources: Mapping[type, Any]) -> None:
+        """Applies the registry's settings, other jobs and other clients, and works on queues that are new.
+
+        Jobs that run are not disturbed.
+        """
         self.context.catalog, self.context.resources = catalog, resources
         added = []
-        for name, settings in queues.items():
-            self._parts.control.inspector.add_queue(settings)
+        for name, settings in self._parts.registry.queues.items():
             if name in self.workers:
                 self.workers[name].configure(settings, catalog, resources)
             elif self._parts.only is None:
@@ -188,10 +189,10 @@ class WorkerPool:
             for worker in added:
                 await worker.start()
 
-    @property
-    def _scripts(self) -> Mapping[str, QueueScripts]:
+    def _keys(self) -> list[QueueKeys]:
         """Those of all queues that are known, run here or not."""
-        return self._parts.control.inspector.scripts
+        scripts = self._parts.control.inspector.scripts
+        return [scripts[name].keys for name in self._parts.registry.queues]
 
     def _add_worker(self, settings: QueueSettings) -> QueueWorker:
         worker = self.workers[settings.name] = self._parts.make_worker(settings, self.context)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from crmd.engine.durations import Rate
@@ -69,3 +71,21 @@ class ScheduleSettings:
     """What due times mean that passed while no daemon ran: one run for all of them together, or none."""
     payload: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
+
+
+class SettingsRegistry:
+    """The settings of all queues and schedules. Readers ask it each time; a reload replaces the whole at once."""
+
+    def __init__(
+        self, queues: Mapping[str, QueueSettings], schedules: Mapping[str, ScheduleSettings] = MappingProxyType({})
+    ) -> None:
+        self.replace(queues, schedules)
+
+    def replace(self, queues: Mapping[str, QueueSettings], schedules: Mapping[str, ScheduleSettings]) -> None:
+        """Applies other settings to all queues and schedules."""
+        self.queues = MappingProxyType(dict(queues))
+        self.schedules = MappingProxyType(dict(schedules))
+
+    def put(self, settings: QueueSettings) -> None:
+        """Applies other settings to one queue, or makes it known."""
+        self.replace({**self.queues, settings.name: settings}, self.schedules)

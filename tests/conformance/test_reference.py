@@ -29,6 +29,7 @@ from crmd.embedded import state_folder as statedir
 from crmd.embedded.server_config import StoreFiles
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
+from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.keys import QueueKeys
@@ -205,9 +206,9 @@ async def test_the_page_has_each_status() -> None:
 
 
 def _routes() -> Sequence[Route]:
-    queues = Settings().queue_settings()
+    registry = SettingsRegistry(Settings().queue_settings())
     store = Store(StoreTarget(NO_STORE))
-    control = Control(store, queues, Inspector(store, queues))
+    control = Control(store, Inspector(store, registry))
     database = Database("", SCHEMA, folder=PROJECT)
     parts = make_parts(control, Catalog(), database, FileStore(database, PROJECT, 1, 1.0))
     return parts.server(control, HttpTable(), AuthTable(), "correct horse").routes

@@ -384,7 +384,8 @@ async def test_what_cannot_start_fails_at_once(bench: FlowBench, name: str, reas
 
 async def test_an_attempt_that_times_out_is_taken_up_by_the_next(bench: FlowBench) -> None:
     await bench.put(HELLO, SECOND)
-    bench.rig.queues["flow"] = replace(bench.rig.queues["flow"], timeout_seconds=0.5, attempts=20)
+    registry = bench.rig.registry
+    registry.put(replace(registry.queues["flow"], timeout_seconds=0.5, attempts=20))
     await bench.fleet("flow")
     async with bench.database.transaction():  # nobody can save meanwhile
         key = await bench.start()

@@ -175,8 +175,7 @@ async def test_jobs_that_fail_are_told(engine: Rig) -> None:
         if fail:
             raise ValueError("no")
 
-    engine.queues["email"] = QueueSettings("email", attempts=1)
-    engine.inspector.add_queue(engine.queues["email"])
+    engine.registry.put(QueueSettings("email", attempts=1))
     engine.handle("email", "work", work)
     machines = Machines(engine, 2)
     await machines.looks(1)

@@ -13,7 +13,7 @@ from crmd.crm.notifications.alert_rules import Sign
 from crmd.crm.notifications.alerts import Alerts
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.durations import Rate
-from crmd.engine.settings import QueueSettings, ScheduleSettings
+from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import StoreUnavailable
@@ -68,7 +68,9 @@ async def resume(r: Rig) -> None:
 
 
 def schedules(r: Rig) -> Schedules:
-    return Schedules(r.control, {"s": ScheduleSettings("s", "q", "note", every_seconds=3600.0)})
+    return Schedules(
+        r.control, SettingsRegistry({}, {"s": ScheduleSettings("s", "q", "note", every_seconds=3600.0)})
+    )
 
 
 async def resume_schedule(r: Rig) -> None:

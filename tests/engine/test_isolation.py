@@ -37,7 +37,7 @@ class Work:
         self.running = 0
         self.log: list[tuple[str, int]] = []
         self.hold = asyncio.Event()
-        for queue in r.queues:
+        for queue in r.registry.queues:
             r.handle(queue, "quick", self.quick)
             r.handle(queue, "long", self.long)
             r.handle(queue, "alone", self.alone)

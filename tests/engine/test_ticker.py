@@ -14,7 +14,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import LATE_MS, LONGEST_SLEEP_S, Ticker
-from crmd.engine.settings import QueueSettings, ScheduleSettings
+from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.schedules import FURTHEST_AHEAD_MS
@@ -37,13 +37,14 @@ class Machine:
         bus.subscribe(lambda name, fields: self.events.append((name, dict(fields))))
         self.store = Store(StoreTarget(url), bus)
         queues = {QUEUE.name: QUEUE, "email": QueueSettings("email")}
-        self.control = Control(self.store, queues, Inspector(self.store, queues))
-        self.ticker = Ticker(self.control, {})
-        self.schedules = Schedules(self.control, {})
+        self.registry = SettingsRegistry(queues)
+        self.control = Control(self.store, Inspector(self.store, self.registry))
+        self.ticker = Ticker(self.control, self.registry)
+        self.schedules = Schedules(self.control, self.registry)
 
     def configure(self, settings: dict[str, ScheduleSettings]) -> None:
-        self.ticker.configure(settings)
-        self.schedules.configure(settings)
+        self.registry.replace(self.registry.queues, settings)
+        self.ticker.configure()
 
     async def jobs(self, queue: str = QUEUE.name) -> list[str]:
         """The keys of what waits, in order."""

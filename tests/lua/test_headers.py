@@ -10,7 +10,7 @@ import pytest
 
 from crmd.crm.whatsapp import send_rate
 from crmd.engine.durations import Rate
-from crmd.engine.settings import KeyedLimit, QueueSettings
+from crmd.engine.settings import KeyedLimit, QueueSettings, SettingsRegistry
 from crmd.engine.store import schedules, scripts
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.library import load_scripts
@@ -88,7 +88,8 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     limits = (KeyedLimit("to", Rate(1, 6), 45),)
     store = RecordingStore(StoreTarget(store_url))
     await store.start(wait=False)
-    first, second = (QueueScripts(store, QueueSettings(name, limits=limits)) for name in ("q", "r"))
+    registry = SettingsRegistry({name: QueueSettings(name, limits=limits) for name in ("q", "r")})
+    first, second = (QueueScripts(store, name, registry) for name in ("q", "r"))
     job_id = first.keys.job_id("k")
     await first.enqueue([NewDocument(job_id, b"{}")])
     record = RequestRecord(b"digest", b"8 bytes.", 1, False)

@@ -10,7 +10,7 @@ from typing import Any
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.codec import encode
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.worker.acks import AckBuffer
 from crmd.engine.worker.background import BackgroundTasks
@@ -47,10 +47,10 @@ def make_executor(monotonic: Callable[[], float]) -> Executor:
     """An executor that holds nothing, on a queue that nobody connects to."""
     store = Store(StoreTarget("redis://localhost:1"))
     settings, clock = QueueSettings("q"), Clock(monotonic=monotonic)
-    inspector = Inspector(store, {"q": settings})
+    inspector = Inspector(store, SettingsRegistry({"q": settings}))
     parts = ExecutorParts(
         scripts=inspector.queue("q"),
-        control=Control(store, {"q": settings}, inspector),
+        control=Control(store, inspector),
         clock=clock,
         events=store.events,
         acks=AckBuffer(monotonic),

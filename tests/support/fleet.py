@@ -15,7 +15,7 @@ from crmd.engine.maintenance.heartbeat import LEASE_S
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.queue import SaqQueue
 from crmd.engine.saq.worker import SaqWorker
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.jobs import Catalog, JobSpec
@@ -28,9 +28,9 @@ class Rig:
 
     def __init__(self, store: Store, queues: dict[str, QueueSettings]) -> None:
         self.store = store
-        self.queues = queues
-        self.inspector = Inspector(store, queues)
-        self.control = Control(store, queues, self.inspector)
+        self.registry = SettingsRegistry(queues)
+        self.inspector = Inspector(store, self.registry)
+        self.control = Control(store, self.inspector)
         self.catalog = Catalog()
         self.events: list[tuple[str, dict[str, Any]]] = []
         store.events.subscribe(lambda name, fields: self.events.append((name, dict(fields))))
@@ -52,12 +52,12 @@ class Rig:
 
     def new_fleet(self, identity: str | None = None, **parts: Any) -> WorkerPool:
         """A fleet that is not started yet."""
-        control = Control(self.store, self.queues, self.inspector)
+        control = Control(self.store, self.inspector)
         fleet = WorkerPool(
             PoolParts(
                 store=self.store,
                 control=control,
-                queues=self.queues,
+                registry=self.registry,
                 catalog=self.catalog,
                 host_id=identity or uuid.uuid4().hex,
                 files=parts.pop("files", MemoryFiles()),

@@ -106,14 +106,15 @@ class Parts:
 
 def make_parts(control: Control, catalog: Catalog, database: Database, files: FileStore) -> Parts:
     """The parts of a daemon that runs."""
-    life, queues = Life("9.9.9", state="running"), ServedQueues(control.inspector.settings, catalog)
+    life, queues = Life("9.9.9", state="running"), ServedQueues(control.inspector.registry, catalog)
     health = QueueHealth(
         control.inspector,
         run_elsewhere=lambda: queues.run_elsewhere,
         degraded=lambda: queues.degraded(),
         uptime_seconds=life.uptime_seconds,
     )
-    return Parts(life, queues, health, Schedules(control, {}), database, files, Metrics("9.9.9"))
+    schedules = Schedules(control, control.inspector.registry)
+    return Parts(life, queues, health, schedules, database, files, Metrics("9.9.9"))
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.replies import Ack, AckKind, Claimed, Inspected, NewDocument
 from crmd.engine.store.scripts import QueueScripts
@@ -26,7 +26,7 @@ class Lab:
 
     def __init__(self, store: Store, settings: QueueSettings) -> None:
         self.store = store
-        self.scripts = QueueScripts(store, settings)
+        self.scripts = QueueScripts(store, settings.name, SettingsRegistry({settings.name: settings}))
         self.keys = self.scripts.keys
         self._tokens = itertools.count()
 

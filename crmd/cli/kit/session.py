@@ -33,7 +33,7 @@ PROBE_TIMEOUT_SECONDS = 2.0
 class Session:
     """The engine's surface, connected."""
 
-    queues: dict[str, QueueSettings]
+    queues: Mapping[str, QueueSettings]
     inspector: Inspector
     control: Control
     schedules: Schedules
@@ -92,17 +92,19 @@ async def connect(options: Globals) -> AsyncIterator[Session]:
     from crmd.engine.admin.control import Control
     from crmd.engine.admin.inspector import Inspector
     from crmd.engine.admin.schedules import Schedules
+    from crmd.engine.settings import SettingsRegistry
     from crmd.engine.store.client import Store, StoreTarget
 
-    queues = loaded.settings.queue_settings()
+    settings = loaded.settings
+    registry = SettingsRegistry(settings.queue_settings(), settings.schedule_settings())
     store = Store(StoreTarget(store_url(loaded)))
     try:
         await store.start(wait=False)
-        inspector = Inspector(store, queues)
-        control = Control(store, queues, inspector)
+        inspector = Inspector(store, registry)
+        control = Control(store, inspector)
         try:
-            schedules = Schedules(control, loaded.settings.schedule_settings())
-            yield Session(queues, inspector, control, schedules, loaded.settings.unconfigured())
+            schedules = Schedules(control, registry)
+            yield Session(registry.queues, inspector, control, schedules, settings.unconfigured())
         finally:
             await control.stop()
     finally:

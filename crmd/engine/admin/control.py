@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from crmd.engine.admin.completion_waiter import Waiter
@@ -21,7 +21,6 @@ from crmd.engine.codec import (
     timeline_entry,
 )
 from crmd.engine.durations import END_OF_TIME, Rate
-from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import NewDocument, RequestRecord
@@ -46,13 +45,11 @@ class Control:
     def __init__(
         self,
         store: Store,
-        queues: Mapping[str, QueueSettings],
         inspector: Inspector,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
-        self.settings = dict(queues)
         self.inspector = inspector
         self._now = now
         self._waiter = Waiter(store)

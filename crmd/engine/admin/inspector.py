@@ -23,10 +23,10 @@ from crmd.engine.admin.views import (
     State,
 )
 from crmd.engine.codec import Unreadable, decode
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store
-from crmd.engine.store.replies import text
+from crmd.engine.store.replies import RawCounts, text
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL, QueueScripts, ScriptsByQueue
 from crmd.errors import JobNotFound, StoreError, StoreUnavailable
 
@@ -41,21 +41,16 @@ DAEMONS_SHOWN = 1_000
 class Inspector:
     """What queues hold and how they do. All methods raise StoreUnavailable where the store is away."""
 
-    def __init__(self, store: Store, queues: Mapping[str, QueueSettings]) -> None:
+    def __init__(self, store: Store, registry: SettingsRegistry) -> None:
         self.store = store
-        self.settings = dict(queues)
+        self.registry = registry
         self._decoding = asyncio.Lock()
-        self.scripts = ScriptsByQueue()
-        for name, settings in queues.items():
-            self.scripts[name] = QueueScripts(store, settings)
+        self.scripts = ScriptsByQueue(store, registry)
 
-    def add_queue(self, settings: QueueSettings) -> None:
-        """Makes a queue known, or gives one that is known other settings."""
-        self.settings[settings.name] = settings
-        if settings.name in self.scripts:
-            self.scripts[settings.name].configure(settings)
-        else:
-            self.scripts[settings.name] = QueueScripts(self.store, settings)
+    @property
+    def settings(self) -> Mapping[str, QueueSettings]:
+        """Those in force of every queue, by name."""
+        return self.registry.queues
 
     def queue(self, name: str) -> QueueScripts:
         """The scripts of one queue; raises UnknownQueue that lists the names."""
@@ -67,17 +62,17 @@ class Inspector:
 
     async def all_counts(self) -> dict[str, QueueCounts]:
         """Counts of every queue, in one trip."""
-        raw = await asyncio.gather(*(scripts.counts() for scripts in self.scripts.values()))
-        return {name: counts_of(r, self.settings[name]) for name, r in zip(self.scripts, raw, strict=True)}
+        settings = self.settings
+        return {name: counts_of(raw, settings[name]) for name, raw in (await self._raw_counts()).items()}
 
     async def totals(self) -> dict[str, QueueTotals]:
         """All-time counters of every queue."""
-        raw = await asyncio.gather(*(scripts.counts() for scripts in self.scripts.values()))
-        return {name: totals_of(name, r) for name, r in zip(self.scripts, raw, strict=True)}
+        return {name: totals_of(name, raw) for name, raw in (await self._raw_counts()).items()}
 
     async def metrics(self) -> dict[str, QueueMetrics]:
         """Counts, throughput, wait and run times of every queue."""
-        return dict(zip(self.scripts, await asyncio.gather(*map(self._metrics, self.scripts)), strict=True))
+        names = list(self.settings)
+        return dict(zip(names, await asyncio.gather(*map(self._metrics, names)), strict=True))
 
     async def jobs(
         self,
@@ -145,6 +140,11 @@ class Inspector:
             return []
         documents = await self.store.command("MGET", *(kind(epoch) for epoch in epochs for kind in kinds))
         return [tuple(documents[at : at + len(kinds)]) for at in range(0, len(documents), len(kinds))]
+
+    async def _raw_counts(self) -> dict[str, RawCounts]:
+        names = list(self.settings)
+        raw = await asyncio.gather(*(self.scripts[name].counts() for name in names))
+        return dict(zip(names, raw, strict=True))
 
     async def _metrics(self, name: str) -> QueueMetrics:
         scripts = self.scripts[name]

@@ -155,7 +155,7 @@ class QueueHealth:
 
 async def observe(inspector: Inspector) -> dict[str, QueueObservation]:
     """Reads every queue from the store. Raises StoreError."""
-    names = list(inspector.scripts)
+    names = list(inspector.settings)
     raw = await asyncio.gather(*(inspector.scripts[name].counts() for name in names))
     counts = [counts_of(one, inspector.settings[name]) for name, one in zip(names, raw, strict=True)]
     unparked = await asyncio.gather(*(_has_unparked(inspector, one) for one in counts))

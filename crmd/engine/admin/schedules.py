@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,10 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import Added, NewJob, instant
 from crmd.engine.cron import Timetable, timetable
 from crmd.engine.durations import format_duration
-from crmd.engine.settings import ScheduleSettings
+from crmd.engine.settings import ScheduleSettings, SettingsRegistry
 from crmd.engine.store import schedules as stored
 from crmd.engine.store.schedules import ScheduleRecord
-from crmd.errors import JobNotFound, UnknownSchedule
+from crmd.errors import JobNotFound, UnknownQueue, UnknownSchedule
 
 UNIQUE_S = 3600.0
 """The key of a due time stays taken so long, for clocks that are set back and records that are lost."""
@@ -72,21 +71,27 @@ class ScheduleView:
 class Schedules:
     """Looks at schedules and steers them, on all daemons. Raises UnknownSchedule and StoreUnavailable."""
 
-    def __init__(self, control: Control, settings: Mapping[str, ScheduleSettings]) -> None:
+    def __init__(self, control: Control, registry: SettingsRegistry) -> None:
         self._control = control
-        self.settings = settings
+        self._registry = registry
 
-    def configure(self, settings: Mapping[str, ScheduleSettings]) -> None:
-        """Applies other settings."""
-        self.settings = settings
+    def settings(self, name: str) -> ScheduleSettings:
+        """The settings of one schedule."""
+        try:
+            return self._registry.schedules[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self._registry.schedules, n=1)
+            known = ", ".join(sorted(self._registry.schedules)) or "none"
+            hint = f"did you mean {near[0]}?" if near else f"there are: {known}"
+            raise UnknownSchedule(f"no schedule is named {name!r}; {hint}") from None
 
     async def all(self) -> list[ScheduleView]:
         """Every schedule, by name."""
-        return list(await asyncio.gather(*(self.get(name) for name in sorted(self.settings))))
+        return list(await asyncio.gather(*(self.get(name) for name in sorted(self._registry.schedules))))
 
     async def get(self, name: str) -> ScheduleView:
         """One schedule."""
-        settings, store = self._settings(name), self._control.store
+        settings, store = self.settings(name), self._control.store
         where, [record] = await asyncio.gather(stored.look(store, name), stored.records(store, [name]))
         goes_on = settings.enabled and record.paused_at is None
         made = schedule(settings)
@@ -110,7 +115,7 @@ class Schedules:
 
     async def run(self, name: str) -> Added:
         """Adds the schedule's job now, beside its due times."""
-        settings = self._settings(name)
+        settings = self.settings(name)
         key = f"schedule:{name}:by-hand-{uuid.uuid4().hex[:8]}"
         [added] = await self._control.enqueue(settings.queue, [NewJob(settings.job, settings.payload, key=key)])
         await stored.note_run(self._control.store, name, settings.queue, added.key)
@@ -118,33 +123,23 @@ class Schedules:
 
     async def pause(self, name: str, *, by: str | None = None, reason: str | None = None) -> None:
         """Pauses a schedule until it is resumed; restarts do not end that."""
-        self._settings(name)
+        self.settings(name)
         await stored.pause(self._control.store, name, by, reason)
         self._control.store.events.emit("schedule.paused", schedule=name, by=by, reason=reason)
 
     async def resume(self, name: str) -> None:
         """Lets a paused schedule go on; what came due in the pause is not caught up."""
-        self._settings(name)
+        self.settings(name)
         await stored.resume(self._control.store, name)
         self._control.store.events.emit("schedule.resumed", schedule=name)
 
     async def _state(self, record: ScheduleRecord) -> str | None:
-        if record.queue not in self._control.inspector.settings or record.key is None:
+        if record.queue is None or record.key is None:
             return None
         try:
             return (await self._control.inspector.job(record.queue, record.key)).state
-        except JobNotFound:
+        except (JobNotFound, UnknownQueue):
             return None
-
-    def _settings(self, name: str) -> ScheduleSettings:
-        try:
-            return self.settings[name]
-        except KeyError:
-            near = difflib.get_close_matches(name, self.settings, n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(self.settings)) or 'none'}"
-            )
-            raise UnknownSchedule(f"no schedule is named {name!r}; {hint}") from None
 
 
 def schedule(settings: ScheduleSettings) -> Schedule:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
 
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.schedules import Schedule, schedule
-from crmd.engine.settings import ScheduleSettings
+from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store import schedules as stored
 from crmd.engine.store.schedules import Claim, Position
 from crmd.errors import CrmdError, StoreUnavailable
@@ -30,17 +29,18 @@ _log = logging.getLogger(__name__)
 class Ticker:
     """Sleeps until the next due time. The store's clock decides what is due, and its script who adds the job."""
 
-    def __init__(self, control: Control, settings: Mapping[str, ScheduleSettings]) -> None:
+    def __init__(self, control: Control, registry: SettingsRegistry) -> None:
         self._control = control
         self._store = control.store
+        self._registry = registry
         self._errors = Throttle(60.0)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.configure(settings)
+        self.configure()
 
-    def configure(self, settings: Mapping[str, ScheduleSettings]) -> None:
-        """Applies other settings; schedules whose times changed begin now, those that are gone end."""
-        self._schedules = [schedule(each) for each in settings.values() if each.enabled]
+    def configure(self) -> None:
+        """Applies the registry's settings; schedules whose times changed begin now, those that are gone end."""
+        self._schedules = [schedule(each) for each in self._registry.schedules.values() if each.enabled]
         self._adopted: set[str] = set()
         self._wake.set()
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from crmd.engine.settings import QueueSettings
+from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.adder import Adder
 from crmd.engine.store.client import Store
@@ -48,9 +48,10 @@ POISON_AFTER_CRASHES = 3
 class QueueScripts:
     """The operations on one queue."""
 
-    def __init__(self, store: Store, settings: QueueSettings) -> None:
+    def __init__(self, store: Store, name: str, registry: SettingsRegistry) -> None:
         self.store = store
-        self.keys = k = QueueKeys(settings.name)
+        self.keys = k = QueueKeys(name)
+        self._registry = registry
         self._enqueue_keys = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
             *(k.crashes, k.unique_for),
@@ -58,22 +59,36 @@ class QueueScripts:
         self._enqueue_args = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         self._clock = LimitClock(lambda: store.monotonic())
         self._adder = Adder(self._enqueue, ENQUEUE_BATCH)
-        self.configure(settings)
-
-    def configure(self, settings: QueueSettings) -> None:
-        """Applies other settings of the same queue."""
-        self.settings = settings
-        k = self.keys
         self._trip_keys = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
             *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
             *(k.override, k.blocked, k.paused, k.parked, k.unique_for),
         )
+        self._made_for: QueueSettings | None = None
+
+    @property
+    def settings(self) -> QueueSettings:
+        """Those of the queue in force."""
+        return self._registry.queues[self.keys.name]
+
+    @property
+    def retention(self) -> tuple[int, int, int, int, int]:
+        """Completed and failed jobs kept, keep_min (ms), the most that this keeps, keep_age (ms; 0: none)."""
+        self._follow_settings()
+        return self._retention
+
+    def _follow_settings(self) -> None:
+        """Makes the arguments that follow from the settings, where these are no longer those of the last time."""
+        settings = self._registry.queues[self.keys.name]
+        if settings is self._made_for:
+            return
+        k = self.keys
         self._trip_args: tuple[str | int, ...] = (
             *(*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix, k.job_prefix, k.log_prefix),
             *(ISOLATE_AFTER_CRASHES, k.unique_prefix),
         )
         self._retention = _retention(settings)
+        self._made_for = settings
 
     @property
     def rate_args(self) -> tuple[int, int]:
@@ -124,6 +139,7 @@ class QueueScripts:
         With 0 slots it only promotes what is due, with -1 it claims nothing. `isolated` claims one job that
         crashed its daemons, and nothing else.
         """
+        self._follow_settings()
         sent_ms, told = self._clock.ask()
         args: list[str | bytes | int] = [
             min(slots, MAX_JOBS_PER_CALL),
@@ -181,7 +197,7 @@ class QueueScripts:
         """Deletes finished jobs over the counts, at most `batch` of each kind; returns how many."""
         k = self.keys
         names = (*k.indexes, k.unknown, k.incomplete, k.leases, k.unique_for)
-        args = (len(k.job_prefix), k.log_prefix, *self._retention, batch)
+        args = (len(k.job_prefix), k.log_prefix, *self.retention, batch)
         return int(await self.store.call("trim", names, args))
 
     async def recover(
@@ -322,6 +338,7 @@ class QueueScripts:
     async def slow_down(self, seconds: float, limit_keys: Sequence[str] = ()) -> None:
         """Holds the queue, or the given limit keys, for a while, on all daemons."""
         k = self.keys
+        self._follow_settings()
         sent_ms, told = self._clock.ask()
         args = (max(1, round(seconds * 1000)), k.limit_prefix, *told, *limit_keys)
         clock_ms, correction_ms = await self.store.call("slow_down", (k.blocked, k.parked, k.counters), args)
@@ -355,10 +372,17 @@ class QueueScripts:
 
 
 class ScriptsByQueue(dict[str, QueueScripts]):
-    """The queues that are known; looking another up raises UnknownQueue, which lists the names."""
+    """The scripts of each queue of the registry; another name raises UnknownQueue, which lists the names."""
+
+    def __init__(self, store: Store, registry: SettingsRegistry) -> None:
+        super().__init__({name: QueueScripts(store, name, registry) for name in registry.queues})
+        self._store, self._registry = store, registry
 
     def __missing__(self, name: str) -> QueueScripts:
-        raise UnknownQueue(f"no queue {name!r}; there are: {', '.join(self)}")
+        if name not in self._registry.queues:
+            raise UnknownQueue(f"no queue {name!r}; there are: {', '.join(self._registry.queues)}")
+        scripts = self[name] = QueueScripts(self._store, name, self._registry)
+        return scripts
 
 
 async def denied(store: Store, commands: Sequence[Sequence[str]]) -> list[int]:
@@ -390,7 +414,7 @@ async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:
     names, args = [keys.DAEMONS], list[int]()
     for queue in queues:
         names += (queue.keys.incomplete, *queue.keys.indexes)
-        completed, failed, keep_min, _, keep_age = queue._retention
+        completed, failed, keep_min, _, keep_age = queue.retention
         args += (completed, failed, keep_min, keep_age)
     now, daemons, due, untrimmed = await store.call("tick", names, args)
     return Tick(now, _hash(daemons), due, [flag == 1 for flag in untrimmed])
