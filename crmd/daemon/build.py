@@ -19,6 +19,7 @@ from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.http import build_http
+from crmd.daemon.loop_watch import LoopWatch
 from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
 from crmd.embedded.server import EmbeddedStore
@@ -36,7 +37,6 @@ from crmd.errors import ConfigError, InvalidPayload, Problem, UnknownJob
 from crmd.http.server import HttpServer
 from crmd.jobs import Catalog
 from crmd.telemetry.events import Events
-from crmd.telemetry.lag import LoopWatch
 from crmd.telemetry.metrics import Metrics
 from crmd.version import __version__
 

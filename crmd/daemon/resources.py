@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
+from crmd.component import Component
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.tables import FilesTable
@@ -30,17 +31,6 @@ from crmd.engine.store.client import Store
 from crmd.errors import ConfigError, Problem
 
 
-@runtime_checkable
-class Opened(Protocol):
-    """A client with something to open and to close."""
-
-    async def start(self) -> None:
-        """Opens it; fine twice."""
-
-    async def stop(self) -> None:
-        """Closes it; fine twice, or before start."""
-
-
 class Resources:
     """Makes a client for each service. A replaced one stays open until the end: running jobs may hold it."""
 
@@ -48,7 +38,7 @@ class Resources:
         """`given` are resources that the configuration does not change. Without a store sends share no rate."""
         self._store = store
         self._http = HttpClient()
-        self._opened: list[Opened] = [self._http]
+        self._opened: list[Component] = [self._http]
         self._first_database: Database | None = None
         self._tables: dict[str, Any] = {}
         self._clients: dict[type, Any] = {type(one): one for one in given}
@@ -88,13 +78,13 @@ class Resources:
     async def start(self) -> None:
         """Opens what is not open yet."""
         for client in self._clients.values():
-            if isinstance(client, Opened) and client not in self._opened:
+            if isinstance(client, Component) and client not in self._opened:
                 self._opened.append(client)
         for opened in self._opened:
             await opened.start()
 
     async def stop(self) -> None:
-        """Closes all. Fine twice, or before start."""
+        """Closes all. Idempotent."""
         for opened in reversed(self._opened):
             await opened.stop()
 

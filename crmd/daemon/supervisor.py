@@ -136,7 +136,7 @@ class Supervisor:
 
         The embedded store has begun to start by then.
         """
-        daemon.watch.start()
+        await daemon.watch.start()
         if daemon.web:
             await daemon.web.start()
         if self._embedded_start:
@@ -145,8 +145,8 @@ class Supervisor:
         await daemon.resources.start()
         await daemon.lost_messages.start()
         await self._start_fleet(daemon)
-        daemon.ticker.start()
-        daemon.alerts.start()
+        await daemon.ticker.start()
+        await daemon.alerts.start()
 
     async def _start_fleet(self, daemon: Daemon) -> None:
         """What the store refuses is waited for, as a running daemon does; only what it denies for good ends us."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import os
 import socket
 import time
 from collections.abc import Mapping, MutableMapping
+
+from crmd.component import Periodic
 
 _log = logging.getLogger(__name__)
 
@@ -83,35 +83,23 @@ class Notifier:
             self._failed = False
 
 
-class Watchdog:
+class Watchdog(Periodic):
     """Pings systemd from the event loop, so that a loop that stands still is noticed."""
 
     def __init__(self, notifier: Notifier, timeout_seconds: float | None) -> None:
+        super().__init__("watchdog", (timeout_seconds or 0.0) / PINGS_PER_WATCHDOG, _log)
         self._notifier = notifier
-        self._interval_seconds = timeout_seconds / PINGS_PER_WATCHDOG if timeout_seconds else None
-        self._task: asyncio.Task[None] | None = None
+        self._wanted = timeout_seconds is not None
 
     async def start(self) -> None:
-        """Pings until `stop`; does nothing where no watchdog is set."""
-        if self._task is None and self._interval_seconds is not None:
-            self._task = asyncio.create_task(self._run(self._interval_seconds), name="watchdog")
-
-    async def stop(self) -> None:
-        """Ends the pings; to be called last, as the watchdog counts while draining too."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        """Pings until `stop`, which comes last, as the watchdog counts while draining too; does nothing where no
+        watchdog is set."""
+        if self._wanted:
+            await super().start()
 
     async def run_once(self) -> None:
         """One ping."""
         self._notifier.ping()
-
-    async def _run(self, interval_seconds: float) -> None:
-        while True:
-            await self.run_once()
-            await asyncio.sleep(interval_seconds)
 
 
 class Systemd:

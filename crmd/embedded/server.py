@@ -100,7 +100,7 @@ class EmbeddedStore:
         await self.prepare()
         await self._launch_with_room()
         if self._fsync == "everysec":
-            self._sync.start()
+            await self._sync.start()
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded store")
         return self.url
 
@@ -120,7 +120,7 @@ class EmbeddedStore:
 
     async def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """Ends the server with everything written and synced; by force when that takes longer than the timeout."""
-        self._sync.stop()
+        await self._sync.stop()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()

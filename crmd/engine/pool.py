@@ -89,7 +89,7 @@ class WorkerPool:
         )
         self.workers = {name: parts.make_worker(queues[name], self.context) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
-        self.keeper = LeaseKeeper(parts.store.target, self.context.instance_id)
+        self.keeper = LeaseKeeper(parts.store.target, parts.store.scripts["renew"], self.context.instance_id)
         self.recoverer = Recoverer(
             parts.store,
             self.context.instance_id,
@@ -165,11 +165,11 @@ class WorkerPool:
         await pending_acks.write(self._parts.files, self._parts.control.inspector.scripts)
         await self.tick.announce()
         await self.recoverer.run_once()
-        self.keeper.start()
+        await self.keeper.start()
         for worker in self.workers.values():
             await worker.start()
-        self.wake_listener.start()
-        self.tick.start()
+        await self.wake_listener.start()
+        await self.tick.start()
         self._started = True
 
     async def configure(self, catalog: Catalog, resources: Mapping[type, Any]) -> None:
@@ -238,7 +238,7 @@ class WorkerPool:
         workers = list(self.workers.values())
         report.pending_acks = await self._write_rest(workers)
         await self.tick.stop()
-        self.keeper.stop()
+        await self.keeper.stop()
         if not report.pending_acks and self._parts.store.connected:
             await self._sign_off(workers)
         await self._parts.control.stop()

@@ -119,7 +119,7 @@ async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(sto
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
         await holder.tick.stop()
-        holder.keeper.stop()
+        await holder.keeper.stop()
         await watch_for_a_lease(other)
         r.store.connected_since = time.monotonic()  # as after a reconnect
         for _ in range(3):
@@ -138,7 +138,7 @@ async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreS
         await wait_until(lambda: work.starts == 1)
         other = await r.fleet()
         await holder.tick.stop()
-        holder.keeper.stop()
+        await holder.keeper.stop()
         await watch_for_a_lease(other)
         with own_store.client() as admin:  # as on a full disk
             admin.execute_command("ACL", "SETUSER", "default", "-zadd")

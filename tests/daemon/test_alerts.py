@@ -228,8 +228,8 @@ async def test_a_store_that_is_away_goes_to_the_log_and_its_return_is_told_once(
 async def test_it_starts_and_stops(engine: Rig) -> None:
     alerts = Machines(engine, 1).alerts[0]
     await alerts.stop()
-    alerts.start()
-    alerts.start()
+    await alerts.start()
+    await alerts.start()
     await alerts.stop()
     await alerts.stop()
 

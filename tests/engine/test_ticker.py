@@ -285,8 +285,8 @@ async def test_a_full_store_keeps_the_time_for_later(machine: Machine, clock: St
 
 
 async def test_it_ticks_until_it_is_stopped_and_takes_other_schedules_at_once(machine: Machine) -> None:
-    machine.ticker.start()
-    machine.ticker.start()
+    await machine.ticker.start()
+    await machine.ticker.start()
     machine.configure({"a": scheduled(every_seconds=1.0)})
     await wait_until(lambda: len(machine.said("schedule.ran")) >= 2, 10)
     machine.configure({})

@@ -116,12 +116,12 @@ async def watch_for_a_lease(watcher: WorkerPool, living: Iterable[WorkerPool] = 
     for fleet in living:
         await fleet.tick.announce()
     watcher.recoverer.observer._watched_s += LEASE_S
-    watcher.tick.start()
+    await watcher.tick.start()
 
 
 async def kill(fleet: WorkerPool) -> None:
     """What kill -9 leaves behind: nothing is given back, nothing is written, nothing is renewed."""
-    fleet.keeper.stop()
+    await fleet.keeper.stop()
     await fleet.tick.stop()
     await fleet.wake_listener.stop()
     for worker in fleet.workers.values():

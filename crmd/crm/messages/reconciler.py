@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from crmd.component import BackgroundTask
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
@@ -43,12 +44,13 @@ _LIVE = (State.WAITING, State.DELAYED, State.ACTIVE)
 _log = logging.getLogger(__name__)
 
 
-class LostMessages:
+class LostMessages(BackgroundTask):
     """Holds messages against their jobs: one at once where its job is told to be unknown, others now and then."""
 
     def __init__(
         self, database: Database, inspector: Inspector, unknown_jobs: UnknownJobs, events: Events
     ) -> None:
+        super().__init__("lost messages")
         self._database = database
         self._inspector = inspector
         self._unknown_jobs = unknown_jobs
@@ -59,23 +61,19 @@ class LostMessages:
         self._after_id = 0
         self._cursor: str | None = None
         self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
-        self._task: asyncio.Task[None] | None = None
         self._unsubscribe = _nothing
 
     async def start(self) -> None:
-        """Begins; before jobs run, so that none is missed. Fine twice."""
-        if self._task is None:
-            self._unsubscribe = self._events.subscribe(self._note)
-            self._task = asyncio.create_task(self._run(), name="lost messages")
+        """Begins; before jobs run, so that none is missed."""
+        self._unsubscribe()
+        self._unsubscribe = self._events.subscribe(self._note)
+        await super().start()
 
     async def stop(self) -> None:
-        """Ends. Fine twice, or before start."""
-        task, self._task = self._task, None
-        unsubscribe, self._unsubscribe = self._unsubscribe, _nothing
-        unsubscribe()
-        if task:
-            task.cancel()
-            await asyncio.wait([task])
+        """Ends."""
+        self._unsubscribe()
+        self._unsubscribe = _nothing
+        await super().stop()
 
     async def run_once(self) -> int:
         """Looks at what was told, and at the next batch of what is in doubt; returns how many it settled.

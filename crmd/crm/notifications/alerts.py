@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from crmd.component import Periodic
 from crmd.config.tables import AlertsTable
 from crmd.crm.notifications.alert_rules import Sign, Signs, about
 from crmd.crm.notifications.jobs import Notify
@@ -15,8 +16,7 @@ from crmd.engine.admin.queue_health import observe
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store import keys
 from crmd.engine.store.scripts import see_alert
-from crmd.errors import StoreError, StoreUnavailable
-from crmd.telemetry.throttle import Throttle
+from crmd.errors import StoreUnavailable
 
 EVERY_S = 5.0
 FORGOTTEN_AFTER_MS = 900_000
@@ -28,12 +28,13 @@ TITLE = "crmd"
 _log = logging.getLogger("crmd")
 
 
-class Alerts:
+class Alerts(Periodic):
     """Looks every few seconds. Daemons on one store tell each alert once: they agree by the store's keys."""
 
     def __init__(
         self, control: Control, table: AlertsTable, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__("alerts", EVERY_S, _log)
         self._control = control
         self._store = control.store
         self._table = table
@@ -43,24 +44,10 @@ class Alerts:
         """By alert: since when it lasts (ms), and how often it was told again."""
         self._away_since: float | None = None
         self._away_told_at: float | None = None
-        self._errors = Throttle(60.0)
-        self._task: asyncio.Task[None] | None = None
 
     def configure(self, table: AlertsTable) -> None:
         """Applies other settings."""
         self._table = self._signs.table = table
-
-    def start(self) -> None:
-        """Begins. Fine twice."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="alerts")
-
-    async def stop(self) -> None:
-        """Ends. Fine twice, or before start."""
-        task, self._task = self._task, None
-        if task:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def run_once(self) -> None:
         """One look. Raises StoreError where the store answers and refuses."""
@@ -158,15 +145,3 @@ class Alerts:
             text = f"the store was away for {about(seconds)}; it is back"
             await self._notify("store", "", text, unique_for=max(60.0, limit))
         self._away_since = self._away_told_at = None
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.run_once()
-            except StoreError as error:
-                if self._errors.allow(str(error)) is not None:
-                    _log.error("alerts: %s", error)
-            except Exception:
-                if self._errors.allow("bug") is not None:
-                    _log.exception("alerts failed, and go on")
-            await asyncio.sleep(EVERY_S)

@@ -12,9 +12,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from crmd.component import PeriodicThread
 from crmd.engine.store import keys
 from crmd.engine.store.client import StoreTarget
-from crmd.engine.store.library import load_scripts
+from crmd.engine.store.library import Script
 from crmd.telemetry.throttle import Throttle
 
 LEASE_S = 30.0
@@ -36,52 +37,40 @@ def host_prefix(host_id: str) -> str:
     return f"{host_id}-"
 
 
-class LeaseKeeper:
-    """Renews the leases of one daemon from a thread, so that a handler that blocks the loop loses no job."""
+class LeaseKeeper(PeriodicThread):
+    """Renews the leases of one daemon from a thread, so that a handler that blocks the loop loses no job.
 
-    def __init__(self, target: StoreTarget, instance_id: str) -> None:
+    `script` is renew.lua.
+    """
+
+    def __init__(self, target: StoreTarget, script: Script, instance_id: str) -> None:
+        super().__init__("crmd leases", RENEW_EVERY_S)
         self.instance_id = instance_id
-        self._target = target
+        self._script = script
+        self._client = Redis.from_url(
+            target.url, socket_timeout=2.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0)
+        )
         self._alive_at = time.monotonic()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._errors = Throttle(30.0)
-
-    def start(self) -> None:
-        """Starts the thread."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="crmd leases", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the thread; does not wait longer than a reply may take."""
-        self._stop.set()
-        self._thread = None
 
     def loop_is_alive(self) -> None:
         """The event loop calls this at least once a second."""
         self._alive_at = time.monotonic()
 
-    def _run(self) -> None:
-        client = Redis.from_url(
-            self._target.url, socket_timeout=2.0, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 0)
-        )
-        script = load_scripts()["renew"]
+    def run_once(self) -> None:
+        """Renews, unless the event loop has been silent for too long."""
+        if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
+            return
+        own = self.instance_id
+        names = (keys.DAEMONS, keys.daemon_info(own), keys.daemon_jobs(own), keys.UNIQUE_FOR)
         try:
-            while not self._stop.wait(RENEW_EVERY_S):
-                if time.monotonic() - self._alive_at > LOOP_SILENCE_MAX_S:
-                    continue
-                try:
-                    names = (
-                        *(keys.DAEMONS, keys.daemon_info(self.instance_id), keys.daemon_jobs(self.instance_id)),
-                        keys.UNIQUE_FOR,
-                    )
-                    client.eval(
-                        script.text, len(names), *names, self.instance_id, str(round(LEASE_S * 1000)), "", "0", ""
-                    )
-                except RedisError as error:
-                    if self._errors.allow("renew") is not None:
-                        _log.warning("cannot renew the leases: %s", error)
+            self._client.eval(self._script.text, len(names), *names, own, str(round(LEASE_S * 1000)), "", "0", "")
+        except RedisError as error:
+            if self._errors.allow("renew") is not None:
+                _log.warning("cannot renew the leases: %s", error)
+
+    def _run(self, ended: threading.Event) -> None:
+        try:
+            super()._run(ended)
         finally:
-            client.close()
+            self._client.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 
+from crmd.component import BackgroundTask
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.schedules import Schedule, schedule
 from crmd.engine.settings import SettingsRegistry
@@ -26,16 +27,16 @@ _MARGIN_MS = 2
 _log = logging.getLogger(__name__)
 
 
-class Ticker:
+class Ticker(BackgroundTask):
     """Sleeps until the next due time. The store's clock decides what is due, and its script who adds the job."""
 
     def __init__(self, control: Control, registry: SettingsRegistry) -> None:
+        super().__init__("schedules")
         self._control = control
         self._store = control.store
         self._registry = registry
         self._errors = Throttle(60.0)
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.configure()
 
     def configure(self) -> None:
@@ -43,18 +44,6 @@ class Ticker:
         self._schedules = [schedule(each) for each in self._registry.schedules.values() if each.enabled]
         self._adopted: set[str] = set()
         self._wake.set()
-
-    def start(self) -> None:
-        """Begins. Fine twice."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="schedules")
-
-    async def stop(self) -> None:
-        """Ends. Fine twice, or before start."""
-        task, self._task = self._task, None
-        if task:
-            task.cancel()
-            await asyncio.wait([task])
 
     async def run_once(self) -> float:
         """Adds what is due; returns the seconds until something is due again, at most LONGEST_SLEEP_S.

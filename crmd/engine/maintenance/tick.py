@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from crmd.component import Periodic
 from crmd.engine.admin.views import DaemonInfo
 from crmd.engine.maintenance.external_workers import ExternalWorkers
 from crmd.engine.maintenance.heartbeat import LEASE_S, LeaseKeeper
@@ -26,7 +26,6 @@ from crmd.engine.store.scripts import echo, renew, tick
 from crmd.engine.worker.context import Clock
 from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import StoreError, StoreUnavailable
-from crmd.telemetry.throttle import Throttle
 
 EVERY_S = 1.0
 INFO_EVERY_TICKS = 5
@@ -39,7 +38,7 @@ EXTERNAL_EVERY_TICKS = 30
 _log = logging.getLogger(__name__)
 
 
-class MaintenanceTick:
+class MaintenanceTick(Periodic):
     """Due jobs, trimming, recovery, aborts and the daemon's own entry, once a second."""
 
     def __init__(
@@ -56,6 +55,7 @@ class MaintenanceTick:
         known_jobs: Callable[[], Mapping[str, list[str]]],
         clock: Clock,
     ) -> None:
+        super().__init__("maintenance", EVERY_S, _log)
         self._store = store
         self._instance_id = instance_id
         self._workers = workers
@@ -69,25 +69,11 @@ class MaintenanceTick:
         self._describe = describe
         self._known_jobs = known_jobs
         self._steps = StepWatch(lambda: store.monotonic())
-        self._task: asyncio.Task[None] | None = None
         self._ticks = 0
-        self._errors = Throttle(30.0)
 
     def add(self, queue: QueueKeys) -> None:
         """Looks for SAQ workers on one more queue; all else it sees by the workers."""
         self._external_workers.add(queue)
-
-    def start(self) -> None:
-        """Begins to tick."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="maintenance")
-
-    async def stop(self) -> None:
-        """Stops ticking. Fine twice, or before start."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
 
     async def leave(self) -> None:
         """Takes the daemon off the list: its leases are all given back."""
@@ -96,7 +82,13 @@ class MaintenanceTick:
         await self._store.command("DEL", keys.daemon_info(instance_id), keys.daemon_jobs(instance_id))
 
     async def run_once(self) -> Tick:
-        """One tick. A part that the store refuses is logged, and keeps no other part from its work."""
+        """One tick. A part that the store refuses is logged, and keeps no other part from its work.
+
+        Raises StoreUnavailable.
+        """
+        self._keeper.loop_is_alive()
+        if not self._store.connected:
+            raise StoreUnavailable(self._store.trouble)
         store, workers = self._store, list(self._workers.values())
         number, self._ticks = self._ticks, self._ticks + 1
         calls: list[Awaitable[Any]] = [self._access.run_once()]
@@ -161,23 +153,3 @@ class MaintenanceTick:
             raise
         except StoreError as error:
             self._note(error)
-
-    def _note(self, error: StoreError) -> None:
-        if self._errors.allow(str(error)) is not None:
-            _log.error("maintenance: %s", error)
-
-    async def _run(self) -> None:
-        while True:
-            began = time.monotonic()
-            self._keeper.loop_is_alive()
-            try:
-                if self._store.connected:
-                    await self.run_once()
-            except StoreUnavailable:
-                pass  # said by the store itself
-            except StoreError as error:
-                self._note(error)
-            except Exception:
-                if self._errors.allow("bug") is not None:
-                    _log.exception("maintenance failed, and goes on")
-            await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))

@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from crmd.component import BackgroundTask
 from crmd.engine.admin.control import Control
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store
@@ -28,31 +29,26 @@ PING_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class WakeListener:
-    """One subscribed connection for the whole daemon. What it misses, the ticker and the janitor find."""
+class WakeListener(BackgroundTask):
+    """One subscribed connection for all queues. What it misses, the maintenance tick and the janitor find."""
 
     def __init__(self, store: Store, control: Control, workers: Mapping[str, QueueWorker]) -> None:
+        super().__init__("wake")
         self._store = store
         self._control = control
         self._workers = workers
-        self._task: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         """Set while it listens."""
 
-    def start(self) -> None:
-        """Begins to listen."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="wake")
-
     async def stop(self) -> None:
-        """Stops listening. Fine twice, or before start."""
-        tasks = [*self._chores, *([self._task] if self._task else [])]
-        self._task = None
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Ends, with the chores under way."""
+        await super().stop()
+        chores = list(self._chores)
+        for chore in chores:
+            chore.cancel()
+        if chores:
+            await asyncio.wait(chores)
 
     async def _run(self) -> None:
         while True:
