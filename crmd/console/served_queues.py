@@ -29,7 +29,7 @@ class ServedQueues:
 
     @property
     def settings(self) -> Mapping[str, QueueSettings]:
-        """Those in force of every queue, by name."""
+        """The settings in force, by queue."""
         return self.registry.queues
 
     def named(self, request: web.Request) -> str:

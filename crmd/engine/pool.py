@@ -18,7 +18,7 @@ from crmd.engine.maintenance.janitor import GRACE_S, Janitor
 from crmd.engine.maintenance.recoverer import Recoverer
 from crmd.engine.maintenance.tick import MaintenanceTick
 from crmd.engine.maintenance.wake_listener import WakeListener
-from crmd.engine.settings import QueueSettings, SettingsRegistry
+from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store.access import StoreAccess
 from crmd.engine.store.client import Store
 from crmd.engine.store.keys import QueueKeys
@@ -63,7 +63,8 @@ class PoolParts:
     host_id: str
     """Of the state folder: whatever an earlier daemon of it held is ours."""
     files: PrivateFiles
-    make_worker: Callable[[QueueSettings, WorkerContext], QueueWorker]
+    make_worker: Callable[[str, WorkerContext], QueueWorker]
+    """For the queue of that name."""
     resources: Mapping[type, Any] = field(default_factory=dict)
     only: Sequence[str] | None = None
     """Queues to run, of all that are known; None: all."""
@@ -87,7 +88,7 @@ class WorkerPool:
             threads=HandlerThreads(threads),
             resources=parts.resources,
         )
-        self.workers = {name: parts.make_worker(queues[name], self.context) for name in names}
+        self.workers = {name: parts.make_worker(name, self.context) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
         self.keeper = LeaseKeeper(parts.store.target, parts.store.scripts["renew"], self.context.instance_id)
         self.recoverer = Recoverer(
@@ -179,23 +180,24 @@ class WorkerPool:
         """
         self.context.catalog, self.context.resources = catalog, resources
         added = []
-        for name, settings in self._parts.registry.queues.items():
+        queues = self._parts.registry.queues
+        for name in queues:
             if name in self.workers:
-                self.workers[name].configure(settings, catalog, resources)
+                self.workers[name].configure(catalog, resources)
             elif self._parts.only is None:
-                added.append(self._add_worker(settings))
-        self.context.threads.resize(sum(worker.settings.concurrency for worker in self.workers.values()))
+                added.append(self._add_worker(name))
+        self.context.threads.resize(sum(queues[name].concurrency for name in self.workers))
         if self._started and not self.draining:
             for worker in added:
                 await worker.start()
 
     def _keys(self) -> list[QueueKeys]:
-        """Those of all queues that are known, run here or not."""
+        """The keys of all queues that are known, run here or not."""
         scripts = self._parts.control.inspector.scripts
         return [scripts[name].keys for name in self._parts.registry.queues]
 
-    def _add_worker(self, settings: QueueSettings) -> QueueWorker:
-        worker = self.workers[settings.name] = self._parts.make_worker(settings, self.context)
+    def _add_worker(self, name: str) -> QueueWorker:
+        worker = self.workers[name] = self._parts.make_worker(name, self.context)
         self.recoverer.add(worker.scripts)
         self.janitor.add(worker.scripts)
         self.tick.add(worker.scripts.keys)
@@ -265,7 +267,7 @@ class WorkerPool:
             for worker in workers:
                 worker.cut()
             await asyncio.wait(late)
-        unsettled = {worker.settings.name: rest for worker in workers if (rest := worker.acks.unwritten())}
+        unsettled = {worker.name: rest for worker in workers if (rest := worker.acks.unwritten())}
         count = sum(map(len, unsettled.values()))
         if count:
             self._keep(unsettled, count)

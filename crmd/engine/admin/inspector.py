@@ -49,7 +49,7 @@ class Inspector:
 
     @property
     def settings(self) -> Mapping[str, QueueSettings]:
-        """Those in force of every queue, by name."""
+        """The settings in force, by queue."""
         return self.registry.queues
 
     def queue(self, name: str) -> QueueScripts:

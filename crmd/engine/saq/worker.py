@@ -10,7 +10,6 @@ from saq.job import Job
 
 from crmd.engine.saq.plain import plain_context, take_update
 from crmd.engine.saq.queue import SaqQueue
-from crmd.engine.settings import QueueSettings
 from crmd.engine.worker.context import WorkerContext
 from crmd.engine.worker.worker import QueueWorker
 
@@ -25,12 +24,11 @@ class SaqWorker(QueueWorker, saq.Worker[Any]):
 
     SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
 
-    def __init__(self, settings: QueueSettings, context: WorkerContext) -> None:
-        queue = SaqQueue(settings.name, context.control, self.store_update)
-        saq.Worker.__init__(self, queue, functions=(), id=context.instance_id, concurrency=settings.concurrency)
-        QueueWorker.__init__(
-            self, settings, context, partial(plain_context, queue, self.context, context.instance_id)
-        )
+    def __init__(self, name: str, context: WorkerContext) -> None:
+        queue = SaqQueue(name, context.control, self.store_update)
+        concurrency = queue.scripts.settings.concurrency
+        saq.Worker.__init__(self, queue, functions=(), id=context.instance_id, concurrency=concurrency)
+        QueueWorker.__init__(self, name, context, partial(plain_context, queue, self.context, context.instance_id))
 
     async def process(self) -> bool:
         """One trip to the store; False when there was nothing to do."""

@@ -68,7 +68,7 @@ class QueueScripts:
 
     @property
     def settings(self) -> QueueSettings:
-        """Those of the queue in force."""
+        """The queue's settings in force."""
         return self._registry.queues[self.keys.name]
 
     @property
@@ -78,7 +78,7 @@ class QueueScripts:
         return self._retention
 
     def _follow_settings(self) -> None:
-        """Makes the arguments that follow from the settings, where these are no longer those of the last time."""
+        """Makes the arguments that depend on the settings again if these have changed."""
         settings = self._registry.queues[self.keys.name]
         if settings is self._made_for:
             return

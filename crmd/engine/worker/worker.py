@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from crmd.engine.settings import QueueSettings
 from crmd.engine.store.replies import Ack, AckKind, Claimed, TripReply
 from crmd.engine.worker.acks import AckBuffer, ack_of_aborted, is_written
 from crmd.engine.worker.background import BackgroundTasks
@@ -44,13 +43,14 @@ class QueueWorker:
 
     def __init__(
         self,
-        settings: QueueSettings,
+        name: str,
         context: WorkerContext,
         plain_context: Callable[[Execution], dict[str, Any]],
     ) -> None:
         """`plain_context` gives plain SAQ functions their first argument."""
-        self.settings = settings
-        self.scripts = context.control.inspector.queue(settings.name)
+        self.name = name
+        """Of the queue."""
+        self.scripts = context.control.inspector.queue(name)
         self.degraded: str | None = None
         """Why the queue does not work now, if so."""
         self._store, self._control, self._events = context.store, context.control, context.events
@@ -59,7 +59,7 @@ class QueueWorker:
         self._background = BackgroundTasks()
         self.acks = AckBuffer(context.clock.monotonic)
         self.executor = Executor(
-            settings,
+            self.scripts.settings,
             context.catalog,
             context.resources,
             ExecutorParts(
@@ -96,10 +96,12 @@ class QueueWorker:
 
     # Life
 
-    def configure(self, settings: QueueSettings, catalog: Catalog, resources: Mapping[type, Any]) -> None:
-        """Applies other settings, jobs and clients; attempts that run keep their time limit and clients."""
-        self.settings = settings
-        self.executor.configure(settings, catalog, resources)
+    def configure(self, catalog: Catalog, resources: Mapping[type, Any]) -> None:
+        """Applies the registry's settings, other jobs and other clients.
+
+        Attempts that run keep their time limit and their clients.
+        """
+        self.executor.configure(self.scripts.settings, catalog, resources)
         self.claim_now()
 
     async def start(self) -> None:
@@ -107,7 +109,7 @@ class QueueWorker:
         if not self._pumps:
             self._accepting = True
             self._peek.start()
-            name = f"queue {self.settings.name}"
+            name = f"queue {self.name}"
             self._pumps = [asyncio.create_task(self._run_pump(), name=name) for _ in range(PUMPS)]
 
     def stop_taking(self) -> None:
@@ -210,7 +212,7 @@ class QueueWorker:
                 await self._pause_for(str(error))
             except Exception as error:  # a bug: it must not end the queue's work for good
                 if self._bugs.allow(type(error).__name__) is not None:
-                    _log.exception("queue %s failed, and goes on", self.settings.name)
+                    _log.exception("queue %s failed, and goes on", self.name)
                 await self._pause_for(f"{type(error).__name__}: {error}")
 
     async def make_trip(self) -> bool:
@@ -298,7 +300,7 @@ class QueueWorker:
         """Ends jobs that an abort took out of the queue's indexes."""
         with contextlib.suppress(StoreError):  # the janitor meets them again
             for job_id in job_ids:
-                await self._control.finalise_abort(self.settings.name, job_id)
+                await self._control.finalise_abort(self.name, job_id)
 
     # What the store took
 
@@ -333,12 +335,12 @@ class QueueWorker:
                 event, fields = announced
                 self._events.emit(event, **fields)
         if completed:
-            self._events.emit("job.completed", queue=self.settings.name, jobs=completed)
+            self._events.emit("job.completed", queue=self.name, jobs=completed)
 
     def _announce_stale(self, acks: Iterable[Ack]) -> None:
         for ack in acks:
             key = self.scripts.keys.key_of(ack.job_id)
-            self._events.emit("job.stale", queue=self.settings.name, key=key)
+            self._events.emit("job.stale", queue=self.name, key=key)
 
     async def _settle_doubts(self, acks: list[Ack]) -> None:
         """Finds out which acks the store refused because it had them: the answer to a first writing was lost."""
@@ -382,7 +384,7 @@ class QueueWorker:
         if reason != self.degraded:
             self.degraded = reason
             if reason != self._store.refusal:
-                self._events.emit("queue.degraded", queue=self.settings.name, reason=reason)
+                self._events.emit("queue.degraded", queue=self.name, reason=reason)
 
     # Waiting
 
