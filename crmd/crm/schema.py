@@ -18,5 +18,5 @@ TABLES: tuple[type[Base], ...] = (
     *(AiUsage, Campaign, CampaignRecipient, Contact, ContactIdentity, ContactTag, EndpointState, File),
     *(Flow, FlowRun, Message, MessageEvent, NotificationEntry, NotificationGroup, Snapshot, Transfer, WaNumber),
 )
-SCHEMA = Schema(Base.metadata, MIGRATIONS, head="0003")
+SCHEMA = Schema(Base.metadata, MIGRATIONS, head="0004")
 """A test holds `head` against the folder, and the tables against what the migrations make."""

@@ -68,6 +68,22 @@ def later(tmp_path: Path) -> Schema:
     return Schema(SCHEMA.metadata, folder, "9001")
 
 
+FOREIGN_KEYS = ("add_fk", "remove_fk")
+ADDED = ["recipient_id"]
+"""Columns that got their foreign key with ALTER TABLE: of those SQLAlchemy sees too little on SQLite."""
+
+
+def foreign_keys(connection: Connection, table: str) -> list[str]:
+    """All that the database knows of a table's foreign keys."""
+    found = inspect(connection).get_foreign_keys(table)
+    if connection.dialect.name != "sqlite":
+        return sorted(map(str, found))
+    in_full = connection.exec_driver_sql(f"PRAGMA foreign_key_list({table})")
+    return sorted(
+        [str(key) for key in found if key["constrained_columns"] != ADDED] + [str(row[2:]) for row in in_full]
+    )
+
+
 def described(connection: Connection) -> dict[str, Any]:
     """All that the database knows of the tables."""
     seen = inspect(connection)
@@ -77,7 +93,7 @@ def described(connection: Connection) -> dict[str, Any]:
             "primary key": seen.get_pk_constraint(name),
             "unique": sorted(map(str, seen.get_unique_constraints(name))),
             "indexes": sorted(map(str, seen.get_indexes(name))),
-            "foreign keys": sorted(map(str, seen.get_foreign_keys(name))),
+            "foreign keys": foreign_keys(connection, name),
         }
         for name in seen.get_table_names()
         if name != VERSION_TABLE
@@ -116,6 +132,8 @@ async def test_migrations_make_what_the_tables_say(empty_url: str) -> None:
 
     def differences(connection: Connection) -> list[Any]:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), SCHEMA.metadata)
+        if connection.dialect.name == "sqlite":  # a new database has the same, as the next test says
+            found = [one for one in found if one[0] not in FOREIGN_KEYS or one[1].column_keys != ADDED]
         return [one for one in found if VERSION_TABLE not in str(one)]
 
     assert await run(empty_url, differences) == []

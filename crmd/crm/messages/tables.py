@@ -28,6 +28,10 @@ class Message(Base):
     """The other side, E.164."""
     contact_id: Mapped[int | None] = mapped_column(ForeignKey("contacts.id", ondelete="SET NULL"), index=True)
     campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaigns.id", ondelete="SET NULL"))
+    recipient_id: Mapped[int | None] = mapped_column(
+        ForeignKey("campaign_recipients.id", ondelete="SET NULL"), index=True
+    )
+    """Whom of its campaign's recipients the message is for; empty where it is none that the campaign queued."""
     once: Mapped[str | None] = mapped_column(unique=True)
     """Under the same word a message is sent once, whatever happens to jobs and daemons."""
     job_queue: Mapped[str | None]
