@@ -11,6 +11,7 @@ from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.config.tables import FilesTable
 from crmd.crm.ai.client import AiClient
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.consent.keywords import OptWords
 from crmd.crm.database.database import Database
 from crmd.crm.email.attachment_folder import FOLDER, AttachmentFolder
@@ -125,7 +126,7 @@ class Resources:
         """One for ever, as its database is: what comes together shares a transaction."""
         if MessageRepository in self._clients:
             return cast(MessageRepository, self._clients[MessageRepository])
-        return MessageRepository(cast(Database, self._first_database))
+        return MessageRepository(cast(Database, self._first_database), CampaignGate())
 
     def _opt_words(self, settings: Settings) -> OptWords:
         table = settings.whatsapp

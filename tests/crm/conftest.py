@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.database.database import Database
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.outbound.http import HttpClient
@@ -91,7 +92,7 @@ async def sqlite_database(records_file: Path, tmp_path: Path) -> AsyncIterator[D
 
 @pytest.fixture
 def repository(sqlite_database: Database) -> MessageRepository:
-    return MessageRepository(sqlite_database)
+    return MessageRepository(sqlite_database, CampaignGate())
 
 
 @pytest.fixture

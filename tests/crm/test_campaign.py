@@ -15,6 +15,7 @@ from crmd.crm.campaigns import backpressure as campaign_pace
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.payloads import RunCampaign
+from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
@@ -199,10 +200,10 @@ async def test_a_file_of_many_chunks_is_read_whole_and_goes_on_where_it_was(benc
     with pytest.raises(asyncio.CancelledError):
         await run_campaign(ctx, payload({"file": file}))
     campaign = await bench.campaign()
-    assert (campaign.total, campaign.cursor["audience"]) == (1_200, 1_201)
+    assert (campaign.total, campaign.progress.audience) == (1_200, 1_201)
     async with bench.database.transaction() as s:
         kept = await s.get_one(type(campaign), campaign.id)
-        kept.total, kept.cursor = None, {"audience": 501}
+        kept.total, kept.progress = None, CampaignProgress(audience=501)
     await bench.fleet("campaign")
     await bench.add(definition({"file": file}))
     await wait_until(lambda: _queued(bench, 500))
@@ -421,7 +422,7 @@ async def test_where_nothing_moves_for_long_a_few_more_are_tried(
     await bench.fleet("campaign")
     await bench.add(definition(inline(40)))
     await bench.delayed("10 of its messages wait")
-    await bench.age(pace=timedelta(minutes=11))
+    await bench.age(backpressure=timedelta(minutes=11))
     await bench.wake()
     await bench.delayed("13 of its messages wait")
 
@@ -495,7 +496,7 @@ async def test_the_others_follow_when_the_time_is_up(bench: CampaignBench) -> No
     await bench.fleet()
     await bench.add(definition(inline(20), canary=CANARY))
     await bench.delayed("of the first 4 messages are under way")
-    await bench.age(canary=timedelta(hours=1))
+    await bench.age(canary_since=timedelta(hours=1))
     await bench.wake()
     assert (await bench.rig.finished("campaign", KEY)).result["queued"] == 20
 

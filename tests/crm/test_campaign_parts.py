@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 
-from crmd.crm.campaigns.backpressure import FIRST_AHEAD, LEAST_AHEAD, MOST_AHEAD, PROBE, Pace, times
+from crmd.crm.campaigns.backpressure import (
+    FIRST_AHEAD,
+    LEAST_AHEAD,
+    MOST_AHEAD,
+    PROBE,
+    Backpressure,
+    SendProgress,
+    times,
+)
 from crmd.crm.campaigns.canary import decide
 from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.payloads import Canary, RunCampaign
-from crmd.crm.campaigns.recipients import Front
+from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.errors import InvalidPayload
 from crmd.jobs import spec_of
 from tests.support.campaigns import definition, inline
@@ -99,8 +107,8 @@ def test_the_variables_of_all_parts_are_known() -> None:
 # How many may wait
 
 
-def seen(pace: Pace, *, begun: int, seconds: float, ahead: int = 0) -> Pace:
-    return pace.seen(Front(7, ahead, begun), pace.looked_at + timedelta(seconds=seconds))
+def seen(pace: Backpressure, *, begun: int, seconds: float, ahead: int = 0) -> Backpressure:
+    return pace.seen(SendProgress(7, ahead, begun), pace.looked_at + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
@@ -108,34 +116,34 @@ def seen(pace: Pace, *, begun: int, seconds: float, ahead: int = 0) -> Pace:
     [(1, 60.0, LEAST_AHEAD), (100, 5.0, 600), (1_000, 5.0, MOST_AHEAD), (10, 1.0, 300)],
 )
 def test_as_much_waits_as_is_soon_sent(begun: int, seconds: float, ahead: int) -> None:
-    pace = seen(Pace.first(NOW), begun=begun, seconds=seconds)
+    pace = seen(Backpressure.first(NOW), begun=begun, seconds=seconds)
     assert (pace.ahead, pace.message_id) == (ahead, 7)
     assert pace.per_second == begun / seconds
-    assert Pace.of_cursor({"pace": pace.to_cursor()}, NOW).to_cursor() == pace.to_cursor()
+    assert Backpressure.from_json(pace.to_json()).to_json() == pace.to_json()
 
 
 def test_a_short_look_says_nothing() -> None:
-    first = Pace.first(NOW)
-    assert Pace.of_cursor({}, NOW) == first
+    first = Backpressure.first(NOW)
+    assert CampaignProgress.from_json({}).backpressure is None, "nothing was seen yet"
     assert first.ahead == FIRST_AHEAD
     assert seen(first, begun=5, seconds=0.9) is first
     assert seen(first, begun=0, seconds=599.0) is first
 
 
 def test_where_nothing_begins_for_long_a_few_more_are_tried() -> None:
-    probing = seen(Pace.first(NOW), begun=0, seconds=600.0, ahead=500)
+    probing = seen(Backpressure.first(NOW), begun=0, seconds=600.0, ahead=500)
     assert (probing.ahead, probing.per_second) == (500 + PROBE, 0.0)
     assert seen(probing, begun=0, seconds=599.0, ahead=600) is probing
     assert seen(probing, begun=0, seconds=601.0, ahead=10**6).ahead == MOST_AHEAD + PROBE
 
 
 def test_it_looks_again_once_half_of_what_waits_has_begun() -> None:
-    pace = seen(Pace.first(NOW), begun=100, seconds=1.0)
-    assert pace.look_seconds(Front(0, 400, 0), NOW) == 2.0
-    assert pace.look_seconds(Front(0, 10, 0), NOW) == 1.0
-    assert pace.look_seconds(Front(0, 100_000, 0), NOW) == 15.0
-    assert Pace.first(NOW).look_seconds(Front(0, 500, 0), NOW) == 1.0
-    assert Pace.first(NOW).look_seconds(Front(0, 500, 0), NOW + timedelta(seconds=20)) == 5.0
+    pace = seen(Backpressure.first(NOW), begun=100, seconds=1.0)
+    assert pace.look_seconds(SendProgress(0, 400, 0), NOW) == 2.0
+    assert pace.look_seconds(SendProgress(0, 10, 0), NOW) == 1.0
+    assert pace.look_seconds(SendProgress(0, 100_000, 0), NOW) == 15.0
+    assert Backpressure.first(NOW).look_seconds(SendProgress(0, 500, 0), NOW) == 1.0
+    assert Backpressure.first(NOW).look_seconds(SendProgress(0, 500, 0), NOW + timedelta(seconds=20)) == 5.0
 
 
 def test_without_a_rate_messages_start_when_they_can() -> None:
@@ -182,3 +190,35 @@ def test_the_time_of_the_next_look_is_not_beyond_the_wait() -> None:
     canary = Canary(count=10, max_failure_share=0.2, wait="10m")
     assert decide(canary, 10, {}, NOW, NOW).look_seconds == 5.0
     assert decide(canary, 10, {}, NOW, NOW + timedelta(seconds=598)).look_seconds == 2.0
+
+
+KEPT: dict[str, Any] = {
+    "audience": 1_201,
+    "round": 2,
+    "canary": "passed",
+    "pace": {"at": "2030-01-01T00:00:00+00:00", "message": 7, "per_second": 1.5, "ahead": 600},
+    "next_at": "2030-01-01T00:00:09+00:00",
+}
+"""As 0.1.0 keeps it."""
+
+
+def test_progress_is_kept_as_0_1_0_keeps_it() -> None:
+    progress = CampaignProgress.from_json(KEPT)
+    assert progress == CampaignProgress(
+        audience=1_201,
+        round=2,
+        canary_passed=True,
+        backpressure=Backpressure(NOW, 7, 1.5, 600),
+        next_at=NOW + timedelta(seconds=9),
+    )
+    assert progress.to_json() == KEPT
+    watched = CampaignProgress.from_json({"canary": "2030-01-01T00:00:00+00:00"})
+    assert watched == CampaignProgress(canary_since=NOW)
+    assert watched.to_json() == {"canary": "2030-01-01T00:00:00+00:00"}
+    assert CampaignProgress.from_json({}) == CampaignProgress()
+    assert CampaignProgress().to_json() == {}
+
+
+def test_what_a_newer_version_keeps_beside_stays() -> None:
+    progress = CampaignProgress.from_json({"round": 1, "share": 0.5})
+    assert progress.next_round().to_json() == {"round": 2, "share": 0.5}

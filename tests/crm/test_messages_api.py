@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing, begin
@@ -25,7 +26,7 @@ async def unknown(crm: Site, key: str) -> int:
     view = await crm.rig.finished("message", key)
     async with crm.parts.database.transaction() as s:
         at = datetime.fromtimestamp(view.enqueued_at or 0, UTC)
-        begun = await begin(s, Outgoing("+49151", "text", "hi", "message", key, at), utc_now())
+        begun = await begin(s, CampaignGate(), Outgoing("+49151", "text", "hi", "message", key, at), utc_now())
         await messages.unknown(s, begun.message_id, "no answer", utc_now())
     return begun.message_id
 
@@ -50,7 +51,9 @@ async def test_a_message_and_its_job_are_settled_by_hand(crm: Site, status: str,
 
 async def test_a_message_whose_job_is_gone_is_settled_all_the_same(crm: Site) -> None:
     async with crm.parts.database.transaction() as s:
-        begun = await begin(s, Outgoing("+49151", "text", "hi", "nowhere", "gone", utc_now()), utc_now())
+        begun = await begin(
+            s, CampaignGate(), Outgoing("+49151", "text", "hi", "nowhere", "gone", utc_now()), utc_now()
+        )
         await messages.unknown(s, begun.message_id, "no answer", utc_now())
     answered, body, _ = await crm.call(
         "POST", f"/api/v1/messages/{begun.message_id}/settle", json={"status": "sent"}

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.consent.keywords import OptWords
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
@@ -68,7 +69,7 @@ class Post:
             enqueued_at = datetime.fromtimestamp((await self.job(key)).enqueued_at or 0, UTC)
         async with self.database.transaction() as s:
             new = Outgoing(PHONE, "text", "hi", "message", key, enqueued_at)
-            begun = await begin(s, new, utc_now() - LONG_AGO)
+            begun = await begin(s, CampaignGate(), new, utc_now() - LONG_AGO)
             message = await s.get_one(Message, begun.message_id)
             message.status = standing.value
             if standing in (Status.SENT, Status.READ):
@@ -105,7 +106,7 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
             assert spec is not None
             engine.handle_spec(spec.queue or "", spec)
         settler = UnknownJobs(engine.inspector)
-        given = (database, whatsapp, MessageRepository(database), OptWords((), ()), settler)
+        given = (database, whatsapp, MessageRepository(database, CampaignGate()), OptWords((), ()), settler)
         lost = LostMessages(database, engine.inspector, settler, engine.store.events)
         yield Post(engine, database, server, {type(one): one for one in given}, lost)
         await lost.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,9 @@ from sqlalchemy import select, update
 
 from crmd.crm.campaigns import recipients as recipients
 from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.backpressure import Backpressure, SendProgress
+from crmd.crm.campaigns.gate import CampaignGate
+from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
@@ -20,6 +24,7 @@ from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.errors import IllegalTransition
+from tests.database.test_messages import outgoing
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DEFINITION: dict[str, Any] = {
@@ -68,6 +73,7 @@ async def sent(database: Database, campaign_id: int, *recipient_ids: int, status
                     direction="out",
                     phone="+49151",
                     campaign_id=campaign_id,
+                    recipient_id=recipient_id or None,
                     once=once_of(campaign_id, recipient_id),
                     type="text",
                     status=status,
@@ -83,7 +89,12 @@ async def sent(database: Database, campaign_id: int, *recipient_ids: int, status
 async def test_a_campaign_is_made_once_for_each_name(database: Database) -> None:
     async with database.transaction() as s:
         first = await campaigns.create_or_get(s, "spring", DEFINITION, "job-1")
-        assert (first.status, first.cursor, first.total, first.job_key) == ("running", {}, None, "job-1")
+        assert (first.status, first.progress, first.total, first.job_key) == (
+            "running",
+            CampaignProgress(),
+            None,
+            "job-1",
+        )
     async with database.transaction() as s:
         again = await campaigns.create_or_get(s, "spring", {"other": 1}, "job-2")
         assert (again.id, again.job_key) == (first.id, "job-1")
@@ -132,28 +143,35 @@ async def test_which_status_may_follow_which(database: Database) -> None:
                 await move(database, campaign_id, after)
 
 
-async def test_resuming_starts_a_new_round_and_watches_the_first_anew(database: Database) -> None:
+async def test_resuming_starts_a_new_round_and_watches_the_first_again(database: Database) -> None:
     campaign_id = await make(database)
     async with database.transaction() as s:
         campaign = await campaigns.get(s, campaign_id, lock=True)
         assert campaign is not None
-        campaigns.advance(campaign, canary="2030-01-01T00:00:00+00:00", audience=7, pace={"ahead": 3})
-    assert (await move(database, campaign_id, "paused", "running")).cursor == {"audience": 7, "round": 1}
+        campaign.progress = CampaignProgress(7, canary_since=NOW, backpressure=Backpressure.first(NOW))
+    moved = await move(database, campaign_id, "paused", "running")
+    assert moved.progress == CampaignProgress(7, round=1)
     async with database.transaction() as s:
         campaign = await campaigns.get(s, campaign_id, lock=True)
         assert campaign is not None
-        campaigns.advance(campaign, canary=campaigns.PASSED, audience=None)
+        campaign.progress = replace(campaign.progress, canary_passed=True)
     moved = await move(database, campaign_id, "paused", "running")
-    assert moved.cursor == {"canary": "passed", "round": 2}
+    assert moved.progress == CampaignProgress(7, round=2, canary_passed=True)
 
 
 async def test_whose_messages_may_be_sent(database: Database) -> None:
     made = {status: await make(database, status) for status in WAYS}
     for status, campaign_id in made.items():
         await move(database, campaign_id, *WAYS[status])
-    async with database.transaction() as s:
-        halted = await campaigns.halts(s, [*made.values(), made["paused"], 999_999])
-    assert halted == {made["paused"]: "paused", made["cancelled"]: "cancelled", made["stopped"]: "cancelled"}
+    asked = [
+        outgoing(str(place), campaign_id=number)
+        for place, number in enumerate([*made.values(), made["paused"], 999_999, None])
+    ]
+    async with database.reading() as s:
+        members = await CampaignGate().members(s, asked)
+    stopped = {member.campaign_id: member.stop for member in members.values() if member.stop}
+    assert stopped == {made["paused"]: "paused", made["cancelled"]: "cancelled", made["stopped"]: "cancelled"}
+    assert {member.campaign_id for member in members.values()} == set(made.values())
 
 
 async def test_campaigns_are_listed_the_newest_first(database: Database) -> None:
@@ -262,13 +280,11 @@ async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(databas
     numbers, [stranger] = await ids(database, campaign_id), await ids(database, other)
     async with database.transaction() as s:
         await recipients.mark_queued(s, [*numbers[:2], stranger])
-    words = [once_of(campaign_id, number) for number in numbers]
     async with database.transaction() as s:
-        assert await recipients.hold(s, words) == []
+        assert await recipients.suspend(s, numbers) == set()
     await move(database, campaign_id, "paused")
     async with database.transaction() as s:
-        held = await recipients.hold(s, [*words, once_of(other, stranger), "my own", "campaign:x:1", ""])
-    assert held == words
+        assert await recipients.suspend(s, [*numbers, stranger, 999_999]) == set(numbers)
     assert await states(database, campaign_id) == ["pending"] * 3
     assert await states(database, other) == ["queued"]
 
@@ -277,34 +293,31 @@ async def test_the_front_is_behind_the_last_recipient_whose_message_began(databa
     campaign_id = await make(database, count=10)
     numbers = await ids(database, campaign_id)
     async with database.reading() as s:
-        assert await recipients.front(s, campaign_id) == recipients.Front(0, 0, 0)
+        assert await recipients.send_progress(s, campaign_id) == SendProgress(0, 0, 0)
     async with database.transaction() as s:
         await recipients.mark_queued(s, numbers[:8])
     async with database.reading() as s:
-        assert (await recipients.front(s, campaign_id)).ahead == 8
+        assert (await recipients.send_progress(s, campaign_id)).ahead == 8
     await sent(database, campaign_id, numbers[0], numbers[3], numbers[1])
     async with database.reading() as s:
-        front = await recipients.front(s, campaign_id)
+        front = await recipients.send_progress(s, campaign_id)
         assert (front.ahead, front.begun) == (4, 3), (
             "numbers 2 was cancelled, or is tried again later: it is not ahead"
         )
     await sent(database, campaign_id, numbers[4])
     async with database.reading() as s:
-        later = await recipients.front(s, campaign_id, front.message_id)
+        later = await recipients.send_progress(s, campaign_id, front.message_id)
     assert (later.ahead, later.begun) == (3, 1)
     assert later.message_id > front.message_id
 
 
-async def test_messages_of_a_campaign_without_the_usual_word_are_no_trouble(database: Database) -> None:
+async def test_messages_that_a_campaign_did_not_queue_are_no_part_of_its_progress(database: Database) -> None:
     campaign_id = await make(database, count=2)
     async with database.transaction() as s:
         await recipients.mark_queued(s, await ids(database, campaign_id))
     await sent(database, campaign_id, 0)
-    async with database.transaction() as s:
-        await s.execute(update(Message).values(once=None))
-    async with database.reading() as s:
-        assert (await recipients.front(s, campaign_id)).ahead == 2
-    async with database.transaction() as s:
-        await s.execute(update(Message).values(once="my own"))
-    async with database.reading() as s:
-        assert (await recipients.front(s, campaign_id)).ahead == 2
+    for once in (None, "my own"):
+        async with database.transaction() as s:
+            await s.execute(update(Message).values(once=once))
+        async with database.reading() as s:
+            assert (await recipients.send_progress(s, campaign_id)).ahead == 2

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select, text
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.filters import matching
@@ -337,7 +338,7 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
             ]
             draw.shuffle(batch)
             async with database.transaction() as s:
-                await begin_many(s, batch, utc_now())
+                await begin_many(s, CampaignGate(), batch, utc_now())
 
     try:
         async with asyncio.TaskGroup() as group:  # who loses in a deadlock raises RecordsUnavailable

@@ -8,6 +8,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Database
 from crmd.crm.messages import queries as messages
@@ -29,7 +30,7 @@ async def apply(database: Database, *updates: StatusUpdate) -> list[Applied | No
 async def accepted(database: Database, key: str = "job-1") -> tuple[int, str]:
     """A message that WhatsApp took: its id and wamid."""
     async with database.transaction() as s:
-        first = await begin(s, outgoing(key), NOW)
+        first = await begin(s, CampaignGate(), outgoing(key), NOW)
         await messages.accepted(s, first.message_id, f"wamid.{key}", NOW)
     return first.message_id, f"wamid.{key}"
 
@@ -81,7 +82,7 @@ async def test_failed_is_final_unless_it_was_delivered(database: Database) -> No
 
 async def test_a_status_may_come_before_the_answer_of_the_send(database: Database) -> None:
     async with database.transaction() as s:
-        first = await begin(s, outgoing(), NOW)
+        first = await begin(s, CampaignGate(), outgoing(), NOW)
     [applied] = await apply(database, told("wamid.A", "sent", job_key="job-1"))
     assert applied is not None
     assert not applied.settled

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
@@ -30,7 +31,7 @@ def outgoing(key: str = "job-1", **changes: Any) -> Outgoing:
 
 async def begun(database: Database, new: Outgoing | None = None) -> Begun:
     async with database.transaction() as s:
-        return await begin(s, new or outgoing(), NOW)
+        return await begin(s, CampaignGate(), new or outgoing(), NOW)
 
 
 async def row(database: Database, message_id: int) -> Message:
@@ -46,7 +47,7 @@ async def steps(database: Database, message_id: int) -> list[str]:
 async def put(database: Database, status: Status, **changes: Any) -> int:
     """A message that stands so."""
     async with database.transaction() as s:
-        first = await begin(s, outgoing(**changes), NOW)
+        first = await begin(s, CampaignGate(), outgoing(**changes), NOW)
         message = await s.get_one(Message, first.message_id)
         message.status = status.value
         if status in (Status.ACCEPTED, Status.SENT, Status.DELIVERED, Status.READ):
@@ -111,7 +112,7 @@ async def test_a_word_that_was_used_for_somebody_else_sends_nothing(database: Da
 async def test_a_word_for_two_recipients_at_once_sends_one_message(database: Database) -> None:
     two = [outgoing("a", once="word"), outgoing("b", once="word", phone="+4915187654321")]
     async with database.transaction() as s:
-        verdicts = [one.verdict for one in await begin_many(s, two, NOW)]
+        verdicts = [one.verdict for one in await begin_many(s, CampaignGate(), two, NOW)]
     assert verdicts == [Verdict.SEND, Verdict.OTHER_RECIPIENT]
 
 
@@ -168,7 +169,7 @@ async def test_many_at_once_are_told_apart(database: Database) -> None:
             outgoing("c", phone="+491"),
             outgoing("d", campaign_id=1),
         ]
-        found = await begin_many(s, new, NOW)
+        found = await begin_many(s, CampaignGate(), new, NOW)
     assert [one.verdict for one in found] == [
         Verdict.SEND,
         Verdict.BUSY,
@@ -180,7 +181,7 @@ async def test_many_at_once_are_told_apart(database: Database) -> None:
 
 
 async def test_the_book_gathers_what_comes_together(database: Database) -> None:
-    repository = MessageRepository(database)
+    repository = MessageRepository(database, CampaignGate())
     found = await asyncio.gather(*(repository.begin(outgoing(f"job-{n}")) for n in range(250)))
     assert {one.verdict for one in found} == {Verdict.SEND}
     await asyncio.gather(*(repository.accepted(one.message_id, f"w{one.message_id}") for one in found))
@@ -193,7 +194,7 @@ async def test_the_book_gathers_what_comes_together(database: Database) -> None:
 
 
 async def test_one_that_cannot_be_written_does_not_keep_out_the_others(database: Database) -> None:
-    repository = MessageRepository(database)
+    repository = MessageRepository(database, CampaignGate())
     bad = outgoing("bad", job_enqueued_at=NOW.replace(tzinfo=None))
     calls = [repository.begin(outgoing("a")), repository.begin(bad), repository.begin(outgoing("b"))]
     first, error, last = await asyncio.gather(*calls, return_exceptions=True)
@@ -203,7 +204,7 @@ async def test_one_that_cannot_be_written_does_not_keep_out_the_others(database:
 
 
 async def test_a_caller_that_is_cancelled_before_its_turn_writes_nothing(database: Database) -> None:
-    repository = MessageRepository(database)
+    repository = MessageRepository(database, CampaignGate())
     async with database.transaction() if database.is_sqlite else database.reading():
         waiting = asyncio.create_task(repository.begin(outgoing()))
         await asyncio.sleep(0)

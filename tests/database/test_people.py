@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts import transfers as contact_transfers
@@ -31,7 +32,7 @@ def outgoing(phone: str, key: str = "k", **fields: object) -> Outgoing:
 
 async def verdict(database: Database, phone: str, key: str = "k", **fields: object) -> Verdict:
     async with database.transaction() as s:
-        return (await begin(s, outgoing(phone, key, **fields), AT)).verdict
+        return (await begin(s, CampaignGate(), outgoing(phone, key, **fields), AT)).verdict
 
 
 async def teach(database: Database, phone: str, wa_phone: str) -> None:
@@ -116,7 +117,7 @@ async def test_an_opt_out_of_0_1_0_under_one_form_holds_for_the_other(database: 
 
 
 async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> None:
-    repository = MessageRepository(database)
+    repository = MessageRepository(database, CampaignGate())
     async with database.transaction() as s:
         ada = (await contacts.ensure(s, ADA)).id
     begun = await repository.begin(outgoing(ADA))
@@ -129,7 +130,7 @@ async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> No
 
 
 async def test_a_status_teaches_it_where_the_answer_was_lost(database: Database) -> None:
-    repository = MessageRepository(database)
+    repository = MessageRepository(database, CampaignGate())
     async with database.transaction() as s:
         ada = (await contacts.ensure(s, ADA)).id
     begun = await repository.begin(outgoing(ADA))

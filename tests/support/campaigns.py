@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy import select
 
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.backpressure import Backpressure
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
@@ -71,7 +74,7 @@ class CampaignBench:
         self.resources: dict[type, Any] = {
             Database: database,
             FileStore: self.files,
-            MessageRepository: MessageRepository(database),
+            MessageRepository: MessageRepository(database, CampaignGate()),
             WhatsAppClient: whatsapp,
         }
         for function in (run_campaign, send_message):
@@ -188,12 +191,10 @@ class CampaignBench:
         return (await self.rig.inspector.jobs(queue, state, None, None, 200)).jobs
 
     async def age(self, **steps: timedelta) -> None:
-        """Lets instants in the campaign's cursor lie further back."""
+        """Lets instants of the campaign's progress lie further back, by field."""
         async with self.database.transaction() as s:
             campaign = (await s.scalars(select(Campaign))).one()
-            cursor = dict(campaign.cursor)
             for name, by in steps.items():
-                kept = cursor[name]
-                at = utc_now() - by
-                cursor[name] = {**kept, "at": at.isoformat()} if isinstance(kept, dict) else at.isoformat()
-            campaign.cursor = cursor
+                kept, at = getattr(campaign.progress, name), utc_now() - by
+                value: Any = replace(kept, looked_at=at) if isinstance(kept, Backpressure) else at
+                campaign.progress = replace(campaign.progress, **{name: value})

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Database
@@ -63,7 +64,7 @@ class FlowBench:
         self.server = server
         self.resources = {
             Database: database,
-            MessageRepository: MessageRepository(database),
+            MessageRepository: MessageRepository(database, CampaignGate()),
             WhatsAppClient: whatsapp,
         }
         self._fleets: list[WorkerPool] = []

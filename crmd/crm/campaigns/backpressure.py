@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from crmd.crm.campaigns.recipients import Front
-
 FIRST_AHEAD = 500
 LEAST_AHEAD = 200
 MOST_AHEAD = 5_000
@@ -21,8 +19,22 @@ LONGEST_LOOK_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """What was seen last, kept in the campaign's cursor."""
+class SendProgress:
+    """Where a campaign's sending is."""
+
+    message_id: int
+    """Of the campaign's newest message; 0 where there is none."""
+    ahead: int
+    """Recipients that were queued behind all those whose messages were begun."""
+    begun: int
+    """Messages begun since the one that was asked for."""
+    recipient_id: int = 0
+    """The last recipient whose message was begun; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backpressure:
+    """How many messages may wait, by the pace seen last; kept with the campaign's progress."""
 
     looked_at: datetime
     message_id: int
@@ -33,19 +45,16 @@ class Pace:
     """How many may wait."""
 
     @classmethod
-    def first(cls, now: datetime) -> Pace:
+    def first(cls, now: datetime) -> Backpressure:
         """Before anything was seen."""
         return cls(now, 0, 0.0, FIRST_AHEAD)
 
     @classmethod
-    def of_cursor(cls, cursor: dict[str, Any], now: datetime) -> Pace:
+    def from_json(cls, kept: dict[str, Any]) -> Backpressure:
         """What was kept."""
-        kept = cursor.get("pace")
-        if kept is None:
-            return cls.first(now)
         return cls(datetime.fromisoformat(kept["at"]), kept["message"], kept["per_second"], kept["ahead"])
 
-    def to_cursor(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What is kept."""
         return {
             "at": self.looked_at.isoformat(),
@@ -54,22 +63,22 @@ class Pace:
             "ahead": self.ahead,
         }
 
-    def seen(self, front: Front, now: datetime) -> Pace:
-        """The pace after a look; itself where too little happened to say."""
+    def seen(self, progress: SendProgress, now: datetime) -> Backpressure:
+        """After a look; itself where too little happened to say."""
         seconds = (now - self.looked_at).total_seconds()
-        if front.begun and seconds >= SHORTEST_LOOK_SECONDS:
-            per_second = front.begun / seconds
+        if progress.begun and seconds >= SHORTEST_LOOK_SECONDS:
+            per_second = progress.begun / seconds
             ahead = min(max(round(per_second * AHEAD_SECONDS), LEAST_AHEAD), MOST_AHEAD)
-            return Pace(now, front.message_id, per_second, ahead)
-        if not front.begun and seconds >= STALLED_SECONDS:
-            return Pace(now, front.message_id, 0.0, min(front.ahead, MOST_AHEAD) + PROBE)
+            return Backpressure(now, progress.message_id, per_second, ahead)
+        if not progress.begun and seconds >= STALLED_SECONDS:
+            return Backpressure(now, progress.message_id, 0.0, min(progress.ahead, MOST_AHEAD) + PROBE)
         return self
 
-    def look_seconds(self, front: Front, now: datetime) -> float:
+    def look_seconds(self, progress: SendProgress, now: datetime) -> float:
         """When to look again: once about half of what waits has begun; the later the longer nothing began."""
         seconds = (now - self.looked_at).total_seconds() / 4
         if self.per_second:
-            seconds = front.ahead / self.per_second / 2
+            seconds = progress.ahead / self.per_second / 2
         return min(max(seconds, SHORTEST_LOOK_SECONDS), LONGEST_LOOK_SECONDS)
 
 

@@ -8,6 +8,7 @@ from going out twice: its job's key while that waits, and `once` in the message'
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TypedDict
 
 from crmd.crm.campaigns import recipients as campaign_recipients
@@ -74,7 +75,7 @@ class _Campaign:
         try:
             campaign = await self._begin()
             if campaign.total is None:
-                await self._read_audience(int(campaign.cursor.get("audience", 0)))
+                await self._read_audience(campaign.progress.audience)
             sending = Sending(self._ctx, self._payload, self._id, self._check)
             while not await self._finish():
                 await sending.queue_page()
@@ -126,7 +127,7 @@ class _Campaign:
         async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
             await campaign_recipients.add(s, self._id, chunk.recipients)
-            campaigns.advance(campaign, audience=chunk.position)
+            campaign.progress = replace(campaign.progress, audience=chunk.position)
         await self._ctx.progress(0.0, f"the audience is read up to {chunk.position:,}")
 
     async def _read_contacts(self, wanted: ContactFilter, position: int) -> None:
@@ -138,7 +139,7 @@ class _Campaign:
                 if found is None:
                     return
                 last = found
-                campaigns.advance(campaign, audience=last)
+                campaign.progress = replace(campaign.progress, audience=last)
             await self._ctx.progress(0.0, "the audience is read")
 
     async def _finish(self) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, String, cast, exists, func, literal, null, select, update
+from sqlalchemy import Select, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.campaigns.backpressure import SendProgress
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
@@ -25,7 +25,6 @@ MAX_REASON = 200
 MAX_REASONS = 50
 """Different reasons that `skipped_reasons` lists, the most frequent first."""
 NEWEST_MESSAGES = 50
-_ONCE = re.compile(r"campaign:([0-9]{1,18}):([0-9]{1,18})", re.ASCII)
 _TABLE: Any = CampaignRecipient.__table__
 
 
@@ -68,10 +67,10 @@ def once_of(campaign_id: int, recipient_id: int) -> str:
     return f"campaign:{campaign_id}:{recipient_id}"
 
 
-def key_of(campaign_id: int, recipient_id: int, turn: int) -> str:
+def key_of(campaign_id: int, recipient_id: int, round_: int) -> str:
     """The key of the message's job in a round of the campaign, from 0."""
     once = once_of(campaign_id, recipient_id)
-    return f"{once}:{turn}" if turn else once
+    return f"{once}:{round_}" if round_ else once
 
 
 async def add(s: AsyncSession, campaign_id: int, rows: Sequence[NewRecipient]) -> int:
@@ -157,28 +156,22 @@ async def mark_skipped(s: AsyncSession, reasons: Mapping[int, str]) -> None:
         await _mark(s, ids, RecipientState.SKIPPED, reason)
 
 
-async def hold(s: AsyncSession, once: Iterable[str]) -> list[str]:
-    """Takes messages back that were about to be sent while their campaign is paused: they are queued again later.
+async def suspend(s: AsyncSession, ids: Sequence[int]) -> set[int]:
+    """Takes back messages that were about to be sent: they are queued again when their campaign goes on.
 
-    Gives those of the words that it took back. What is left is no recipient's, or its campaign was just resumed.
+    Gives the recipients whose campaign is still paused: where it was just resumed they are left as they are.
     """
-    held = []
-    for word in once:
-        match = _ONCE.fullmatch(word)
-        if match is None:
-            continue
-        campaign_id, recipient_id = map(int, match.groups())
-        paused = select(Campaign.id).where(Campaign.id == campaign_id, Campaign.status == CampaignStatus.PAUSED)
-        if await s.scalar(paused.with_for_update()) is None:
-            continue
-        await s.execute(
-            update(CampaignRecipient)
-            .where(CampaignRecipient.campaign_id == campaign_id, CampaignRecipient.id == recipient_id)
-            .where(CampaignRecipient.state == RecipientState.QUEUED.value)
-            .values(state=RecipientState.PENDING.value)
-        )
-        held.append(word)
-    return held
+    paused = (
+        select(Campaign.id)
+        .where(Campaign.status == CampaignStatus.PAUSED)
+        .where(Campaign.id.in_(select(CampaignRecipient.campaign_id).where(CampaignRecipient.id.in_(ids))))
+    )
+    campaigns = (await s.scalars(paused.order_by(Campaign.id).with_for_update())).all()
+    where = CampaignRecipient.id.in_(ids), CampaignRecipient.campaign_id.in_(campaigns)
+    suspended = set(await s.scalars(select(CampaignRecipient.id).where(*where)))
+    if suspended:
+        await take_back(s, sorted(suspended))
+    return suspended
 
 
 async def counts(s: AsyncSession, campaign_id: int) -> dict[str, int]:
@@ -205,12 +198,11 @@ async def skipped_reasons(s: AsyncSession, campaign_id: int) -> dict[str, int]:
 
 async def unsent(s: AsyncSession, campaign_id: int, after_id: int, limit: int) -> list[int]:
     """Queued recipients whose messages have not begun, by id."""
-    words = literal(once_of(campaign_id, 0)[:-1]) + cast(CampaignRecipient.id, String)
     query = (
         select(CampaignRecipient.id)
         .where(CampaignRecipient.campaign_id == campaign_id)
         .where(CampaignRecipient.state == RecipientState.QUEUED.value, CampaignRecipient.id > after_id)
-        .where(~exists().where(Message.once == words))
+        .where(~exists().where(Message.recipient_id == CampaignRecipient.id))
         .order_by(CampaignRecipient.id)
         .limit(limit)
     )
@@ -224,34 +216,19 @@ async def take_back(s: AsyncSession, ids: Sequence[int]) -> None:
     await s.execute(still_queued.values(state=RecipientState.PENDING.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
-    """Where a campaign's sending is."""
-
-    message_id: int
-    """Of the campaign's newest message; 0 where there is none."""
-    ahead: int
-    """Recipients that were queued behind all those whose messages were begun."""
-    begun: int
-    """Messages begun since the one that was asked for."""
-    recipient_id: int = 0
-    """The last recipient whose message was begun; 0 for none."""
-
-
-async def front(s: AsyncSession, campaign_id: int, since_message_id: int = 0) -> Front:
+async def send_progress(s: AsyncSession, campaign_id: int, since_message_id: int = 0) -> SendProgress:
     """How far sending is. It looks who came last and counts no jobs, as those can be cancelled or lost."""
     ours = Message.campaign_id == campaign_id
-    newest = select(Message.id, Message.once).where(ours).order_by(Message.id.desc()).limit(NEWEST_MESSAGES)
-    rows = (await s.execute(newest)).all()
-    words = (_ONCE.fullmatch(once) for _, once in rows if once)
-    last = max((int(word[2]) for word in words if word and int(word[1]) == campaign_id), default=0)
+    newest = select(Message.id, Message.recipient_id).where(ours).order_by(Message.id.desc())
+    rows = (await s.execute(newest.limit(NEWEST_MESSAGES))).all()
+    last = max((row.recipient_id for row in rows if row.recipient_id), default=0)
     behind = select(func.count()).where(
         CampaignRecipient.campaign_id == campaign_id,
         CampaignRecipient.state == RecipientState.QUEUED.value,
         CampaignRecipient.id > last,
     )
     begun = select(func.count()).where(ours, Message.id > since_message_id)
-    return Front(rows[0].id if rows else 0, await s.scalar(behind) or 0, await s.scalar(begun) or 0, last)
+    return SendProgress(rows[0].id if rows else 0, await s.scalar(behind) or 0, await s.scalar(begun) or 0, last)
 
 
 async def _mark(s: AsyncSession, ids: Sequence[int], state: RecipientState, reason: str | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.types import dump_json, utc_now
 from crmd.crm.database.upsert import insert_into
@@ -29,14 +30,6 @@ class CampaignStatus(StrEnum):
     """All its messages are queued; the last ones may wait there still."""
 
 
-Halt = Literal["paused", "cancelled"]
-"""Why a campaign's message may not be sent: not now, or never."""
-
-_HALTS: Mapping[str, Halt] = {
-    CampaignStatus.PAUSED: "paused",
-    CampaignStatus.CANCELLED: "cancelled",
-    CampaignStatus.STOPPED: "cancelled",
-}
 _MAY_FOLLOW: Mapping[CampaignStatus, tuple[CampaignStatus, ...]] = {
     CampaignStatus.RUNNING: (CampaignStatus.PAUSED,),
     CampaignStatus.PAUSED: (CampaignStatus.RUNNING, CampaignStatus.DONE),
@@ -44,8 +37,6 @@ _MAY_FOLLOW: Mapping[CampaignStatus, tuple[CampaignStatus, ...]] = {
     CampaignStatus.STOPPED: (CampaignStatus.RUNNING,),
     CampaignStatus.DONE: (CampaignStatus.RUNNING,),
 }
-PASSED = "passed"
-"""In the cursor's `canary`: the first messages went well. Before that, the instant since when they are watched."""
 _OVER = (CampaignStatus.CANCELLED, CampaignStatus.STOPPED, CampaignStatus.DONE)
 
 
@@ -55,7 +46,7 @@ async def create_or_get(s: AsyncSession, name: str, definition: Mapping[str, Any
         "name": name,
         "definition": _as_kept(definition),
         "status": CampaignStatus.RUNNING.value,
-        "cursor": {},
+        "progress": CampaignProgress(),
         "job_key": job_key,
         "created_at": utc_now(),
     }
@@ -99,28 +90,11 @@ async def move(s: AsyncSession, campaign: Campaign, to: CampaignStatus, reason: 
     """
     check_move(campaign, to)
     if to is CampaignStatus.RUNNING:
-        cursor = campaign.cursor
-        watched = cursor.get("canary") if cursor.get("canary") == PASSED else None
-        advance(campaign, round=cursor.get("round", 0) + 1, canary=watched, pace=None)
+        campaign.progress = campaign.progress.next_round()
     campaign.status = to.value
     campaign.reason = reason
     campaign.finished_at = utc_now() if to in _OVER else None
     await s.flush()
-
-
-def advance(campaign: Campaign, **steps: Any) -> None:
-    """Writes down how far a campaign, which is locked, is; steps that are None are taken away."""
-    kept = {**campaign.cursor, **steps}
-    campaign.cursor = {name: value for name, value in kept.items() if value is not None}
-
-
-async def halts(s: AsyncSession, campaign_ids: Iterable[int]) -> dict[int, Halt]:
-    """Of these campaigns those whose messages may not be sent, and why.
-
-    To be asked in the transaction that writes the message's row: from then on it is on its way.
-    """
-    query = select(Campaign.id, Campaign.status).where(Campaign.id.in_(set(campaign_ids)))
-    return {id: _HALTS[status] for id, status in await s.execute(query.where(Campaign.status.in_(_HALTS)))}
 
 
 def _as_kept(definition: Mapping[str, Any]) -> Any:

@@ -87,7 +87,7 @@ class CampaignsApi:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pauses a campaign."""
-        return await self._halt(request, CampaignStatus.PAUSED)
+        return await self._recall(request, CampaignStatus.PAUSED)
 
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes a paused campaign."""
@@ -98,12 +98,12 @@ class CampaignsApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancels a campaign for good."""
-        return await self._halt(request, CampaignStatus.CANCELLED)
+        return await self._recall(request, CampaignStatus.CANCELLED)
 
-    async def _halt(self, request: web.Request, to: CampaignStatus) -> web.Response:
+    async def _recall(self, request: web.Request, to: CampaignStatus) -> web.Response:
         number = row_id(request.match_info["id"], "campaign")
         body = await schema.body(request, schema.ReasonBody)
-        await self._control.halt(number, to, body.reason)
+        await self._control.recall(number, to, body.reason)
         return await self._answer(number)
 
     async def _page(self, asked: CampaignsQuery) -> Sequence[Campaign]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
-from crmd.crm.campaigns.backpressure import AHEAD_SECONDS, Pace, times
+from crmd.crm.campaigns.backpressure import AHEAD_SECONDS, Backpressure, times
 from crmd.crm.campaigns.canary import decide
 from crmd.crm.campaigns.messages import Filled, fill
 from crmd.crm.campaigns.payloads import RunCampaign
@@ -31,8 +31,8 @@ class _Room:
     """How many messages may be queued now."""
 
     count: int
-    steps: dict[str, Any] = field(default_factory=dict)
-    """What is to be noted in the campaign's cursor."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What is to be noted in the campaign's progress, by its field."""
     reason: str = ""
     """Why there is no room."""
     look_seconds: float = 0.0
@@ -60,7 +60,7 @@ class Sending:
         async with self._database.reading() as s:
             campaign = self._check(await campaigns.get(s, self._id))
             room = await self._room(s, campaign, now)
-        if room.steps or room.stop:
+        if room.changes or room.stop:
             campaign = await self._note(room)
         if room.count <= 0:
             raise Snooze(room.reason, after=room.look_seconds)
@@ -75,31 +75,31 @@ class Sending:
         await self._ctx.progress(1 - self._left / total, f"{total - self._left:,} of {total:,} recipients")
 
     async def _room(self, s: AsyncSession, campaign: Campaign, now: datetime) -> _Room:
-        steps: dict[str, Any] = {}
-        canary = self._payload.canary
-        if canary and campaign.cursor.get("canary") != campaigns.PASSED:
+        progress, canary = campaign.progress, self._payload.canary
+        changes: dict[str, Any] = {}
+        if canary and not progress.canary_passed:
             queued = (await campaign_recipients.counts(s, self._id))[RecipientState.QUEUED]
             if queued < canary.count:
                 return _Room(canary.count - queued)
-            since = _instant(campaign.cursor, "canary") or now
+            since = progress.canary_since or now
             by_status = await messages.campaign_counts(s, self._id)
             decision = decide(canary, queued, by_status, since, now)
             if decision.kind != "go on":
-                noted = {"canary": since.isoformat()}
-                return _Room(0, noted, decision.reason, decision.look_seconds, stop=decision.kind == "stop")
-            steps["canary"] = campaigns.PASSED
-        pace = Pace.of_cursor(campaign.cursor, now)
-        front = await campaign_recipients.front(s, self._id, pace.message_id)
-        seen = pace.seen(front, now)
-        if seen is not pace or "pace" not in campaign.cursor:
-            steps["pace"] = seen.to_cursor()
-        reason = f"{front.ahead:,} of its messages wait to be sent"
-        return _Room(seen.ahead - front.ahead, steps, reason, seen.look_seconds(front, now))
+                stop = decision.kind == "stop"
+                return _Room(0, {"canary_since": since}, decision.reason, decision.look_seconds, stop=stop)
+            changes["canary_passed"] = True
+        before = progress.backpressure or Backpressure.first(now)
+        sent = await campaign_recipients.send_progress(s, self._id, before.message_id)
+        seen = before.seen(sent, now)
+        if seen is not progress.backpressure:
+            changes["backpressure"] = seen
+        reason = f"{sent.ahead:,} of its messages wait to be sent"
+        return _Room(seen.ahead - sent.ahead, changes, reason, seen.look_seconds(sent, now))
 
     async def _note(self, room: _Room) -> Campaign:
         async with self._database.transaction() as s:
             campaign = self._check(await campaigns.get(s, self._id, lock=True))
-            campaigns.advance(campaign, **room.steps)
+            campaign.progress = replace(campaign.progress, **room.changes)
             if room.stop:
                 await campaigns.move(s, campaign, CampaignStatus.STOPPED, room.reason)
         if room.stop:
@@ -107,7 +107,7 @@ class Sending:
         return campaign
 
     def _starts(self, campaign: Campaign, count: int, now: datetime) -> list[datetime | None]:
-        next_at = _instant(campaign.cursor, "next_at")
+        next_at = campaign.progress.next_at
         starts = times(count, next_at, self._payload.seconds_each, now)
         if not starts and next_at is not None:
             due = next_at - timedelta(seconds=AHEAD_SECONDS)
@@ -122,10 +122,10 @@ class Sending:
         A run that is lost in between leaves them to the next one, which adds them under the same keys: a key that
         is taken adds nothing, and what was sent meanwhile is known by its `once`.
         """
-        turn = campaign.cursor.get("round", 0)
+        round_ = campaign.progress.round
         jobs, used = [], iter(starts)
         for recipient_id, message in filled.messages.items():
-            key = campaign_recipients.key_of(self._id, recipient_id, turn)
+            key = campaign_recipients.key_of(self._id, recipient_id, round_)
             # Its key need not outlive the job: `once` knows what was sent, for good.
             options = {"key": key, "priority": self._payload.message_priority, "unique_for": 0}
             start = next(used)
@@ -136,14 +136,9 @@ class Sending:
             now = await campaigns.get(s, self._id, lock=True)
             await campaign_recipients.mark_skipped(s, filled.skipped)
             # Where it was paused meanwhile the messages may be back already: then they stay to be queued again.
-            if now is not None and now.status == CampaignStatus.RUNNING and now.cursor.get("round", 0) == turn:
+            if now is not None and now.status == CampaignStatus.RUNNING and now.progress.round == round_:
                 await campaign_recipients.mark_queued(s, list(filled.messages))
                 if jobs and starts[0] is not None:
                     last = starts[len(jobs) - 1] or utc_now()
                     next_at = last + timedelta(seconds=self._payload.seconds_each)
-                    campaigns.advance(now, next_at=next_at.isoformat())
-
-
-def _instant(cursor: dict[str, Any], name: str) -> datetime | None:
-    kept = cursor.get(name)
-    return datetime.fromisoformat(kept) if kept else None
+                    now.progress = replace(now.progress, next_at=next_at)

@@ -36,7 +36,7 @@ class CampaignControl:
         self._database = database
         self._control = control
 
-    async def halt(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
+    async def recall(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
         """Pauses or cancels: from the moment of its return no further message begins.
 
         Those that wait are taken out of their queue, as each would cost a start there to find out. What cannot be
@@ -45,7 +45,7 @@ class CampaignControl:
         campaign = await database_bounded(self._move(campaign_id, to, reason))
         try:
             async with asyncio.timeout(ACTION_SECONDS):
-                await self._take_back(campaign)
+                await self._recall(campaign)
         except (RecordsError, StoreError, TimeoutError) as error:
             _log.info("messages of campaign %d stay in their queue until they find out: %s", campaign_id, error)
 
@@ -76,9 +76,9 @@ class CampaignControl:
             await campaigns.move(s, campaign, to, reason)
         return campaign
 
-    async def _take_back(self, campaign: Campaign) -> None:
+    async def _recall(self, campaign: Campaign) -> None:
         """First in the database: a message whose job goes on existing is held, or known by its `once`."""
-        turn = campaign.cursor.get("round", 0)
+        round_ = campaign.progress.round
         async with self._database.reading() as s:
             last = await _where_unsent_begin(s, campaign.id)
         while True:
@@ -91,7 +91,7 @@ class CampaignControl:
                     return
                 await campaign_recipients.take_back(s, batch)
             last = batch[-1]
-            keys = [campaign_recipients.key_of(campaign.id, recipient_id, turn) for recipient_id in batch]
+            keys = [campaign_recipients.key_of(campaign.id, recipient_id, round_) for recipient_id in batch]
             await asyncio.gather(*(self._delete(key) for key in keys))
 
     async def _delete(self, key: str) -> None:
@@ -101,7 +101,7 @@ class CampaignControl:
 
 async def _where_unsent_begin(s: AsyncSession, campaign_id: int) -> int:
     """A recipient before those without a message: looking through a million who have one would take seconds."""
-    return (await campaign_recipients.front(s, campaign_id)).recipient_id - LOOK_BACK
+    return (await campaign_recipients.send_progress(s, campaign_id)).recipient_id - LOOK_BACK
 
 
 def _found(campaign_id: int, campaign: Campaign | None) -> Campaign:

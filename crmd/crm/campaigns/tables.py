@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from crmd.crm.campaigns.progress import CampaignProgress, ProgressColumn
 from crmd.crm.database.base import Base
 from crmd.crm.database.types import utc_now
 
@@ -25,8 +26,7 @@ class Campaign(Base):
     """running, paused, cancelled, stopped (too many of the first failed), done."""
     reason: Mapped[str | None]
     """Why it is paused, cancelled or stopped."""
-    cursor: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """How far the audience was read."""
+    progress: Mapped[CampaignProgress] = mapped_column("cursor", ProgressColumn, default=CampaignProgress)
     total: Mapped[int | None]
     """Recipients, once the whole audience was read."""
     job_key: Mapped[str | None]

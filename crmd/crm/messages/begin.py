@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import people
 from crmd.crm.contacts.people import Person
 from crmd.crm.contacts.phones import forms
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.messages.halts import halt
-from crmd.crm.messages.queries import MARKETING_STOPPED, MAX_TEXT, MESSAGE, OPTED_OUT, Status, note_all, unknown
+from crmd.crm.messages.queries import (
+    MARKETING_STOPPED,
+    MAX_TEXT,
+    MESSAGE,
+    OPTED_OUT,
+    Status,
+    failed,
+    note_all,
+    unknown,
+)
 from crmd.crm.messages.tables import Message
+
+CAMPAIGN_CANCELLED = "campaign_cancelled"
+"""Error code of a message that was not sent because its campaign was cancelled or stopped."""
+
+Stop = Literal["paused", "cancelled"]
+"""Why a campaign's message may not begin: not now, or never."""
 
 
 class Verdict(StrEnum):
@@ -74,29 +87,83 @@ class Begun:
     """Whom the row's message is for; empty where that is whom this one is for."""
 
 
-async def begin(s: AsyncSession, new: Outgoing, now: datetime) -> Begun:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a message's campaign says of it."""
+
+    campaign_id: int
+    recipient_id: int | None
+    """Whose message it is; None where the campaign did not queue it."""
+    stop: Stop | None
+    """None: it may begin."""
+
+
+class Gate(Protocol):
+    """The campaigns: they know messages, and messages do not know them."""
+
+    async def members(self, s: AsyncSession, outgoing: Sequence[Outgoing]) -> dict[int, Member]:
+        """What is known of messages of campaigns, by their place; those of deleted campaigns are left out."""
+
+    async def suspend(self, s: AsyncSession, recipient_ids: Sequence[int]) -> set[int]:
+        """Takes back messages of paused campaigns, by their recipients; gives those that it took."""
+
+
+async def begin(s: AsyncSession, gate: Gate, new: Outgoing, now: datetime) -> Begun:
     """As `begin_many`, for one message."""
-    [begun] = await begin_many(s, [new], now)
+    [begun] = await begin_many(s, gate, [new], now)
     return begun
 
 
-async def begin_many(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetime) -> list[Begun]:
+async def begin_many(s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], now: datetime) -> list[Begun]:
     """Makes or finds the row of each message and says whether it may be sent; then it stands as `sending`.
 
     The row is that of `once`, else that of the job. What an earlier delivery left as `sending` becomes `unknown`.
     A message whose campaign does not go on gets no row.
     """
-    halted = await halt(s, outgoing, now)
-    going = [new for place, new in enumerate(outgoing) if place not in halted]
+    members = await gate.members(s, outgoing)
+    stopped = {place: member for place, member in members.items() if member.stop}
+    recalled = await _recall(s, gate, outgoing, stopped, now) if stopped else {}
+    going = [(new, members.get(place)) for place, new in enumerate(outgoing) if place not in recalled]
     begun = iter(await _begin_all(s, going, now) if going else ())
-    verdicts = {place: Begun(0, Verdict(reason), Status.RETRYING) for place, reason in halted.items()}
+    verdicts = {place: Begun(0, verdict, Status.RETRYING) for place, verdict in recalled.items()}
     return [verdicts.get(place) or next(begun) for place in range(len(outgoing))]
 
 
-async def _begin_all(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetime) -> list[Begun]:
-    persons = await people.behind(s, {new.phone for new in outgoing})
-    campaigns = await _campaigns(s, {new.campaign_id for new in outgoing if new.campaign_id is not None})
-    rows = [_row(new, persons.get(new.phone), campaigns, now) for new in outgoing]
+async def _recall(
+    s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], stopped: Mapping[int, Member], now: datetime
+) -> dict[int, Verdict]:
+    """Which messages of campaigns that do not go on are not to begin, by their place, and why.
+
+    One that may be out already is not among them: its row says what became of it.
+    """
+    begun = await _rows_of(s, [once for place in stopped if (once := outgoing[place].once) is not None])
+    rows = {place: begun.get(outgoing[place].once or "", (0, Status.RETRYING)) for place in stopped}
+    unsent = {place: row for place, row in rows.items() if row[1] in (Status.RETRYING, Status.FAILED)}
+    paused = {place: stopped[place].recipient_id for place in unsent if stopped[place].stop == "paused"}
+    ids = sorted({recipient_id for recipient_id in paused.values() if recipient_id is not None})
+    held = await gate.suspend(s, ids) if ids else set()
+    found: dict[int, Verdict] = {}
+    for place, (message_id, status) in unsent.items():
+        if place in paused:
+            found[place] = Verdict.HELD if paused[place] in held else Verdict.PAUSED
+            continue
+        found[place] = Verdict.CANCELLED
+        if status is Status.RETRYING:
+            await failed(s, message_id, CAMPAIGN_CANCELLED, "its campaign was cancelled or stopped", now)
+    return found
+
+
+async def _rows_of(s: AsyncSession, words: Sequence[str]) -> dict[str, tuple[int, Status]]:
+    """The rows that there are already, by `once`."""
+    query = select(MESSAGE.c.once, MESSAGE.c.id, MESSAGE.c.status).where(MESSAGE.c.once.in_(words))
+    return {once: (message_id, Status(status)) for once, message_id, status in await s.execute(query)}
+
+
+async def _begin_all(
+    s: AsyncSession, outgoing: Sequence[tuple[Outgoing, Member | None]], now: datetime
+) -> list[Begun]:
+    persons = await people.behind(s, {new.phone for new, _ in outgoing})
+    rows = [_row(new, persons.get(new.phone), member, now) for new, member in outgoing]
     inserting = insert_into(s, Message).on_conflict_do_nothing()
     returned = inserting.returning(MESSAGE.c.id, MESSAGE.c.job_key, MESSAGE.c.job_enqueued_at)
     connection = await s.connection()
@@ -110,7 +177,7 @@ async def _begin_all(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetim
         ),
     )
     begun = []
-    for new, row in zip(outgoing, rows, strict=True):
+    for (new, _), row in zip(outgoing, rows, strict=True):
         message_id = made.pop((row["job_key"], row["job_enqueued_at"]), None)
         if message_id is None:
             begun.append(await _begin_again(s, new, row, now))
@@ -119,19 +186,16 @@ async def _begin_all(s: AsyncSession, outgoing: Sequence[Outgoing], now: datetim
     return begun
 
 
-async def _campaigns(s: AsyncSession, wanted: set[int]) -> set[int]:
-    """Those that exist: a deleted campaign leaves a message as it leaves those already sent, without one."""
-    return set(await s.scalars(select(Campaign.id).where(Campaign.id.in_(wanted)))) if wanted else set()
-
-
-def _row(new: Outgoing, person: Person | None, campaigns: set[int], now: datetime) -> dict[str, Any]:
+def _row(new: Outgoing, person: Person | None, member: Member | None, now: datetime) -> dict[str, Any]:
+    """The row; without its campaign where that is deleted, as those of messages that were sent before."""
     unwanted = _unwanted(new, person)
     at = new.job_enqueued_at
     return {
         "direction": "out",
         "phone": new.phone,
         "contact_id": person.contact.id if person else None,
-        "campaign_id": new.campaign_id if new.campaign_id in campaigns else None,
+        "campaign_id": member and member.campaign_id,
+        "recipient_id": member and member.recipient_id,
         "once": new.once,
         "job_queue": new.job_queue,
         "job_key": new.job_key,

@@ -8,8 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from crmd.crm.contacts.phones import is_wa_id, masked
-from crmd.crm.messages.begin import Begun, Outgoing, Verdict
-from crmd.crm.messages.halts import CAMPAIGN_CANCELLED
+from crmd.crm.messages.begin import CAMPAIGN_CANCELLED, Begun, Outgoing, Verdict
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.queries import MARKETING_STOPPED, OPTED_OUT
 from crmd.crm.messages.repository import MessageRepository

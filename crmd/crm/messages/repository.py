@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import accumulate
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages import statuses
-from crmd.crm.messages.begin import Begun, Outgoing, begin_many
+from crmd.crm.messages.begin import Begun, Gate, Outgoing, begin_many
 from crmd.crm.messages.queries import OPEN
 from crmd.crm.messages.statuses import Applied, StatusUpdate
 from crmd.engine.group_commit import GroupCommit
@@ -34,9 +35,9 @@ MOST_STATUSES = 200
 class MessageRepository:
     """Outgoing messages of one daemon. All methods raise RecordsUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, gate: Gate) -> None:
         self._database = database
-        self._begin = _grouped(database, _begin)
+        self._begin = _grouped(database, partial(_begin, gate))
         self._accept = _grouped(database, _accept)
         self._apply = _grouped(database, _apply)
 
@@ -88,8 +89,8 @@ def _grouped(
     return GroupCommit(write, MOST_AT_ONCE, lambda error: not isinstance(error, RecordsError))
 
 
-async def _begin(s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[Begun]:
-    return await begin_many(s, outgoing, utc_now())
+async def _begin(gate: Gate, s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[Begun]:
+    return await begin_many(s, gate, outgoing, utc_now())
 
 
 async def _apply(s: AsyncSession, events: Sequence[Sequence[StatusUpdate]]) -> list[list[Applied | None]]:

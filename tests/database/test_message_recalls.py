@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from crmd.crm.campaigns import recipients as recipients
 from crmd.crm.campaigns import repository as campaigns
+from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.database import Database
 from crmd.crm.messages.begin import Verdict, begin_many
 from crmd.crm.messages.queries import Status
+from crmd.crm.messages.tables import Message
 from tests.database.test_messages import NOW, outgoing, put, row
 
 
@@ -22,9 +25,13 @@ async def campaign(database: Database) -> Campaign:
     """A campaign with three recipients, all queued."""
     async with database.transaction() as s:
         made = await campaigns.create_or_get(s, "spring", {}, "job")
-        await recipients.add(s, made.id, [NewRecipient(f"+4915{n}") for n in range(3)])
+        await recipients.add(s, made.id, [NewRecipient(phone_of(n)) for n in (1, 2, 3)])
         await recipients.mark_queued(s, [one.id for one in await recipients.pending(s, made.id, 10)])
     return made
+
+
+def phone_of(recipient: int) -> str:
+    return f"+4915{recipient}"
 
 
 async def move(database: Database, campaign: Campaign, *statuses: str) -> None:
@@ -37,7 +44,7 @@ async def move(database: Database, campaign: Campaign, *statuses: str) -> None:
 
 async def verdicts(database: Database, *new: Any) -> list[Verdict]:
     async with database.transaction() as s:
-        return [begun.verdict for begun in await begin_many(s, new, NOW)]
+        return [begun.verdict for begun in await begin_many(s, CampaignGate(), new, NOW)]
 
 
 async def pending(database: Database, campaign: Campaign) -> list[int]:
@@ -47,7 +54,8 @@ async def pending(database: Database, campaign: Campaign) -> list[int]:
 
 def message(campaign: Campaign, recipient: int, key: str | None = None, **changes: Any) -> Any:
     word = once_of(campaign.id, recipient)
-    return outgoing(key or word, **{"once": word, "campaign_id": campaign.id, **changes})
+    own = {"phone": phone_of(recipient), "once": word, "campaign_id": campaign.id}
+    return outgoing(key or word, **{**own, **changes})
 
 
 async def test_messages_of_a_running_or_done_campaign_begin(database: Database, campaign: Campaign) -> None:
@@ -62,12 +70,13 @@ async def test_messages_of_a_paused_campaign_are_given_back(database: Database, 
         outgoing("a"),
         outgoing("b", once="mine", campaign_id=campaign.id),
         outgoing("c", campaign_id=campaign.id),
+        message(campaign, 2, "d", once="mine too"),
+        message(campaign, 2, "e", phone="+4917"),
     ]
     assert await verdicts(database, message(campaign, 1), *others, message(campaign, 3)) == [
         Verdict.HELD,
         Verdict.SEND,
-        Verdict.PAUSED,
-        Verdict.PAUSED,
+        *[Verdict.PAUSED] * 4,
         Verdict.HELD,
     ]
     assert await pending(database, campaign) == [1, 3]
@@ -102,7 +111,8 @@ async def test_what_an_earlier_run_did_is_told_first(database: Database, campaig
     rows = {}
     for number, status in enumerate(EARLIER, 1):
         word = once_of(campaign.id, number)
-        rows[status] = await put(database, status, key=word, once=word, campaign_id=campaign.id)
+        own = {"phone": phone_of(number), "once": word, "campaign_id": campaign.id}
+        rows[status] = await put(database, status, key=word, **own)
     again = [message(campaign, number) for number in range(1, len(EARLIER) + 1)]
     await move(database, campaign, "paused")
     paused = dict(zip(EARLIER, await verdicts(database, *again), strict=True))
@@ -135,3 +145,20 @@ async def test_unsent_are_those_queued_without_a_message(database: Database, cam
         await recipients.take_back(s, [1])
         assert await recipients.unsent(s, campaign.id, 0, 10) == [3]
     assert await pending(database, campaign) == [1]
+
+
+async def test_a_row_names_the_recipient_and_only_where_the_message_is_its(
+    database: Database, campaign: Campaign
+) -> None:
+    other = message(campaign, 2, "b", once="mine")
+    stranger = message(campaign, 3, "c", phone="+4917")
+    gone = message(campaign, 3, "d", once=once_of(999, 3), campaign_id=999)
+    assert await verdicts(database, message(campaign, 1), other, stranger, gone) == [Verdict.SEND] * 4
+    async with database.reading() as s:
+        rows = await s.execute(select(Message.job_key, Message.campaign_id, Message.recipient_id))
+    assert {key: rest for key, *rest in rows} == {
+        once_of(campaign.id, 1): [campaign.id, 1],
+        "b": [campaign.id, None],
+        "c": [campaign.id, None],
+        "d": [None, None],
+    }
