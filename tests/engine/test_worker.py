@@ -303,6 +303,8 @@ async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(
             return "kept"
 
         r.handle("q", "work", work)
+        # While it syncs its file a store may answer a claim first and write it later: a kill would lose it.
+        await r.store.command("CONFIG", "SET", "appendfsync", "always")
         fleet = await r.fleet("one", files=files)
         key = await r.add("q", "work")
         await started.wait()
