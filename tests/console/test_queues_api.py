@@ -13,7 +13,7 @@ from crmd.engine.admin import inspector
 from crmd.engine.admin.views import NewJob
 from crmd.engine.codec import decode
 from tests.support.http import Site, site
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 EMAIL = "/api/v1/queues/email"
 
@@ -152,7 +152,7 @@ async def test_events_tell_of_changes(web: Site) -> None:
 
 async def next_event(response: object) -> dict[str, object]:
     lines = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while (line := await response.content.readline()) != b"\n":  # type: ignore[attr-defined]
             lines.append(line.decode())
     found: dict[str, object] = json.loads(lines[1].removeprefix("data: "))
@@ -180,7 +180,7 @@ async def test_a_stop_ends_waits_at_once(web: Site) -> None:
         return (await web.rig.inspector.counts("email")).waiting == 1
 
     await wait_until(added)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(HANG_S):
         await web.server.stop()
         status, answer, _ = await waiting
     assert (status, answer["state"]) == (202, "waiting")

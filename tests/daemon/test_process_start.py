@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from crmd.errors import ExitCode
-from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons
+from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons, seconds_queued
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until_sync
 
@@ -39,11 +39,12 @@ def test_ready_within_two_seconds_and_says_where_it_is(daemons: Daemons) -> None
     daemon = daemons.make(notify=True)
     daemon.start()  # the first start of all writes byte code
     took = []
-    for _ in range(3):  # another test may take the processor away from one of them
+    for _ in range(3):  # another test may take the disk away from one of them
         daemon.stop()
         daemon.start()
         at = wait_until_sync(lambda: daemon.notify and daemon.notify.has("READY=1", daemon.started_at), 5)
-        took.append(at - daemon.started_at)
+        queued = seconds_queued(daemon.pid) + seconds_queued(daemon.store_pid)
+        took.append(at - daemon.started_at - queued)
         if took[-1] < 2.0:
             break
     assert min(took) < 2.0

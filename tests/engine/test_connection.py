@@ -16,7 +16,7 @@ from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobNotFound, RequestError, StoreError, StoreUnavailable
 from tests.support.fleet import rig
 from tests.support.store import StoreServer
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def test_what_cannot_be_sent_fails_its_own_command_only(store_url: str, va
         assert (answers[0], answers[2]) == (b"1", b"2")
         assert isinstance(answers[1], RequestError)
         assert store.connected
-        assert await asyncio.wait_for(store.command("ECHO", "3"), 1) == b"3"
+        assert await asyncio.wait_for(store.command("ECHO", "3"), HANG_S) == b"3"
 
 
 async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -> None:

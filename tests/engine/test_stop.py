@@ -20,7 +20,7 @@ from crmd.errors import StoreFull
 from tests.support.fleet import rig
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
-from tests.support.wait import wait_until
+from tests.support.wait import HANG_S, wait_until
 
 
 class FullDisk(MemoryFiles):
@@ -39,7 +39,7 @@ async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store_url: 
         peek.want(True)
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.wait_for(peek.closed(), 1)
+        await asyncio.wait_for(peek.closed(), HANG_S)
     await store.stop()
 
 
@@ -49,7 +49,7 @@ async def test_a_store_can_be_stopped_at_any_moment_of_its_connecting(store_url:
         started = asyncio.create_task(store.start())
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.wait_for(store.stop(), 1)
+        await asyncio.wait_for(store.stop(), HANG_S)
         started.cancel()
         await asyncio.wait([started])
 
@@ -140,7 +140,7 @@ async def test_threads_that_nobody_waits_for_are_counted_until_they_end() -> Non
     await asyncio.wait(calls)
     assert (threads.leaked, len(leaks)) == (2, 2)
     # both threads are held, and others run all the same
-    assert await asyncio.wait_for(threads.call(lambda: "runs", lambda: None), 2) == "runs"
+    assert await asyncio.wait_for(threads.call(lambda: "runs", lambda: None), HANG_S) == "runs"
     release.set()
     await wait_until(lambda: threads.leaked == 0)
     threads.shutdown()

@@ -276,8 +276,9 @@ async def test_right_and_wrong_users_take_the_same_time(web: Site) -> None:
         began = time.perf_counter()
         assert not await gate.check_credentials(user, "wrong", request)  # type: ignore[arg-type]
         times[user].append(time.perf_counter() - began)
-    medians = [statistics.median(taken) for taken in times.values()]
-    assert abs(medians[0] - medians[1]) < 0.25 * min(medians)
+    # The fastest tenth: what else the machine does slows the others.
+    taken = [statistics.quantiles(seconds, n=10)[0] for seconds in times.values()]
+    assert abs(taken[0] - taken[1]) < 0.25 * min(taken)
 
 
 class _NoRequest:

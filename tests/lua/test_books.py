@@ -15,6 +15,7 @@ from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import QUARANTINE_KEPT
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
+from tests.support.wait import HANG_S
 
 ENTRY = b'{"at":1,"event":"x"}'
 
@@ -266,7 +267,7 @@ async def test_echo_speaks_only_where_plain_clients_listen(lab: Lab) -> None:
         await listener.psubscribe("saq:job:q*")
         await listener.get_message(timeout=1)
         assert await scripts.echo(lab.store, statuses) == 2
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(HANG_S):
             while not (message := await listener.get_message(ignore_subscribe_messages=True, timeout=0.5)):
                 pass
     assert (message["channel"], message["data"]) == (lab.keys.job_id("a").encode(), b"complete")

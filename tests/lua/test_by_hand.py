@@ -12,6 +12,7 @@ from crmd.engine.store.replies import AckKind
 from crmd.errors import StoreError
 from tests.support.lab import Lab, document
 from tests.support.storeclock import StoreClock
+from tests.support.wait import HANG_S
 
 ENTRY = b'{"at":1,"event":"by hand"}'
 FINISHED = {
@@ -85,7 +86,7 @@ async def test_a_cancel_tells_the_daemon_and_the_clients(lab: Lab) -> None:
 
 
 async def _next(listener: object) -> tuple[bytes, bytes]:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(HANG_S):
         while True:
             message = await listener.get_message(timeout=0.5)  # type: ignore[attr-defined]
             if message and message["type"] == "message":

@@ -8,6 +8,7 @@ import pytest
 
 from crmd.engine.store.replies import AckKind
 from tests.support.lab import Lab
+from tests.support.wait import HANG_S
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ async def test_a_mark_shows_the_job_as_active_once(lab: Lab, token: str) -> None
         await listener.get_message(timeout=1)
         assert await lab.scripts.mark([(job_id, token, b'{"n":1}', True)]) == [1]
         assert await lab.scripts.mark([(job_id, token, b'{"n":2}', False)]) == [1]
-        heard = await asyncio.wait_for(_next(listener), 1)
+        heard = await asyncio.wait_for(_next(listener), HANG_S)
     assert (heard, await lab.redis("LRANGE", lab.keys.active, 0, -1)) == (b"active", [job_id.encode()])
     assert await lab.redis("GET", job_id) == b'{"n":2}'
 

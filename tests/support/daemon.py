@@ -393,6 +393,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
 
 
+def seconds_queued(pid: int) -> float:
+    """How long a process's first thread has waited for a processor that others used."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:  # a kernel without these figures
+        return 0.0
+
+
 def cpu_share(pid: int, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> float:
     """The share of one processor that a process uses over the next seconds."""
     used, began = cpu_seconds(pid), time.monotonic()
