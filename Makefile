@@ -5,7 +5,7 @@ REV    ?= 8f06435
 BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test faults bench compare lint types fmt docs check clean
+.PHONY: help setup run demo test faults mutants bench compare lint types fmt docs check clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(VENV)/.dev ## run the default test suite
 
 faults: $(VENV)/.dev ## run the fault tests: kills, stalls, full disks (minutes)
 	$(BIN)/python -m pytest -m faults --timeout 600 -p no:randomly $(ARGS)
+
+mutants: $(VENV)/.dev ## plant defects in a copy of the code and name the test that notices each (minutes; ARGS=word)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(VENV)/.dev ## measure crmd beside SAQ, bull and bullmq (minutes; ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
