@@ -111,6 +111,16 @@ async def test_an_id_in_both_lanes_starts_once(lab: Lab) -> None:
     assert (await lab.place("a"), (await lab.counters())["started"]) == ("completed", 1)
 
 
+async def test_what_a_plain_client_adds_under_the_key_of_a_finished_job_is_active_alone(lab: Lab) -> None:
+    token = lab.token()
+    await lab.add("a")
+    await lab.claim(1, token)
+    await lab.settle("a", token, AckKind.COMPLETE)
+    assert await lab.stock_enqueue("a")  # which leaves the indexes as they are
+    assert await lab.claimed() == ["a"]
+    assert (await lab.place("a"), (await lab.scripts.counts()).completed) == ("active", 0)
+
+
 async def test_a_mention_of_a_delayed_job_does_not_start_it_early(lab: Lab, clock: StoreClock) -> None:
     await lab.add("a", delay_ms=100)
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("a"))
