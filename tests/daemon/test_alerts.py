@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications import alert_rules as alert_signs
-from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, Signs
+from crmd.crm.notifications import alert_rules
+from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, AlertRules
 from crmd.crm.notifications.alerts import Alerts
 from crmd.engine.admin.queue_health import QueueObservation
 from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
@@ -234,7 +234,7 @@ async def test_it_starts_and_stops(engine: Rig) -> None:
     await alerts.stop()
 
 
-# Signs
+# AlertRules
 
 
 def observed(completed: int, failed: int) -> dict[str, QueueObservation]:
@@ -242,21 +242,21 @@ def observed(completed: int, failed: int) -> dict[str, QueueObservation]:
     return {"email": QueueObservation(counts, QueueTotals("email", completed=completed, failed=failed), True)}
 
 
-def failing(signs: Signs, at: float, completed: int, failed: int) -> bool | None:
-    [_, sign] = signs.read(observed(completed, failed), at, 0.0)
-    return sign.wrong
+def failing(rules: AlertRules, at: float, completed: int, failed: int) -> bool | None:
+    [_, finding] = rules.apply(observed(completed, failed), at, 0.0)
+    return finding.wrong
 
 
 def test_a_share_of_few_jobs_says_nothing_before_the_whole_time_has_passed() -> None:
-    signs = Signs(AlertsTable())
-    assert [failing(signs, at, 0, 19) for at in (0, 5, 10, 15)] == [None] * 4
-    assert [failing(signs, 300 + at, 0, 19) for at in (0, 5, 10, 15)] == [None, None, False, False]
+    rules = AlertRules(AlertsTable())
+    assert [failing(rules, at, 0, 19) for at in (0, 5, 10, 15)] == [None] * 4
+    assert [failing(rules, 300 + at, 0, 19) for at in (0, 5, 10, 15)] == [None, None, False, False]
 
 
 def test_a_store_that_begins_at_nought_again_is_no_failure() -> None:
-    signs = Signs(AlertsTable())
-    failing(signs, 0, 1000, 1000)
-    assert [failing(signs, 5.0 * n, 10, 0) for n in range(1, 6)] == [None] * 5
+    rules = AlertRules(AlertsTable())
+    failing(rules, 0, 1000, 1000)
+    assert [failing(rules, 5.0 * n, 10, 0) for n in range(1, 6)] == [None] * 5
 
 
 @pytest.mark.parametrize(
@@ -264,4 +264,4 @@ def test_a_store_that_begins_at_nought_again_is_no_failure() -> None:
     [(1.4, "1s"), (59.6, "60s"), (119.0, "119s"), (120.0, "2m"), (3659.0, "1h"), (3700.0, "61m")],
 )
 def test_durations_are_those_of_people(seconds: float, text: str) -> None:
-    assert alert_signs.about(seconds) == text.replace("60s", "1m")
+    assert alert_rules.about(seconds) == text.replace("60s", "1m")

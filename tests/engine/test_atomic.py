@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications.alert_rules import Sign
+from crmd.crm.notifications.alert_rules import Finding
 from crmd.crm.notifications.alerts import Alerts
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.durations import Rate
@@ -79,7 +79,7 @@ async def resume_schedule(r: Rig) -> None:
 
 async def tell(r: Rig) -> None:
     alerts = Alerts(r.control, AlertsTable())
-    await alerts._tell("oldest_waiting:q", Sign("oldest_waiting", "q", True, "stands"), 1_000)
+    await alerts._tell("oldest_waiting:q", Finding("oldest_waiting", "q", True, "stands"), 1_000)
 
 
 async def before_queue(r: Rig) -> None:

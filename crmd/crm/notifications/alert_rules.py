@@ -1,4 +1,4 @@
-"""What the counts of the queues say about whether something is wrong. Pure: looks and times are passed in."""
+"""The rules by which a queue deserves an alert. Pure: observations and times are passed in."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from crmd.engine.durations import format_duration
 
 FAILURES_WITHIN_S = 300.0
 FEWEST_JOBS = 20
-"""Below so many a share says nothing."""
-STEADY_LOOKS = 3
-"""So many looks have to say the same: a limited queue is free for a moment now and then."""
+"""Below this a share of failures means nothing."""
+STEADY_OBSERVATIONS = 3
+"""This many in a row must agree: a limited queue is free for a moment now and then."""
 
 Kind = Literal["oldest_waiting", "failure_share"]
 KINDS: tuple[Kind, ...] = ("oldest_waiting", "failure_share")
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """What is known about one thing that may be wrong with one queue."""
+class Finding:
+    """What one rule says about one queue."""
 
     kind: Kind
     queue: str
     wrong: bool | None
-    """None where it is not known, or not steady."""
+    """None if it is unknown, or not steady yet."""
     text: str
 
 
 @dataclass(slots=True)
 class _Steady:
-    """How often in a row the same was seen."""
+    """How often in a row a rule has said the same."""
 
     wrong: bool | None = None
-    looks: int = 0
+    count: int = 0
 
     def see(self, wrong: bool | None) -> bool | None:
-        self.looks = self.looks + 1 if wrong == self.wrong else 1
+        self.count = self.count + 1 if wrong == self.wrong else 1
         self.wrong = wrong
-        return wrong if self.looks >= STEADY_LOOKS else None
+        return wrong if self.count >= STEADY_OBSERVATIONS else None
 
 
-class Signs:
-    """Keeps the last five minutes of counts, and how steady each sign is."""
+class AlertRules:
+    """Applies the rules; remembers the counts of the last five minutes, and how steady each finding is."""
 
     def __init__(self, table: AlertsTable) -> None:
         self.table = table
         self._past: deque[tuple[float, Mapping[str, QueueTotals]]] = deque()
         self._steady: dict[tuple[Kind, str], _Steady] = {}
 
-    def read(self, queues: Mapping[str, QueueObservation], at: float, now: float) -> list[Sign]:
-        """The signs of all queues; `at` is on the monotonic clock, `now` in epoch seconds."""
+    def apply(self, queues: Mapping[str, QueueObservation], at: float, now: float) -> list[Finding]:
+        """What all rules say about all queues; `at` is on the monotonic clock, `now` in epoch seconds."""
         self._past.append((at, {name: seen.totals for name, seen in queues.items()}))
         while len(self._past) > 1 and self._past[1][0] <= at - FAILURES_WITHIN_S:
             self._past.popleft()
@@ -65,18 +65,18 @@ class Signs:
         return found
 
     def forget(self) -> None:
-        """Starts over: the store was away."""
+        """Starts over, as the store was unavailable."""
         self._past.clear()
         self._steady.clear()
 
-    def _oldest(self, name: str, seen: QueueObservation, now: float) -> Sign:
+    def _oldest(self, name: str, seen: QueueObservation, now: float) -> Finding:
         limit, age = self.table.oldest_waiting, seen.counts.oldest_waiting_seconds or 0.0
         held = seen.counts.rate_left == 0 or not seen.may_start_jobs(now)
         wrong = limit is not None and age > limit and not held
         text = f"a job has waited for {about(age)}, and nothing holds the queue"
-        return self._sign("oldest_waiting", name, wrong, text)
+        return self._finding("oldest_waiting", name, wrong, text)
 
-    def _failures(self, name: str, totals: QueueTotals, at: float) -> Sign:
+    def _failures(self, name: str, totals: QueueTotals, at: float) -> Finding:
         began, past = self._past[0]
         before = past.get(name, totals)
         failed, completed = totals.failed - before.failed, totals.completed - before.completed
@@ -89,13 +89,13 @@ class Signs:
             wrong = False if at - began >= FAILURES_WITHIN_S else None
         share = failed / ended if ended > 0 else 0
         text = f"{share:.0%} of {ended:,} jobs failed within {about(max(1.0, at - began))}"
-        return self._sign("failure_share", name, wrong, text)
+        return self._finding("failure_share", name, wrong, text)
 
-    def _sign(self, kind: Kind, queue: str, wrong: bool | None, text: str) -> Sign:
+    def _finding(self, kind: Kind, queue: str, wrong: bool | None, text: str) -> Finding:
         steady = self._steady.setdefault((kind, queue), _Steady())
-        return Sign(kind, queue, steady.see(wrong), text)
+        return Finding(kind, queue, steady.see(wrong), text)
 
 
 def about(seconds: float) -> str:
-    """A duration for people: whole minutes where it is long."""
+    """A duration for people: whole minutes if it is long."""
     return format_duration(float(seconds // 60 * 60 if seconds >= 120 else round(seconds)))

@@ -1,4 +1,4 @@
-"""What crmd itself tells people: a queue that stands, jobs that fail, a store that is away."""
+"""crmd's own alerts: a queue that stalls, jobs that fail, a store that is unavailable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from crmd.component import Periodic
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications.alert_rules import Sign, Signs, about
+from crmd.crm.notifications.alert_rules import AlertRules, Finding, about
 from crmd.crm.notifications.jobs import Notify
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import observe
@@ -29,7 +29,7 @@ _log = logging.getLogger("crmd")
 
 
 class Alerts(Periodic):
-    """Looks every few seconds. Daemons on one store tell each alert once: they agree by the store's keys."""
+    """Raises alerts. Daemons on one store raise each one once: they agree through keys in the store."""
 
     def __init__(
         self, control: Control, table: AlertsTable, *, monotonic: Callable[[], float] = time.monotonic
@@ -39,7 +39,7 @@ class Alerts(Periodic):
         self._store = control.store
         self._table = table
         self._monotonic = monotonic
-        self._signs = Signs(table)
+        self._rules = AlertRules(table)
         self._told: dict[str, tuple[int, int]] = {}
         """By alert: since when it lasts (ms), and how often it was told again."""
         self._away_since: float | None = None
@@ -47,10 +47,10 @@ class Alerts(Periodic):
 
     def configure(self, table: AlertsTable) -> None:
         """Applies other settings."""
-        self._table = self._signs.table = table
+        self._table = self._rules.table = table
 
     async def run_once(self) -> None:
-        """One look. Raises StoreError where the store answers and refuses."""
+        """Applies the rules once. Raises StoreError if the store answers with a refusal."""
         if not self._store.serves:
             self._while_away()
             return
@@ -58,40 +58,42 @@ class Alerts(Periodic):
             await self._after_away()
             queues = await observe(self._control.inspector)
             now_ms = await self._now_ms()
-            signs = self._signs.read(queues, self._monotonic(), now_ms / 1000)
-            await asyncio.gather(*(self._heed(sign, now_ms) for sign in signs))
+            findings = self._rules.apply(queues, self._monotonic(), now_ms / 1000)
+            await asyncio.gather(*(self._handle(finding, now_ms) for finding in findings))
         except StoreUnavailable:
             self._while_away()
 
     # The queues
 
-    async def _heed(self, sign: Sign, now_ms: int) -> None:
-        name = f"{sign.kind}:{sign.queue}"
-        if sign.wrong:
-            await self._tell(name, sign, now_ms)
-        elif sign.wrong is False:
-            await self._tell_over(name, sign)
+    async def _handle(self, finding: Finding, now_ms: int) -> None:
+        name = f"{finding.kind}:{finding.queue}"
+        if finding.wrong:
+            await self._tell(name, finding, now_ms)
+        elif finding.wrong is False:
+            await self._tell_over(name, finding)
 
-    async def _tell(self, name: str, sign: Sign, now_ms: int) -> None:
+    async def _tell(self, name: str, finding: Finding, now_ms: int) -> None:
         """Tells an alert at its beginning, and each time that `repeat` has passed since then."""
-        since_ms = await see_alert(self._store, sign.kind, sign.queue, now_ms, FORGOTTEN_AFTER_MS)
-        turn = max(0, now_ms - since_ms) // round(self._table.repeat * 1000)
-        if self._told.get(name) == (since_ms, turn):
+        since_ms = await see_alert(self._store, finding.kind, finding.queue, now_ms, FORGOTTEN_AFTER_MS)
+        repeats = max(0, now_ms - since_ms) // round(self._table.repeat * 1000)
+        if self._told.get(name) == (since_ms, repeats):
             return
-        lasts = f", for {about((now_ms - since_ms) / 1000)} now" if turn else ""
-        if await self._notify(f"{name}:{since_ms}:{turn}", sign.queue, f"queue {sign.queue}: {sign.text}{lasts}"):
-            self._store.events.emit("alert.raised", kind=sign.kind, queue=sign.queue)
-        self._told[name] = (since_ms, turn)
+        lasts = f", for {about((now_ms - since_ms) / 1000)} now" if repeats else ""
+        if await self._notify(
+            f"{name}:{since_ms}:{repeats}", finding.queue, f"queue {finding.queue}: {finding.text}{lasts}"
+        ):
+            self._store.events.emit("alert.raised", kind=finding.kind, queue=finding.queue)
+        self._told[name] = (since_ms, repeats)
 
-    async def _tell_over(self, name: str, sign: Sign) -> None:
-        key = keys.alert(sign.kind, sign.queue)
+    async def _tell_over(self, name: str, finding: Finding) -> None:
+        key = keys.alert(finding.kind, finding.queue)
         since = await self._store.command("GET", key)
         self._told.pop(name, None)
         if since is None:
             return
-        over = {"oldest_waiting": "its jobs start again", "failure_share": "its jobs no longer fail"}[sign.kind]
-        if await self._notify(f"{name}:{int(since)}:over", sign.queue, f"queue {sign.queue}: {over}"):
-            self._store.events.emit("alert.over", kind=sign.kind, queue=sign.queue)
+        over = {"oldest_waiting": "its jobs start again", "failure_share": "its jobs no longer fail"}[finding.kind]
+        if await self._notify(f"{name}:{int(since)}:over", finding.queue, f"queue {finding.queue}: {over}"):
+            self._store.events.emit("alert.over", kind=finding.kind, queue=finding.queue)
         # Only now: a daemon that dies before leaves it to the others.
         await self._store.command("DEL", key)
 
@@ -121,7 +123,7 @@ class Alerts(Periodic):
         now, limit = self._monotonic(), self._table.store_away
         if self._away_since is None:
             self._away_since = now
-            self._signs.forget()
+            self._rules.forget()
         told = self._away_told_at
         if (
             limit is None

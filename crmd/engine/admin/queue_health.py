@@ -18,7 +18,7 @@ from crmd.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
-READ_SECONDS = 2.0
+WAIT_SECONDS = 2.0
 """How long health, metrics and summaries wait for the store."""
 FRESH_SECONDS = 1.0
 METRICS_FRESH_SECONDS = 5.0
@@ -238,11 +238,11 @@ class Cached(Generic[T]):
 
     async def _call(self) -> T:
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await self._fetch()
         except TimeoutError:
             raise StoreUnavailable(
-                f"the store did not answer within {READ_SECONDS:g} s; look at it before trying again"
+                f"the store did not answer within {WAIT_SECONDS:g} s; look at it before trying again"
             ) from None
 
     def _keep(self, task: asyncio.Task[T]) -> None:
