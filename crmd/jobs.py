@@ -83,11 +83,21 @@ class Catalog:
     """Which jobs each queue knows."""
 
     def __init__(self) -> None:
-        self._by_queue: dict[str, dict[str, JobSpec]] = {}
+        self._by_queue: dict[str, dict[str, JobSpec | str]] = {}
+        """Of jobs that are not loaded yet their references."""
 
     def add(self, queue: str, spec: JobSpec) -> None:
         """Makes a job known to a queue; a later one of the same name wins."""
         self._by_queue.setdefault(queue, {})[spec.name] = spec
+
+    def add_late(self, queue: str, reference: str) -> None:
+        """Makes a job, `"package.module:function"` and named like it, known to a queue without importing it."""
+        self._by_queue.setdefault(queue, {})[reference.partition(":")[2]] = reference
+
+    def load(self, queue: str) -> None:
+        """Imports the jobs that a queue knows, so that none is imported when it runs. Raises ValueError."""
+        for name in self._by_queue.get(queue, {}):
+            self.find(queue, name)
 
     def add_reference(self, queue: str, reference: str) -> None:
         """Adds the handlers that `"package.module"` or `"package.module:function"` names.
@@ -96,12 +106,17 @@ class Catalog:
         Raises ValueError that says what is wrong with the reference.
         """
         for spec in load_specs(reference):
-            if ":" in reference or spec.queue == queue or self.find(queue, spec.name) is None:
+            if ":" in reference or spec.queue == queue or spec.name not in self._by_queue.get(queue, {}):
                 self.add(queue, spec)
 
     def find(self, queue: str, name: str) -> JobSpec | None:
         """The job of that name in that queue, if known."""
-        return self._by_queue.get(queue, {}).get(name)
+        known = self._by_queue.get(queue, {})
+        found = known.get(name)
+        if isinstance(found, str):
+            [found] = load_specs(found)
+            known[name] = found
+        return found
 
     def get(self, queue: str, name: str) -> JobSpec:
         """Like `find`; raises UnknownJob that lists the known names."""

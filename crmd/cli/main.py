@@ -20,8 +20,7 @@ from crmd.cli.commands.schedules import schedules
 from crmd.cli.commands.status import status, workers
 from crmd.cli.kit import base
 from crmd.cli.kit.base import Command, Globals, Group, pass_globals, print_json
-from crmd.crm.analytics.commands import report
-from crmd.crm.flows.commands import flows
+from crmd.crm import features
 from crmd.version import __version__
 
 
@@ -39,7 +38,19 @@ def root() -> click.Group:
     )
     group.params.append(_version_option())
     commands: tuple[click.Command, ...] = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
-    commands += (pause, resume, limit, schedules, flows, report, workers, password, token, sandbox, demo, version)
+    commands += (
+        pause,
+        resume,
+        limit,
+        schedules,
+        *features.commands(),
+        workers,
+        password,
+        token,
+        sandbox,
+        demo,
+        version,
+    )
     for command in commands:
         group.add_command(command)
     return group

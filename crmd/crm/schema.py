@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from crmd.crm.ai.tables import AiUsage
-from crmd.crm.analytics.tables import Snapshot
-from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
-from crmd.crm.contacts.tables import Contact, ContactIdentity, ContactTag, WaNumber
+import importlib
+
 from crmd.crm.database.base import Base
 from crmd.crm.database.migrate import MIGRATIONS, Schema
-from crmd.crm.files.tables import File, Transfer
-from crmd.crm.flows.tables import Flow, FlowRun
-from crmd.crm.messages.tables import Message, MessageEvent
-from crmd.crm.notifications.tables import NotificationEntry, NotificationGroup
-from crmd.crm.webhooks.tables import EndpointState
+from crmd.crm.features import FEATURES
 
-TABLES: tuple[type[Base], ...] = (
-    *(AiUsage, Campaign, CampaignRecipient, Contact, ContactIdentity, ContactTag, EndpointState, File),
-    *(Flow, FlowRun, Message, MessageEvent, NotificationEntry, NotificationGroup, Snapshot, Transfer, WaNumber),
-)
+for _feature in FEATURES:
+    if _feature.tables:
+        importlib.import_module(_feature.tables)
+
 SCHEMA = Schema(Base.metadata, MIGRATIONS, head="0004")
 """A test holds `head` against the folder, and the tables against what the migrations make."""

@@ -97,6 +97,8 @@ async def build(
     inspector = Inspector(store, registry)
     control = Control(store, inspector)
     catalog = build_catalog(loaded)
+    for queue in registry.queues if only is None else only:
+        catalog.load(queue)
     resources = Resources(store, [inspector, UnknownJobs(inspector)])
     clients = resources.make(loaded)
     pool = WorkerPool(

@@ -19,6 +19,7 @@ from crmd.crm.campaigns.routes import CampaignsApi
 from crmd.crm.campaigns.service import CampaignControl
 from crmd.crm.contacts.routes import ContactsApi
 from crmd.crm.database.database import Database
+from crmd.crm.features import forgetting
 from crmd.crm.files.routes import FilesApi
 from crmd.crm.files.store import FileStore
 from crmd.crm.flows.routes import FlowsApi
@@ -66,7 +67,7 @@ def build_http(
         jobs,
         ScheduleApi(schedules),
         FilesApi(files, prefix),
-        ContactsApi(database),
+        ContactsApi(database, forgetting()),
         MessagesApi(database, inspector),
         FlowsApi(database),
         CampaignsApi(database, CampaignControl(database, control)),

@@ -22,6 +22,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.exports.jobs import export_contacts
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
+from crmd.crm.features import forgetting
 from crmd.crm.files import transfers
 from crmd.crm.messages.tables import Message
 from crmd.crm.tabular import xlsx_write_child, xlsx_writer
@@ -174,7 +175,7 @@ async def test_what_is_exported_and_imported_is_the_same(office: Office, tmp_pat
     office.write((await office.path(exported["file"])).read_bytes(), "back")
     async with office.database.transaction() as s:
         for one in await office.contacts():
-            await contacts.forget(s, one.id)
+            await contacts.forget(s, one.id, forgetting())
     result = await office.run_import("back")
     assert (result["created"], result["rejected"]) == (len(before), 0)
     assert sorted(same(one) for one in await office.contacts()) == sorted(before)

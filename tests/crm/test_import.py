@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.database.database import Database
+from crmd.crm.features import forgetting
 from crmd.crm.imports.jobs import CHUNK_ROWS, import_contacts
 from crmd.crm.imports.payloads import ImportContacts
 from crmd.crm.tabular.xlsx_source import MAX_CHILDREN, XlsxSource
@@ -413,7 +414,7 @@ async def test_a_run_that_was_stopped_goes_on_where_it_was(office: Office) -> No
     assert CHUNK_ROWS <= there < CHUNK_ROWS * 3
     async with office.database.transaction() as s:  # what was done is not done again
         await contacts.set_attribute(s, (await office.contacts())[0].id, "mark", "x")
-        await contacts.forget(s, (await office.contacts())[1].id)
+        await contacts.forget(s, (await office.contacts())[1].id, forgetting())
     result = await office.run_import(path)
     assert counts(result) == {"rows": CHUNK_ROWS * 3 + 3, "created": CHUNK_ROWS * 3, "rejected": 3}
     assert len(await office.contacts()) == CHUNK_ROWS * 3 - 1

@@ -21,6 +21,7 @@ from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.base import Base
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
+from crmd.crm.features import forgetting
 from crmd.crm.flows.tables import Flow, FlowRun
 from crmd.crm.messages.begin import Outgoing, begin_many
 from crmd.crm.messages.tables import Message, MessageEvent
@@ -267,8 +268,8 @@ async def test_of_a_contact_that_is_forgotten_nothing_is_left(crowd: Database) -
             s.add(MessageEvent(message_id=message.id, status="sent", at=AT))
         s.add(FlowRun(flow_id=flow.id, contact_id=ada.id, definition={}, state="waiting", wake_at=utc_now()))
     async with crowd.transaction() as s:
-        assert await contacts.forget(s, ada.id)
-        assert not await contacts.forget(s, ada.id)
+        assert await contacts.forget(s, ada.id, forgetting())
+        assert not await contacts.forget(s, ada.id, forgetting())
     assert await found(crowd) == [BOB, EVE]
     async with crowd.reading() as s:
         left = {

@@ -16,6 +16,7 @@ from crmd.crm.contacts.phones import forms, masked, may_be_same
 from crmd.crm.contacts.repository import ContactFilter, ContactRow
 from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.database import Database
+from crmd.crm.features import forgetting
 from crmd.crm.messages.begin import Outgoing, Verdict, begin
 from crmd.crm.messages.queries import MessageFilter, page, record_inbound
 from crmd.crm.messages.repository import MessageRepository
@@ -235,7 +236,7 @@ async def test_of_a_person_that_is_forgotten_no_number_is_left(database: Databas
         await record_inbound(s, ada, wamid="w", type="text", text="hi", at=AT, now=AT, phone="+4915100000001")
     await verdict(database, "+4915100000001")
     async with database.transaction() as s:
-        assert await contacts.forget(s, ada.id)
+        assert await contacts.forget(s, ada.id, forgetting())
         assert await page(s, MessageFilter(), None, 9) == []
         for table in (ContactIdentity, WaNumber, Contact):
             assert await s.scalar(select(func.count()).select_from(table)) == 0

@@ -76,6 +76,7 @@ def enqueue(
     from crmd.crm.catalog import shipped_catalog
 
     catalog = shipped_catalog()
+    catalog.load(queue)
     return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait, once))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, exists, func, literal, null, select, update
+from sqlalchemy import Select, delete, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.campaigns.backpressure import SendProgress
@@ -16,6 +16,7 @@ from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts.people import Person
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.repository import Forgotten
 from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.types import Json
 from crmd.crm.database.upsert import insert_into
@@ -229,6 +230,20 @@ async def send_progress(s: AsyncSession, campaign_id: int, since_message_id: int
     )
     begun = select(func.count()).where(ours, Message.id > since_message_id)
     return SendProgress(rows[0].id if rows else 0, await s.scalar(behind) or 0, await s.scalar(begun) or 0, last)
+
+
+async def forget(s: AsyncSession, contact: Forgotten) -> None:
+    """Deletes a contact's part in finished campaigns.
+
+    Of campaigns that still run the number stays: without it the next batch would write to it once more.
+    """
+    # By campaign: their index begins with it.
+    part = CampaignRecipient.phone == contact.phone
+    finished = select(Campaign.id).where(Campaign.finished_at.is_not(None))
+    await s.execute(delete(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(finished)))
+    running = select(Campaign.id).where(Campaign.finished_at.is_(None))
+    kept = update(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(running))
+    await s.execute(kept.values(variables={}, contact_id=None))
 
 
 async def _mark(s: AsyncSession, ids: Sequence[int], state: RecipientState, reason: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people
 from crmd.crm.contacts.filters import ContactFilter as ContactFilter
 from crmd.crm.contacts.filters import matching as matching
@@ -34,8 +34,6 @@ from crmd.crm.contacts.upsert import UpsertCounts as UpsertCounts
 from crmd.crm.contacts.upsert import upsert as upsert
 from crmd.crm.database.types import Chars, Instant, utc_now
 from crmd.crm.database.upsert import insert_into
-from crmd.crm.flows.tables import FlowRun
-from crmd.crm.messages.tables import Message
 
 MAX_NAME = 200
 """Characters."""
@@ -188,29 +186,31 @@ async def page(s: AsyncSession, wanted: ContactFilter, after_id: int | None, lim
     return await _views(s, query if after_id is None else query.where(Contact.id > after_id))
 
 
-async def forget(s: AsyncSession, contact_id: int) -> bool:
-    """Deletes a contact, its messages, flow runs and its part in finished campaigns; False where there is none.
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A contact that is about to be deleted."""
 
-    Of campaigns that still run the number stays: without it the next batch would write to it once more.
-    """
+    id: int
+    phone: str
+    others: frozenset[str]
+    """Its other numbers."""
+
+
+Forget = Callable[[AsyncSession, Forgotten], Awaitable[None]]
+"""Deletes what a feature keeps of a contact."""
+
+
+async def forget(s: AsyncSession, contact_id: int, also: Iterable[Forget]) -> bool:
+    """Deletes a contact, and what each of `also` keeps of it; False where there is none."""
     phone = await s.scalar(select(Contact.phone).where(Contact.id == contact_id).with_for_update())
     if phone is None:
         return False
     others = (await people.numbers_of(s, {contact_id: phone}))[contact_id]
-    # By campaign: their index begins with it.
-    part = CampaignRecipient.phone == phone
-    finished = select(Campaign.id).where(Campaign.finished_at.is_not(None))
-    await s.execute(delete(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(finished)))
-    running = select(Campaign.id).where(Campaign.finished_at.is_(None))
-    kept = update(CampaignRecipient).where(part, CampaignRecipient.campaign_id.in_(running))
-    await s.execute(kept.values(variables={}, contact_id=None))
-    # What went to its other numbers as well, unless that is another contact's.
-    nobodys = and_(Message.phone.in_(others), Message.contact_id.is_(None))
-    its = or_(Message.phone == phone, Message.contact_id == contact_id, nobodys)
-    await s.execute(delete(Message).where(its))
+    forgotten = Forgotten(contact_id, phone, frozenset(others))
+    for forget_it in also:
+        await forget_it(s, forgotten)
     known = others | {phone}
     await s.execute(delete(WaNumber).where(or_(WaNumber.phone.in_(known), WaNumber.wa_phone.in_(known))))
-    await s.execute(delete(FlowRun).where(FlowRun.contact_id == contact_id))
     await s.execute(delete(Contact).where(Contact.id == contact_id))
     return True
 

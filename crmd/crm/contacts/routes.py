@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -35,8 +36,10 @@ class ContactsQuery(PageQuery):
 class ContactsApi:
     """Answers under `/api/v1/contacts`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, forgetting: Sequence[contacts.Forget]) -> None:
+        """`forgetting` deletes what other features keep of a contact."""
         self._database = database
+        self._forgetting = forgetting
 
     def routes(self) -> list[Route]:
         """The routes of this group."""
@@ -101,7 +104,7 @@ class ContactsApi:
 
     async def _forget(self, number: int) -> bool:
         async with self._database.transaction() as session:
-            return await contacts.forget(session, number)
+            return await contacts.forget(session, number, self._forgetting)
 
 
 def _json(contact: contacts.ContactView) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.repository import Forgotten
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.types import utc_now
 from crmd.crm.database.upsert import insert_into
@@ -305,3 +306,8 @@ async def _cancel(s: AsyncSession, which: Any, reason: str) -> int:
 async def _runs_of(s: AsyncSession, contact_id: int, *conditions: Any) -> list[FlowRun]:
     found = select(FlowRun).where(FlowRun.contact_id == contact_id, *conditions)
     return list((await s.scalars(found.order_by(FlowRun.id.desc()).limit(RUNS_OF_CONTACT))).all())
+
+
+async def forget(s: AsyncSession, contact: Forgotten) -> None:
+    """Deletes a contact's runs."""
+    await s.execute(delete(FlowRun).where(FlowRun.contact_id == contact.id))

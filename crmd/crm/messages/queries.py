@@ -8,10 +8,11 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Select, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms
+from crmd.crm.contacts.repository import Forgotten
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.upsert import insert_into
 from crmd.crm.messages.tables import Message, MessageEvent
@@ -272,3 +273,10 @@ async def history(s: AsyncSession, message_id: int) -> list[MessageEvent]:
     """What happened to a message, in the order in which it happened."""
     query = select(MessageEvent).where(MessageEvent.message_id == message_id)
     return list(await s.scalars(query.order_by(MessageEvent.at, MessageEvent.status)))
+
+
+async def forget(s: AsyncSession, contact: Forgotten) -> None:
+    """Deletes a contact's messages, also those to its other numbers, unless they are another contact's."""
+    nobodys = and_(Message.phone.in_(contact.others), Message.contact_id.is_(None))
+    its = or_(Message.phone == contact.phone, Message.contact_id == contact.id, nobodys)
+    await s.execute(delete(Message).where(its))

@@ -1,0 +1,86 @@
+"""What each feature brings, by module path: loaded late, so that nothing below a feature imports it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Its references are `"module:name"`, its modules dotted paths."""
+
+    jobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By queue; each function has the name of its job."""
+    commands: tuple[str, ...] = ()
+    """Of the command line."""
+    tables: str | None = None
+    """The module of its tables."""
+    forget: str | None = None
+    """Deletes what it keeps of a contact; see `contacts.repository.forget`."""
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature(tables="crmd.crm.contacts.tables"),
+    Feature(tables="crmd.crm.files.tables"),
+    Feature(
+        jobs={"message": ("crmd.crm.messages.jobs:send_message",)},
+        tables="crmd.crm.messages.tables",
+        forget="crmd.crm.messages.queries:forget",
+    ),
+    Feature(
+        jobs={"campaign": ("crmd.crm.campaigns.jobs:run_campaign",)},
+        tables="crmd.crm.campaigns.tables",
+        forget="crmd.crm.campaigns.recipients:forget",
+    ),
+    Feature(
+        jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.sweep:sweep_flows")},
+        commands=("crmd.crm.flows.commands:flows",),
+        tables="crmd.crm.flows.tables",
+        forget="crmd.crm.flows.repository:forget",
+    ),
+    Feature(jobs={"email": ("crmd.crm.email.jobs:send_email",)}),
+    Feature(
+        jobs={"webhook": ("crmd.crm.webhooks.jobs:deliver_webhook", "crmd.crm.webhooks.publish:publish_event")},
+        tables="crmd.crm.webhooks.tables",
+    ),
+    Feature(jobs={"webhook": ("crmd.crm.inbound.jobs:whatsapp_event",)}),
+    Feature(
+        jobs={"ai": ("crmd.crm.ai.jobs:chat_reply", "crmd.crm.ai.jobs:transcribe_audio")},
+        tables="crmd.crm.ai.tables",
+    ),
+    Feature(jobs={"import": ("crmd.crm.imports.jobs:import_contacts",)}),
+    Feature(jobs={"export": ("crmd.crm.exports.jobs:export_contacts", "crmd.crm.exports.jobs:export_messages")}),
+    Feature(
+        jobs={"analytics": ("crmd.crm.analytics.jobs:snapshot",)},
+        commands=("crmd.crm.analytics.commands:report",),
+        tables="crmd.crm.analytics.tables",
+    ),
+    Feature(
+        jobs={
+            "notification": (
+                "crmd.crm.notifications.jobs:notify",
+                "crmd.crm.notifications.jobs:flush_notifications",
+            )
+        },
+        tables="crmd.crm.notifications.tables",
+    ),
+)
+
+
+def load(reference: str) -> Any:
+    """What a reference names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def commands() -> Iterator[Any]:
+    """The commands of all features."""
+    return (load(reference) for feature in FEATURES for reference in feature.commands)
+
+
+def forgetting() -> list[Any]:
+    """What all features do to forget a contact."""
+    return [load(feature.forget) for feature in FEATURES if feature.forget]

@@ -1,0 +1,67 @@
+"""What the features declare by module path is there, and nothing that is there is left out."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+
+import click
+import pytest
+
+import crmd.crm
+from crmd.crm.catalog import shipped_catalog
+from crmd.crm.features import FEATURES, commands, forgetting, load
+from crmd.jobs import spec_of
+
+JOBS = {
+    (queue, reference)
+    for feature in FEATURES
+    for queue, references in feature.jobs.items()
+    for reference in references
+}
+
+
+def modules() -> Iterator[ModuleType]:
+    for found in pkgutil.walk_packages(crmd.crm.__path__, "crmd.crm."):
+        if not found.name.endswith("_child") and "migrations" not in found.name:  # those run when imported
+            yield importlib.import_module(found.name)
+
+
+@pytest.mark.parametrize(("queue", "reference"), sorted(JOBS))
+def test_a_job_has_the_name_of_its_function_and_its_own_queue(queue: str, reference: str) -> None:
+    spec = spec_of(load(reference))
+    assert spec is not None
+    assert (spec.queue, spec.name) == (queue, reference.partition(":")[2])
+    assert shipped_catalog().get(queue, spec.name) == spec
+
+
+def test_every_job_is_declared() -> None:
+    marked = {
+        (spec.queue, f"{module.__name__}:{name}")
+        for module in modules()
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        if function.__module__ == module.__name__ and (spec := spec_of(function)) is not None
+    }
+    assert marked == JOBS
+
+
+def test_every_command_is_declared() -> None:
+    found = list(commands())
+    assert all(isinstance(command, click.Command) for command in found)
+    assert [command.name for command in found] == list(dict.fromkeys(command.name for command in found))
+    there = {module.__name__ for module in modules() if module.__name__.endswith(".commands")}
+    assert {one.partition(":")[0] for feature in FEATURES for one in feature.commands} == there
+
+
+def test_every_module_of_tables_is_declared() -> None:
+    there = {module.__name__ for module in modules() if module.__name__.endswith(".tables")}
+    assert {feature.tables for feature in FEATURES if feature.tables} == there
+
+
+def test_what_forgets_a_contact_is_there() -> None:
+    assert all(inspect.iscoroutinefunction(forget_it) for forget_it in forgetting())
+    assert len(forgetting()) == 3
