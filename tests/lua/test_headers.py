@@ -127,7 +127,7 @@ async def test_callers_pass_the_keys_that_the_headers_name(store_url: str) -> No
     await rate.take(1)
     await rate.received(1)
     await rate.refused(0.1)
-    await schedules.look(store, "schedule")
+    await schedules.position(store, "schedule")
     await schedules.claim(store, "schedule", first.keys, 0, 1, NewDocument(job_id, b"{}", unique_ms=1))
     await schedules.note_run(store, "schedule", "q", "k")
     await schedules.pause(store, "schedule", None, None)

@@ -135,10 +135,12 @@ class Inspector:
 
     async def _of_daemons(self, *kinds: Callable[[str], str]) -> list[tuple[bytes | None, ...]]:
         """For each daemon that is listed, its strings of these kinds."""
-        epochs = [text(name) for name in await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)]
-        if not epochs:
+        instance_ids = [
+            text(name) for name in await self.store.command("ZRANGE", keys.DAEMONS, 0, DAEMONS_SHOWN - 1)
+        ]
+        if not instance_ids:
             return []
-        documents = await self.store.command("MGET", *(kind(epoch) for epoch in epochs for kind in kinds))
+        documents = await self.store.command("MGET", *(kind(one) for one in instance_ids for kind in kinds))
         return [tuple(documents[at : at + len(kinds)]) for at in range(0, len(documents), len(kinds))]
 
     async def _raw_counts(self) -> dict[str, RawCounts]:

@@ -65,7 +65,7 @@ class Ticker(BackgroundTask):
             return RETRY_S
 
     async def _advance(self, one: Schedule) -> float:
-        where = await stored.look(self._store, one.name, "" if one.name in self._adopted else one.times)
+        where = await stored.position(self._store, one.name, "" if one.name in self._adopted else one.times)
         self._adopted.add(one.name)
         if where.clock_went_back:
             _log.warning("schedule %s: the store's clock went back; it goes on from the present", one.name)

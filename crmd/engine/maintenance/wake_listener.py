@@ -86,7 +86,7 @@ class WakeListener(BackgroundTask):
                 worker.claim_now()
         elif kind == b"message" and channel == INVALIDATIONS.encode():
             for key in data or ():
-                self._chore(self._foreign_abort(key.decode("utf-8", "replace")))
+                self._chore(self._external_abort(key.decode("utf-8", "replace")))
         elif kind == b"message":
             self._woken(data.decode("utf-8", "replace"))
 
@@ -113,7 +113,7 @@ class WakeListener(BackgroundTask):
         elif message in self._workers:
             self._workers[message].claim_now()
 
-    async def _foreign_abort(self, key: str) -> None:
+    async def _external_abort(self, key: str) -> None:
         job_key = key.removeprefix(keys.ABORT_PREFIX)
         await asyncio.sleep(ABORT_PAUSE_S)
         for name, worker in list(self._workers.items()):

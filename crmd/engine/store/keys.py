@@ -11,7 +11,7 @@ WAKE_CHANNEL = "crmd:wake"
 """Pub/sub channel: a queue's name (look now), or `cancel <job id>`."""
 
 DAEMONS = "crmd:daemons"
-"""zset: daemon epoch -> when its leases expire, in ms of the store's clock; each renewal changes it."""
+"""zset: instance id of a daemon -> when its leases expire, in ms of the store's clock; each renewal changes it."""
 
 UNIQUE_FOR = "crmd:unique_for"
 """hash: queue -> its unique_for in ms, as the daemons' configuration has it; for programs at the store."""
@@ -22,14 +22,14 @@ ABORT_PREFIX = "saq:abort:"
 JOB_PREFIX = "saq:job:"
 
 
-def daemon_info(epoch: str) -> str:
+def daemon_info(instance_id: str) -> str:
     """string with TTL: JSON about one live daemon."""
-    return f"crmd:daemon:{epoch}"
+    return f"crmd:daemon:{instance_id}"
 
 
-def daemon_jobs(epoch: str) -> str:
+def daemon_jobs(instance_id: str) -> str:
     """string with TTL: JSON of the names of the jobs that one live daemon knows, by queue."""
-    return f"crmd:daemon:{epoch}:jobs"
+    return f"crmd:daemon:{instance_id}:jobs"
 
 
 def alert(kind: str, queue: str) -> str:
@@ -63,13 +63,13 @@ class QueueKeys:
         self.stats = f"saq:{name}:stats"
         """zset that SAQ workers keep: one entry each -> until when it is alive, in ms. crmd only reads it."""
         self.leases = self._own("leases")
-        """hash: job id -> lease token `<daemon epoch>:<claim number>`."""
+        """hash: job id -> lease token `<instance id>:<claim number>`."""
         self.priority = self._own("priority")
         """zset: the priority lane, job id -> priority * 2^43 + arrival number."""
         self.priorities = self._own("priorities")
         """hash: job id -> its priority, 1 to 10; only of live jobs that have one."""
         self.suspects = self._own("suspects")
-        """list of job ids whose daemon died twice with them; each runs alone."""
+        """list of job ids whose daemon died twice with them; each runs in isolation."""
         self.crashes = self._own("crashes")
         """hash: job id -> how often its daemon died with it."""
         self.begun = self._own("begun")

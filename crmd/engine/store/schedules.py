@@ -57,11 +57,11 @@ class ScheduleRecord:
     key: str | None = None
 
 
-async def look(store: Store, name: str, times: str = "") -> Position:
+async def position(store: Store, name: str, times: str = "") -> Position:
     """Where a schedule stands; with `times`, its times as text, it begins now where they are others."""
     args = (times, FURTHEST_AHEAD_MS, FORGOTTEN_AFTER_MS)
-    now, position, paused, back = await store.call("schedule_look", (keys.schedule(name),), args)
-    return Position(now, position, paused == 1, back == 1)
+    now, position_ms, paused, back = await store.call("schedule_position", (keys.schedule(name),), args)
+    return Position(now, position_ms, paused == 1, back == 1)
 
 
 async def claim(

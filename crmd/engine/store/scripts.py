@@ -393,7 +393,7 @@ async def denied(store: Store, commands: Sequence[Sequence[str]]) -> list[int]:
 
 async def renew(
     store: Store,
-    epoch: str,
+    instance_id: str,
     lease_ms: int,
     info: bytes = b"",
     info_ttl_s: int = 0,
@@ -404,9 +404,9 @@ async def renew(
 
     Returns the store's time in ms.
     """
-    names = (keys.DAEMONS, keys.daemon_info(epoch), keys.daemon_jobs(epoch), keys.UNIQUE_FOR)
+    names = (keys.DAEMONS, keys.daemon_info(instance_id), keys.daemon_jobs(instance_id), keys.UNIQUE_FOR)
     spans = (part for one in queues for part in (one.name, round(one.unique_for_seconds * 1000)))
-    return int(await store.call("renew", names, (epoch, lease_ms, info, info_ttl_s, jobs, *spans)))
+    return int(await store.call("renew", names, (instance_id, lease_ms, info, info_ttl_s, jobs, *spans)))
 
 
 async def tick(store: Store, queues: Sequence[QueueScripts]) -> Tick:

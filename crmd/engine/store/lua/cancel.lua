@@ -14,7 +14,7 @@ if redis.call('HEXISTS', KEYS[3], id) == 1 then
   return 'active'
 end
 if redis.call('ZREM', KEYS[2], id) == 0 then return 'gone' end
--- In a longer lane the id stays behind as a mention without a job, which a claim drops.
+-- In a longer lane the id stays behind as a stale entry, which a claim drops.
 if redis.call('LLEN', KEYS[1]) <= tonumber(ARGV[7]) then redis.call('LREM', KEYS[1], 1, id) end
 redis.call('ZREM', KEYS[4], id)
 redis.call('LREM', KEYS[5], 1, id)

@@ -3,7 +3,7 @@
 -- KEYS  incomplete, leases, failed, completed, cancelled, unknown, priorities, crashes
 -- ARGV  id prefix length, log prefix, with timeline (1) or without, then the ids
 -- Returns for each: {JSON (or false), due (s; 0: now; false: not live), lease (or false), place (completed, failed, unknown,
---          cancelled or false), end (ms or false), priority (or false), deaths (or false), timeline entries}
+--          cancelled or false), end (ms or false), priority (or false), crash count (or false), timeline entries}
 local prefix_length, log_prefix, full = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 
 local function timeline(id)

@@ -2,7 +2,7 @@
 -- Renews a daemon's leases, and its entries for those who look. The entry in the list differs from those of the moments
 -- before, whatever the clock says: by that others see that the daemon lives.
 -- KEYS  daemons, info, jobs, unique_for
--- ARGV  epoch, lease (ms), info (JSON, empty: the entries as they are), its TTL (s), names of its jobs (JSON), then the
+-- ARGV  instance id, lease (ms), info (JSON, empty: the entries as they are), its TTL (s), names of its jobs (JSON), then the
 --       queues, each with its unique_for (ms)
 -- Returns the store's time in ms
 --@include _time

@@ -8,14 +8,14 @@ local ids = {}
 for a = 1, #ARGV, 2 do ids[#ids + 1] = ARGV[a] end
 local held = redis.call('HMGET', KEYS[2], unpack(ids))
 local scores = redis.call('ZMSCORE', KEYS[1], unpack(ids))
-local verdicts = {}
+local answers = {}
 for i = 1, #ids do
   if held[i] ~= ARGV[2 * i] then
-    verdicts[i] = 0
+    answers[i] = 0
   elseif not scores[i] then
-    verdicts[i] = -1
+    answers[i] = -1
   else
-    verdicts[i] = says_aborting(ids[i]) and -2 or 1
+    answers[i] = says_aborting(ids[i]) and -2 or 1
   end
 end
-return verdicts
+return answers

@@ -2,7 +2,7 @@
 -- What a daemon looks at once a second, for all of its queues in one trip.
 -- KEYS  daemons, then for each queue: incomplete, completed, failed, cancelled
 -- ARGV  for each queue: keep completed, keep failed, keep_min (ms), keep_age (ms; 0: none)
--- Returns {store time in ms, {epoch, entry of each listed daemon},
+-- Returns {store time in ms, {instance id, entry of each listed daemon},
 --          {for each queue: ms until the next delayed job is due (-1: none)},
 --          {for each queue: 1 when finished jobs want trimming}}
 --@include _time
