@@ -364,7 +364,7 @@ async def spoiled(own_store: StoreServer, **settings: Any) -> AsyncIterator[tupl
 async def test_a_claim_whose_reply_is_lost_costs_neither_the_job_nor_an_attempt(own_store: StoreServer) -> None:
     async with spoiled(own_store, attempts=1) as (r, between, handler):
         keys = [await r.add("q", "work") for _ in range(20)]
-        between.lose_reply(r.store.scripts["turn"].sha)
+        between.lose_reply(r.store.scripts["claim"].sha)
         await r.fleet()
         await between.lost.wait()
         views = [await _finished(r, key) for key in keys]

@@ -56,19 +56,19 @@ async def test_what_is_due_is_promoted_in_the_order_of_its_time(lab: Lab, clock:
     assert await lab.claimed() == ["late"]
 
 
-async def test_a_claim_without_slots_promotes_only(lab: Lab, clock: StoreClock) -> None:
+async def test_promoting_what_is_due_claims_nothing(lab: Lab, clock: StoreClock) -> None:
     await lab.add("a", delay_ms=10)
     await clock.forward(10)
-    assert (await lab.claim(0)).jobs == []
+    assert await lab.scripts.promote_due() == -1
     assert (await lab.place("a"), await lab.lane()) == ("waiting", ["a"])
 
 
 async def test_promotion_is_bounded_and_says_that_more_is_due(lab: Lab, clock: StoreClock) -> None:
     await lab.add(*(f"k{n}" for n in range(500)), delay_ms=10)
     await clock.forward(10)
-    claimed = await lab.claim(0)
+    due_ms = await lab.scripts.promote_due()
     counts = await lab.scripts.counts()
-    assert (counts.waiting, counts.delayed, claimed.due_ms) == (200, 300, 0)
+    assert (counts.waiting, counts.delayed, due_ms) == (200, 300, 0)
 
 
 async def test_a_delayed_job_of_rank_goes_to_the_priority_lane(lab: Lab, clock: StoreClock) -> None:

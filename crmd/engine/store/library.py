@@ -1,4 +1,4 @@
-"""Loads the Lua scripts: one file, one operation. `--@include _name` takes in what several share."""
+"""Loads the Lua scripts: one file, one operation. `--@include _name` takes in what several share, once."""
 
 from __future__ import annotations
 
@@ -31,11 +31,19 @@ def load_scripts() -> dict[str, Script]:
     scripts = {}
     for name, source in sources.items():
         if not name.startswith("_"):
-            text = _expand(source, sources)
+            text = _expand(source, sources, set())
             scripts[name] = Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
 
-def _expand(source: str, sources: Mapping[str, str]) -> str:
-    """A source with what it includes, and what that includes."""
-    return _INCLUDE.sub(lambda match: _expand(sources[match[1]], sources), source)
+def _expand(source: str, sources: Mapping[str, str], included: set[str]) -> str:
+    """A source with what it includes, and what that includes; what is included already is left out."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in included:
+            return ""
+        included.add(name)
+        return _expand(sources[name], sources, included)
+
+    return _INCLUDE.sub(replace, source)

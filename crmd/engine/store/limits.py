@@ -30,7 +30,7 @@ def rate_window(rate: Rate | None) -> tuple[int, int]:
 
 
 def limits_json(settings: QueueSettings) -> str:
-    """The keyed limits of a queue as _claim_limits.lua takes them; empty without any."""
+    """The keyed limits of a queue as _keyed_limits.lua takes them; empty without any."""
     limits = []
     for limit in settings.limits:
         period_ms = limit.period_seconds * 1000
@@ -48,7 +48,7 @@ def limits_json(settings: QueueSettings) -> str:
 
 
 def limit_keys(settings: QueueSettings, payload: Any) -> list[str]:
-    """The limit keys of a payload, as _claim_limits.lua names them; none where it has no field that is limited."""
+    """The limit keys of a payload, as _keyed_limits.lua names them; none where it has no field that is limited."""
     if not isinstance(payload, dict):
         return []
     texts = ((limit, _text(payload.get(limit.by))) for limit in settings.limits)

@@ -27,7 +27,7 @@ from crmd.engine.store.replies import (
     TripReply,
     text,
 )
-from crmd.errors import RequestError, StoreError, UnknownQueue
+from crmd.errors import RequestError, UnknownQueue
 
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
@@ -39,7 +39,7 @@ MIXED_KEYS_LIFE_S = 30 * 86_400
 HARD_CAP = 10_000 - 64
 """Finished jobs over the count that keep_min may hold back: 10,000, less those that may end between two trims."""
 LONGEST_LANE_SEARCH = 10_000
-"""A lane up to this long is searched for a cancelled id (0.5 ms); in a longer one the id stays as a mention."""
+"""A lane up to this long is searched for a cancelled id (0.5 ms); in a longer one it stays as a stale entry."""
 QUARANTINE_KEPT = 100
 ISOLATE_AFTER_CRASHES = 2
 POISON_AFTER_CRASHES = 3
@@ -64,6 +64,7 @@ class QueueScripts:
             *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
             *(k.override, k.blocked, k.paused, k.parked, k.unique_for),
         )
+        self._trip_args = (k.job_prefix, k.log_prefix, k.unique_prefix, ISOLATE_AFTER_CRASHES)
         self._made_for: QueueSettings | None = None
 
     @property
@@ -83,10 +84,7 @@ class QueueScripts:
         if settings is self._made_for:
             return
         k = self.keys
-        self._trip_args: tuple[str | int, ...] = (
-            *(*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix, k.job_prefix, k.log_prefix),
-            *(ISOLATE_AFTER_CRASHES, k.unique_prefix),
-        )
+        self._claim_args = (*self.rate_args, limits_json(settings), k.limit_prefix, k.parked_prefix)
         self._retention = _retention(settings)
         self._made_for = settings
 
@@ -131,47 +129,58 @@ class QueueScripts:
         what, *rest = await self.store.call("recall_request", names, args)
         return None if what == b"unknown" else _first_answer(what, rest, len(documents))
 
-    async def settle_and_claim(
-        self, acks: Sequence[Ack], token: str, slots: int, *, isolated: bool = False
-    ) -> TripReply:
+    async def settle_and_claim(self, acks: Sequence[Ack], token: str, slots: int) -> TripReply:
         """One trip: writes at most MAX_JOBS_PER_CALL acks, then leases up to `slots` waiting jobs to `token`.
 
-        With 0 slots it only promotes what is due, with -1 it claims nothing. `isolated` claims one job that
-        crashed its daemons, and nothing else.
+        Without acks it only claims, with 0 slots it only settles.
         """
+        if not acks:
+            return TripReply([], [], await self.claim(token, slots))
+        if not slots:
+            return TripReply(*await self.settle(acks))
         self._follow_settings()
         sent_ms, told = self._clock.ask()
-        args: list[str | bytes | int] = [
-            min(slots, MAX_JOBS_PER_CALL),
-            token,
-            int(isolated),
-            *self._trip_args,
-            *told,
-        ]
-        if acks:
-            args += self._retention
-            args += _ack_args(acks)
-        stale, aborted, *claimed = await self.store.call("turn", self._trip_keys, args)
+        slots = min(slots, MAX_JOBS_PER_CALL)
+        args: list[str | bytes | int] = [*self._trip_args, slots, token, 0, *self._claim_args, *told]
+        args += self._retention
+        args += _ack_args(acks)
+        stale, aborted, claimed = await self.store.call("settle_and_claim", self._trip_keys, args)
         reply = TripReply([i.decode() for i in stale], [i.decode() for i in aborted])
-        if claimed and isinstance(claimed[0], Exception):
-            reply.claim_error = self.store.translate(claimed[0])
-        elif claimed:
-            reply.claimed = found = _claimed(claimed[0])
-            if found.clock_ms:
-                self._clock.see(sent_ms, found.reason, found.clock_ms, found.correction_ms)
+        if isinstance(claimed, Exception):
+            reply.claim_error = self.store.translate(claimed)
+        else:
+            reply.claimed = self._read_claim(claimed, sent_ms)
         return reply
 
     async def claim(self, token: str, slots: int, *, isolated: bool = False) -> Claimed:
-        """Leases up to `slots` waiting jobs to `token`; 0 only promotes what is due."""
-        reply = await self.settle_and_claim([], token, slots, isolated=isolated)
-        if reply.claimed is None:
-            raise reply.claim_error or StoreError("the store claimed nothing")
-        return reply.claimed
+        """Leases up to `slots` waiting jobs to `token`; `isolated`: one that crashed its daemons, and no other."""
+        self._follow_settings()
+        sent_ms, told = self._clock.ask()
+        slots = min(slots, MAX_JOBS_PER_CALL)
+        args = [*self._trip_args, slots, token, int(isolated), *self._claim_args, *told]
+        return self._read_claim(await self.store.call("claim", self._trip_keys, args), sent_ms)
 
     async def settle(self, acks: Sequence[Ack]) -> tuple[list[str], list[str]]:
         """Writes at most MAX_JOBS_PER_CALL acks. Returns ids that were not ours, and ids an abort took."""
-        reply = await self.settle_and_claim(acks, "", -1)
-        return reply.stale, reply.aborted
+        self._follow_settings()
+        args = [*self._trip_args, *self._retention, *_ack_args(acks)]
+        stale, aborted = await self.store.call("settle", self._trip_keys, args)
+        return [i.decode() for i in stale], [i.decode() for i in aborted]
+
+    async def promote_due(self) -> int:
+        """Moves a batch of the delayed jobs that are due into their lanes.
+
+        Returns in how many ms the next one is due: 0 where more are due now, -1 where there is none.
+        """
+        k = self.keys
+        names = (k.queued, k.incomplete, k.priority, k.priorities, k.counters)
+        return int(await self.store.call("promote_due", names))
+
+    def _read_claim(self, reply: Sequence[Any], sent_ms: float) -> Claimed:
+        claimed = _claimed(reply)
+        if claimed.clock_ms:
+            self._clock.see(sent_ms, claimed.reason, claimed.clock_ms, claimed.correction_ms)
+        return claimed
 
     async def mark(self, jobs: Iterable[tuple[str, str, bytes, bool]], advanced: Container[str] = ()) -> list[int]:
         """Writes running jobs' JSON: (id, token, JSON, becomes active). 1 written, 0 not ours,

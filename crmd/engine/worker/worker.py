@@ -29,7 +29,6 @@ PROMOTE_ROUNDS = 20
 PUMPS = 2
 """Trips to the store under way at once: one fetches while what the other brought runs."""
 FEW_SLOTS = 10
-NO_CLAIM = -1
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ class QueueWorker:
         for _ in range(PROMOTE_ROUNDS):
             if self._free_slots() or not self._accepting:
                 return  # the next claim does it
-            if (await self.scripts.claim(next(self._tokens), 0)).due_ms != 0:
+            if await self.scripts.promote_due() != 0:
                 return
 
     def runs(self, job_id: str) -> bool:
@@ -228,7 +227,7 @@ class QueueWorker:
             self._reserved += slots
             self.next_claim.claiming()
         try:
-            reply = await self.scripts.settle_and_claim(acks, token, slots or NO_CLAIM)
+            reply = await self.scripts.settle_and_claim(acks, token, slots)
         except BaseException:
             self.acks.failed(acks)
             self.next_claim.now = self.next_claim.now or slots > 0

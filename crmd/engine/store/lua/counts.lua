@@ -7,7 +7,7 @@
 --          override (flat hash), blocked until (ms; 0: not), starts left (-1: no limit),
 --          JSON of those that have waited longest, counters (flat hash), minutes (flat hash)}
 --@include _time
---@include _claim_rate
+--@include _rolling_rate
 local now = now_ms()
 
 -- A structure of the wrong type counts as empty: whoever asks wants to see the others.

@@ -1,9 +1,11 @@
 -- Included: keyed limits. A burst is debt: n starts at once are followed by n periods of rest. Up to `burst` may start
 -- while none is later than a window after the one before; then the burst is over, and the key rests until the debt is
--- paid. A conversation goes on: up to `free_debt` starts may be owed without a rest.
+-- paid. A conversation goes on: up to `free_debt` starts may be owed without a rest. `k` holds limit_prefix,
+-- parked_prefix, parked and clock.
+--@include _limit_margins
 
 -- When the key may start one more, in ms; now or earlier means free.
-local function limit_free_at(name, limit)
+local function limit_free_at(k, name, limit)
   local state = redis.call('HMGET', k.limit_prefix .. name, 'start', 'count', 'blocked', 'last')
   local blocked = tonumber(state[3]) or 0
   if blocked > k.clock then return blocked end
@@ -19,17 +21,17 @@ local function limit_free_at(name, limit)
 end
 
 -- Sets a parked key's time anew, or forgets it when nothing is parked behind it.
-local function requeue_key(name, limit)
+local function requeue_key(k, name, limit)
   if redis.call('EXISTS', k.parked_prefix .. name) == 0 then
     redis.call('ZREM', k.parked, name)
   else
-    local at = limit and limit_free_at(name, limit) or k.clock
+    local at = limit and limit_free_at(k, name, limit) or k.clock
     redis.call('ZADD', k.parked, string.format('%.0f', at), name)
   end
 end
 
--- The limits of the queue, on the jobs of one claim.
-local function keyed_limits(c, limits)
+-- The limits of the queue, on the jobs of one claim: `hold` and `limit_of`.
+local function keyed_limits(k, limits)
   local LONGEST_TEXT = 128
 
   local function keys_of(json)
@@ -64,10 +66,9 @@ local function keyed_limits(c, limits)
     for _, key in ipairs(keys) do
       local list = k.parked_prefix .. key.name
       local behind = redis.call('EXISTS', list) == 1
-      if key.name ~= own and (behind or limit_free_at(key.name, key.limit) > k.clock) then
+      if key.name ~= own and (behind or limit_free_at(k, key.name, key.limit) > k.clock) then
         redis.call('RPUSH', list, id)
-        requeue_key(key.name, key.limit)
-        c.any_parked = true
+        requeue_key(k, key.name, key.limit)
         return true
       end
     end
@@ -84,23 +85,25 @@ local function keyed_limits(c, limits)
   return { hold = hold, limit_of = limit_of }
 end
 
--- One job from the head of each key that has become free; returns how many keys were looked at.
-local function unpark(c)
+-- Gives one job from the head of each of at most `most` keys that have become free to `take(id, name)`; returns how many
+-- keys were looked at. Without `limits` every key is free.
+local function unpark(k, limits, most, take)
   local now_text = string.format('%.0f', k.clock)
-  local names = redis.call('ZRANGEBYSCORE', k.parked, '-inf', now_text, 'LIMIT', 0, c.allowed - c.started)
+  local names = redis.call('ZRANGEBYSCORE', k.parked, '-inf', now_text, 'LIMIT', 0, most)
   for _, name in ipairs(names) do
-    local list, limit = k.parked_prefix .. name, c.limits and c.limits.limit_of(name)
+    local list, limit = k.parked_prefix .. name, limits and limits.limit_of(name)
     local id = redis.call('LINDEX', list, 0)
-    if id and not (limit and limit_free_at(name, limit) > k.clock) then
-      take(c, { id }, name)
+    if id and not (limit and limit_free_at(k, name, limit) > k.clock) then
+      take(id, name)
       redis.call('LPOP', list)
     end
-    requeue_key(name, limit)
+    requeue_key(k, name, limit)
   end
   return #names
 end
 
-local function parked_wait()
+-- In how many ms the first of the parked keys becomes free; -1: none is parked.
+local function parked_wait(k)
   local first = redis.call('ZRANGE', k.parked, 0, 0, 'WITHSCORES')
   return #first > 0 and math.max(1, tonumber(first[2]) - k.clock) or -1
 end
