@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import date, time
+from pathlib import PurePath
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 SHOWN_CHARACTERS = 60
@@ -19,6 +20,8 @@ def show(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
+        case PurePath():
+            return show(str(value))
         case str():
             cut = value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
             return json.dumps(cut, ensure_ascii=not is_clean(cut))

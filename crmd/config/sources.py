@@ -273,9 +273,11 @@ def _is_table(node: schema.Node | None) -> bool:
 def _from_text(key: FieldInfo, text: str) -> object:
     """What TOML would have had for the text; the text itself where that cannot be."""
     kind = schema.value_type(key)
-    if kind is int or kind is bool:
+    if kind is int:
+        return int(text) if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII) else text
+    if kind is bool:
         try:
-            return TypeAdapter(kind).validate_strings(text.strip())
+            return TypeAdapter(bool).validate_strings(text.strip())
         except ValidationError:
             return text
     if kind is float:

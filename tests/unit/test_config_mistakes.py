@@ -47,6 +47,7 @@ MISTAKES = [
     ("[auth]\npublic_metrics = 'yes'", "auth.public_metrics", 'must be true or false, not "yes"'),
     ("[auth]\npassword = 12345678", "auth.password", "must be text in quotes"),
     ("[daemon]\nstate_dir = 5", "daemon.state_dir", "must be a path, not 5"),
+    ('[daemon]\nstate_dir = "/a\\u0007b"', "daemon.state_dir", 'must be a path, not "/a\\u0007b"'),
     (
         "[defaults]\nhandlers = 'a'",
         "defaults.handlers",
@@ -406,6 +407,12 @@ def test_a_mistake_never_shows_a_secret(config: ConfigBench, text: str) -> None:
 @pytest.mark.parametrize("table", ["metrics"])
 def test_a_table_of_a_later_version_may_stand_there_empty(config: ConfigBench, table: str) -> None:
     assert config.problems(f"[{table}]") == []
+
+
+def test_the_text_of_a_variable_is_a_whole_number_only_if_it_says_so(config: ConfigBench) -> None:
+    (problem,) = config.problems(environ={"CRMD_DEFAULTS__CONCURRENCY": "1.0"})
+
+    assert problem.reason == 'must be a whole number from 1 to 10000, not "1.0"'
 
 
 def test_a_variable_that_is_not_utf_8_is_a_mistake(config: ConfigBench) -> None:
