@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 
-YOUNG = 20_000
-"""So many more objects made than freed, and the youngest are looked at; a job frees its own twenty itself."""
-MIDDLE = 20
-OLD = 50
+YOUNG = 10_000
+"""So many more objects made than freed, and the youngest are looked at, for 5 ms. A job frees its own."""
+MIDDLE = 5
+"""Looks at the youngest, and all that survived them are looked at, for 20 ms at most."""
+OLD = 100
+"""Looks at those, and everything is looked at that was made since the start."""
 
 
 def tune_collector() -> None:
