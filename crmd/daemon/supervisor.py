@@ -18,6 +18,7 @@ from crmd.config.model import Settings
 from crmd.daemon.banner import short_path, typed_command, welcome
 from crmd.daemon.collector import tune_collector
 from crmd.daemon.descriptors import raise_file_limit
+from crmd.daemon.heap import Heap
 from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
 from crmd.daemon.status import start_line, status_line
@@ -180,8 +181,10 @@ class Supervisor:
         if not await self._unless_stopped(self._become_ready(daemon)):
             return
         self._reloader.start(daemon)
+        heap = Heap()
         while await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S)):
             await self._unless_stopped(self._tell_status(daemon))
+            await heap.trim()
 
     async def _become_ready(self, daemon: Daemon) -> None:
         status = await status_line(daemon)

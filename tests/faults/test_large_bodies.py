@@ -155,3 +155,4 @@ async def test_refused_and_aborted_bodies_are_not_kept(daemon: DaemonProcess) ->
     # The heap finds its size within two rounds of 400 MiB; what is kept would grow with each.
     assert resident[3] - resident[2] < 64
     assert resident[3] - resident[0] < 192
+    await wait_until(lambda: resident_bytes(daemon.pid) / MIB - resident[0] < 40, 15.0, "it is given back")
