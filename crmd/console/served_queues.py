@@ -32,6 +32,17 @@ class ServedQueues:
         """The settings in force, by queue."""
         return self.registry.queues
 
+    def configure(
+        self,
+        catalog: Catalog,
+        sources: Mapping[str, str],
+        run_elsewhere: Mapping[str, str],
+        unconfigured: Mapping[str, str],
+    ) -> None:
+        """Applies what a reload read, beside the registry's settings."""
+        self.catalog, self.sources = catalog, sources
+        self.run_elsewhere, self.unconfigured = run_elsewhere, unconfigured
+
     def named(self, request: web.Request) -> str:
         """The queue that a request's path names; raises UnknownQueue that lists the names."""
         queue = request.match_info["queue"]

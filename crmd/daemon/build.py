@@ -54,8 +54,6 @@ class Daemon:
 
     settings: Settings
     """Those of the start: a reload changes what can change in the parts."""
-    drain_timeout: float
-    """Seconds."""
     embedded: EmbeddedStore | None
     store: Store
     registry: SettingsRegistry
@@ -67,7 +65,6 @@ class Daemon:
     resources: Resources
     queues: ServedQueues
     health: QueueHealth
-    schedules: Schedules
     current: CurrentSettings
     only: Sequence[str] | None
     """Queues that this daemon runs; None for all."""
@@ -130,7 +127,6 @@ async def build(
         degraded=served.degraded,
         uptime_seconds=life.uptime_seconds,
     )
-    schedules = Schedules(control, registry)
     current = CurrentSettings(settings)
     web = None
     if settings.http.port is not None:
@@ -142,7 +138,7 @@ async def build(
             queues=served,
             health=health,
             control=control,
-            schedules=schedules,
+            schedules=Schedules(control, registry),
             database=clients[Database],
             files=clients[FileStore],
             endpoints=lambda: current.settings.webhook.endpoints,
@@ -152,7 +148,6 @@ async def build(
         )
     return Daemon(
         settings=settings,
-        drain_timeout=settings.daemon.drain_timeout,
         embedded=embedded,
         store=store,
         registry=registry,
@@ -164,7 +159,6 @@ async def build(
         resources=resources,
         queues=served,
         health=health,
-        schedules=schedules,
         current=current,
         only=only,
         life=life,

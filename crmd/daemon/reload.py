@@ -100,15 +100,12 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
     await daemon.pool.configure(catalog, resources)
     daemon.ticker.configure()
     daemon.alerts.configure(settings.notify.alerts)
-    served.catalog, served.sources = catalog, loaded.sources
-    served.run_elsewhere = run_elsewhere(queues, daemon.only)
-    served.unconfigured = settings.unconfigured()
+    served.configure(catalog, loaded.sources, run_elsewhere(queues, daemon.only), settings.unconfigured())
     daemon.current.settings = settings
     daemon.health.forget()
     if daemon.web:
         daemon.web.configure(settings.auth, password.value)
     logs.setup(settings.daemon.log_level, settings.daemon.log_format)
-    daemon.drain_timeout = settings.daemon.drain_timeout
 
 
 def for_next_start(daemon: Daemon, settings: Settings) -> list[str]:

@@ -196,7 +196,7 @@ class Supervisor:
 
     async def _stop(self, daemon: Daemon) -> None:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""
-        drain_timeout = daemon.drain_timeout
+        drain_timeout = daemon.current.settings.daemon.drain_timeout
         daemon.life.state, daemon.life.reason = "draining", None
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.pool.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.pool.active, drain_timeout)
