@@ -28,7 +28,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
-from crmd.engine.maintenance.scheduler import Ticker
+from crmd.engine.maintenance.scheduler import Scheduler
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import SettingsRegistry
@@ -59,7 +59,7 @@ class Daemon:
     registry: SettingsRegistry
     control: Control
     pool: WorkerPool
-    ticker: Ticker
+    scheduler: Scheduler
     alerts: Alerts
     lost_messages: LostMessages
     resources: Resources
@@ -153,7 +153,7 @@ async def build(
         registry=registry,
         control=control,
         pool=pool,
-        ticker=Ticker(control, registry),
+        scheduler=Scheduler(control, registry),
         alerts=Alerts(control, settings.notify.alerts),
         lost_messages=LostMessages(clients[Database], inspector, clients[UnknownJobs], events),
         resources=resources,

@@ -98,7 +98,7 @@ async def apply(daemon: Daemon, loaded: Loaded) -> None:
     await daemon.resources.start()
     daemon.registry.replace(queues, settings.schedule_settings())
     await daemon.pool.configure(catalog, resources)
-    daemon.ticker.configure()
+    daemon.scheduler.configure()
     daemon.alerts.configure(settings.notify.alerts)
     served.configure(catalog, loaded.sources, run_elsewhere(queues, daemon.only), settings.unconfigured())
     daemon.current.settings = settings

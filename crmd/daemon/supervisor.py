@@ -146,7 +146,7 @@ class Supervisor:
         await daemon.resources.start()
         await daemon.lost_messages.start()
         await self._start_fleet(daemon)
-        await daemon.ticker.start()
+        await daemon.scheduler.start()
         await daemon.alerts.start()
 
     async def _start_fleet(self, daemon: Daemon) -> None:
@@ -201,7 +201,7 @@ class Supervisor:
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.pool.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.pool.active, drain_timeout)
         await self._reloader.stop()
-        await daemon.ticker.stop()
+        await daemon.scheduler.stop()
         await daemon.alerts.stop()
         report = await daemon.pool.drain(drain_timeout, self._request.hurry)
         self.leaked = report.leaked

@@ -13,7 +13,7 @@ _NEAR_MS = round(NEAR.total_seconds() * 1000)
 _A_MOMENT = timedelta(seconds=1)
 
 
-class Timetable(Protocol):
+class Recurrence(Protocol):
     """The due times of one schedule, in epoch milliseconds."""
 
     def next_after(self, at_ms: int) -> int:
@@ -100,8 +100,8 @@ class CronTable:
         return datetime.fromtimestamp(at_ms / 1000, self._zone).replace(tzinfo=None, fold=0)
 
 
-def timetable(cron: str | None, every: float | None, timezone: str) -> Timetable:
-    """The timetable of a schedule: of its cron expression, or of its interval in seconds."""
+def recurrence(cron: str | None, every: float | None, timezone: str) -> Recurrence:
+    """The recurrence of a schedule: of its cron expression, or of its interval in seconds."""
     if cron is not None:
         return CronTable(cron, timezone)
     if every is not None:

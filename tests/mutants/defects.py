@@ -304,13 +304,13 @@ DEFECTS = (
         "a paused schedule adds its job",
         "if known[1] ~= seen or known[2] then",
         "if known[1] ~= seen then",
-        "engine -k schedule or ticker or cron",
+        "engine -k schedule or scheduler or cron",
     ),
     Defect(
         "a schedule is due at the moment it was due before",
         "if due > at_ms and (best is None or due < best):",
         "if due >= at_ms and (best is None or due < best):",
-        "unit -k timetable or cron or schedule",
+        "unit -k cron or schedule",
     ),
     Defect(
         "a refused rate is not halved",

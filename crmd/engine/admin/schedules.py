@@ -10,7 +10,7 @@ from typing import Any
 
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import Added, NewJob, instant
-from crmd.engine.cron import Timetable, timetable
+from crmd.engine.cron import Recurrence, recurrence
 from crmd.engine.durations import format_duration
 from crmd.engine.settings import ScheduleSettings, SettingsRegistry
 from crmd.engine.store import schedules as stored
@@ -29,7 +29,7 @@ class Schedule:
     settings: ScheduleSettings
     times: str
     """When it comes, as text; another text starts it over."""
-    timetable: Timetable
+    recurrence: Recurrence
 
     def job(self, due_ms: int) -> NewJob:
         """The job of one due time; its key names the time, so that there is no second one."""
@@ -105,7 +105,7 @@ class Schedules:
             paused_at=record.paused_at,
             paused_by=record.paused_by,
             paused_reason=record.paused_reason,
-            next_run_at=made.timetable.next_after(where.now_ms) / 1000 if goes_on else None,
+            next_run_at=made.recurrence.next_after(where.now_ms) / 1000 if goes_on else None,
             last_run_at=record.ran_at,
             last_due_at=record.due_at,
             last_queue=record.queue,
@@ -146,4 +146,4 @@ def schedule(settings: ScheduleSettings) -> Schedule:
     """The schedule that the settings describe."""
     cron, every_s, timezone = settings.cron, settings.every_seconds, settings.timezone
     times = f"every {format_duration(every_s)}" if cron is None else f"{cron} {timezone}"
-    return Schedule(settings.name, settings, times, timetable(cron, every_s, timezone))
+    return Schedule(settings.name, settings, times, recurrence(cron, every_s, timezone))

@@ -27,7 +27,7 @@ _MARGIN_MS = 2
 _log = logging.getLogger(__name__)
 
 
-class Ticker(BackgroundTask):
+class Scheduler(BackgroundTask):
     """Sleeps until the next due time. The store's clock decides what is due, and its script who adds the job."""
 
     def __init__(self, control: Control, registry: SettingsRegistry) -> None:
@@ -71,15 +71,15 @@ class Ticker(BackgroundTask):
             _log.warning("schedule %s: the store's clock went back; it goes on from the present", one.name)
         if where.paused:
             return LONGEST_SLEEP_S
-        next_ms, now_ms = one.timetable.next_after(where.position_ms), where.now_ms
+        next_ms, now_ms = one.recurrence.next_after(where.position_ms), where.now_ms
         if next_ms <= now_ms:
             now_ms = await self._claim(one, where, next_ms)
-            next_ms = one.timetable.next_after(now_ms)
+            next_ms = one.recurrence.next_after(now_ms)
         return max(0, next_ms + _MARGIN_MS - now_ms) / 1000
 
     async def _claim(self, one: Schedule, where: Position, first_ms: int) -> int:
         """Claims the last time that is due, for itself and those missed before it; returns the store's time."""
-        due_ms = max(first_ms, one.timetable.last_at(where.now_ms))
+        due_ms = max(first_ms, one.recurrence.last_at(where.now_ms))
         late_ms = where.now_ms - due_ms
         queue = self._control.inspector.queue(one.settings.queue).keys
         job = None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crmd.engine.cron import CronTable, Interval, Timetable, timetable
+from crmd.engine.cron import CronTable, Interval, Recurrence, recurrence
 
 BERLIN = "Europe/Berlin"
 
@@ -23,7 +23,7 @@ def shown(at_ms: int, zone: str = BERLIN) -> str:
     return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone)).isoformat(timespec="minutes")
 
 
-def due(table: Timetable, start: str, count: int, zone: str = BERLIN) -> list[str]:
+def due(table: Recurrence, start: str, count: int, zone: str = BERLIN) -> list[str]:
     """The next due times, in hours and offset."""
     times = [ms(start)]
     for _ in range(count):
@@ -75,7 +75,7 @@ def test_the_day_of_the_zone_counts() -> None:
 
 
 def test_intervals_are_counted_from_1970_and_not_from_the_start() -> None:
-    table = timetable(None, 300.0, "UTC")
+    table = recurrence(None, 300.0, "UTC")
     assert table.next_after(ms("2026-01-01T10:01:17+00:00")) == ms("2026-01-01T10:05:00+00:00")
     assert table.next_after(ms("2026-01-01T10:05:00+00:00")) == ms("2026-01-01T10:10:00+00:00")
     assert table.last_at(ms("2026-01-01T10:05:00+00:00")) == ms("2026-01-01T10:05:00+00:00")

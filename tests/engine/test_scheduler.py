@@ -13,7 +13,7 @@ import pytest
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.schedules import Schedules
-from crmd.engine.maintenance.scheduler import LATE_MS, LONGEST_SLEEP_S, Ticker
+from crmd.engine.maintenance.scheduler import LATE_MS, LONGEST_SLEEP_S, Scheduler
 from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegistry
 from crmd.engine.store import keys
 from crmd.engine.store.client import Store, StoreTarget
@@ -29,7 +29,7 @@ Made = Callable[[], Awaitable["Machine"]]
 
 
 class Machine:
-    """One daemon's part in this: a connection of its own, and a ticker on it."""
+    """One daemon's part in this: a connection of its own, and a scheduler on it."""
 
     def __init__(self, url: str) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -39,12 +39,12 @@ class Machine:
         queues = {QUEUE.name: QUEUE, "email": QueueSettings("email")}
         self.registry = SettingsRegistry(queues)
         self.control = Control(self.store, Inspector(self.store, self.registry))
-        self.ticker = Ticker(self.control, self.registry)
+        self.scheduler = Scheduler(self.control, self.registry)
         self.schedules = Schedules(self.control, self.registry)
 
     def configure(self, settings: dict[str, ScheduleSettings]) -> None:
         self.registry.replace(self.registry.queues, settings)
-        self.ticker.configure()
+        self.scheduler.configure()
 
     async def jobs(self, queue: str = QUEUE.name) -> list[str]:
         """The keys of what waits, in order."""
@@ -55,7 +55,7 @@ class Machine:
         return [fields for event, fields in self.events if event == name]
 
     async def stop(self) -> None:
-        await self.ticker.stop()
+        await self.scheduler.stop()
         await self.control.stop()
         await self.store.stop()
 
@@ -110,13 +110,13 @@ async def test_a_new_schedule_begins_now_and_adds_a_job_when_it_is_due(
     machine.configure(EVERY_MINUTE)
     start = clock.ms
     await clock.forward(500)
-    assert await machine.ticker.run_once() == LONGEST_SLEEP_S
+    assert await machine.scheduler.run_once() == LONGEST_SLEEP_S
     await clock.set(start + 59_000)
-    assert await machine.ticker.run_once() == pytest.approx(1.0, abs=0.01)
+    assert await machine.scheduler.run_once() == pytest.approx(1.0, abs=0.01)
     assert await machine.jobs() == []
     await clock.set(start + MINUTE)
-    await machine.ticker.run_once()
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1)
     view = await machine.control.inspector.job("analytics", *due_keys(start, 1))
     assert (view.job, view.payload, view.state) == ("snapshot", {"period": "hour"}, "waiting")
@@ -129,7 +129,7 @@ async def test_three_daemons_add_one_job_for_each_time_although_they_die_in_betw
 ) -> None:
     dice = random.Random(7)
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     alive, start, rounds = [machine], clock.ms, 40
     for number in range(rounds):
         while len(alive) < 3:
@@ -137,7 +137,7 @@ async def test_three_daemons_add_one_job_for_each_time_although_they_die_in_betw
             new.configure(EVERY_MINUTE)
             alive.append(new)
         await clock.set(start + (number + 1) * MINUTE)
-        passes = [asyncio.create_task(one.ticker.run_once()) for one in alive]
+        passes = [asyncio.create_task(one.scheduler.run_once()) for one in alive]
         for _ in range(dice.randrange(8)):
             await asyncio.sleep(0)
         if number % 5 == 4:
@@ -145,22 +145,22 @@ async def test_three_daemons_add_one_job_for_each_time_although_they_die_in_betw
             passes[-1].cancel()
             await alive.pop().store.stop()
         await asyncio.gather(*passes, return_exceptions=True)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, *range(1, rounds + 1))
 
 
 async def test_a_schedule_that_was_missed_runs_once(machines: Made, machine: Machine, clock: StoreClock) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await clock.set(start + 90 * MINUTE + 30_000)
     late = await machines()
     late.configure(EVERY_MINUTE)
-    await late.ticker.run_once()
+    await late.scheduler.run_once()
     assert await late.jobs() == due_keys(start, 90)
     assert late.said("schedule.ran")[0]["late_seconds"] == 30
     await clock.set(start + 91 * MINUTE)
-    await late.ticker.run_once()
+    await late.scheduler.run_once()
     assert await late.jobs() == due_keys(start, 90, 91)
 
 
@@ -168,56 +168,56 @@ async def test_a_schedule_that_skips_passes_over_what_was_missed(machine: Machin
     daily = {"a": scheduled(cron="0 5 * * *", missed="skip")}
     machine.configure(daily)
     await clock.set(round(datetime.fromisoformat("2027-05-01T04:00:00+00:00").timestamp() * 1000))
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await clock.set(start + 60 * MINUTE + LATE_MS + 1)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == []
     assert len(machine.said("schedule.skipped")) == 1
     await clock.set(start + 25 * 60 * MINUTE + LATE_MS)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 25 * 60)
 
 
 async def test_a_clock_that_is_set_back_a_little_runs_nothing_twice(machine: Machine, clock: StoreClock) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     for minute in (1, 2, 3, 4):
         await clock.set(start + minute * MINUTE)
-        await machine.ticker.run_once()
+        await machine.scheduler.run_once()
     await clock.set(start)
     for minute in (1, 2, 3, 4, 5):
         await clock.set(start + minute * MINUTE)
-        await machine.ticker.run_once()
+        await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1, 2, 3, 4, 5)
 
 
 async def test_a_clock_that_was_far_ahead_does_not_silence_a_schedule(machine: Machine, clock: StoreClock) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start, year = clock.ms, 365 * 24 * 60
     await clock.set(start + year * MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     await clock.set(start)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     await clock.set(start + MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, year, 1)
     assert year * MINUTE > FURTHEST_AHEAD_MS
 
 
 async def test_a_lost_record_does_not_double_a_job(machine: Machine, clock: StoreClock) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await clock.set(start + MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     await machine.store.command("DEL", keys.schedule("a"))
     await clock.set(start)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     await clock.set(start + MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1)
 
 
@@ -225,74 +225,74 @@ async def test_a_pause_lasts_over_restarts_and_nothing_of_it_is_caught_up(
     machines: Made, machine: Machine, clock: StoreClock
 ) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await machine.schedules.pause("a", by="ada", reason="holiday")
     await clock.set(start + 5 * MINUTE)
     other = await machines()
     other.configure(EVERY_MINUTE)
-    await other.ticker.run_once()
+    await other.scheduler.run_once()
     [view] = await other.schedules.all()
     assert (view.paused_by, view.paused_reason, view.next_run_at) == ("ada", "holiday", None)
     assert view.paused_at == start / 1000
     await other.schedules.resume("a")
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == []
     await clock.set(start + 6 * MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 6)
 
 
 async def test_other_times_begin_anew_and_the_same_go_on(machine: Machine, clock: StoreClock) -> None:
     machine.configure({"a": scheduled(every_seconds=3600.0)})
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await clock.set(start + 90 * MINUTE)
     machine.configure({"a": scheduled(cron="* * * * *", payload={"period": "day"})})
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == []
     await clock.set(start + 95 * MINUTE)
     machine.configure({"a": scheduled(cron="* * * * *", payload={"period": "day"})})
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 95)
 
 
 async def test_a_fault_of_one_schedule_stays_there(machine: Machine, clock: StoreClock, untidy: None) -> None:
     machine.configure({"a": scheduled(cron="* * * * *"), "b": scheduled("b", queue="email", cron="* * * * *")})
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     broken = machine.control.inspector.queue("email").keys.queued
     await machine.store.command("SET", broken, "wrong")
     start = clock.ms
     await clock.set(start + MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1)
     await machine.store.command("DEL", broken)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert len(await machine.jobs("email")) == 1
 
 
 async def test_a_full_store_keeps_the_time_for_later(machine: Machine, clock: StoreClock) -> None:
     machine.configure(EVERY_MINUTE)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     await clock.set(start + MINUTE)
     machine.store.memory_ratio = 0.9
-    assert await machine.ticker.run_once() == 1.0
+    assert await machine.scheduler.run_once() == 1.0
     assert await machine.jobs() == []
     machine.store.memory_ratio = 0.1
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1)
 
 
 async def test_it_ticks_until_it_is_stopped_and_takes_other_schedules_at_once(machine: Machine) -> None:
-    await machine.ticker.start()
-    await machine.ticker.start()
+    await machine.scheduler.start()
+    await machine.scheduler.start()
     machine.configure({"a": scheduled(every_seconds=1.0)})
     await wait_until(lambda: len(machine.said("schedule.ran")) >= 2, 10)
     machine.configure({})
-    await wait_until(lambda: machine.ticker._wake.is_set() is False)
-    await machine.ticker.stop()
-    await machine.ticker.stop()
+    await wait_until(lambda: machine.scheduler._wake.is_set() is False)
+    await machine.scheduler.stop()
+    await machine.scheduler.stop()
     jobs = await machine.jobs()
     assert len(jobs) == len(set(jobs)) == len(machine.said("schedule.ran"))
 
@@ -303,7 +303,7 @@ async def test_what_the_outside_sees_and_does(machine: Machine, clock: StoreCloc
         "off": scheduled("off", every_seconds=90.0, enabled=False),
     }
     machine.configure(tables)
-    await machine.ticker.run_once()
+    await machine.scheduler.run_once()
     start = clock.ms
     a, off = await machine.schedules.all()
     assert (a.name, a.queue, a.job, a.missed) == ("a", "analytics", "snapshot", "once")
