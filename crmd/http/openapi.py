@@ -166,7 +166,12 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "integer" if name == "id" and route.row_id else "string"},
+        }
         for name in _PARAMETER.findall(route.path)
     ]
 

@@ -49,6 +49,8 @@ class Route:
     access: Access
     summary: str = ""
     """One line for the OpenAPI document; a route without one is left out of it."""
+    row_id: bool = False
+    """Whether the `{id}` in its path is a number; otherwise it is text."""
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,20 @@ def test_a_check_of_answers_finds_what_is_not_described() -> None:
             check.check("GET", "/files/a", status, media_type, json.dumps(whole))
 
 
+async def test_ids_of_rows_are_numbers_and_those_of_files_text(web: Site) -> None:
+    described = (await web.get("/api/v1/openapi.json"))["paths"]
+    types = {
+        path: parameter["schema"]["type"]
+        for path, methods in described.items()
+        for operation in methods.values()
+        for parameter in operation["parameters"]
+        if parameter["name"] == "id"
+    }
+    assert types.pop("/api/v1/files/{id}") == "string"
+    assert len(types) == 9
+    assert set(types.values()) == {"integer"}
+
+
 async def test_references_and_names_hold(web: Site) -> None:
     described = await web.get("/api/v1/openapi.json")
     schemas = described["components"]["schemas"]

@@ -53,22 +53,26 @@ class CampaignsApi:
             ),
             Route(
                 *("GET", _ONE, self.get, read, "One campaign: recipients, reasons, messages by status"),
+                row_id=True,
                 answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("POST", f"{_ONE}/pause", self.pause, operate, "Begins no more of its messages"),
+                row_id=True,
                 body=schema.ReasonBody,
                 answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,
             ),
             Route(
                 *("POST", f"{_ONE}/resume", self.resume, operate, "Goes on after a pause"),
+                row_id=True,
                 answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,
             ),
             Route(
                 *("POST", f"{_ONE}/cancel", self.cancel, operate, "Ends it; its other messages are not sent"),
+                row_id=True,
                 body=schema.ReasonBody,
                 answers={200: f"{_ANSWERS}:CampaignAnswer"},
                 errors=_ACTION_ERRORS,

@@ -53,12 +53,14 @@ class ContactsApi:
             ),
             Route(
                 *("GET", f"{_CONTACTS}/{{id}}", self.get_contact, read, "One contact"),
+                row_id=True,
                 answers={200: f"{_ANSWERS}:ContactAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("DELETE", f"{_CONTACTS}/{{id}}", self.forget_contact, Access.OPERATE),
                 "Deletes a contact, with its messages, flow runs and part in campaigns",
+                row_id=True,
                 answers={204: Success("Deleted.")},
                 errors=(404, 503),
             ),

@@ -87,11 +87,13 @@ class FlowsApi:
             ),
             Route(
                 *("GET", f"{_RUNS}/{{id}}", self.get_run, read, "One run"),
+                row_id=True,
                 answers={200: f"{_ANSWERS}:FlowRunAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("POST", f"{_RUNS}/{{id}}/cancel", self.cancel, operate, "Ends a run: it takes no further step"),
+                row_id=True,
                 body=schema.ReasonBody,
                 answers={200: f"{_ANSWERS}:FlowRunAnswer"},
                 errors=(404, 408, 409, 413, 415, 422, 503),

@@ -64,12 +64,14 @@ class MessagesApi:
             ),
             Route(
                 *("GET", f"{_MESSAGES}/{{id}}", self.get, Access.READ, "One message with its history"),
+                row_id=True,
                 answers={200: f"{_ANSWERS}:MessageHistoryAnswer"},
                 errors=(404, 503),
             ),
             Route(
                 *("POST", f"{_MESSAGES}/{{id}}/settle", self.settle, Access.OPERATE),
                 "Says what became of an unknown message",
+                row_id=True,
                 body=SettleBody,
                 answers={200: f"{_ANSWERS}:MessageAnswer"},
                 errors=(404, 408, 409, 413, 415, 422, 503),
