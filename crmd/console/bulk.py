@@ -17,9 +17,9 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.views import State, not_by_filter
 from crmd.engine.durations import Rate
+from crmd.engine.store.bounded import ACTION_SECONDS, bounded
 from crmd.errors import RequestError
 from crmd.http import schema
-from crmd.http.bounded import ACTION_SECONDS, bounded
 from crmd.http.long_requests import LongRequests
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route

@@ -20,9 +20,9 @@ from crmd.engine.admin.listing import INLINE_BYTES
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.requests import Requested
 from crmd.engine.admin.views import Added, JobPage, JobView
+from crmd.engine.store.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.errors import JobNotFound
 from crmd.http import schema
-from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.http.long_requests import LongRequests
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success

@@ -17,9 +17,9 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.queue_health import QueueHealth, QueueObservation
 from crmd.engine.admin.views import DaemonInfo, JobView, State
+from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 from crmd.telemetry.redact import redact_start, shown

@@ -10,9 +10,9 @@ from crmd.console.served_queues import ServedQueues
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.queue_health import QueueHealth
+from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.console.answers"

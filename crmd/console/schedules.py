@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from crmd.engine.admin.schedules import Schedules
+from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.console.answers"

@@ -16,7 +16,7 @@ from crmd.console.queues import QueueApi
 from crmd.console.schedules import ScheduleApi
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.campaigns.routes import CampaignsApi
-from crmd.crm.campaigns.service import CampaignControl
+from crmd.crm.campaigns.service import CampaignService
 from crmd.crm.contacts.routes import ContactsApi
 from crmd.crm.database.database import Database
 from crmd.crm.features import forgetting
@@ -70,7 +70,7 @@ def build_http(
         ContactsApi(database, forgetting()),
         MessagesApi(database, inspector),
         FlowsApi(database),
-        CampaignsApi(database, CampaignControl(database, control)),
+        CampaignsApi(database, CampaignService(database, control)),
         EndpointsApi(database, endpoints),
         WhatsAppHook(whatsapp, control, metrics, peers),
         EventsApi(health, long_requests),

@@ -1,10 +1,11 @@
-"""Pauses, resumes and cancels campaigns: their rows in the database, and their jobs in the store."""
+"""Campaigns, for HTTP and the command line: shown, paused, resumed, cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,10 +15,12 @@ from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.bounded import database_bounded
 from crmd.crm.database.database import Database
+from crmd.crm.database.types import rfc3339
+from crmd.crm.messages import queries as messages
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
+from crmd.engine.store.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.errors import IllegalTransition, RecordsError, RequestError, StoreError, UnknownCampaign
-from crmd.http.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 
 _log = logging.getLogger(__name__)
 
@@ -29,25 +32,23 @@ WAKE_SECONDS = 60.0
 """A resumed campaign's job runs after this where it cannot be woken at once."""
 
 
-class CampaignControl:
-    """Changes campaigns. Raises UnknownCampaign, IllegalTransition, RecordsUnavailable and StoreUnavailable."""
+class CampaignService:
+    """Changes campaigns: their rows in the database, and their jobs in the store.
+
+    Raises UnknownCampaign, IllegalTransition, RecordsUnavailable and StoreUnavailable.
+    """
 
     def __init__(self, database: Database, control: Control) -> None:
         self._database = database
         self._control = control
 
-    async def recall(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
-        """Pauses or cancels: from the moment of its return no further message begins.
+    async def pause(self, campaign_id: int, reason: str | None) -> None:
+        """Pauses: from the moment of its return no further message begins."""
+        await self._suspend(campaign_id, CampaignStatus.PAUSED, reason)
 
-        Those that wait are taken out of their queue, as each would cost a start there to find out. What cannot be
-        taken back in time finds out by itself.
-        """
-        campaign = await database_bounded(self._move(campaign_id, to, reason))
-        try:
-            async with asyncio.timeout(ACTION_SECONDS):
-                await self._recall(campaign)
-        except (RecordsError, StoreError, TimeoutError) as error:
-            _log.info("messages of campaign %d stay in their queue until they find out: %s", campaign_id, error)
+    async def cancel(self, campaign_id: int, reason: str | None) -> None:
+        """Ends a campaign for good: from the moment of its return no further message begins."""
+        await self._suspend(campaign_id, CampaignStatus.CANCELLED, reason)
 
     async def resume(self, campaign_id: int) -> None:
         """Lets a paused campaign go on, by its job; one is added where there is none any more."""
@@ -61,6 +62,18 @@ class CampaignControl:
         await database_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
         with suppress(RequestError, StoreError):
             await bounded(self._control.promote("campaign", key), READ_SECONDS)
+
+    async def _suspend(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> None:
+        """Messages that wait are taken out of their queue, as each would cost a start there to find out.
+
+        What cannot be taken back in time finds out by itself.
+        """
+        campaign = await database_bounded(self._move(campaign_id, to, reason))
+        try:
+            async with asyncio.timeout(ACTION_SECONDS):
+                await self._recall(campaign)
+        except (RecordsError, StoreError, TimeoutError) as error:
+            _log.info("messages of campaign %d stay in their queue until they find out: %s", campaign_id, error)
 
     async def _get(self, campaign_id: int) -> Campaign:
         async with self._database.reading() as s:
@@ -108,3 +121,59 @@ def _found(campaign_id: int, campaign: Campaign | None) -> Campaign:
     if campaign is None:
         raise UnknownCampaign(f"there is no campaign {campaign_id}")
     return campaign
+
+
+async def list_campaigns(
+    database: Database, before_id: int | None, limit: int, status: str | None = None
+) -> list[Campaign]:
+    """Campaigns, the newest first, made before one. Raises RecordsUnavailable."""
+
+    async def read() -> list[Campaign]:
+        async with database.reading() as s:
+            return await campaigns.page(s, before_id, limit, status)
+
+    return await database_bounded(read())
+
+
+async def details(database: Database, campaign_id: int) -> dict[str, Any]:
+    """A campaign as it is now, with its counts, as JSON. Raises UnknownCampaign and RecordsUnavailable."""
+
+    async def read() -> dict[str, Any]:
+        async with database.reading() as s:
+            campaign = _found(campaign_id, await campaigns.get(s, campaign_id))
+            counts = await campaign_recipients.counts(s, campaign_id)
+            skipped = await campaign_recipients.skipped_reasons(s, campaign_id)
+            by_status = await messages.campaign_counts(s, campaign_id)
+        total = campaign.total
+        return {
+            **summary(campaign),
+            "progress": round(1 - counts["pending"] / total, 4) if total else float(total == 0),
+            "recipients": counts,
+            "skipped": skipped,
+            "messages": by_status,
+            "definition": _shown(campaign.definition),
+        }
+
+    return await database_bounded(read())
+
+
+def summary(campaign: Campaign) -> dict[str, Any]:
+    """A campaign without its counts, as JSON."""
+    return {
+        "id": campaign.id,
+        "name": campaign.name,
+        "status": campaign.status,
+        "reason": campaign.reason,
+        "total": campaign.total,
+        "job": {"queue": "campaign", "key": campaign.job_key} if campaign.job_key else None,
+        "created_at": rfc3339(campaign.created_at),
+        "finished_at": rfc3339(campaign.finished_at),
+    }
+
+
+def _shown(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition without inline recipients, of which there may be a thousand."""
+    audience = definition.get("audience", {})
+    if "recipients" not in audience:
+        return definition
+    return {**definition, "audience": {"recipients": f"{len(audience['recipients'])} in the job's payload"}}

@@ -17,10 +17,10 @@ from crmd.crm.messages import queries as messages
 from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.engine.admin.inspector import Inspector
+from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.errors import StoreError
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bounded import READ_SECONDS, bounded
 from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
