@@ -32,6 +32,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         jobs={"campaign": ("crmd.crm.campaigns.jobs:run_campaign",)},
+        commands=("crmd.crm.campaigns.commands:campaigns",),
         tables="crmd.crm.campaigns.tables",
         forget="crmd.crm.campaigns.recipients:forget",
     ),
