@@ -315,6 +315,7 @@ MISTAKES = [
         'scheme "http" is not supported; write redis://, rediss:// or unix://',
     ),
     ("[redis]\nurl = 'redis+sentinel://a:1,b:2/m/0'", "redis.url", "Sentinel is not supported by this version"),
+    ("[redis]\nurl = 'rediss+cluster://a:1,b:2'", "redis.url", "Cluster is not supported by this version"),
     ("[redis]\nurl = 'redis://'", "redis.url", "names no host; write it like redis://localhost:6379/0"),
     (
         "[redis]\nurl = 'redis://a/b'",

@@ -23,9 +23,9 @@ OPTIONS = (
 
 def check_store_url(text: str) -> None:
     """Raises ValueError that says what is wrong with a store's URL, without showing its credentials."""
-    # Its list of hosts is not a URL that could be split.
-    if re.match(r"rediss?\+sentinel:", text):
-        raise ValueError("Sentinel is not supported by this version")
+    # A list of hosts cannot be split as a URL.
+    if several := re.match(r"rediss?\+(sentinel|cluster):", text):
+        raise ValueError(f"{several[1].capitalize()} is not supported by this version")
     url = split_url(text)
     if url.scheme not in SCHEMES:
         raise ValueError(f'scheme "{url.scheme}" is not supported; write redis://, rediss:// or unix://')
