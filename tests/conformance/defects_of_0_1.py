@@ -301,7 +301,7 @@ DEFECTS: tuple[Defect, ...] = (
             "crm.test_tabular_columns.test_names_of_several_words_are_known_as_phones",
             "crm.test_import.test_of_googles_phones_the_mobile_one_is_taken",
             "crm.test_import_bad_rows.test_a_file_of_broken_rows_is_given_up_with_a_report",
-            "crm.test_import_fleet.test_an_import_that_gets_on_outlives_any_number_of_daemons",
+            "crm.test_import_jobs.test_an_import_that_gets_on_outlives_any_number_of_daemons",
             "engine.test_worker.test_deaths_count_no_more_once_a_job_got_further",
             "crm.test_import.test_so_many_xlsx_files_are_read_at_a_time_and_the_others_wait",
         ),

@@ -16,7 +16,14 @@ from crmd.engine.store import keys
 from crmd.engine.store.replies import Ack, AckKind
 from crmd.errors import IllegalTransition, RequestError, Retry
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig, saq_queue, saq_worker, watch_for_a_lease
+from tests.support.engine_harness import (
+    EngineHarness,
+    engine_harness,
+    kill,
+    saq_queue,
+    saq_worker,
+    watch_for_a_lease,
+)
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
 
@@ -42,7 +49,7 @@ class Runs:
         return "done"
 
 
-def runs(r: Rig, seconds: float = 0.0, name: str = "work") -> Runs:
+def runs(r: EngineHarness, seconds: float = 0.0, name: str = "work") -> Runs:
     """Makes a counting handler known."""
     handler = Runs(seconds)
     r.handle("q", name, handler.__call__)
@@ -51,7 +58,7 @@ def runs(r: Rig, seconds: float = 0.0, name: str = "work") -> Runs:
 
 @pytest.mark.parametrize("document", [{}, {"retry_delay": 0.0}, {"scheduled": 1}, {"retry_backoff": True}])
 async def test_a_retry_at_once_runs_once_for_each_attempt(store_url: str, document: dict[str, Any]) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=3, backoff=Backoff(0.0, 0.0))) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=3, backoff=Backoff(0.0, 0.0))) as r:
         attempts: list[int] = []
 
         async def fail(ctx: dict[str, Any]) -> None:
@@ -59,25 +66,25 @@ async def test_a_retry_at_once_runs_once_for_each_attempt(store_url: str, docume
             raise ValueError("no luck")
 
         r.handle("q", "fail", fail)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await put_job(r.store, "q", "k", {"function": "fail", "retries": 2, **document})
         view = await r.finished("q", "k", 5)
         for _ in range(2):
-            await fleet.tick.run_once()
-            fleet.workers["q"].claim_now()
+            await pool.tick.run_once()
+            pool.workers["q"].claim_now()
         await _settled(r)
         assert (view.state, view.attempt, len(attempts)) == (State.FAILED, 2, 2)
 
 
 async def test_a_job_mentioned_many_times_runs_once(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=5)) as r:
         work = runs(r, 0.1)
         added = [await r.add("q", "work") for _ in range(20)]
         mentions = [f"saq:job:q:{key}" for key in added * 5]
         random.shuffle(mentions)
         await r.store.command("RPUSH", "saq:q:queued", *mentions)
-        await r.fleet()
-        await r.fleet()
+        await r.start_pool()
+        await r.start_pool()
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED
         await _settled(r)
@@ -86,14 +93,14 @@ async def test_a_job_mentioned_many_times_runs_once(store_url: str) -> None:
 
 
 async def test_a_recovery_takes_no_job_of_a_living_daemon(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=50)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=50)) as r:
         work = runs(r, 0.02)
-        one, two = await r.fleet(), await r.fleet()
+        one, two = await r.start_pool(), await r.start_pool()
         added = []
         for _ in range(10):
             added += [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(50)])]
-            await asyncio.gather(*(watch_for_a_lease(fleet, (one, two)) for fleet in (one, two)))
-            await asyncio.gather(*(fleet.tick.run_once() for fleet in (one, two)))
+            await asyncio.gather(*(watch_for_a_lease(pool, (one, two)) for pool in (one, two)))
+            await asyncio.gather(*(pool.tick.run_once() for pool in (one, two)))
         for key in added:
             await r.finished("q", key)
         assert len(work.began) == 500
@@ -101,9 +108,9 @@ async def test_a_recovery_takes_no_job_of_a_living_daemon(store_url: str) -> Non
 
 
 async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = runs(r, 0.3)
-        first = await r.fleet("one")
+        first = await r.start_pool("one")
         key = await r.add("q", "work")
         await wait_until(lambda: first.active == 1)
         job_id = f"saq:job:q:{key}"
@@ -122,31 +129,31 @@ async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(store_url
 
 
 async def test_a_late_outcome_of_a_dead_daemon_changes_nothing(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = runs(r, 0.2)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         key = await r.add("q", "work")
-        await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"].executor.executions.values()
+        await wait_until(lambda: pool.active == 1)
+        [run] = pool.workers["q"].executor.executions.values()
         late = Ack(run.job_id, run.token, AckKind.ABORTED, b'{"late": true}', 0, b"{}", True)
-        await kill(fleet)
-        await r.fleet("one")
-        stale, _ = await fleet.workers["q"].scripts.settle([late])
+        await kill(pool)
+        await r.start_pool("one")
+        stale, _ = await pool.workers["q"].scripts.settle([late])
         assert stale == [run.job_id]
         view = await r.finished("q", key)
         assert (view.state, view.result, len(work.began)) == (State.COMPLETED, "done", 2)
 
 
 async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = runs(r, 0.3)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         key = await r.add("q", "work")
         await wait_until(lambda: work.now)
-        job = await saq_queue(fleet, "q").job(key)
+        job = await saq_queue(pool, "q").job(key)
         assert job is not None
         for _ in range(2):
-            await saq_queue(fleet, "q").retry(job, "again")  # no error, as with SAQ, and no second run
+            await saq_queue(pool, "q").retry(job, "again")  # no error, as with SAQ, and no second run
             with pytest.raises(IllegalTransition):
                 await r.control.retry("q", key)
         await r.finished("q", key)
@@ -157,7 +164,7 @@ async def test_a_running_job_is_not_queued_a_second_time(store_url: str) -> None
 
 
 async def test_a_failed_job_that_is_retried_many_times_at_once_is_queued_once(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
         work = runs(r, 0.1)
         await put_job(r.store, "q", "k", {"function": "fails"})
 
@@ -165,24 +172,24 @@ async def test_a_failed_job_that_is_retried_many_times_at_once_is_queued_once(st
             raise ValueError
 
         r.handle("q", "fails", fail)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.finished("q", "k")
         r.handle("q", "fails", work.__call__)
         answers = await asyncio.gather(*(r.control.retry("q", "k") for _ in range(5)), return_exceptions=True)
         assert sum(not isinstance(answer, Exception) for answer in answers) >= 1
         await r.finished("q", "k")
         await _settled(r)
-        assert (work.began, work.at_once, fleet.active) == (["k"], {"k": 1}, 0)
+        assert (work.began, work.at_once, pool.active) == (["k"], {"k": 1}, 0)
 
 
 async def test_jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_once(
     own_store: StoreServer,
 ) -> None:
-    async with rig(own_store.url, QueueSettings("q", concurrency=30)) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", concurrency=30)) as r:
         work = runs(r, 0.4)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         added = [new.key for new in await r.control.enqueue("q", [NewJob("work") for _ in range(30)])]
-        await wait_until(lambda: fleet.active == 30)
+        await wait_until(lambda: pool.active == 30)
         own_store.kill()
         await wait_until(lambda: not work.now, 5)
         assert len(work.began) == 30
@@ -199,12 +206,12 @@ async def test_jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_on
 
 
 async def test_an_update_of_a_finished_job_changes_nothing(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = runs(r, 0.2)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
         await wait_until(lambda: work.now)
-        queue = saq_queue(fleet, "q")
+        queue = saq_queue(pool, "q")
         job = await queue.job("k")
         assert job is not None
         await r.finished("q", "k")
@@ -216,7 +223,7 @@ async def test_an_update_of_a_finished_job_changes_nothing(store_url: str) -> No
 
 
 async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=20)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=20)) as r:
 
         async def updating(ctx: dict[str, Any]) -> str:
             async def heartbeat() -> None:
@@ -231,8 +238,8 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
         ended = asyncio.Event()
         beats: list[asyncio.Task[None]] = []
         r.handle("q", "updating", updating)
-        fleet = await r.fleet()
-        saq_worker(fleet, "q").context["beats"] = beats
+        pool = await r.start_pool()
+        saq_worker(pool, "q").context["beats"] = beats
         added = [await r.add("q", "updating") for _ in range(20)]
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED
@@ -244,38 +251,38 @@ async def test_an_update_that_races_with_the_end_never_wins(store_url: str) -> N
 
 
 async def test_what_a_saq_clients_update_made_of_a_finished_job_is_put_right(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         runs(r)
-        fleet = await r.fleet(janitor_grace=0.1)
+        pool = await r.start_pool(janitor_grace=0.1)
         key = await r.add("q", "work")
         await r.finished("q", key)
         ended = await stored_job(r.store, "q", key)
         # SAQ's own update() reads the status before the end and writes it after, without a TTL.
         await r.store.command("SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "active"}))
-        await wait_until(lambda: _healed(r, fleet, key), 5)
+        await wait_until(lambda: _healed(r, pool, key), 5)
         view = await r.inspector.job("q", key)
         assert (view.state, view.result) == (State.COMPLETED, "done")
 
 
 async def test_a_job_given_back_by_deploys_spends_neither_attempts_nor_deliveries(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
         work = runs(r, 60.0)
         key = await r.add("q", "work")
         for deploy in range(1, 5):
-            fleet = await r.fleet("one")
+            pool = await r.start_pool("one")
             await wait_until(lambda: len(work.began) == deploy)  # noqa: B023
-            await fleet.stop(0.0)
+            await pool.stop(0.0)
         view = await r.inspector.job("q", key)
         assert (view.state, view.attempt, view.delivery) == (State.WAITING, 0, 0)
         assert [entry.event for entry in view.timeline] == ["given_back"] * 4
         work.seconds = 0.0
-        await r.fleet("one")
+        await r.start_pool("one")
         assert (await r.finished("q", key)).state is State.COMPLETED
 
 
 async def test_an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
-        queue = saq_queue(r.new_fleet(), "q")
+    async with engine_harness(store_url, QueueSettings("q")) as r:
+        queue = saq_queue(r.new_pool(), "q")
         first = await queue.enqueue("work", key="k", n=1)
         again = await queue.enqueue("work", key="k", n=2)
         assert first is not None
@@ -287,8 +294,8 @@ async def test_an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it(sto
 
 
 async def test_calls_that_lose_jobs_in_saq_are_refused(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
-        queue = saq_queue(r.new_fleet(), "q")
+    async with engine_harness(store_url, QueueSettings("q")) as r:
+        queue = saq_queue(r.new_pool(), "q")
         job = await queue.enqueue("work", key="k")
         assert job is not None
         with pytest.raises(RequestError):
@@ -301,7 +308,7 @@ async def test_calls_that_lose_jobs_in_saq_are_refused(store_url: str) -> None:
 
 
 async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=2, backoff=Backoff(600.0, 600.0))) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=2, backoff=Backoff(600.0, 600.0))) as r:
         times: list[float] = []
 
         async def fail(_: Any) -> str:
@@ -311,8 +318,8 @@ async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(store_url
             return "done"
 
         r.handle("q", "fail", fail)
-        await r.fleet()
-        await r.fleet()
+        await r.start_pool()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "fail"))
         await _settled(r)
         assert (view.state, view.attempt, len(times)) == (State.COMPLETED, 2, 2)
@@ -320,17 +327,17 @@ async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(store_url
 
 
 async def test_several_daemons_share_a_queue_and_run_each_job_once(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=10, keep_completed=1000)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=10, keep_completed=1000)) as r:
         work = runs(r)
-        fleets = [await r.fleet() for _ in range(3)]
+        pools = [await r.start_pool() for _ in range(3)]
         await r.control.enqueue("q", [NewJob("work") for _ in range(1000)])
         await wait_until(lambda: len(work.began) >= 1000, 10)
         await _settled(r)
         assert len(work.began) == len(set(work.began)) == 1000
-        assert len(fleets) == await r.store.command("ZCARD", keys.DAEMONS)
+        assert len(pools) == await r.store.command("ZCARD", keys.DAEMONS)
 
 
-async def _settled(r: Rig) -> None:
+async def _settled(r: EngineHarness) -> None:
     async def empty() -> bool:
         counts = await r.inspector.counts("q")
         return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
@@ -338,6 +345,6 @@ async def _settled(r: Rig) -> None:
     await wait_until(empty, 5)
 
 
-async def _healed(r: Rig, fleet: Any, key: str) -> bool:
-    await fleet.janitor.run_once()
+async def _healed(r: EngineHarness, pool: Any, key: str) -> bool:
+    await pool.janitor.run_once()
     return bool((await stored_job(r.store, "q", key))["status"] == "complete")

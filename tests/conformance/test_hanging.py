@@ -23,10 +23,10 @@ from crmd.engine.store.client import REPLY_TIMEOUT_S
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
 from tests.support.documents import put_job
-from tests.support.fleet import Rig, kill, rig, saq_queue, watch_for_a_lease
+from tests.support.engine_harness import EngineHarness, engine_harness, kill, saq_queue, watch_for_a_lease
+from tests.support.fault_cost import FaultCost, fault_cost
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
-from tests.support.strain import Strain, strain
 from tests.support.wait import HANG_S, wait_until
 
 TEN = tuple(QueueSettings(name) for name in SHIPPED_QUEUES)
@@ -36,7 +36,7 @@ async def nothing(_: Any) -> None:
     """A handler."""
 
 
-def calm(found: Strain) -> None:
+def calm(found: FaultCost) -> None:
     """What a steady fault may cost."""
     assert found.cpu < 0.10
     assert found.pulse >= 0.95
@@ -47,11 +47,11 @@ def calm(found: Strain) -> None:
 
 
 async def test_a_dead_store_costs_nearly_nothing(own_store: StoreServer) -> None:
-    async with rig(own_store.url, *TEN) as r:
-        await r.fleet()
+    async with engine_harness(own_store.url, *TEN) as r:
+        await r.start_pool()
         await asyncio.sleep(0.3)
         own_store.kill()
-        async with strain(r.store.events) as found:
+        async with fault_cost(r.store.events) as found:
             await asyncio.sleep(2.0)
         calm(found)
         own_store.start()
@@ -61,11 +61,11 @@ async def test_a_dead_store_costs_nearly_nothing(own_store: StoreServer) -> None
 
 
 async def test_a_store_that_dies_while_queues_start_costs_nearly_nothing(own_store: StoreServer) -> None:
-    async with rig(own_store.url, *TEN) as r:
-        starting = asyncio.create_task(r.fleet())
+    async with engine_harness(own_store.url, *TEN) as r:
+        starting = asyncio.create_task(r.start_pool())
         await asyncio.sleep(0.01)
         own_store.kill()
-        async with strain(r.store.events) as found:
+        async with fault_cost(r.store.events) as found:
             await asyncio.sleep(1.0)
         calm(found)
         await asyncio.wait([starting])
@@ -74,12 +74,12 @@ async def test_a_store_that_dies_while_queues_start_costs_nearly_nothing(own_sto
 
 
 async def test_a_frozen_store_is_noticed_and_every_call_answers(own_store: StoreServer) -> None:
-    async with rig(own_store.url, *TEN) as r:
-        await r.fleet()
+    async with engine_harness(own_store.url, *TEN) as r:
+        await r.start_pool()
         own_store.pause()
         began = time.monotonic()
         try:
-            async with strain(r.store.events) as found:
+            async with fault_cost(r.store.events) as found:
                 calls = (
                     r.inspector.all_counts(),
                     r.inspector.jobs("email"),
@@ -104,74 +104,74 @@ async def test_a_frozen_store_is_noticed_and_every_call_answers(own_store: Store
 async def test_an_acl_that_denies_what_queues_need_is_said_and_costs_little(
     own_store: StoreServer,
 ) -> None:
-    async with rig(own_store.url, *TEN) as r:
-        fleet = await r.fleet()
+    async with engine_harness(own_store.url, *TEN) as r:
+        pool = await r.start_pool()
         r.handle("email", "nothing", nothing)
-        await fleet.wake_listener.ready.wait()
+        await pool.wake_listener.ready.wait()
         with own_store.client() as admin:
             admin.execute_command("ACL", "SETUSER", "default", "-evalsha", "-blmove", "-eval", "-hgetall")
-            async with strain(r.store.events) as found:
+            async with fault_cost(r.store.events) as found:
                 for name in SHIPPED_QUEUES:
                     await r.store.command("RPUSH", f"saq:{name}:queued", "x")
                 await asyncio.sleep(2.0)
             assert found.cpu < 0.10
             assert found.pulse >= 0.95
             assert len(found.lines) <= 12, found.lines  # one for each queue
-            assert any("evalsha" in reason for reason in fleet.degraded.values())
+            assert any("evalsha" in reason for reason in pool.degraded.values())
             admin.execute_command("ACL", "SETUSER", "default", "+@all")
         assert (await r.finished("email", await r.add("email", "nothing"), 5)).state is State.COMPLETED
-        await wait_until(lambda: not fleet.degraded)
+        await wait_until(lambda: not pool.degraded)
 
 
 async def test_a_connected_store_that_takes_no_writes_is_said_and_costs_little(own_store: StoreServer) -> None:
-    async with rig(own_store.url, *TEN) as r:
-        fleet = await r.fleet()
+    async with engine_harness(own_store.url, *TEN) as r:
+        pool = await r.start_pool()
         r.handle("email", "nothing", nothing)
-        await fleet.wake_listener.ready.wait()
+        await pool.wake_listener.ready.wait()
         with own_store.client() as admin:
             admin.config_set("min-replicas-to-write", 1)
             for name in SHIPPED_QUEUES:
-                fleet.workers[name].claim_now()
-            async with strain(r.store.events) as found:
+                pool.workers[name].claim_now()
+            async with fault_cost(r.store.events) as found:
                 await asyncio.sleep(2.0)
             assert found.cpu < 0.10
             assert found.pulse >= 0.95
             assert len(found.lines) <= 12, found.lines
-            assert "replicas" in fleet.degraded["email"]
+            assert "replicas" in pool.degraded["email"]
             admin.config_set("min-replicas-to-write", 0)
         assert (await r.finished("email", await r.add("email", "nothing"), 5)).state is State.COMPLETED
-        await wait_until(lambda: not fleet.degraded)
+        await wait_until(lambda: not pool.degraded)
 
 
 async def test_a_wrong_type_where_daemons_tell_of_unique_for_stops_nobody(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q", unique_for_seconds=60)) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", unique_for_seconds=60)) as r:
         r.handle("q", "nothing", nothing)
         await r.store.command("SET", "crmd:unique_for", "wrong")
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.finished("q", await r.add("q", "nothing"))
-        await fleet.tick.announce()
-        assert await r.store.command("ZSCORE", keys.DAEMONS, fleet.context.instance_id)
+        await pool.tick.announce()
+        assert await r.store.command("ZSCORE", keys.DAEMONS, pool.context.instance_id)
         assert await r.store.command("HGETALL", "crmd:unique_for") == [b"q", b"60000"]
 
 
 async def test_one_queues_broken_leases_neither_keep_the_dead_on_the_list_nor_fill_the_log(
     own_store: StoreServer,
 ) -> None:
-    async with rig(own_store.url, QueueSettings("bad"), QueueSettings("good")) as r:
-        dead = await r.fleet()
+    async with engine_harness(own_store.url, QueueSettings("bad"), QueueSettings("good")) as r:
+        dead = await r.start_pool()
         await r.store.command("SET", QueueKeys("bad").leases, "wrong")
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await kill(dead)
-        await watch_for_a_lease(fleet)
-        await fleet.tick.stop()
+        await watch_for_a_lease(pool)
+        await pool.tick.stop()
         told: list[str] = []
         r.store.events.subscribe(lambda name, _: told.append(name))
         for _ in range(3):
-            await fleet.tick.run_once()
-        assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [fleet.context.instance_id.encode()]
-        fleet.recoverer.observer.found_unlisted(["another"])
+            await pool.tick.run_once()
+        assert await r.store.command("ZRANGE", keys.DAEMONS, 0, -1) == [pool.context.instance_id.encode()]
+        pool.recoverer.observer.found_unlisted(["another"])
         for _ in range(3):
-            await fleet.recoverer.run_once({"another": ""})
+            await pool.recoverer.run_once({"another": ""})
         assert told.count("queue.degraded") <= 1
         await r.store.command("DEL", QueueKeys("bad").leases)
 
@@ -181,7 +181,7 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
     assert len(parts) >= 22
     broken = {f"bad-{part}": part for part in parts}
     settings = [QueueSettings(name, backoff=Backoff(0.01, 0.01)) for name in (*broken, "good")]
-    async with rig(own_store.url, *settings) as r:
+    async with engine_harness(own_store.url, *settings) as r:
         for name in (*broken, "good"):
             r.handle(name, "nothing", nothing)
         keys = {name: await r.add(name, "nothing") for name in broken}
@@ -191,8 +191,8 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
                 await r.store.command("RENAME", at, f"kept:{at}")
             wrong = ("LPUSH", at, "x") if await _is_string(part) else ("SET", at, "wrong")
             await r.store.command(*wrong)
-        fleet = await r.fleet()
-        async with strain(r.store.events) as found:
+        pool = await r.start_pool()
+        async with fault_cost(r.store.events) as found:
             await r.control.enqueue("good", [NewJob("nothing") for _ in range(1000)])
             await put_job(r.store, "good", "due", {"function": "nothing"}, due=time.time() + 1)
             await wait_until(lambda: _completed(r, "good", 1001), 2.5)
@@ -204,9 +204,9 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
             await asyncio.sleep(1.0)
         assert found.pulse >= 0.9
         assert found.cpu < 0.6  # most of it is the thousand jobs
-        assert "good" not in fleet.degraded
-        assert {"bad-queued", "bad-incomplete", "bad-leases"} <= set(fleet.degraded)
-        assert not await _problems(fleet)
+        assert "good" not in pool.degraded
+        assert {"bad-queued", "bad-incomplete", "bad-leases"} <= set(pool.degraded)
+        assert not await _problems(pool)
         for name, part in broken.items():
             at = getattr(QueueKeys(name), part)
             await r.store.command("DEL", at)
@@ -215,11 +215,11 @@ async def test_wrong_types_at_every_structural_key_degrade_their_queue_only(own_
         await r.control.resume("bad-paused")
         for name, key in keys.items():
             assert (await r.finished(name, key, 5)).state is State.COMPLETED
-        await wait_until(lambda: not fleet.degraded, 3)
+        await wait_until(lambda: not pool.degraded, 3)
 
 
 async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q", attempts=2, backoff=Backoff(0.05, 0.05))) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", attempts=2, backoff=Backoff(0.05, 0.05))) as r:
 
         async def work(ctx: dict[str, Any], n: int) -> None:
             if n % 100 == 0 and ctx["job"].attempts < 2:
@@ -231,24 +231,24 @@ async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(o
         await r.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(500)])
         with own_store.client() as admin:
             admin.config_set("maxmemory", 1)
-            fleet = await r.fleet()
+            pool = await r.start_pool()
             await wait_until(lambda: _ended(r, "q", 500), 10)
-            await fleet.tick.run_once()
+            await pool.tick.run_once()
             with pytest.raises(StoreFull):
                 await r.add("q", "work", n=2)
-            async with strain(r.store.events) as found:
+            async with fault_cost(r.store.events) as found:
                 await asyncio.sleep(2.0)
             calm(found)
             counts = await r.inspector.counts("q")
             assert (counts.waiting, counts.active, counts.failed) == (0, 0, 0)
             admin.config_set("maxmemory", 0)
-        await fleet.tick.run_once()
+        await pool.tick.run_once()
         await r.store.probe()
         assert (await r.finished("q", await r.add("q", "work", n=2))).state is State.COMPLETED
 
 
 async def test_new_jobs_are_refused_before_the_memory_limit_is_reached(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         with own_store.client() as admin:
             used = int(admin.info("memory")["used_memory"])
             admin.config_set("maxmemory", int(used * 1.1))
@@ -265,15 +265,15 @@ async def test_a_wake_connection_that_died_silently_is_noticed(
 ) -> None:
     monkeypatch.setattr(wake, "PING_EVERY_S", 0.2)
     monkeypatch.setattr(wake, "RECONNECT_S", 0.1)
-    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as r:
         r.handle("q", "nothing", nothing)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         subscribe = b"*2\r\n$9\r\nSUBSCRIBE"
 
         def answered() -> bool:
             """Whether it listens on a connection that sent a third ping: no ping follows one without an answer."""
             lines = [line.said for line in between._lines if subscribe in line.said]
-            return fleet.wake_listener.ready.is_set() and any(said.count(b"PING") >= 3 for said in lines)
+            return pool.wake_listener.ready.is_set() and any(said.count(b"PING") >= 3 for said in lines)
 
         await wait_until(answered, 20)
         assert between.mute(subscribe.decode()) >= 1
@@ -283,31 +283,31 @@ async def test_a_wake_connection_that_died_silently_is_noticed(
 
 
 async def test_a_wake_up_that_was_lost_is_made_up_for(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         r.handle("q", "nothing", nothing)
-        fleet = await r.fleet()
-        await fleet.wake_listener.stop()
+        pool = await r.start_pool()
+        await pool.wake_listener.stop()
         await asyncio.sleep(0.1)
         await r.control.enqueue("q", [NewJob("nothing", priority=1)])
-        fleet.tick._ticks = RECONCILE_EVERY_TICKS - 1
-        await fleet.tick.run_once()
+        pool.tick._ticks = RECONCILE_EVERY_TICKS - 1
+        await pool.tick.run_once()
         await wait_until(lambda: _completed(r, "q", 1), 1)
 
 
 async def test_a_part_of_the_maintenance_that_is_refused_keeps_no_other_from_its_work(
     own_store: StoreServer,
 ) -> None:
-    async with rig(
+    async with engine_harness(
         own_store.url, QueueSettings("q", concurrency=1, timeout_seconds=None), QueueSettings("bad")
     ) as r:
         await r.store.command("SET", "saq:bad:stats", "wrong")
         await r.store.command("ZADD", "saq:q:stats", time.time() * 1000 + 60_000, "saq:q:worker_info:theirs")
-        fleet = await r.fleet()
-        await fleet.tick.stop()
-        fleet.tick._ticks = 0
+        pool = await r.start_pool()
+        await pool.tick.stop()
+        pool.tick._ticks = 0
         with own_store.client() as admin:
             admin.execute_command("ACL", "SETUSER", "default", "-scan")  # the janitor's
-            await fleet.tick.run_once()
+            await pool.tick.run_once()
         names = [(name, fields.get("worker")) for name, fields in r.events if name == "queue.foreign_worker"]
         assert names == [("queue.foreign_worker", "theirs")]
 
@@ -321,18 +321,18 @@ def test_workers_take_no_signals() -> None:
 
 async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(store_url: str) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    async with rig(store_url, *TEN) as r:
-        fleet = await r.fleet()
+    async with engine_harness(store_url, *TEN) as r:
+        pool = await r.start_pool()
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
         await asyncio.sleep(0.3)  # all peeks block now
         began = time.monotonic()
-        await fleet.stop(30.0)
+        await pool.stop(30.0)
         assert time.monotonic() - began < HANG_S
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 async def test_no_job_starts_during_a_drain(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=5)) as r:
         started: list[float] = []
 
         async def work(_: Any) -> None:
@@ -340,10 +340,10 @@ async def test_no_job_starts_during_a_drain(store_url: str) -> None:
             await asyncio.sleep(0.2)
 
         r.handle("q", "work", work)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
         await wait_until(lambda: len(started) == 5)
-        stopping = asyncio.create_task(fleet.stop(5.0))
+        stopping = asyncio.create_task(pool.stop(5.0))
         await r.control.enqueue("q", [NewJob("work") for _ in range(5)])
         report = await stopping
         assert (len(started), report.finished, report.given_back) == (5, 5, 0)
@@ -366,23 +366,23 @@ class Stubborn:
 
 
 async def test_a_handler_that_ignores_cancellation_does_not_hold_up_a_stop(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", timeout_seconds=None)) as r:
+    async with engine_harness(store_url, QueueSettings("q", timeout_seconds=None)) as r:
         stubborn = Stubborn()
         r.handle("q", "stubborn", stubborn.__call__)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         key = await r.add("q", "stubborn")
         await stubborn.started.wait()
         began = time.monotonic()
-        report = await fleet.stop(0.5)
+        report = await pool.stop(0.5)
         assert time.monotonic() - began < HANG_S
         assert report.leaked == 1
         assert (await r.inspector.job("q", key)).state is State.WAITING
         stubborn.released.set()
-        await wait_until(lambda: fleet.leaked == 0)
+        await wait_until(lambda: pool.leaked == 0)
 
 
 async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_cancel(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=2, attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=2, attempts=1)) as r:
         stubborn = Stubborn()
         long = asyncio.Event()
 
@@ -393,8 +393,8 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
         r.handle("q", "stubborn", stubborn.__call__)
         r.handle("q", "wait", wait)
         r.handle("q", "nothing", nothing)
-        fleet = await r.fleet()
-        await fleet.wake_listener.ready.wait()
+        pool = await r.start_pool()
+        await pool.wake_listener.ready.wait()
         await put_job(r.store, "q", "stubborn", {"function": "stubborn", "timeout": 0.3})
         waiting = await r.add("q", "wait")
         await asyncio.gather(stubborn.started.wait(), long.wait())
@@ -406,11 +406,11 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
         for key in both:
             await r.finished("q", key, 1)
         stubborn.released.set()
-        await wait_until(lambda: fleet.leaked == 0)
+        await wait_until(lambda: pool.leaked == 0)
 
 
 async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the_stop(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=4, attempts=1, timeout_seconds=0.3)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=4, attempts=1, timeout_seconds=0.3)) as r:
         released, started = threading.Event(), list[int]()
 
         def block(_: Any) -> None:
@@ -422,34 +422,34 @@ async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the
 
         r.handle("q", "block", block)
         r.handle("q", "quick", quick)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         try:
             blocked = [await r.add("q", "block") for _ in range(4)]
-            async with strain(r.store.events) as found:
+            async with fault_cost(r.store.events) as found:
                 for key in blocked:
                     assert (await r.finished("q", key)).state is State.FAILED
                 view = await r.finished("q", await r.add("q", "quick"), 2)
                 assert view.result == "done"
                 assert len(started) == 4
                 began = time.monotonic()
-                report = await fleet.stop(0.5)
+                report = await pool.stop(0.5)
                 assert time.monotonic() - began < HANG_S
                 assert report.leaked == 4
             assert found.lag < 0.1
             assert found.pulse >= 0.95
         finally:
             released.set()
-        await wait_until(lambda: fleet.context.threads.leaked == 0)
+        await wait_until(lambda: pool.context.threads.leaked == 0)
 
 
 # Sizes and rates
 
 
 async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         for n in range(25):
             await r.control.enqueue("q", [NewJob("work", key=f"{n:02}")])
-        queue = saq_queue(r.new_fleet(), "q")
+        queue = saq_queue(r.new_pool(), "q")
         pages = [await queue.info(jobs=True, offset=offset, limit=10) for offset in (0, 10, 20, 30)]
         assert [len(page["jobs"]) for page in pages] == [10, 10, 5, 0]
         assert [job["key"] for page in pages for job in page["jobs"]] == [f"{n:02}" for n in range(25)]
@@ -460,12 +460,12 @@ async def test_pages_of_jobs_follow_one_another(store_url: str) -> None:
 
 
 async def test_ten_idle_queues_need_few_connections_and_few_trips(own_store: StoreServer) -> None:
-    async with proxy(own_store.socket) as between, rig(between.url, *TEN) as r:
-        fleet = await r.fleet()
-        await fleet.wake_listener.ready.wait()
+    async with proxy(own_store.socket) as between, engine_harness(between.url, *TEN) as r:
+        pool = await r.start_pool()
+        await pool.wake_listener.ready.wait()
         await asyncio.sleep(1.2)
         before = between.requests
-        async with strain(r.store.events) as found:
+        async with fault_cost(r.store.events) as found:
             await asyncio.sleep(3.0)
         assert between.connections <= 15
         assert (between.requests - before) / found.seconds <= 5
@@ -473,22 +473,22 @@ async def test_ten_idle_queues_need_few_connections_and_few_trips(own_store: Sto
 
 
 async def test_large_jobs_are_refused(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         with pytest.raises(JobTooLarge):
             await r.add("q", "work", text="x" * 256 * 1024)
-        queue = saq_queue(r.new_fleet(), "q")
+        queue = saq_queue(r.new_pool(), "q")
         with pytest.raises(JobTooLarge):
             await queue.enqueue("work", text="x" * 256 * 1024)
         await r.add("q", "work", text="x" * 250 * 1024)
 
 
 async def test_a_short_job_is_written_once_after_its_enqueue(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         r.handle("q", "nothing", nothing)
         await r.control.enqueue("q", [NewJob("nothing") for _ in range(200)])
         with own_store.client() as admin:
             admin.config_resetstat()
-            await r.fleet()
+            await r.start_pool()
             await wait_until(lambda: _ended(r, "q", 200))
             calls = {name: stat["calls"] for name, stat in admin.info("commandstats").items()}
         assert calls.get("cmdstat_set", 0) <= 5  # no job was marked, or written one by one
@@ -498,7 +498,7 @@ async def test_a_short_job_is_written_once_after_its_enqueue(own_store: StoreSer
 
 
 async def test_due_jobs_are_promoted_in_batches(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q", concurrency=50, keep_completed=100)) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", concurrency=50, keep_completed=100)) as r:
         r.handle("q", "nothing", nothing)
         documents = [NewJob("nothing", at=time.time() + 0.5) for _ in range(5_000)]
         await r.control.enqueue("q", documents)
@@ -506,7 +506,7 @@ async def test_due_jobs_are_promoted_in_batches(own_store: StoreServer) -> None:
             admin.config_set("slowlog-log-slower-than", 20_000)
             admin.slowlog_reset()
             admin.config_resetstat()
-            await r.fleet()
+            await r.start_pool()
             await wait_until(lambda: _ended(r, "q", 5_000), 10)
             assert admin.info("commandstats")["cmdstat_rpush"]["calls"] >= 5_000 / 200
             slow = [entry["duration"] for entry in admin.slowlog_get(100)]
@@ -514,7 +514,7 @@ async def test_due_jobs_are_promoted_in_batches(own_store: StoreServer) -> None:
 
 
 async def test_a_due_job_goes_before_what_comes_later_though_all_slots_are_busy(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=1)) as r:
         order, go = list[str](), asyncio.Event()
 
         async def work(ctx: dict[str, Any]) -> None:
@@ -522,7 +522,7 @@ async def test_a_due_job_goes_before_what_comes_later_though_all_slots_are_busy(
             await go.wait()
 
         r.handle("q", "work", work)
-        await r.fleet()
+        await r.start_pool()
         await r.control.enqueue("q", [NewJob("work", key="busy"), NewJob("work", key="due", delay=0.1)])
 
         async def waits() -> bool:
@@ -548,22 +548,22 @@ async def _is_string(part: str) -> bool:
     return part == "blocked"
 
 
-async def _completed(r: Rig, queue: str, count: int) -> bool:
+async def _completed(r: EngineHarness, queue: str, count: int) -> bool:
     return (await r.inspector.totals())[queue].completed == count
 
 
-async def _ended(r: Rig, queue: str, count: int) -> bool:
+async def _ended(r: EngineHarness, queue: str, count: int) -> bool:
     try:
         return (await r.inspector.totals())[queue].completed == count
     except StoreError:
         return False
 
 
-async def _problems(fleet: Any) -> list[str]:
+async def _problems(pool: Any) -> list[str]:
     """Parts of the daemon that ended though they should run for ever."""
     tasks = [
-        fleet.tick._task,
-        fleet.wake_listener._task,
-        *(pump for worker in fleet.workers.values() for pump in worker._pumps),
+        pool.tick._task,
+        pool.wake_listener._task,
+        *(pump for worker in pool.workers.values() for pump in worker._pumps),
     ]
     return [repr(task) for task in tasks if task.done()]

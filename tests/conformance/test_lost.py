@@ -19,7 +19,7 @@ from crmd.engine.maintenance.heartbeat import host_prefix
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import ConfigError, IllegalTransition, StoreError
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, kill, rig, saq_queue, watch_for_a_lease
+from tests.support.engine_harness import EngineHarness, engine_harness, kill, saq_queue, watch_for_a_lease
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.storeclock import freeze
@@ -41,7 +41,7 @@ class Held:
         return "done"
 
 
-def held(r: Rig, queue: str = "q") -> Held:
+def held(r: EngineHarness, queue: str = "q") -> Held:
     """Makes a held handler known under the name `work`."""
     handler = Held()
     r.handle(queue, "work", handler.__call__)
@@ -52,14 +52,14 @@ def held(r: Rig, queue: str = "q") -> Held:
 
 
 async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
-        await kill(fleet)
+        await kill(pool)
         work.go.set()
-        await r.fleet("one")
+        await r.start_pool("one")
         view = await r.finished("q", key, 5)
         assert (view.state, view.attempt, work.starts) == (State.COMPLETED, 1, 2)
 
@@ -68,28 +68,28 @@ async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(store_u
 async def test_a_job_without_a_time_limit_runs_again_when_its_daemon_is_killed(
     store_url: str, document: dict[str, Any]
 ) -> None:
-    async with rig(store_url, QueueSettings("q", timeout_seconds=None)) as r:
+    async with engine_harness(store_url, QueueSettings("q", timeout_seconds=None)) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         await put_job(r.store, "q", "k", {"function": "work", **document})
         await wait_until(lambda: work.starts == 1)
         await wait_until(lambda: _status(r, "k", "active"))
-        await kill(fleet)
+        await kill(pool)
         work.go.set()
-        await r.fleet("one")
+        await r.start_pool("one")
         assert (await r.finished("q", "k", 5)).state is State.COMPLETED
         assert await r.store.command("LLEN", "saq:q:active") == 0
 
 
 async def test_a_thousand_jobs_of_a_killed_daemon_run_again_within_two_seconds(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=1000, keep_completed=1000)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=1000, keep_completed=1000)) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         await r.control.enqueue("q", [NewJob("work") for _ in range(1000)])
         await wait_until(lambda: work.starts == 1000, 10)
-        await kill(fleet)
+        await kill(pool)
         began = time.monotonic()
-        await r.fleet("one")
+        await r.start_pool("one")
         await wait_until(lambda: work.starts == 2000, 10)
         assert time.monotonic() - began < HANG_S  # a second on a machine at rest; by a sweep, minutes
         work.go.set()
@@ -97,12 +97,12 @@ async def test_a_thousand_jobs_of_a_killed_daemon_run_again_within_two_seconds(s
 
 
 async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_over(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=20)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=20)) as r:
         work = held(r)
-        dead = await r.fleet()
+        dead = await r.start_pool()
         await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
         await wait_until(lambda: work.starts == 20)
-        other = await r.fleet()
+        other = await r.start_pool()
         await kill(dead)
         await watch_for_a_lease(other)
         work.go.set()
@@ -112,12 +112,12 @@ async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_ove
 
 
 async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
-        holder = await r.fleet()
+        holder = await r.start_pool()
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
-        other = await r.fleet()
+        other = await r.start_pool()
         await holder.tick.stop()
         await holder.keeper.stop()
         await watch_for_a_lease(other)
@@ -131,12 +131,12 @@ async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(sto
 
 
 async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         work = held(r)
-        holder = await r.fleet()
+        holder = await r.start_pool()
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
-        other = await r.fleet()
+        other = await r.start_pool()
         await holder.tick.stop()
         await holder.keeper.stop()
         await watch_for_a_lease(other)
@@ -155,7 +155,7 @@ async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreS
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 6, 9, 14])
 async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str, turns: int) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=30)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=30)) as r:
         starts: list[str] = []
         go = asyncio.Event()
 
@@ -164,22 +164,22 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str
             await go.wait()
 
         r.handle("q", "work", work)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         await r.control.enqueue("q", [NewJob("work") for _ in range(30)])
         await wait_until(lambda: len(starts) == 30)
-        begun, poison, *others = fleet.workers["q"].executor.executions.values()
-        await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+        begun, poison, *others = pool.workers["q"].executor.executions.values()
+        await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
         await r.store.command("HSET", "crmd:q:q:crashes", poison.job_id, 2)
-        await kill(fleet)
+        await kill(pool)
         go.set()
-        successor = r.new_fleet("one")
+        successor = r.new_pool("one")
         starting = asyncio.create_task(successor.start())
         for _ in range(turns):
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait([starting])
         await kill(successor)
-        await r.fleet("one")
+        await r.start_pool("one")
         for run in others:
             assert (await r.finished("q", run.key, 5)).state is State.COMPLETED
         assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
@@ -188,18 +188,18 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str
 
 
 async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         added = [await r.add("q", "work") for _ in range(3)]
         await wait_until(lambda: work.starts == 3)
-        begun, aborted, other = (fleet.workers["q"].executor.executions[f"saq:job:q:{key}"] for key in added)
-        await fleet.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+        begun, aborted, other = (pool.workers["q"].executor.executions[f"saq:job:q:{key}"] for key in added)
+        await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
         await r.control.cancel("q", aborted.key, "not wanted")
-        await kill(fleet)
+        await kill(pool)
         work.go.set()
         # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
-        successor = r.new_fleet("one")
+        successor = r.new_pool("one")
         await successor.workers["q"].scripts.recover(
             successor.context.instance_id, host_prefix("one"), next(successor.context.tokens)
         )
@@ -212,16 +212,16 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(sto
 
 
 async def test_a_suspect_stays_one_when_it_is_given_back(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
         key = await _suspect(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         await wait_until(lambda: work.starts == 1)
-        await fleet.stop(0.0)
+        await pool.stop(0.0)
         # Its next run is alone again: jobs beside it would be blamed for its third death.
         assert await r.store.command("LRANGE", "crmd:q:q:suspects", 0, -1) == [f"saq:job:q:{key}".encode()]
         work.go.set()
-        await r.fleet("one")
+        await r.start_pool("one")
         view = await r.finished("q", key)
         assert (view.state, work.starts) == (State.COMPLETED, 2)
 
@@ -229,12 +229,12 @@ async def test_a_suspect_stays_one_when_it_is_given_back(store_url: str) -> None
 async def test_a_suspect_whose_claim_is_lost_is_tried_again(
     own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
         key = await _suspect(r)
         between.lose_reply(":unique_for\r\n$1\r\n1\r\n")  # the claim of one slot: others ask for more
-        await r.fleet("one")
+        await r.start_pool("one")
         await wait_until(between.lost.is_set, 5)
         assert work.starts == 0
         await wait_until(lambda: work.starts == 1, 15)
@@ -264,18 +264,18 @@ async def test_a_suspect_whose_claim_is_lost_is_tried_again(
     ],
 )
 async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: str, document: bytes) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
         await put_job(r.store, "q", "bad", document)
         key = await r.add("q", "work")
         before = await r.inspector.jobs("q")
         json.dumps([view.to_json() for view in before.jobs])
-        fleet = await r.fleet()
-        assert isinstance(await saq_queue(fleet, "q").info(jobs=True), dict)
+        pool = await r.start_pool()
+        assert isinstance(await saq_queue(pool, "q").info(jobs=True), dict)
         assert (await r.finished("q", key)).state is State.COMPLETED
         await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
-        await fleet.tick.run_once()
+        await pool.tick.run_once()
         assert await r.store.command("LLEN", "crmd:q:q:quarantine") == 1
         assert await r.store.command("EXISTS", "saq:job:q:bad") == 0
         counts = await r.inspector.counts("q")
@@ -283,17 +283,17 @@ async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: st
 
 
 async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_of_others(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         first, second, third = [await r.add("q", "work") for _ in range(3)]
         await wait_until(lambda: work.starts == 3)
         await wait_until(lambda: _status(r, third, "active"))
-        await kill(fleet)
+        await kill(pool)
         await r.store.command("SET", f"saq:job:q:{first}", b"not json")
         await r.store.command("DEL", f"saq:job:q:{second}")
         work.go.set()
-        await r.fleet("one")
+        await r.start_pool("one")
         assert (await r.finished("q", third)).state is State.COMPLETED
         await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
         await wait_until(lambda: _idle(r))
@@ -316,7 +316,7 @@ async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_
     ],
 )
 async def test_a_job_with_odd_fields_runs_and_is_shown(store_url: str, fields: dict[str, Any]) -> None:
-    async with rig(store_url, QueueSettings("q", backoff=FAST)) as r:
+    async with engine_harness(store_url, QueueSettings("q", backoff=FAST)) as r:
         work = held(r)
         await put_job(r.store, "q", "odd", {"function": "work", **fields})
         await put_job(r.store, "q", "odd fails", {"function": "fail", **fields})
@@ -326,7 +326,7 @@ async def test_a_job_with_odd_fields_runs_and_is_shown(store_url: str, fields: d
 
         r.handle("q", "fail", fail)
         await _show(r)
-        await r.fleet()
+        await r.start_pool()
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 2)
         await wait_until(lambda: _status(r, "odd", "active"))
@@ -363,7 +363,7 @@ def test_two_schedules_of_one_job_are_two(tmp_path: Path) -> None:
 
 
 async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
         # What SAQ's worker leaves: a cron job in its slot, one long past, and one of a function that is gone.
@@ -371,7 +371,7 @@ async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: 
         await put_job(r.store, "q", "cron:past", {"function": "work"}, due=time.time() - 3600)
         await put_job(r.store, "q", "cron:yearly", {"function": "work"}, due=time.time() + 300_000)
         await put_job(r.store, "q", "cron:gone", {"function": "gone"}, due=time.time() - 1)
-        await r.fleet()
+        await r.start_pool()
         [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.5)])
         for key in ("cron:work", "cron:past", delayed.key):
             assert (await r.finished("q", key, 4)).state is State.COMPLETED
@@ -401,7 +401,7 @@ async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: 
 async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
     store_url: str, error: BaseException, sync: bool
 ) -> None:
-    async with rig(
+    async with engine_harness(
         store_url, QueueSettings("q", concurrency=1, attempts=2, backoff=FAST, timeout_seconds=None)
     ) as r:
         runs: list[int] = []
@@ -416,23 +416,23 @@ async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
         r.handle("q", "fail", fail if sync else fail_async)
         work = held(r)
         work.go.set()
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         failing, following = await r.add("q", "fail"), await r.add("q", "work")
         view = await r.finished("q", failing, 5)
         assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
         assert type(error).__name__ in (view.error or "")
         assert (await r.finished("q", following, 5)).state is State.COMPLETED
-        assert (fleet.active, fleet.leaked) == (0, 0)
+        assert (pool.active, pool.leaked) == (0, 0)
 
 
 async def test_sys_exit_in_a_thread_fails_its_job_only(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
 
         def leave(_: Any) -> None:
             sys.exit("bye")
 
         r.handle("q", "leave", leave)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "leave"), 5)
         assert view.state is State.FAILED
         assert "SystemExit: bye" in (view.error or "")
@@ -468,7 +468,7 @@ def _deep() -> Any:
 async def test_a_result_that_is_no_json_fails_its_job_once(
     store_url: str, result: Callable[[], Any], reason: str
 ) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
         runs: list[int] = []
 
         async def odd(_: Any) -> Any:
@@ -476,7 +476,7 @@ async def test_a_result_that_is_no_json_fails_its_job_once(
             return result()
 
         r.handle("q", "odd", odd)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "odd"), 5)
         assert (view.state, view.result, len(runs)) == (State.FAILED, None, 1)
         assert reason in (view.error or "")
@@ -484,7 +484,7 @@ async def test_a_result_that_is_no_json_fails_its_job_once(
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(store_url: str, fails: bool) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=2, backoff=FAST)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=2, backoff=FAST)) as r:
 
         async def spoil(ctx: dict[str, Any], items: list[Any]) -> int:
             items.append({1, 2})
@@ -495,7 +495,7 @@ async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(store_url: 
             return len(items)
 
         r.handle("q", "spoil", spoil)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "spoil", items=[1]), 5)
         assert view.payload == {"items": [1]}
         if fails:
@@ -505,13 +505,13 @@ async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(store_url: 
 
 
 async def test_a_result_beyond_64_bits_is_kept_as_it_is(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
 
         async def big(_: Any, n: int) -> list[int]:
             return [n, 2**70]
 
         r.handle("q", "big", big)
-        await r.fleet()
+        await r.start_pool()
         assert (await r.finished("q", await r.add("q", "big", n=2**65), 5)).result == [2**65, 2**70]
 
 
@@ -519,34 +519,34 @@ async def test_a_result_beyond_64_bits_is_kept_as_it_is(store_url: str) -> None:
 
 
 async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(own_store: StoreServer) -> None:
-    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q")) as r:
+    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
-        fleet = await r.fleet("one")
-        await fleet.wake_listener.ready.wait()
+        pool = await r.start_pool("one")
+        await pool.wake_listener.ready.wait()
         between.reply_delay = 0.15
         key = await r.add("q", "work")
         began = time.monotonic()
-        await fleet.stop(0.0)
+        await pool.stop(0.0)
         assert time.monotonic() - began < HANG_S
         between.reply_delay = 0.0
         await wait_until(lambda: r.store.connected)
-        await r.fleet("one")
+        await r.start_pool("one")
         view = await r.finished("q", key, 5)
         assert (view.state, view.attempt, view.delivery) == (State.COMPLETED, 1, 0)
 
 
 async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
         await r.finished("q", "k")
         before = await stored_job(r.store, "q", "k")
-        job = await saq_queue(fleet, "q").job("k")
+        job = await saq_queue(pool, "q").job("k")
         assert job is not None
-        await saq_queue(fleet, "q").abort(job, "too late")  # no error, as with SAQ
+        await saq_queue(pool, "q").abort(job, "too late")  # no error, as with SAQ
         with pytest.raises(IllegalTransition):
             await r.control.cancel("q", "k")
         assert await stored_job(r.store, "q", "k") == before
@@ -554,43 +554,43 @@ async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(store_url: str) 
 
 
 async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
         work.go.set()
         key = await r.add("q", "work")
-        fleet = await r.fleet(janitor_grace=0.1)
+        pool = await r.start_pool(janitor_grace=0.1)
         await r.finished("q", key)
         ended = await stored_job(r.store, "q", key)
         # abort() of SAQ's own queue on a finished job
         await r.store.command(
             "SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "aborting", "error": "late"})
         )
-        await _janitor(fleet, lambda: _status(r, key, "complete"))
+        await _janitor(pool, lambda: _status(r, key, "complete"))
         assert (await r.inspector.job("q", key)).state is State.COMPLETED
 
 
 async def test_an_abort_of_a_job_whose_daemon_is_dead_ends_it(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         work = held(r)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         key = await r.add("q", "work")
         await wait_until(lambda: work.starts == 1)
-        await kill(fleet)
+        await kill(pool)
         await r.control.cancel("q", key, "not wanted")
-        await r.fleet("one")
+        await r.start_pool("one")
         view = await r.finished("q", key, 5)
         assert (view.state, view.error, work.starts) == (State.CANCELLED, "not wanted", 1)
 
 
 async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("qa"), QueueSettings("qb")) as r:
+    async with engine_harness(store_url, QueueSettings("qa"), QueueSettings("qb")) as r:
         work = held(r, "qb")
         await r.control.enqueue("qa", [NewJob("work", key="same")])
         await r.control.cancel("qa", "same")
         [added] = await r.control.enqueue("qb", [NewJob("work", key="same")])
         assert added.created
         work.go.set()
-        await r.fleet()
+        await r.start_pool()
         assert (await r.finished("qb", "same")).state is State.COMPLETED
         assert (await r.inspector.job("qa", "same")).state is State.CANCELLED
 
@@ -612,20 +612,20 @@ def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path:
 async def test_a_step_of_the_clock_takes_no_running_job(
     store_url: str, step: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=50)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=50)) as r:
         work = held(r)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         keys_ = [await r.add("q", "work") for _ in range(50)]
         await put_job(r.store, "q", "k", {"function": "work", "timeout": 600})
         await wait_until(lambda: work.starts == 50)
         wall = time.time
         monkeypatch.setattr(time, "time", lambda: wall() + step)
-        fleet.context.clock.now = r.control._now = lambda: wall() + step
+        pool.context.clock.now = r.control._now = lambda: wall() + step
         [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
-        await watch_for_a_lease(fleet)
-        await fleet.tick.run_once()
-        assert fleet.active == 50
-        assert all(run.cancel_reason is None for run in fleet.workers["q"].executor.executions.values())
+        await watch_for_a_lease(pool)
+        await pool.tick.run_once()
+        assert pool.active == 50
+        assert all(run.cancel_reason is None for run in pool.workers["q"].executor.executions.values())
         work.go.set()
         for key in (*keys_, "k", delayed.key):
             assert (await r.finished("q", key, 3)).state is State.COMPLETED
@@ -635,18 +635,18 @@ async def test_a_step_of_the_clock_takes_no_running_job(
 
 @pytest.mark.parametrize("step_ms", [40_000, 3_600_000, -3_600_000])
 async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_url: str, step_ms: int) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=25)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=25)) as r:
         clock = await freeze(r.store)
         work = held(r)
-        fleets = [await r.fleet(), await r.fleet()]
+        pools = [await r.start_pool(), await r.start_pool()]
         added = [await r.add("q", "work") for _ in range(50)]
         await wait_until(lambda: work.starts == 50)
         for _ in range(4):
             await clock.step(step_ms)
-            for fleet in fleets:
-                await watch_for_a_lease(fleet, fleets)
-            for fleet in fleets:
-                await fleet.tick.run_once()
+            for pool in pools:
+                await watch_for_a_lease(pool, pools)
+            for pool in pools:
+                await pool.tick.run_once()
         work.go.set()
         for key in added:
             assert (await r.finished("q", key)).state is State.COMPLETED
@@ -654,13 +654,13 @@ async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_
 
 
 async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=5)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=5)) as r:
         clock = await freeze(r.store)
         work = held(r)
-        dead = await r.fleet()
+        dead = await r.start_pool()
         await r.control.enqueue("q", [NewJob("work") for _ in range(5)])
         await wait_until(lambda: work.starts == 5)
-        other = await r.fleet()
+        other = await r.start_pool()
         await kill(dead)
         await clock.step(-3_600_000)
         await watch_for_a_lease(other)
@@ -670,7 +670,7 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(s
         assert [daemon.id for daemon in await r.inspector.daemons()] == [other.context.instance_id]
 
 
-async def _suspect(r: Rig) -> str:
+async def _suspect(r: EngineHarness) -> str:
     """A waiting job whose daemon died twice with it."""
     key = await r.add("q", "work")
     job_id = f"saq:job:q:{key}"
@@ -680,32 +680,32 @@ async def _suspect(r: Rig) -> str:
     return key
 
 
-async def _status(r: Rig, key: str, status: str) -> bool:
+async def _status(r: EngineHarness, key: str, status: str) -> bool:
     return bool((await stored_job(r.store, "q", key))["status"] == status)
 
 
-async def _completed(r: Rig, count: int) -> bool:
+async def _completed(r: EngineHarness, count: int) -> bool:
     return (await r.inspector.counts("q")).completed == count
 
 
-async def _idle(r: Rig) -> bool:
+async def _idle(r: EngineHarness) -> bool:
     counts = await r.inspector.counts("q")
     return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
 
 
-async def _show(r: Rig) -> None:
+async def _show(r: EngineHarness) -> None:
     """Everything that shows jobs, as JSON."""
     shown = (await r.inspector.jobs("q")).jobs
     json.dumps([view.to_json() for view in shown], allow_nan=False)
-    page = await saq_queue(r.new_fleet(), "q").info(jobs=True, limit=100)
+    page = await saq_queue(r.new_pool(), "q").info(jobs=True, limit=100)
     assert {job["key"] for job in page["jobs"]} <= {view.key for view in shown}
     await r.inspector.counts("q")
     await r.inspector.metrics()
 
 
-async def _janitor(fleet: Any, done: Callable[[], Any]) -> None:
+async def _janitor(pool: Any, done: Callable[[], Any]) -> None:
     async def once() -> bool:
-        await fleet.janitor.run_once()
+        await pool.janitor.run_once()
         return bool(await done())
 
     await wait_until(once, 5)

@@ -21,34 +21,34 @@ API = "/admin/queues/api/queues"
 async def test_clicks_on_retry_of_a_running_job_run_nothing_twice(store_url: str) -> None:
     async with site(store_url) as web:
         await web.work()
-        key = await web.rig.add("email", "greet", name="Ada", seconds=0.4)
+        key = await web.harness.add("email", "greet", name="Ada", seconds=0.4)
         await wait_until(lambda: _is(web, key, State.ACTIVE))
         for _ in range(2):
             status, _, _ = await web.call("POST", f"{API}/email/jobs/{key}/retry")
             assert status == 409
-        await web.rig.finished("email", key)
+        await web.harness.finished("email", key)
         assert (await web.call("POST", f"{API}/email/jobs/{key}/retry"))[0] == 409
-        totals = (await web.rig.inspector.totals())["email"]
+        totals = (await web.harness.inspector.totals())["email"]
         assert (totals.started, totals.completed) == (1, 1)
 
 
 async def test_an_abort_of_a_finished_job_is_refused_and_changes_nothing(store_url: str) -> None:
     async with site(store_url) as web:
         await web.work()
-        await put_job(web.rig.store, "email", "k", {"function": "greet", "kwargs": {"name": "Ada"}, "ttl": 60})
-        await web.rig.finished("email", "k")
-        before = await stored_job(web.rig.store, "email", "k")
+        await put_job(web.harness.store, "email", "k", {"function": "greet", "kwargs": {"name": "Ada"}, "ttl": 60})
+        await web.harness.finished("email", "k")
+        before = await stored_job(web.harness.store, "email", "k")
         assert (await web.call("POST", f"{API}/email/jobs/k/abort"))[0] == 409
         assert (await web.call("POST", "/api/v1/queues/email/jobs/k/cancel"))[0] == 409
-        assert await stored_job(web.rig.store, "email", "k") == before
-        assert 0 < await web.rig.store.command("TTL", "saq:job:email:k") <= 60
+        assert await stored_job(web.harness.store, "email", "k") == before
+        assert 0 < await web.harness.store.command("TTL", "saq:job:email:k") <= 60
 
 
 @pytest.mark.parametrize("document", [b"not json", b"[]", b"{}", b'{"function": 5, "queued": "x"}'])
 async def test_a_job_that_cannot_be_read_breaks_no_page(store_url: str, untidy: None, document: bytes) -> None:
     async with site(store_url) as web:
-        await put_job(web.rig.store, "email", "bad", document)
-        key = await web.rig.add("email", "greet", name="Ada")
+        await put_job(web.harness.store, "email", "bad", document)
+        key = await web.harness.add("email", "greet", name="Ada")
         for path in (f"{API}/email", API, "/api/v1/queues/email/jobs", "/api/v1/queues/email/jobs/bad"):
             await web.get(path)
         page = await web.get("/api/v1/queues/email/jobs")
@@ -83,7 +83,7 @@ async def test_health_answers_while_the_store_is_frozen(own_store: StoreServer) 
 
 
 async def _is(web: Site, key: str, state: State) -> bool:
-    return (await web.rig.inspector.job("email", key)).state is state
+    return (await web.harness.inspector.job("email", key)).state is state
 
 
 async def _healthy(web: Site) -> Any:

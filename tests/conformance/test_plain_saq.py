@@ -1,4 +1,4 @@
-"""Programs that know only `saq` and `redis` work with a fleet as they do with SAQ's own worker."""
+"""Programs that know only `saq` and `redis` work with a pool as they do with SAQ's own worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import InvalidPayload
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, rig, saq_queue
+from tests.support.engine_harness import EngineHarness, engine_harness, saq_queue
 from tests.support.programs import PROGRAMS, run_program, running_program
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -50,9 +50,9 @@ def tcp_url(store_server: StoreServer) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def working(url: str, **parts: Any) -> AsyncIterator[Rig]:
-    """A fleet with handlers that plain programs call."""
-    async with rig(url, *QUEUES) as r:
+async def working(url: str, **parts: Any) -> AsyncIterator[EngineHarness]:
+    """A pool with handlers that plain programs call."""
+    async with engine_harness(url, *QUEUES) as r:
 
         async def double(_: Any, n: int) -> int:
             return n * 2
@@ -76,8 +76,8 @@ async def working(url: str, **parts: Any) -> AsyncIterator[Rig]:
         for handler in (double, echo, fail, sleep, long, clock):
             for settings in QUEUES:
                 r.handle(settings.name, handler.__name__, handler)
-        fleet = await r.fleet(**parts)
-        await fleet.wake_listener.ready.wait()
+        pool = await r.start_pool(**parts)
+        await pool.wake_listener.ready.wait()
         yield r
 
 
@@ -154,7 +154,7 @@ async def test_a_payload_that_speaks_of_aborting_aborts_nothing(store_url: str) 
 
         async def progress(ctx: dict[str, Any], **_: Any) -> str:
             await ctx["job"].update(progress=0.5)
-            await r._fleets[0].workers["webhook"].executor.check()
+            await r._pools[0].workers["webhook"].executor.check()
             seen.set()
             return "done"
 
@@ -302,7 +302,7 @@ async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(store_u
         assert (stored["progress"], stored["status"], stored["tenant"]) == (0.5, "active", "one")
         assert stored["meta"] == {"own": 1, "seen": [1]}
         # from another process: only what SAQ's object says is written
-        queue = saq_queue(r.new_fleet(), "webhook")
+        queue = saq_queue(r.new_pool(), "webhook")
         other = await queue.job("k")
         assert other is not None
         await other.update(meta={"other": 2})
@@ -338,7 +338,7 @@ async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job
         r.handle("ai", "tick", tick)
         async with running_program("worker.py", store_url, "ai"):
             await wait_until(lambda: r.store.command("ZCARD", "saq:ai:stats"), 10)
-            foreign = r._fleets[0].tick._external_workers
+            foreign = r._pools[0].tick._external_workers
             assert await foreign.run_once() == 1
             assert await foreign.run_once() == 0
             [fields] = [fields for name, fields in r.events if name == "queue.foreign_worker"]
@@ -351,9 +351,9 @@ async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job
 _SAQ_FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 
-async def _completed(r: Rig, queue: str, count: int) -> bool:
+async def _completed(r: EngineHarness, queue: str, count: int) -> bool:
     return (await r.inspector.counts(queue)).completed == count
 
 
-async def _keys(r: Rig, pattern: str) -> list[bytes]:
+async def _keys(r: EngineHarness, pattern: str) -> list[bytes]:
     return [key async for key in r.store.redis.scan_iter(pattern)]

@@ -14,7 +14,7 @@ from tests.support.wait import wait_until
 
 async def test_bulk_retry_cancel_and_clean(web: Site) -> None:
     new = [NewJob("greet", {"name": f"n{n}"}, key=f"k{n}") for n in range(60)]
-    await web.rig.control.enqueue("email", new)
+    await web.harness.control.enqueue("email", new)
 
     async def act(verb: str, **body: Any) -> Any:
         status, answer, _ = await web.call("POST", f"/api/v1/queues/email/{verb}", json=body)
@@ -34,7 +34,7 @@ async def test_bulk_retry_cancel_and_clean(web: Site) -> None:
     assert (done["done"], done["skipped"], done["more"]) == (59, 0, False)
     assert (await act("retry", state="cancelled", search="n1", rate="1000/s"))["done"] == 11
     assert (await act("clean", state="cancelled"))["done"] == 49
-    counts = await web.rig.inspector.counts("email")
+    counts = await web.harness.inspector.counts("email")
     assert (counts.waiting, counts.cancelled) == (11, 0)
 
 
@@ -64,17 +64,17 @@ async def test_unknown_jobs_run_again_only_by_their_key(crm: Site) -> None:
         runs.append(1)
         raise OutcomeUnknown("no answer")
 
-    crm.rig.handle("message", "unclear", send)
+    crm.harness.handle("message", "unclear", send)
     await crm.work()
-    await crm.rig.control.enqueue("message", [NewJob("unclear", key="sent")])
-    assert (await crm.rig.finished("message", "sent")).state is State.UNKNOWN
+    await crm.harness.control.enqueue("message", [NewJob("unclear", key="sent")])
+    assert (await crm.harness.finished("message", "sent")).state is State.UNKNOWN
     bulk = "/api/v1/queues/message/retry"
     status, problem, _ = await crm.call("POST", bulk, json={"state": "unknown"})
     assert status == 422
     assert "retry them by key" in problem["detail"]
     assert (await crm.call("POST", bulk, json={"state": "failed"}))[1]["matched"] == 0
     with pytest.raises(IllegalTransition, match="by its key"):  # it became unknown after the filter found it
-        await crm.rig.control.retry("message", "sent", by_name=False)
+        await crm.harness.control.retry("message", "sent", by_name=False)
     assert len(runs) == 1
     assert (await crm.call("POST", "/api/v1/queues/message/jobs/sent/retry"))[0] == 200
     await wait_until(lambda: len(runs) == 2, 5)

@@ -34,7 +34,7 @@ async def test_health_has_the_shape_that_was_promised(web: Site) -> None:
 
 
 async def test_a_paused_queue_degrades_and_is_no_error(web: Site) -> None:
-    await web.rig.control.pause("email")
+    await web.harness.control.pause("email")
     status, body, _ = await web.call("GET", "/health", auth=False)
     assert (status, body["status"], body["queues"]) == (200, "ok", "degraded")
     assert "reason" not in body
@@ -51,7 +51,7 @@ async def test_before_and_after_it_runs_it_is_not_ready(web: Site, state: Any, s
 
 
 async def test_work_that_does_not_start_is_unhealthy(web: Site) -> None:
-    await web.rig.control.enqueue("import", [NewJob("greet", {"name": "Ada"})])
+    await web.harness.control.enqueue("import", [NewJob("greet", {"name": "Ada"})])
 
     async def unhealthy() -> bool:
         status, body, _ = await web.call("GET", "/health", auth=False)
@@ -60,19 +60,19 @@ async def test_work_that_does_not_start_is_unhealthy(web: Site) -> None:
     await wait_until(unhealthy)
     summary = await web.get("/api/v1/queues/health")
     assert (summary["status"], summary["queues"]["import"]["status"]) == ("unhealthy", "unhealthy")
-    await web.rig.control.pause("import")
+    await web.harness.control.pause("import")
     web.parts.health.forget()
     assert (await web.call("GET", "/health", auth=False))[0] == 200
-    await web.rig.control.resume("import")
+    await web.harness.control.resume("import")
     web.parts.queues.run_elsewhere = {"import": "its service is not configured"}
     web.parts.health.forget()
     assert (await web.call("GET", "/health", auth=False))[0] == 200
 
 
 async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
-    await web.rig.control.limit("import", Rate(1, 3600))
-    await web.rig.control.enqueue("import", [NewJob("greet", {"name": "Ada"}) for _ in range(2)])
-    scripts = web.rig.inspector.queue("import")
+    await web.harness.control.limit("import", Rate(1, 3600))
+    await web.harness.control.enqueue("import", [NewJob("greet", {"name": "Ada"}) for _ in range(2)])
+    scripts = web.harness.inspector.queue("import")
     [(job_id, document, _)] = (await scripts.claim("d:1", 1)).jobs
     await scripts.settle([Ack(job_id, "d:1", AckKind.COMPLETE, document)])
 
@@ -81,7 +81,7 @@ async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
         return (await web.call("GET", "/health", auth=False))[0]
 
     async def waits_longer_than_a_stall() -> bool:
-        seen = await web.rig.inspector.counts("import")
+        seen = await web.harness.inspector.counts("import")
         assert (seen.rate_left, seen.rate_period_seconds) == (0, 3600.25)
         return (seen.oldest_waiting_seconds or 0) > 3 * web.parts.queues.settings["import"].stall_after_seconds
 
@@ -90,14 +90,14 @@ async def test_a_limit_explains_no_more_than_its_period(web: Site) -> None:
 
     await wait_until(waits_longer_than_a_stall)
     assert await status() == 200
-    await web.rig.control.limit("import", Rate(1, 0.01))
+    await web.harness.control.limit("import", Rate(1, 0.01))
     await scripts.store.command("RPUSH", scripts.keys.starts, 4_000_000_000_000)  # of a clock far ahead
     await wait_until(unhealthy)
 
 
 async def test_full_slots_are_no_stall_while_jobs_may_still_run(web: Site) -> None:
     jobs = [NewJob("greet", {"name": "Ada", "seconds": 0.8}) for _ in range(11)]
-    await web.rig.control.enqueue("import", jobs)
+    await web.harness.control.enqueue("import", jobs)
     await web.work()
 
     async def full() -> bool:
@@ -110,10 +110,10 @@ async def test_full_slots_are_no_stall_while_jobs_may_still_run(web: Site) -> No
 
 
 async def test_queues_health_has_counts_and_totals(web: Site) -> None:
-    await web.rig.control.enqueue(
+    await web.harness.control.enqueue(
         "email", [NewJob("greet", {"name": "a"}), NewJob("greet", {"name": "b"}, delay=60)]
     )
-    await web.rig.control.pause("email")
+    await web.harness.control.pause("email")
     body = await web.get("/api/v1/queues/health", auth=False)
     assert body.keys() == {"status", "redis", "queues", "totals"}
     assert body["status"] == "degraded"
@@ -132,11 +132,11 @@ async def test_queues_health_has_counts_and_totals(web: Site) -> None:
 async def test_metrics_and_statistics_tell_what_happened(web: Site) -> None:
     await web.work()
     keys = [
-        await web.rig.add("email", "greet", name="a"),
-        await web.rig.add("email", "greet", name="b", fail=True),
+        await web.harness.add("email", "greet", name="a"),
+        await web.harness.add("email", "greet", name="b", fail=True),
     ]
     for key in keys:
-        await web.rig.finished("email", key)
+        await web.harness.finished("email", key)
     web.parts.health.forget()
     metrics = (await web.get("/api/v1/queues/metrics"))["queues"]["email"]
     assert (metrics["completed"], metrics["failed"], metrics["success_rate"]) == (1, 1, 0.5)
@@ -152,7 +152,7 @@ async def test_metrics_and_statistics_tell_what_happened(web: Site) -> None:
 
 async def test_prometheus_reads_our_metrics(web: Site) -> None:
     await web.work()
-    await web.rig.finished("email", await web.rig.add("email", "greet", name="a"))
+    await web.harness.finished("email", await web.harness.add("email", "greet", name="a"))
     web.parts.health.forget()
     _, text, headers = await web.call("GET", "/metrics", auth=False)
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -197,7 +197,7 @@ async def test_without_the_store_everything_answers(own_store: StoreServer) -> N
         await wait_until(lambda: is_away(web))
         await check_without_store(web, within=ANSWERS_S)
         own_store.start()
-        await wait_until(lambda: web.rig.store.connected)
+        await wait_until(lambda: web.harness.store.connected)
         assert (await web.call("GET", "/health", auth=False))[0] == 200
 
 
@@ -212,7 +212,7 @@ async def test_a_frozen_store_holds_nobody_up(own_store: StoreServer) -> None:
 
 async def is_away(web: Site) -> bool:
     await web.call("GET", "/readyz")
-    return not web.rig.store.connected
+    return not web.harness.store.connected
 
 
 async def check_without_store(web: Site, within: float) -> None:
@@ -253,6 +253,6 @@ async def check_without_store(web: Site, within: float) -> None:
         assert (await timed("GET", path))[0] == 503, path
     assert (await timed("POST", "/api/v1/queues/email/pause"))[0] == 503
     job = {"job": "greet", "payload": {"name": "Ada"}}
-    if not web.rig.store.connected:  # a frozen store is given more time for writes
+    if not web.harness.store.connected:  # a frozen store is given more time for writes
         assert (await timed("POST", "/api/v1/queues/email/jobs", json=job))[0] == 503
     assert (await timed("GET", "/admin/queues"))[0] == 200

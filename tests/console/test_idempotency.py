@@ -42,13 +42,13 @@ async def post(
 
 
 async def waiting(web: Site, queue: str = "email") -> int:
-    counts = await web.rig.inspector.counts(queue)
+    counts = await web.harness.inspector.counts(queue)
     return counts.waiting + counts.delayed
 
 
 async def finish(web: Site, kind: AckKind = AckKind.COMPLETE, *, kept: bool = True) -> None:
     """Runs what waits in `email` to its end."""
-    scripts = web.rig.inspector.queue("email")
+    scripts = web.harness.inspector.queue("email")
     for job_id, document, _ in (await scripts.claim("d:1", 500)).jobs:
         ended = orjson.dumps({**orjson.loads(document), "status": kind.status})
         await scripts.settle([Ack(job_id, "d:1", kind, ended, 0 if kept else -1)])
@@ -75,7 +75,7 @@ async def test_a_repeat_is_answered_while_memory_is_short(
     batch = {"jobs": [ok, {**ok, "key": "a"}, {**ok, "key": "a"}]}
     _, first, location = await post(web, ok)
     _, many, _ = await post(web, batch, "batch-1")
-    store = web.rig.store
+    store = web.harness.store
     used = int((await store.redis.info("memory"))["used_memory"])
     await store.command("CONFIG", "SET", "maxmemory", 1 if at_the_limit else round(used * 1.1))
     try:
@@ -244,7 +244,7 @@ async def test_only_a_batch_with_and_without_keys_is_known_longer(
     web: Site, ok: dict[str, Any], keys: tuple[str | None, ...], mixed: int
 ) -> None:
     await post(web, {"jobs": [{**ok, "key": key} if key else ok for key in keys]})
-    [record] = await web.rig.store.command("HVALS", web.rig.inspector.queue("email").keys.requests)
+    [record] = await web.harness.store.command("HVALS", web.harness.inspector.queue("email").keys.requests)
     assert record[14] >> 7 == mixed
 
 
@@ -252,7 +252,7 @@ async def test_a_job_delayed_beyond_a_day(web: Site, ok: dict[str, Any]) -> None
     job = {**ok, "delay": "50h"}
     _, first, location = await post(web, job)
     assert (await post(web, job))[1]["state"] == "delayed"
-    scripts = web.rig.inspector.queue("email")
+    scripts = web.harness.inspector.queue("email")
     assert await scripts.promote(scripts.keys.job_id(first["key"]))
     await finish(web, kept=False)
     assert await post(web, job) == (201, {**first, "state": None}, location)

@@ -85,7 +85,7 @@ async def test_all_are_checked_before_any_is_stored(web: Site, ok: dict[str, Any
     assert {error["field"] for error in found[3]} == {"key", "priority"}
     assert 'write "5s"' in found[4][0]["reason"]
     assert found[7][0]["field"] == "payload.typo"
-    assert (await web.rig.inspector.counts("email")).waiting == 0
+    assert (await web.harness.inspector.counts("email")).waiting == 0
 
 
 async def test_bulls_form_is_answered_with_ours(web: Site) -> None:
@@ -204,7 +204,7 @@ async def test_wait_returns_the_outcome(web: Site, ok: dict[str, Any]) -> None:
 @pytest.mark.parametrize("query", ["wait=30", "wait=6m", "wait=none", "wait=", "wate=1s", "wait=1s&wait=2s"])
 async def test_bad_waits_are_refused_before_anything_is_stored(web: Site, ok: dict[str, Any], query: str) -> None:
     assert (await web.call("POST", f"{JOBS}?{query}", json=ok))[0] == 422
-    assert (await web.rig.inspector.counts("email")).waiting == 0
+    assert (await web.harness.inspector.counts("email")).waiting == 0
 
 
 async def test_wait_is_for_one_job(web: Site, ok: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ async def test_cancel_retry_and_delete(web: Site, ok: dict[str, Any]) -> None:
 
 async def test_a_running_job_is_cancelled_and_not_deleted(web: Site) -> None:
     await web.work()
-    key = await web.rig.add("email", "greet", name="Ada", seconds=30)
+    key = await web.harness.add("email", "greet", name="Ada", seconds=30)
 
     async def active() -> bool:
         return bool((await web.get(f"{JOBS}/{key}"))["state"] == "active")
@@ -251,11 +251,11 @@ async def test_a_running_job_is_cancelled_and_not_deleted(web: Site) -> None:
     await wait_until(active)
     assert (await web.call("DELETE", f"{JOBS}/{key}"))[0] == 409
     assert (await web.call("POST", f"{JOBS}/{key}/cancel"))[0] == 200
-    assert (await web.rig.finished("email", key)).state == "cancelled"
+    assert (await web.harness.finished("email", key)).state == "cancelled"
 
 
 async def test_pages_follow_each_other(web: Site) -> None:
-    await web.rig.control.enqueue("email", [NewJob("greet", {"name": f"n{n}"}, key=f"k{n}") for n in range(5)])
+    await web.harness.control.enqueue("email", [NewJob("greet", {"name": f"n{n}"}, key=f"k{n}") for n in range(5)])
     first = await web.get(f"{JOBS}?state=waiting&limit=2")
     assert [job["key"] for job in first["jobs"]] == ["k0", "k1"]
     second = await web.get(f"{JOBS}?state=waiting&limit=3&cursor={first['cursor']}")
@@ -317,7 +317,7 @@ async def test_a_payload_whose_check_takes_long_is_checked_outside_the_loop(web:
     async def take(_: JobContext, payload: Slow) -> None:
         assert payload
 
-    web.rig.handle_spec("email", JobSpec("slow", "email", take, Slow))
+    web.harness.handle_spec("email", JobSpec("slow", "email", take, Slow))
     Slow.checked_in.clear()
     await web.work()
     for body in ({"job": "slow"}, {"jobs": [{"job": "greet", "payload": {"name": "Ada"}}, {"job": "slow"}]}):
@@ -340,8 +340,8 @@ async def test_secrets_of_payloads_and_errors_are_masked_and_results_are_not(web
     }
     payload = {"name": "Ada", "password": "hidden", "deep": [{"cookie": "hidden"}], "note": "token=hidden"}
     document = json.dumps({**failed, "kwargs": payload})
-    await web.rig.store.command("SET", "saq:job:email:k", document)
-    await web.rig.store.command("ZADD", "crmd:q:email:failed", 1_700_000_000_000, "saq:job:email:k")
+    await web.harness.store.command("SET", "saq:job:email:k", document)
+    await web.harness.store.command("ZADD", "crmd:q:email:failed", 1_700_000_000_000, "saq:job:email:k")
     job = await web.get("/api/v1/queues/email/jobs/k")
     [listed] = (await web.get("/api/v1/queues/email/jobs?state=failed"))["jobs"]
     for one in (job, listed):
@@ -360,9 +360,9 @@ LARGE = "'token=x password: " * 12_500
 
 async def test_a_page_of_large_jobs_ends_early_and_goes_on_behind(web: Site) -> None:
     small = [NewJob("greet", {"name": "Ada"}, key=f"s{number}") for number in range(30)]
-    await web.rig.control.enqueue("email", small)
+    await web.harness.control.enqueue("email", small)
     for number in range(20):
-        await web.rig.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"l{number}")])
+        await web.harness.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"l{number}")])
     keys: list[str] = []
     query = "state=waiting&limit=200"
     while query:
@@ -378,7 +378,7 @@ async def test_a_search_among_large_jobs_goes_on_where_it_ended(
 ) -> None:
     monkeypatch.setattr(listing, "SCAN_MAX_BYTES", 600_000)
     for number in range(9):
-        await web.rig.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"k{number}")])
+        await web.harness.control.enqueue("email", [NewJob("greet", {"name": LARGE}, key=f"k{number}")])
     found: list[str] = []
     page = await web.get(f"{JOBS}?search=k")
     pages = 1
@@ -389,4 +389,4 @@ async def test_a_search_among_large_jobs_goes_on_where_it_ended(
         found += [job["key"] for job in page["jobs"]]
     assert found == [f"k{number}" for number in range(9)]
     assert pages >= 3
-    assert await web.rig.control.matching("email", State.WAITING, "k") == found
+    assert await web.harness.control.matching("email", State.WAITING, "k") == found

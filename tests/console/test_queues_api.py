@@ -44,20 +44,20 @@ async def test_pause_and_resume(web: Site) -> None:
     status, body, _ = await web.call("POST", f"{EMAIL}/pause", json={"reason": "quota", "duration": "10m"})
     assert (status, body["paused"], body["pause"]["reason"], body["pause"]["by"]) == (200, True, "quota", "admin")
     assert body["pause"]["until"] > body["pause"]["at"]
-    key = await web.rig.add("email", "greet", name="Ada")
+    key = await web.harness.add("email", "greet", name="Ada")
     assert (await web.get(EMAIL))["counts"]["waiting"] == 1
     status, body, _ = await web.call("POST", f"{EMAIL}/resume")
     assert (status, body["paused"], body["pause"]) == (200, False, None)
-    await web.rig.finished("email", key)
+    await web.harness.finished("email", key)
 
 
 async def test_what_could_not_be_read_is_listed_without_its_secrets(web: Site) -> None:
-    await web.rig.store.command("SET", "saq:job:email:k", '{"function": "greet", "password": "hidden"')
-    await web.rig.store.command("ZADD", "saq:email:incomplete", 0, "saq:job:email:k")
-    await web.rig.store.command("RPUSH", "saq:email:queued", "saq:job:email:k")
+    await web.harness.store.command("SET", "saq:job:email:k", '{"function": "greet", "password": "hidden"')
+    await web.harness.store.command("ZADD", "saq:email:incomplete", 0, "saq:job:email:k")
+    await web.harness.store.command("RPUSH", "saq:email:queued", "saq:job:email:k")
     assert (await web.get(f"{EMAIL}/quarantine")) == {"entries": []}
     await web.work()
-    await wait_until(lambda: web.rig.store.command("LLEN", "crmd:q:email:quarantine"))
+    await wait_until(lambda: web.harness.store.command("LLEN", "crmd:q:email:quarantine"))
     [entry] = (await web.get(f"{EMAIL}/quarantine"))["entries"]
     assert (entry["id"], entry["at"][:2]) == ("saq:job:email:k", "20")
     assert "is not JSON" in entry["reason"]
@@ -141,7 +141,7 @@ async def test_events_tell_of_changes(web: Site) -> None:
             "import",
         ]
         assert await next_event(response) == {"connected": True}
-        await web.rig.control.pause("email")
+        await web.harness.control.pause("email")
         changed = await next_event(response)
         assert (changed["name"], changed["paused"]) == ("email", True)
         stopping = asyncio.create_task(web.server.stop())
@@ -165,7 +165,7 @@ async def test_two_servers_on_one_port_are_one_too_many(web: Site) -> None:
     from crmd.errors import PortTaken
 
     port = web.server.address[1]
-    second = web.parts.server(web.rig.control, HttpTable(port=port), AuthTable(), "password")
+    second = web.parts.server(web.harness.control, HttpTable(port=port), AuthTable(), "password")
     with pytest.raises(PortTaken, match=f"127.0.0.1:{port} is in use: set http.port"):
         await second.start()
     await second.stop()
@@ -177,7 +177,7 @@ async def test_a_stop_ends_waits_at_once(web: Site) -> None:
     waiting = asyncio.create_task(web.call("POST", f"{EMAIL}/jobs?wait=1m", json=body))
 
     async def added() -> bool:
-        return (await web.rig.inspector.counts("email")).waiting == 1
+        return (await web.harness.inspector.counts("email")).waiting == 1
 
     await wait_until(added)
     async with asyncio.timeout(HANG_S):
@@ -200,9 +200,9 @@ async def test_metrics_decode_few_large_jobs_and_outside_the_loop(
     await web.work()
     keys = [f"k{number}" for number in range(60)]
     for key in keys:
-        await web.rig.control.enqueue("email", [NewJob("greet", {"name": "x" * 20_000}, key=key)])
+        await web.harness.control.enqueue("email", [NewJob("greet", {"name": "x" * 20_000}, key=key)])
     for key in keys:
-        await web.rig.finished("email", key)
+        await web.harness.finished("email", key)
     metrics = (await web.get("/api/v1/queues/metrics"))["queues"]["email"]
     assert metrics["run_ms"]["p50"] is not None
     assert threading.get_ident() not in threads

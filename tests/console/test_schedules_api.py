@@ -18,7 +18,7 @@ def settings() -> dict[str, ScheduleSettings]:
 
 @pytest.fixture
 def scheduled(web: Site) -> Site:
-    web.rig.registry.replace(web.rig.registry.queues, settings())
+    web.harness.registry.replace(web.harness.registry.queues, settings())
     return web
 
 
@@ -60,7 +60,7 @@ async def test_without_schedules_there_are_none(web: Site) -> None:
 async def test_a_token_of_one_queue_sees_that_queues_and_steers_none(store_url: str) -> None:
     table = token_table("secret-token", "read", "operate", queues=("email",))
     async with site(store_url, auth={"tokens": {"shop": table}}) as made:
-        made.rig.registry.replace(made.rig.registry.queues, settings())
+        made.harness.registry.replace(made.harness.registry.queues, settings())
         headers = {"Authorization": "Bearer secret-token"}
         body = await made.get("/api/v1/schedules", auth=False, headers=headers)
         assert [one["name"] for one in body["schedules"]] == ["email"]

@@ -45,7 +45,7 @@ async def test_saqs_script_is_untouched_and_cached_by_its_tag(web: Site) -> None
 
 async def test_queues_have_saqs_names_and_ours(web: Site) -> None:
     await web.work()
-    await web.rig.finished("email", await web.rig.add("email", "greet", name="Ada"))
+    await web.harness.finished("email", await web.harness.add("email", "greet", name="Ada"))
     web.parts.health.forget()
     queues = (await web.get(API))["queues"]
     assert [queue["name"] for queue in queues] == ["message", "email", "import"]
@@ -58,10 +58,10 @@ async def test_queues_have_saqs_names_and_ours(web: Site) -> None:
 
 async def test_finished_jobs_are_shown_with_error_and_result_and_without_secrets(web: Site) -> None:
     await web.work()
-    done = await web.rig.add("email", "greet", name="Ada", password="hunter22")
-    failed = await web.rig.add("email", "greet", name="token=abcdefgh", fail=True)
+    done = await web.harness.add("email", "greet", name="Ada", password="hunter22")
+    failed = await web.harness.add("email", "greet", name="token=abcdefgh", fail=True)
     for key in (done, failed):
-        await web.rig.finished("email", key)
+        await web.harness.finished("email", key)
     queue = (await web.get(f"{API}/email"))["queue"]
     assert {job["status"] for job in queue["jobs"]} == {"completed", "failed"}
     assert "hunter22" not in str(queue)
@@ -75,7 +75,7 @@ async def test_finished_jobs_are_shown_with_error_and_result_and_without_secrets
 
 
 async def test_actions_of_the_page(web: Site) -> None:
-    key = await web.rig.add("email", "greet", name="Ada")
+    key = await web.harness.add("email", "greet", name="Ada")
     job = f"{API}/email/jobs/{key}"
     status, body, _ = await web.call("POST", f"{job}/retry")
     assert (status, body["error"]) == (409, body["detail"])
@@ -112,7 +112,7 @@ async def test_a_page_over_hostile_payloads_is_short_and_masks_little(
 ) -> None:
     hostile = ["password='" * 25_000, "x-api-key " * 25_000, "://a:b" * 40_000, {"token": ["'" * 250_000]}]
     for number in range(50):
-        await web.rig.control.enqueue("email", [NewJob("greet", {"a": hostile[number % 4]})])
+        await web.harness.control.enqueue("email", [NewJob("greet", {"a": hostile[number % 4]})])
     masked: list[tuple[int, int]] = []
     real = redact_module.redact
 

@@ -28,7 +28,7 @@ async def web(store_url: str) -> AsyncIterator[Site]:
 
 async def end(web: Site, kind: AckKind, *, kept: bool = True, queue: str = "message") -> None:
     """Runs the next job to an end; one that is not kept is deleted at once."""
-    scripts = web.rig.inspector.queue(queue)
+    scripts = web.harness.inspector.queue(queue)
     [(job_id, document, _)] = (await scripts.claim("d:1", 1)).jobs
     ended = orjson.dumps({**orjson.loads(document), "status": kind.status})
     await scripts.settle([Ack(job_id, "d:1", kind, ended, 60 if kept else -1)])
@@ -75,7 +75,7 @@ async def test_a_jobs_own_unique_for_goes_before_its_queues(web: Site, ok: dict[
 async def test_keys_that_are_made_up_leave_nothing(web: Site, ok: dict[str, Any]) -> None:
     await post(web, ok)
     await end(web, AckKind.COMPLETE, kept=False)
-    names = [name async for name in web.rig.store.redis.scan_iter("crmd:q:message:unique*")]
+    names = [name async for name in web.harness.store.redis.scan_iter("crmd:q:message:unique*")]
     assert names == []
 
 

@@ -17,7 +17,7 @@ from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
 from tests.support.http import crm, ok, web
 from tests.support.receiver import SECRET, Receiver
@@ -99,7 +99,7 @@ def repository(sqlite_database: Database) -> MessageRepository:
 async def bench(
     store_url: str, sqlite_database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> AsyncIterator[FlowBench]:
-    async with rig(store_url, *QUEUES) as made:
+    async with engine_harness(store_url, *QUEUES) as made:
         flow_bench = FlowBench(made, sqlite_database, whatsapp, server)
         yield flow_bench
         await flow_bench.close()

@@ -30,7 +30,7 @@ from crmd.engine.admin.views import State
 from crmd.errors import Snooze, StoreFull
 from crmd.jobs import NewPayload
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
-from tests.support.fleet import kill, rig
+from tests.support.engine_harness import engine_harness, kill
 from tests.support.flows import StoredRun
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import WhatsAppServer
@@ -56,7 +56,7 @@ TEMPLATE: dict[str, Any] = {
 async def bench(
     store_url: str, sqlite_database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer, tmp_path: Path
 ) -> AsyncIterator[CampaignBench]:
-    async with rig(store_url, *QUEUES) as made:
+    async with engine_harness(store_url, *QUEUES) as made:
         yield CampaignBench(made, sqlite_database, whatsapp, server, tmp_path)
 
 
@@ -88,7 +88,7 @@ def payload(audience: dict[str, Any], **fields: Any) -> RunCampaign:
 
 
 async def test_inline_recipients_get_their_text_once(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     result = await bench.result(definition(inline(12)))
     campaign = await bench.campaign()
     assert result == {"campaign": campaign.id, "status": "done", "total": 12, "queued": 12, "skipped": 0}
@@ -105,7 +105,7 @@ async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) ->
         await people.note_sent(s, [(phone(1), phone(2))], utc_now())
         s.add(Contact(phone="+5215512345678", opted_out_at=utc_now()))
     numbers = ("+551181234567", "+5511981234567", phone(2), phone(1), "+525512345678", phone(3))
-    await bench.fleet()
+    await bench.start_pool()
     to = {"recipients": [{"phone": one, "variables": {"name": "N"}} for one in numbers]}
     result = await bench.result(definition(to))
     assert (result["total"], result["queued"], result["skipped"]) == (6, 3, 3)
@@ -118,7 +118,7 @@ async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) ->
 async def test_marketing_leaves_out_who_has_stopped_it(bench: CampaignBench) -> None:
     async with bench.database.transaction() as s:
         await contacts.stop_marketing(s, phone(1), utc_now())
-    await bench.fleet()
+    await bench.start_pool()
     result = await bench.result(definition(inline(3)))
     assert (result["queued"], result["skipped"]) == (2, 1)
     again = await bench.result(definition(inline(3), name="notice", category="utility"), key="notice")
@@ -137,7 +137,7 @@ async def test_contacts_by_tags_get_a_template_with_their_values(bench: Campaign
     )
     async with bench.database.transaction() as s:
         await contacts.opt_out(s, phone(6), utc_now())
-    await bench.fleet()
+    await bench.start_pool()
     result = await bench.result(definition({"filter": {"tags": ["club"]}}, TEMPLATE))
     assert (result["total"], result["queued"], result["skipped"]) == (5, 2, 3)
     await bench.sent(2)
@@ -154,7 +154,7 @@ async def test_contacts_by_tags_get_a_template_with_their_values(bench: Campaign
 
 async def test_own_values_win_over_the_contacts(bench: CampaignBench) -> None:
     await bench.people(ContactRow(phone(1), "Ann", attributes={"city": "Rome"}, tags=["a", "b"]))
-    await bench.fleet()
+    await bench.start_pool()
     audience = {"recipients": [{"phone": phone(1), "variables": {"city": "Oslo", "name": None, "phone": "x"}}]}
     text = "{{ name }} {{ city }} {{ phone }} {{ tags|join('+') }}"
     await bench.result(definition(audience, {"text": text}))
@@ -162,7 +162,7 @@ async def test_own_values_win_over_the_contacts(bench: CampaignBench) -> None:
 
 
 async def test_numbers_are_brought_into_one_form_and_bad_ones_skipped(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     numbers = ["0151 1000 0001", "+49 151 10000001", "12", "abc"]
     audience = {"recipients": [{"phone": number} for number in numbers]}
     result = await bench.result(definition(audience, {"text": "hi"}, default_region="DE"))
@@ -183,7 +183,7 @@ async def test_numbers_are_brought_into_one_form_and_bad_ones_skipped(bench: Cam
 )  # fmt: skip
 async def test_a_file_has_a_phone_column_and_variables(bench: CampaignBench, name: str, text: str) -> None:
     file = await bench.upload(text, name)
-    await bench.fleet()
+    await bench.start_pool()
     result = await bench.result(definition({"file": file}, {"text": "{{ name }} of {{ City }}"}))
     assert (result["total"], result["queued"], result["skipped"]) == (3, 1, 2)
     assert await bench.sent(1) == {phone(1): "Ann of Rome"}
@@ -196,7 +196,7 @@ async def test_a_file_has_a_phone_column_and_variables(bench: CampaignBench, nam
 async def test_a_file_of_many_chunks_is_read_whole_and_goes_on_where_it_was(bench: CampaignBench) -> None:
     rows = "".join(f"{phone(n)},N{n}\n" for n in range(1_200))
     file = await bench.upload("phone,name\n" + rows)
-    ctx = bench.context(CutRun(bench.rig.control, after=False))
+    ctx = bench.context(CutRun(bench.harness.control, after=False))
     with pytest.raises(asyncio.CancelledError):
         await run_campaign(ctx, payload({"file": file}))
     campaign = await bench.campaign()
@@ -204,7 +204,7 @@ async def test_a_file_of_many_chunks_is_read_whole_and_goes_on_where_it_was(benc
     async with bench.database.transaction() as s:
         kept = await s.get_one(type(campaign), campaign.id)
         kept.total, kept.progress = None, CampaignProgress(audience=501)
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition({"file": file}))
     await wait_until(lambda: _queued(bench, 500))
     assert len(await bench.recipients()) == 1_200
@@ -218,7 +218,7 @@ async def test_a_file_that_cannot_be_read_fails_the_job(
     bench: CampaignBench, content: str | None, code: str
 ) -> None:
     file = "0" * 32 if content is None else await bench.upload(content)
-    await bench.fleet()
+    await bench.start_pool()
     view = await bench.run(definition({"file": file}))
     assert view.state is State.FAILED
     assert view.error is not None
@@ -227,7 +227,7 @@ async def test_a_file_that_cannot_be_read_fails_the_job(
 
 
 async def test_variables_have_a_bound(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     result = await bench.result(definition(inline(1, name="x" * 20_000)))
     assert (result["queued"], result["skipped"]) == (0, 1)
     assert await bench.reasons() == {"its variables have over 16,384 characters": 1}
@@ -237,7 +237,7 @@ async def test_variables_have_a_bound(bench: CampaignBench) -> None:
 
 
 async def test_the_same_campaign_again_does_nothing(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     first = await bench.result(definition(inline(5)))
     await bench.sent(5)
     assert await bench.result(definition(inline(5)), "again") == first
@@ -246,7 +246,7 @@ async def test_the_same_campaign_again_does_nothing(bench: CampaignBench) -> Non
 
 
 async def test_another_campaign_of_the_same_name_is_refused(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     await bench.result(definition(inline(1)))
     view = await bench.run(definition(inline(2)), "other")
     assert view.state is State.FAILED
@@ -259,10 +259,10 @@ async def test_another_campaign_of_the_same_name_is_refused(bench: CampaignBench
 async def test_the_same_campaign_twice_at_once_sends_once(bench: CampaignBench) -> None:
     for key in ("a", "b", "c"):
         await bench.add(definition(inline(60)), key)
-    await bench.fleet()
-    await bench.fleet()
+    await bench.start_pool()
+    await bench.start_pool()
     for key in ("a", "b", "c"):
-        assert (await bench.rig.finished("campaign", key)).state is State.COMPLETED
+        assert (await bench.harness.finished("campaign", key)).state is State.COMPLETED
     await bench.sent(60)
     await wait_until(lambda: _has(bench, {"accepted": 60}), 10.0)
     bench.check_once()
@@ -272,12 +272,12 @@ async def test_the_same_campaign_twice_at_once_sends_once(bench: CampaignBench) 
 @pytest.mark.parametrize("sent_meanwhile", [False, True])
 async def test_a_run_that_is_lost_while_it_queues(bench: CampaignBench, after: bool, sent_meanwhile: bool) -> None:
     with pytest.raises(asyncio.CancelledError):
-        await run_campaign(bench.context(CutRun(bench.rig.control, after)), payload(inline(20)))
+        await run_campaign(bench.context(CutRun(bench.harness.control, after)), payload(inline(20)))
     assert await bench.counts() == {"pending": 20, "queued": 0, "skipped": 0}
     if sent_meanwhile:
-        await bench.fleet("message")
+        await bench.start_pool("message")
         await bench.sent(20 if after else 0)
-    await bench.fleet()
+    await bench.start_pool()
     assert (await bench.result(definition(inline(20))))["queued"] == 20
     assert len(await bench.sent(20)) == 20
     await wait_until(lambda: _has(bench, {"accepted": 20}), 10.0)
@@ -286,12 +286,12 @@ async def test_a_run_that_is_lost_while_it_queues(bench: CampaignBench, after: b
 
 
 async def test_a_daemon_that_dies_in_the_middle(bench: CampaignBench) -> None:
-    first = await bench.rig.fleet("one", resources=bench.resources)
+    first = await bench.harness.start_pool("one", resources=bench.resources)
     await bench.add(definition(inline(150)))
     await wait_until(lambda: len(bench.server.messages) > 20)
     await kill(first)
-    await bench.rig.fleet("one", resources=bench.resources)
-    await bench.rig.finished("campaign", KEY, 15.0)
+    await bench.harness.start_pool("one", resources=bench.resources)
+    await bench.harness.finished("campaign", KEY, 15.0)
     await wait_until(lambda: _none_waits(bench), 15.0)
     bench.check_once()
     statuses = await bench.statuses()
@@ -305,15 +305,15 @@ async def test_a_daemon_that_dies_in_the_middle(bench: CampaignBench) -> None:
 async def test_a_drain_gives_the_campaign_back(bench: CampaignBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 5_000)
     monkeypatch.setattr("crmd.crm.campaigns.sending.ENQUEUE_MAX", 20)
-    first = await bench.fleet("campaign")
+    first = await bench.start_pool("campaign")
     await bench.add(definition(inline(400)))
     await wait_until(lambda: _queued(bench, 20))
     await first.stop(0.0)
-    view = await bench.rig.inspector.job("campaign", KEY)
+    view = await bench.harness.inspector.job("campaign", KEY)
     assert view.state is State.WAITING
     assert (await bench.counts())["pending"] > 0
-    await bench.fleet("campaign")
-    assert (await bench.rig.finished("campaign", KEY)).result["queued"] == 400
+    await bench.start_pool("campaign")
+    assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 400
     assert await bench.waiting() == 400
 
 
@@ -321,10 +321,10 @@ async def test_a_drain_gives_the_campaign_back(bench: CampaignBench, monkeypatch
 
 
 async def test_a_paused_campaign_sends_nothing_and_a_resumed_one_the_rest(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.result(definition(inline(30)))
     await bench.move("paused")
-    first = await bench.fleet("message")
+    first = await bench.start_pool("message")
     await wait_until(lambda: _none_waits(bench))
     assert bench.server.messages == []
     assert await bench.counts() == {"pending": 30, "queued": 0, "skipped": 0}
@@ -338,7 +338,7 @@ async def test_a_paused_campaign_sends_nothing_and_a_resumed_one_the_rest(bench:
 
 
 async def test_a_run_of_a_paused_campaign_waits(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.result(definition(inline(3)))
     await bench.move("paused")
     await bench.add(definition(inline(3)))
@@ -347,12 +347,12 @@ async def test_a_run_of_a_paused_campaign_waits(bench: CampaignBench) -> None:
     assert (await bench.campaign()).job_key == KEY
     await bench.move("running")
     await bench.wake()
-    assert (await bench.rig.finished("campaign", KEY)).result["status"] == "done"
+    assert (await bench.harness.finished("campaign", KEY)).result["status"] == "done"
 
 
 async def test_messages_begun_before_the_pause_are_not_held(bench: CampaignBench) -> None:
     bench.server.then_hang()
-    await bench.fleet()
+    await bench.start_pool()
     await bench.add(definition(inline(1)))
     await wait_until(lambda: bench.server.messages)
     await bench.move("paused")
@@ -361,7 +361,7 @@ async def test_messages_begun_before_the_pause_are_not_held(bench: CampaignBench
 
 async def test_a_message_that_is_retried_while_paused_is_held(bench: CampaignBench) -> None:
     bench.server.then_error(131000, status=500)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.result(definition(inline(1)))
     await wait_until(lambda: bench.server.messages)
     await wait_until(lambda: _none_waits(bench))
@@ -370,10 +370,10 @@ async def test_a_message_that_is_retried_while_paused_is_held(bench: CampaignBen
 
 
 async def test_a_cancelled_campaign_sends_no_more(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.result(definition(inline(10)))
     await bench.move("cancelled")
-    await bench.fleet("message")
+    await bench.start_pool("message")
     await wait_until(lambda: _none_waits(bench))
     assert bench.server.messages == []
     failed = await bench.keys(State.FAILED)
@@ -388,12 +388,12 @@ async def test_a_campaign_cancelled_while_it_queues_ends(
     bench: CampaignBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 5)
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition(inline(20)))
     await bench.delayed("5 of its messages wait")
     await bench.move("cancelled")
     await bench.wake()
-    view = await bench.rig.finished("campaign", KEY)
+    view = await bench.harness.finished("campaign", KEY)
     assert view.state is State.COMPLETED
     assert view.result == {"campaign": 1, "status": "cancelled", "total": 20, "queued": 5, "skipped": 0}
 
@@ -405,13 +405,13 @@ async def test_only_so_many_messages_wait_at_once(bench: CampaignBench, monkeypa
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "LEAST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "SHORTEST_LOOK_SECONDS", 0.05)
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition(inline(40)))
     view = await bench.delayed("10 of its messages wait to be sent")
     assert (view.attempt, await bench.waiting()) == (0, 10)
-    await bench.fleet("message")
+    await bench.start_pool("message")
     assert len(await bench.sent(40)) == 40
-    assert (await bench.rig.finished("campaign", KEY)).result["queued"] == 40
+    assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 40
 
 
 async def test_where_nothing_moves_for_long_a_few_more_are_tried(
@@ -419,7 +419,7 @@ async def test_where_nothing_moves_for_long_a_few_more_are_tried(
 ) -> None:
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "PROBE", 3)
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition(inline(40)))
     await bench.delayed("10 of its messages wait")
     await bench.age(backpressure=timedelta(minutes=11))
@@ -428,7 +428,7 @@ async def test_where_nothing_moves_for_long_a_few_more_are_tried(
 
 
 async def test_a_campaign_may_have_a_rate_of_its_own(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.result(definition(inline(6), rate="2/s"))
     jobs = await bench.keys(State.DELAYED)
     starts = sorted(job.run_at for job in jobs if job.run_at)
@@ -438,7 +438,7 @@ async def test_a_campaign_may_have_a_rate_of_its_own(bench: CampaignBench) -> No
 
 
 async def test_with_a_slow_rate_the_campaign_waits_for_the_next_time(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition(inline(6), rate="1/min"))
     await bench.delayed("by its rate of 1/min the next message is later")
     assert await bench.counts() == {"pending": 5, "queued": 1, "skipped": 0}
@@ -448,7 +448,7 @@ async def test_with_a_slow_rate_the_campaign_waits_for_the_next_time(bench: Camp
 
 
 async def test_messages_get_the_priority(bench: CampaignBench) -> None:
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.result(definition(inline(2), message_priority=7))
     assert [job.priority for job in await bench.keys(State.WAITING)] == [7, 7]
 
@@ -465,7 +465,7 @@ async def test_too_many_failures_of_the_first_stop_the_campaign(
     monkeypatch.setattr("crmd.crm.campaigns.canary.LOOK_SECONDS", 0.05)
     for _ in range(2):
         bench.server.then_error(131026)
-    await bench.fleet()
+    await bench.start_pool()
     view = await bench.run(definition(inline(20), canary=CANARY))
     assert view.state is State.FAILED
     assert (
@@ -481,31 +481,31 @@ async def test_too_many_failures_of_the_first_stop_the_campaign(
 
 async def test_the_others_follow_once_the_first_are_delivered(bench: CampaignBench) -> None:
     bench.server.then_error(131026)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.add(definition(inline(20), canary=CANARY))
     await bench.delayed("of the first 4 messages are under way")
     await wait_until(lambda: _has(bench, {"accepted": 3, "failed": 1}))
     assert await bench.counts() == {"pending": 16, "queued": 4, "skipped": 0}
     await _deliver_all(bench)
     await bench.wake()
-    assert (await bench.rig.finished("campaign", KEY)).result["queued"] == 20
+    assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 20
     await bench.sent(20)
 
 
 async def test_the_others_follow_when_the_time_is_up(bench: CampaignBench) -> None:
-    await bench.fleet()
+    await bench.start_pool()
     await bench.add(definition(inline(20), canary=CANARY))
     await bench.delayed("of the first 4 messages are under way")
     await bench.age(canary_since=timedelta(hours=1))
     await bench.wake()
-    assert (await bench.rig.finished("campaign", KEY)).result["queued"] == 20
+    assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 20
 
 
 async def test_skipped_recipients_are_none_of_the_first(bench: CampaignBench) -> None:
     audience = inline(8)
     for one in audience["recipients"][:4]:
         one["variables"] = {}
-    await bench.fleet("campaign")
+    await bench.start_pool("campaign")
     await bench.add(definition(audience, canary={**CANARY, "count": 2}))
     await bench.delayed("2 of the first 2 messages are under way")
     assert await bench.counts() == {"pending": 2, "queued": 2, "skipped": 4}
@@ -523,7 +523,7 @@ async def test_without_the_database_the_campaign_waits(bench: CampaignBench) -> 
 
 async def test_with_a_full_store_the_campaign_waits(bench: CampaignBench) -> None:
     with pytest.raises(Snooze, match="memory is 90% full"):
-        await run_campaign(bench.context(FullRun(bench.rig.control)), payload(inline(3)))
+        await run_campaign(bench.context(FullRun(bench.harness.control)), payload(inline(3)))
     assert await bench.counts() == {"pending": 3, "queued": 0, "skipped": 0}
 
 
@@ -535,7 +535,7 @@ async def test_near_its_timeout_the_campaign_gives_its_place_up(bench: CampaignB
 
 async def test_progress_is_told(bench: CampaignBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crmd.crm.campaigns.sending.ENQUEUE_MAX", 4)
-    run = StoredRun(bench.rig.control)
+    run = StoredRun(bench.harness.control)
     await run_campaign(bench.context(run), payload(inline(10)))
     told = [(round(fraction, 2), note) for fraction, note in run.progress_notes[-3:]]
     assert told == [(0.4, "4 of 10 recipients"), (0.8, "8 of 10 recipients"), (1.0, "10 of 10 recipients")]
@@ -559,5 +559,5 @@ async def _queued(bench: CampaignBench, count: int) -> bool:
 
 
 async def _none_waits(bench: CampaignBench) -> bool:
-    counts = await bench.rig.inspector.counts("message")
+    counts = await bench.harness.inspector.counts("message")
     return counts.waiting + counts.delayed + counts.active == 0

@@ -48,9 +48,9 @@ class Desk:
 
     async def make(self, count: int, **fields: Any) -> None:
         """A campaign all of whose messages wait in their queue."""
-        fleet = await self.bench.fleet("campaign")
+        pool = await self.bench.start_pool("campaign")
         await self.bench.result(definition(inline(count), **fields))
-        await fleet.stop(1.0)
+        await pool.stop(1.0)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def desk(store_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
         http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
     )
     async with site(store_url, database=database, queues=QUEUES, auth={"tokens": TOKENS}) as made:
-        yield Desk(made, CampaignBench(made.rig, database, whatsapp, server, tmp_path))
+        yield Desk(made, CampaignBench(made.harness, database, whatsapp, server, tmp_path))
     for part in (http, server, database):
         await part.stop()
 
@@ -72,7 +72,7 @@ async def test_a_campaign_is_shown_with_all_that_became_of_it(desk: Desk) -> Non
     audience["recipients"][0]["variables"] = {}
     audience["recipients"][1]["phone"] = "12"
     desk.bench.server.then_error(131026)
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     await desk.bench.result(definition(audience))
     await wait_until(lambda: _has(desk, {"accepted": 3, "failed": 1}))
     shown = await desk.get()
@@ -101,9 +101,9 @@ async def test_a_campaign_is_shown_with_all_that_became_of_it(desk: Desk) -> Non
 
 async def test_a_campaign_on_its_way_shows_its_progress(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crmd.crm.campaigns.backpressure.FIRST_AHEAD", 5)
-    await desk.bench.fleet("campaign")
+    await desk.bench.start_pool("campaign")
     await desk.bench.add(definition({"filter": {}}, {"text": "hi"}))
-    await desk.bench.rig.finished("campaign", KEY)
+    await desk.bench.harness.finished("campaign", KEY)
     assert (await desk.get())["progress"] == 1.0, "of nobody"
     await desk.bench.add(definition(inline(20), name="autumn"), "other")
     await desk.bench.delayed("5 of its messages wait", "other")
@@ -112,7 +112,7 @@ async def test_a_campaign_on_its_way_shows_its_progress(desk: Desk, monkeypatch:
 
 
 async def test_campaigns_are_listed_in_pages(desk: Desk) -> None:
-    await desk.bench.fleet("campaign")
+    await desk.bench.start_pool("campaign")
     for number in range(5):
         await desk.bench.result(definition(inline(1), name=f"c{number}"), f"k{number}")
     assert (await desk.act("pause", campaign=3))[0] == 200
@@ -146,22 +146,22 @@ async def test_resuming_sends_the_rest_once(desk: Desk) -> None:
     await desk.act("pause")
     status, shown = await desk.act("resume")
     assert (status, shown["status"], shown["reason"]) == (200, "running", None)
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     assert len(await desk.bench.sent(40)) == 40
-    await desk.bench.rig.finished("campaign", KEY)
+    await desk.bench.harness.finished("campaign", KEY)
     await wait_until(lambda: _has(desk, {"accepted": 40}))
     desk.bench.check_once()
     assert (await desk.get())["status"] == "done"
 
 
 async def test_resuming_wakes_the_job_that_waits(desk: Desk) -> None:
-    await desk.bench.fleet("campaign")
+    await desk.bench.start_pool("campaign")
     await desk.bench.result(definition(inline(3)))
     await desk.act("pause")
     await desk.bench.add(definition(inline(3)))
     await desk.bench.delayed("the campaign is paused")
     assert (await desk.act("resume"))[0] == 200
-    assert (await desk.bench.rig.finished("campaign", KEY, 5.0)).state is State.COMPLETED
+    assert (await desk.bench.harness.finished("campaign", KEY, 5.0)).state is State.COMPLETED
     assert await desk.bench.waiting() == 3
 
 
@@ -170,18 +170,18 @@ async def test_what_cannot_be_taken_back_finds_out_by_itself(desk: Desk, monkeyp
         raise StoreUnavailable("the store is away")
 
     await desk.make(10)
-    monkeypatch.setattr(desk.site.rig.control, "delete", away)
+    monkeypatch.setattr(desk.site.harness.control, "delete", away)
     status, shown = await desk.act("pause")
     assert (status, shown["status"]) == (200, "paused")
     assert await desk.bench.waiting() == 10
-    await desk.bench.fleet("message")
+    await desk.bench.start_pool("message")
     await wait_until(lambda: _none_waits(desk))
     assert desk.bench.server.messages == []
     assert await desk.bench.counts() == {"pending": 10, "queued": 0, "skipped": 0}
 
 
 async def test_pausing_while_messages_go_out_loses_none_and_sends_none_twice(desk: Desk) -> None:
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     await desk.bench.add(definition(inline(120)))
     for number in (20, 50, 80):
         await wait_until(lambda: len(desk.bench.server.messages) >= number, 10.0)  # noqa: B023
@@ -199,7 +199,7 @@ async def test_a_cancelled_campaign_sends_no_more(desk: Desk) -> None:
     assert (status, shown["status"], shown["reason"]) == (200, "cancelled", "wrong list")
     assert shown["finished_at"] is not None
     assert await desk.bench.waiting() == 0
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     assert (await desk.bench.result(definition(inline(30)), "again"))["status"] == "cancelled"
     assert desk.bench.server.messages == []
 
@@ -219,7 +219,7 @@ async def test_what_cannot_follow_is_a_409(desk: Desk) -> None:
 
 
 async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk) -> None:
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     await desk.bench.result(definition(inline(3)))
     await wait_until(lambda: _has(desk, {"accepted": 3}))
     for action in ("pause", "cancel"):
@@ -229,7 +229,7 @@ async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk) -> None:
 
 async def test_messages_under_way_are_left_alone(desk: Desk) -> None:
     desk.bench.server.then_hang()
-    await desk.bench.fleet()
+    await desk.bench.start_pool()
     await desk.bench.result(definition(inline(1)))
     await wait_until(lambda: desk.bench.server.messages)
     async with desk.bench.database.reading() as s:
@@ -265,5 +265,5 @@ async def _has(desk: Desk, statuses: dict[str, int]) -> bool:
 
 
 async def _none_waits(desk: Desk) -> bool:
-    counts = await desk.bench.rig.inspector.counts("message")
+    counts = await desk.bench.harness.inspector.counts("message")
     return counts.waiting + counts.delayed + counts.active == 0

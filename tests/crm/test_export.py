@@ -30,8 +30,8 @@ from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, RecordsUnavailable
 from tests.support.context import RecordedRun
-from tests.support.fleet import kill
-from tests.support.transfers import Office, open_office, transfer_rig
+from tests.support.engine_harness import kill
+from tests.support.transfers import Office, open_office, transfer_harness
 from tests.support.wait import wait_until
 
 FORMATS = ("csv", "xlsx", "jsonl")
@@ -373,11 +373,11 @@ async def test_a_stopped_xlsx_ends_while_it_is_packed(office: Office, tmp_path: 
 
 async def test_exports_in_a_real_queue(store_url: str, office: Office) -> None:
     await many(office, 200)
-    async with transfer_rig(store_url) as rig:
-        await rig.fleet(resources=office.resources)
-        keys = [await rig.add("export", "export_contacts", format=format) for format in FORMATS]
-        keys.append(await rig.add("export", "export_messages"))
-        views = [await rig.finished("export", key, 30.0) for key in keys]
+    async with transfer_harness(store_url) as harness:
+        await harness.start_pool(resources=office.resources)
+        keys = [await harness.add("export", "export_contacts", format=format) for format in FORMATS]
+        keys.append(await harness.add("export", "export_messages"))
+        views = [await harness.finished("export", key, 30.0) for key in keys]
         assert [view.state for view in views] == [State.COMPLETED] * 4
         assert [view.result["rows"] for view in views] == [200, 200, 200, 0]
 
@@ -386,13 +386,13 @@ async def test_a_daemon_that_dies_leaves_no_whole_file_and_the_next_one_makes_it
     store_url: str, office: Office
 ) -> None:
     await many(office, 2_000)
-    async with transfer_rig(store_url) as rig:
-        first = await rig.fleet("one", resources=office.resources)
-        key = await rig.add("export", "export_contacts", format="xlsx")
+    async with transfer_harness(store_url) as harness:
+        first = await harness.start_pool("one", resources=office.resources)
+        key = await harness.add("export", "export_contacts", format="xlsx")
         await wait_until(lambda: list(office.files.folder.glob("*.part")), 10.0)
         await kill(first)
-        await rig.fleet("one", resources=office.resources)
-        view = await rig.finished("export", key, 30.0)
+        await harness.start_pool("one", resources=office.resources)
+        view = await harness.finished("export", key, 30.0)
         assert view.state is State.COMPLETED, view.error
         sheet = python_calamine.load_workbook(await office.path(view.result["file"])).get_sheet_by_index(0)
         assert sheet.height == 2_001
@@ -412,9 +412,9 @@ async def test_an_export_that_takes_too_long_is_tried_again(
 
     monkeypatch.setattr(transfers, "finish", slow_once)
     quick = QueueSettings("export", timeout_seconds=1.0, attempts=2, backoff=Backoff(0.01, 0.02))
-    async with transfer_rig(store_url, quick) as rig:
-        await rig.fleet(resources=office.resources)
-        view = await rig.finished("export", await rig.add("export", "export_contacts"), 30.0)
+    async with transfer_harness(store_url, quick) as harness:
+        await harness.start_pool(resources=office.resources)
+        view = await harness.finished("export", await harness.add("export", "export_contacts"), 30.0)
         assert (view.state, view.attempt) == (State.COMPLETED, 2)
 
 

@@ -18,7 +18,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State
 from crmd.errors import Permanent
 from crmd.jobs import NewPayload
-from tests.support.fleet import kill
+from tests.support.engine_harness import kill
 from tests.support.flows import PHONE, FlowBench, StoredRun
 from tests.support.wait import wait_until
 
@@ -34,7 +34,7 @@ SECOND = {"id": "second", "type": "send", "text": "second"}
 
 async def delayed(bench: FlowBench) -> list[str]:
     """The keys of the continuations that wait for their time."""
-    page = await bench.rig.inspector.jobs("flow", State.DELAYED, None, None, 50)
+    page = await bench.harness.inspector.jobs("flow", State.DELAYED, None, None, 50)
     return [view.key for view in page.jobs]
 
 
@@ -74,7 +74,7 @@ async def test_a_whole_flow_from_start_to_end(bench: FlowBench) -> None:
         LATE,
         BYE,
     )
-    await bench.fleet()
+    await bench.start_pool()
     view = await bench.finished(await bench.start(offer="gold"))
     assert view.result["state"] == "waiting"
     run = await bench.run_in("waiting_for_reply")
@@ -93,7 +93,7 @@ async def test_a_template_is_sent_with_its_variables(bench: FlowBench) -> None:
     parameters = [{"type": "text", "text": "{{ order }}"}]
     template = {"name": "order", "language": "en_US", "components": [{"type": "body", "parameters": parameters}]}
     await bench.put({"id": "a", "type": "send", "template": template})
-    await bench.fleet("flow", "message")
+    await bench.start_pool("flow", "message")
     await bench.finished(await bench.start(order="A 17"))
     await wait_until(lambda: bench.server.messages)
     sent = bench.server.messages[0]["template"]
@@ -119,7 +119,7 @@ async def test_webhook_email_and_ai_steps_add_their_jobs(bench: FlowBench) -> No
         },
         {"id": "ai", "type": "ai_reply", "instructions": "You sell in {{ city }}"},
     )
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     view = await bench.finished(await bench.start(city="Bonn & Köln"))
     run = view.result["run"]
     contact = {"phone": PHONE, "name": None, "email": None}
@@ -146,7 +146,7 @@ async def test_a_mail_goes_to_the_contacts_own_address(bench: FlowBench) -> None
     await bench.put({"id": "mail", "type": "email", "subject": "Hi", "text": "x"})
     async with bench.database.transaction() as s:
         await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, email="ada@example.com")])
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     view = await bench.finished(await bench.start())
     assert (await bench.payload("email", f"flow-{view.result['run']}-0"))["to"] == ["ada@example.com"]
 
@@ -156,19 +156,19 @@ async def test_a_mail_goes_to_the_contacts_own_address(bench: FlowBench) -> None
 
 async def test_a_wait_holds_no_slot_and_ends_by_a_delayed_job(bench: FlowBench) -> None:
     await bench.put(HELLO, REST, SECOND)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     view = await bench.finished(await bench.start())
     run = await bench.run_in("waiting")
     assert view.result == {"run": run.id, "state": "waiting", "step": "second", "count": 2}
     assert 3500 < (run.wake_at - run.updated_at).total_seconds() <= 3600
     assert await delayed(bench) == [f"flow-{run.id}-2"]
-    await bench.rig.control.promote("flow", f"flow-{run.id}-2")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-2")
     await bench.run_in("done")
 
 
 async def test_the_time_for_a_reply_runs_out(bench: FlowBench) -> None:
     await bench.put(HELLO, {**ASK, "timeout": "100ms"}, THANKS, LATE, BYE)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start()
     run = await bench.run_in("done")
     assert sorted(await bench.sent(2)) == ["Hello you", "Too late"]
@@ -177,7 +177,7 @@ async def test_the_time_for_a_reply_runs_out(bench: FlowBench) -> None:
 
 async def test_a_wait_at_the_end_is_none(bench: FlowBench) -> None:
     await bench.put(HELLO, REST)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     assert (await bench.finished(await bench.start())).result["state"] == "done"
 
 
@@ -186,7 +186,7 @@ async def test_a_wait_at_the_end_is_none(bench: FlowBench) -> None:
 
 async def test_one_key_starts_one_run(bench: FlowBench) -> None:
     await bench.put(HELLO)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     for _ in range(2):
         await bench.finished(await bench.start(key="order-17"))
     await bench.finished(await bench.start(key="order-18"))
@@ -195,17 +195,17 @@ async def test_one_key_starts_one_run(bench: FlowBench) -> None:
 
 async def test_a_repeated_continuation_does_nothing(bench: FlowBench) -> None:
     await bench.put(HELLO, REST, SECOND, {**REST, "id": "rest2"}, {**SECOND, "id": "third"})
-    await bench.fleet("flow", "message")
+    await bench.start_pool("flow", "message")
     await bench.start()
     run = await bench.run_in("waiting")
-    await bench.rig.control.promote("flow", f"flow-{run.id}-2")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-2")
     await wait_until(lambda: bench.is_at(4))
     for count in (0, 1, 2, 3, 17):
         view = await bench.finished(await bench.add({"run": run.id, "count": count}))
         assert (view.result["state"], view.result["count"]) == ("waiting", 4)
     assert len(await bench.sent(2)) == 2
     assert await delayed(bench) == [f"flow-{run.id}-4"]
-    await bench.rig.control.promote("flow", f"flow-{run.id}-4")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-4")
     await bench.run_in("done")
     view = await bench.finished(await bench.add({"run": run.id, "count": 4}))
     assert view.result["state"] == "done"
@@ -214,10 +214,10 @@ async def test_a_repeated_continuation_does_nothing(bench: FlowBench) -> None:
 
 async def test_a_continuation_that_was_lost_is_added_again_by_a_repeat(bench: FlowBench) -> None:
     await bench.put(REST, SECOND)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.start()
     run = await bench.run_in("waiting")
-    await bench.rig.control.cancel("flow", f"flow-{run.id}-1")
+    await bench.harness.control.cancel("flow", f"flow-{run.id}-1")
     assert await delayed(bench) == []
     await bench.finished(await bench.add({"run": run.id, "count": 0}))
     assert await delayed(bench) == [f"flow-{run.id}-1"]
@@ -228,9 +228,9 @@ async def test_a_cancelled_step_sends_once_when_it_is_taken_again(bench: FlowBen
     await bench.put(HELLO, SECOND)
     run_id = await bench.make_run()
     with pytest.raises(asyncio.CancelledError):
-        await run_flow(bench.context(CutRun(bench.rig.control, after_the_job)), RunFlow(run=run_id, count=0))
+        await run_flow(bench.context(CutRun(bench.harness.control, after_the_job)), RunFlow(run=run_id, count=0))
     assert (await bench.runs())[0].count == 0
-    await bench.fleet()
+    await bench.start_pool()
     await bench.finished(await bench.add({"run": run_id, "count": 0}))
     assert sorted(await bench.sent(2)) == ["Hello you", "second"]
     assert (await bench.runs())[0].state == "done"
@@ -239,17 +239,17 @@ async def test_a_cancelled_step_sends_once_when_it_is_taken_again(bench: FlowBen
 async def test_a_daemon_that_dies_between_effect_and_save_sends_once(bench: FlowBench) -> None:
     await bench.put(HELLO, SECOND)
     run_id = await bench.make_run()
-    first = await bench.fleet("flow")
+    first = await bench.start_pool("flow")
     async with bench.database.transaction():  # nobody can save meanwhile
         await bench.add({"run": run_id, "count": 0}, key="it")
         await wait_until(lambda: bench.has_job("message", f"flow-{run_id}-0"))
         await kill(first)
     assert (await bench.runs())[0].count == 0
-    messages = await bench.fleet("message")
+    messages = await bench.start_pool("message")
     assert await bench.sent(1) == ["Hello you"]
     await wait_until(lambda: bench.finished_job("message", f"flow-{run_id}-0"))
     await messages.stop(1.0)
-    await bench.fleet()
+    await bench.start_pool()
     # The dead daemon's lease has not run out: what its job would do is done by another one.
     await bench.finished(await bench.add({"run": run_id, "count": 0}))
     await bench.run_in("done")
@@ -264,18 +264,18 @@ async def test_what_is_under_way_goes_on_from_where_it_is(bench: FlowBench) -> N
     async with bench.database.transaction() as s:  # as if its job had died after the first step
         step = flows.Step(flows.RunState.RUNNING, "second", {"saved": {}})
         assert await flows.save(s, Position(run_id, 0), step)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.finished(await bench.add({"run": run_id, "count": 0}))
     assert await bench.sent(1) == ["second"]
 
 
 async def test_a_changed_definition_changes_no_run_under_way(bench: FlowBench) -> None:
     await bench.put(REST, SECOND)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start()
     run = await bench.run_in("waiting")
     await bench.put({**SECOND, "id": "other", "text": "changed"})
-    await bench.rig.control.promote("flow", f"flow-{run.id}-1")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     assert await bench.sent(1) == ["second"]
 
 
@@ -284,11 +284,11 @@ async def test_a_changed_definition_changes_no_run_under_way(bench: FlowBench) -
 
 async def test_an_opted_out_contact_ends_the_run(bench: FlowBench) -> None:
     await bench.put(REST, SECOND)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start()
     run = await bench.run_in("waiting")
     await bench.opt_out()
-    await bench.rig.control.promote("flow", f"flow-{run.id}-1")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     run = await bench.run_in("cancelled")
     assert run.error == "the contact opted out"
     assert bench.server.messages == []
@@ -296,19 +296,19 @@ async def test_an_opted_out_contact_ends_the_run(bench: FlowBench) -> None:
 
 async def test_a_cancelled_run_goes_no_further(bench: FlowBench) -> None:
     await bench.put(REST, SECOND)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start()
     run = await bench.run_in("waiting")
     async with bench.database.transaction() as s:
         assert await flows.cancel(s, run.id, "by hand")
-    await bench.rig.control.promote("flow", f"flow-{run.id}-1")
+    await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     view = await bench.finished(f"flow-{run.id}-1")
     assert view.result["state"] == "cancelled"
     assert bench.server.messages == []
 
 
 async def test_a_run_that_was_deleted_is_gone(bench: FlowBench) -> None:
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     view = await bench.finished(await bench.add({"run": 17, "count": 3}))
     assert view.result == {"run": 17, "state": "gone", "step": None, "count": 0}
 
@@ -330,7 +330,7 @@ UNTAKEABLE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 async def test_a_step_that_cannot_be_taken_fails_the_run(bench: FlowBench) -> None:
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     for name, (step, reason) in UNTAKEABLE.items():
         await bench.put(step, SECOND, name=name)
         view = await bench.finished(await bench.start(flow=name, gap=" ", long="x" * 4000))
@@ -344,7 +344,7 @@ async def test_a_step_that_cannot_be_taken_fails_the_run(bench: FlowBench) -> No
 async def test_a_contact_with_too_many_attributes_fails_the_run(bench: FlowBench) -> None:
     await bench.put({"id": "a", "type": "set_attribute", "name": "one_more", "value": 1})
     await bench.change({f"a{number}": number for number in range(contacts.MAX_ATTRIBUTES)})
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.start()
     run = await bench.run_in("failed")
     assert run.error == "step a: a contact has at most 200 attributes"
@@ -357,7 +357,7 @@ async def test_a_run_has_a_largest_number_of_steps(bench: FlowBench, monkeypatch
         {"id": "w", "type": "wait", "duration": "100ms", "next": "t"},
         {"id": "t", "type": "add_tag", "tag": "x", "next": "w"},
     )
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.start()
     run = await bench.run_in("failed")
     assert run.count == 8
@@ -367,7 +367,7 @@ async def test_a_run_has_a_largest_number_of_steps(bench: FlowBench, monkeypatch
 async def test_a_definition_of_another_version_fails_the_run(bench: FlowBench) -> None:
     await bench.put(HELLO)
     run_id = await bench.make_run(definition={"name": "welcome", "steps": [{"id": "hello", "type": "dance"}]})
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.add({"run": run_id, "count": 0})
     assert "another version of crmd" in ((await bench.run_in("failed")).error or "")
 
@@ -384,15 +384,15 @@ async def test_what_cannot_start_fails_at_once(bench: FlowBench, name: str, reas
 
 async def test_an_attempt_that_times_out_is_taken_up_by_the_next(bench: FlowBench) -> None:
     await bench.put(HELLO, SECOND)
-    registry = bench.rig.registry
+    registry = bench.harness.registry
     registry.put(replace(registry.queues["flow"], timeout_seconds=0.5, attempts=20))
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     async with bench.database.transaction():  # nobody can save meanwhile
         key = await bench.start()
         await wait_until(lambda: bench.made_attempts(key, 2))
     view = await bench.finished(key)
     assert (view.state, view.result["state"]) == (State.COMPLETED, "done")
-    await bench.fleet("message")
+    await bench.start_pool("message")
     await wait_until(lambda: bench.finished_job("message", f"flow-{view.result['run']}-1"))
     assert sorted(await bench.sent(2)) == ["Hello you", "second"]
     assert len(await bench.runs()) == 1
@@ -401,11 +401,11 @@ async def test_an_attempt_that_times_out_is_taken_up_by_the_next(bench: FlowBenc
 async def test_a_start_waits_for_a_database_that_is_unavailable(bench: FlowBench) -> None:
     await bench.put(HELLO)
     await bench.database.stop()
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     key = await bench.start()
     await wait_until(lambda: bench.job_is(key, State.DELAYED))
     await bench.database.start()
-    await bench.rig.control.promote("flow", key)
+    await bench.harness.control.promote("flow", key)
     view = await bench.finished(key)
     assert (view.state, view.attempt) == (State.COMPLETED, 1)
 
@@ -440,7 +440,7 @@ def test_payloads_that_are_refused(payload: dict[str, Any]) -> None:
 
 async def test_a_number_without_a_plus_is_the_same_contact(bench: FlowBench) -> None:
     await bench.put(REST, SECOND)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     for phone in (PHONE, PHONE[1:]):
         await bench.finished(await bench.start(phone))
     assert len({run.contact_id for run in await bench.runs()}) == 1

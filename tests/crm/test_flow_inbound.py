@@ -45,7 +45,7 @@ async def names_of_runs(bench: FlowBench) -> list[str]:
 
 async def test_a_reply_goes_on_at_once_and_is_kept(bench: FlowBench) -> None:
     await bench.put(*QUIZ)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start()
     await bench.run_in("waiting_for_reply")
     await bench.reply("blue")
@@ -60,7 +60,7 @@ async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taugh
     phone = PHONE if taught else "+5511981234567"
     bench.server.wa_ids[phone[1:]] = wa_phone[1:]
     await bench.put(THANKS | {"id": "hi", "text": "Hi", "next": "ask"}, *QUIZ)
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start(phone)
     await bench.sent(1)
     await bench.run_in("waiting_for_reply")
@@ -73,7 +73,7 @@ async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench
     async with bench.database.transaction() as s:
         s.add_all([Contact(phone="+551181234567"), Contact(phone="+5511981234567")])
     await bench.put(*QUIZ, start=on_words("blue"))
-    await bench.fleet()
+    await bench.start_pool()
     await bench.start("+5511981234567")
     await bench.run_in("waiting_for_reply")
     await bench.reply("blue", phone="+551181234567")
@@ -87,7 +87,7 @@ async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench
 async def test_the_same_message_again_answers_no_later_question(bench: FlowBench) -> None:
     again = {**ASK, "id": "again", "save_as": "second"}
     await bench.put(ASK, again, THANKS, LATE, BYE)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.start()
     await bench.run_in("waiting_for_reply")
     await bench.reply("one", "wamid.1")
@@ -101,7 +101,7 @@ async def test_the_same_message_again_answers_no_later_question(bench: FlowBench
 async def test_one_reply_answers_each_run_that_waits(bench: FlowBench) -> None:
     await bench.put(*QUIZ, name="a")
     await bench.put(*QUIZ, name="b")
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     for name in ("a", "b"):
         await bench.finished(await bench.start(flow=name))
     await bench.reply("yes")
@@ -110,7 +110,7 @@ async def test_one_reply_answers_each_run_that_waits(bench: FlowBench) -> None:
 
 async def test_another_contacts_message_answers_nothing(bench: FlowBench) -> None:
     await bench.put(*QUIZ)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start())
     await bench.reply("yes", phone="+491709999999")
     assert (await bench.runs())[0].state == "waiting_for_reply"
@@ -118,7 +118,7 @@ async def test_another_contacts_message_answers_nothing(bench: FlowBench) -> Non
 
 async def test_a_reply_that_is_no_text_is_an_empty_one(bench: FlowBench) -> None:
     await bench.put(*QUIZ)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start())
     await bench.reply(None)
     assert (await bench.run_in("done")).data["reply"] == ""
@@ -126,7 +126,7 @@ async def test_a_reply_that_is_no_text_is_an_empty_one(bench: FlowBench) -> None
 
 async def test_a_reply_at_the_last_step_ends_the_run(bench: FlowBench) -> None:
     await bench.put({**ASK, "on_timeout": "ask"})
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start())
     await bench.reply("x")
     assert (await bench.run_in("done")).count == 2
@@ -145,13 +145,13 @@ async def test_a_message_whose_job_was_not_added_is_taken_up_by_its_repeat(bench
         await bench.put(SECOND, BYE, start=on_words("x"))
     else:
         await bench.put(*QUIZ)
-        fleet = await bench.fleet("flow")
+        pool = await bench.start_pool("flow")
         await bench.finished(await bench.start())
-        await fleet.stop(1.0)
+        await pool.stop(1.0)
     with pytest.raises(StoreUnavailable):
-        await bench.reply("x", run=BrokenRun(bench.rig.control))
+        await bench.reply("x", run=BrokenRun(bench.harness.control))
     await bench.reply("x")
-    await bench.fleet()
+    await bench.start_pool()
     await bench.run_in("done")
     assert await bench.sent(1) == ["second: x" if starts else "You said x"]
     assert len(await bench.runs()) == 1
@@ -187,14 +187,14 @@ async def test_a_message_starts_the_flows_whose_words_it_has_else_those_for_any(
 
 async def test_what_started_a_flow_is_its_first_reply(bench: FlowBench) -> None:
     await bench.put(SECOND, start=on_words("hi"))
-    await bench.fleet()
+    await bench.start_pool()
     await bench.reply("hi there")
     assert await bench.sent(1) == ["second: hi there"]
 
 
 async def test_one_message_starts_a_flow_once_and_answers_none_of_its_questions(bench: FlowBench) -> None:
     await bench.put(*QUIZ, start=on_words("hi"))
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.reply("hi")
     await bench.run_in("waiting_for_reply")
     await bench.reply("hi")
@@ -208,7 +208,7 @@ async def test_one_message_starts_a_flow_once_and_answers_none_of_its_questions(
 
 async def test_a_cooldown_holds_back_what_was_started_lately(bench: FlowBench) -> None:
     await bench.put(SECOND, start={"on": "message", "cooldown": "1d"})
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.reply("one", "wamid.1")
     await bench.run_in("done")
     await bench.reply("two", "wamid.2")
@@ -222,7 +222,7 @@ async def test_a_cooldown_holds_back_what_was_started_lately(bench: FlowBench) -
 async def test_a_reply_starts_nothing_else(bench: FlowBench) -> None:
     await bench.put(*QUIZ, name="quiz")
     await bench.put(SECOND, name="any", start={"on": "message"})
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start(flow="quiz"))
     await bench.reply("blue")
     assert await names_of_runs(bench) == ["quiz"]
@@ -230,7 +230,7 @@ async def test_a_reply_starts_nothing_else(bench: FlowBench) -> None:
 
 async def test_an_opted_out_contact_starts_nothing_and_its_runs_end(bench: FlowBench) -> None:
     await bench.put(*QUIZ, start=on_words("hi"))
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start())
     await bench.opt_out()
     await bench.reply("hi")
@@ -262,11 +262,11 @@ async def sweep(bench: FlowBench) -> tuple[int, int]:
 @pytest.mark.parametrize("state", ["waiting", "waiting_for_reply", "running"])
 async def test_a_run_whose_job_was_lost_goes_on(bench: FlowBench, state: str) -> None:
     await bench.put(*(QUIZ if state == "waiting_for_reply" else (REST, SECOND)))
-    fleet = await bench.fleet("flow")
+    pool = await bench.start_pool("flow")
     await bench.finished(await bench.start(reply_text="x"))
     run = await bench.run_in("waiting_for_reply" if state == "waiting_for_reply" else "waiting")
-    await bench.rig.control.cancel("flow", f"flow-{run.id}-{run.count}")
-    await fleet.stop(1.0)
+    await bench.harness.control.cancel("flow", f"flow-{run.id}-{run.count}")
+    await pool.stop(1.0)
     if state == "running":
         async with bench.database.transaction() as s:
             at = Position(run.id, run.count)
@@ -275,9 +275,9 @@ async def test_a_run_whose_job_was_lost_goes_on(bench: FlowBench, state: str) ->
     await bench.make_overdue(run.id)
     assert await sweep(bench) == (1, 0)
     assert await sweep(bench) == (1, 0)
-    page = await bench.rig.inspector.jobs("flow", State.WAITING, None, None, 10)
+    page = await bench.harness.inspector.jobs("flow", State.WAITING, None, None, 10)
     assert [view.key for view in page.jobs] == [f"flow-{run.id}-{(await bench.runs())[0].count}"]
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await wait_until(lambda: bench.ended(run.id))
 
 
@@ -286,7 +286,7 @@ async def test_a_sweep_goes_through_all_pages(bench: FlowBench, monkeypatch: pyt
     await bench.put(REST, SECOND)
     for _ in range(5):
         await bench.make_overdue(await bench.make_run())
-    run = StoredRun(bench.rig.control)
+    run = StoredRun(bench.harness.control)
     sizes: list[int] = []
     add = run.enqueue
 
@@ -318,7 +318,7 @@ async def test_a_sweep_removes_what_ended_long_ago(bench: FlowBench, monkeypatch
 async def test_phones_and_texts_are_not_logged(bench: FlowBench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     await bench.put(*QUIZ, start=on_words("hi"))
-    await bench.fleet()
+    await bench.start_pool()
     await bench.reply("hi secret words")
     await bench.run_in("waiting_for_reply")
     await bench.reply("more secret words", "wamid.2")

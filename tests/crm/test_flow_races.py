@@ -10,7 +10,7 @@ import pytest
 from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.whatsapp.client import WhatsAppClient
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import WhatsAppServer
@@ -29,7 +29,7 @@ SECOND = {"id": "second", "type": "send", "text": "second"}
 async def bench(
     store_url: str, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
 ) -> AsyncIterator[FlowBench]:
-    async with rig(store_url, *QUEUES) as made:
+    async with engine_harness(store_url, *QUEUES) as made:
         flow_bench = FlowBench(made, database, whatsapp, server)
         yield flow_bench
         await flow_bench.close()
@@ -37,17 +37,17 @@ async def bench(
 
 async def test_of_a_reply_and_the_timeout_one_wins(bench: FlowBench) -> None:
     await bench.put(*QUIZ)
-    fleet = await bench.fleet("flow")
+    pool = await bench.start_pool("flow")
     for number in range(6):
         await bench.start(phone := f"+4917000000{number:02}")
         run = await bench.run_in("waiting_for_reply")
         await asyncio.gather(
-            bench.rig.control.promote("flow", f"flow-{run.id}-{run.count}"),
+            bench.harness.control.promote("flow", f"flow-{run.id}-{run.count}"),
             bench.reply("me", wamid=f"wamid.{number}", phone=phone),
         )
     await wait_until(lambda: bench.all_in("done"))
-    await fleet.stop(1.0)
-    await bench.fleet("message")
+    await pool.stop(1.0)
+    await bench.start_pool("message")
     texts = await bench.sent(12)
     answers = [text for text in texts if not text.startswith("Hello")]
     assert len(answers) == 6
@@ -60,7 +60,7 @@ async def test_two_jobs_at_one_run_send_each_message_once(bench: FlowBench) -> N
     steps = [{**SECOND, "id": f"s{number}", "text": f"text {number}"} for number in range(6)]
     await bench.put(*steps)
     run_id = await bench.make_run()
-    await bench.fleet()
+    await bench.start_pool()
     keys = [await bench.add({"run": run_id, "count": 0}, key=f"twin-{number}") for number in range(5)]
     for key in keys:
         await bench.finished(key)
@@ -72,7 +72,7 @@ async def test_two_jobs_at_one_run_send_each_message_once(bench: FlowBench) -> N
 
 async def test_many_messages_at_once_answer_once(bench: FlowBench) -> None:
     await bench.put(*QUIZ)
-    await bench.fleet("flow")
+    await bench.start_pool("flow")
     await bench.finished(await bench.start())
     await asyncio.gather(*(bench.reply(f"text {number}", f"wamid.{number}") for number in range(6)))
     run = await bench.run_in("done")

@@ -21,9 +21,9 @@ async def unknown(crm: Site, key: str) -> int:
     async def fail(_context: object) -> None:
         raise OutcomeUnknown("no answer")
 
-    crm.rig.handle("message", "unclear", fail)
-    await crm.rig.control.enqueue("message", [NewJob("unclear", key=key)])
-    view = await crm.rig.finished("message", key)
+    crm.harness.handle("message", "unclear", fail)
+    await crm.harness.control.enqueue("message", [NewJob("unclear", key=key)])
+    view = await crm.harness.finished("message", key)
     async with crm.parts.database.transaction() as s:
         at = datetime.fromtimestamp(view.enqueued_at or 0, UTC)
         begun = await begin(s, CampaignGate(), Outgoing("+49151", "text", "hi", "message", key, at), utc_now())
@@ -39,7 +39,7 @@ async def test_a_message_and_its_job_are_settled_by_hand(crm: Site, status: str,
     answered, body, _ = await crm.call("POST", path, json={"status": status})
     assert (answered, body["status"], body["id"]) == (200, status, message_id)
     assert body["error_code"] == ("settled_by_hand" if status == "failed" else None)
-    view = await crm.rig.inspector.job("message", "order-17")
+    view = await crm.harness.inspector.job("message", "order-17")
     assert view.state is state
     assert view.timeline[-1].detail == "by admin"
     answered, problem, _ = await crm.call("POST", path, json={"status": "sent"})

@@ -24,7 +24,7 @@ from crmd.jobs import spec_of
 from crmd.telemetry import logs
 from crmd.telemetry.logs import formatter
 from tests.support.context import RecordedRun, make_context
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.mail_server import MailServer
 from tests.support.notify_site import NotifySite
 from tests.support.wait import HANG_S, wait_until
@@ -357,12 +357,14 @@ async def test_the_log_groups_too(bench: Bench, caplog: pytest.LogCaptureFixture
 async def test_a_storm_of_jobs_makes_one_message(
     store_url: str, database: Database, client: NotifyClient, site: NotifySite
 ) -> None:
-    async with rig(store_url, QueueSettings("notification", attempts=2, backoff=Backoff(0.01, 0.01))) as engine:
+    async with engine_harness(
+        store_url, QueueSettings("notification", attempts=2, backoff=Backoff(0.01, 0.01))
+    ) as engine:
         for function in (notify, flush_notifications):
             spec = spec_of(function)
             assert spec is not None
             engine.handle_spec("notification", spec)
-        await engine.fleet(resources={Database: database, NotifyClient: client})
+        await engine.start_pool(resources={Database: database, NotifyClient: client})
         site.statuses = [503]
         payloads = [{"message": f"import {n} failed", "group": "imports", "channel": "team"} for n in range(30)]
         await engine.control.enqueue("notification", [NewJob("notify", payload) for payload in payloads])
@@ -375,6 +377,6 @@ async def test_a_storm_of_jobs_makes_one_message(
         )
 
 
-async def done(engine: Rig, *, completed: int, delayed: int) -> bool:
+async def done(engine: EngineHarness, *, completed: int, delayed: int) -> bool:
     counts = await engine.inspector.counts("notification")
     return (counts.completed, counts.delayed, counts.waiting, counts.active) == (completed, delayed, 0, 0)

@@ -24,7 +24,7 @@ from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.jobs import spec_of
 from tests.support.context import RecordedRun, make_context
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.receiver import SECRET, Receiver
 from tests.support.wait import wait_until
 
@@ -220,13 +220,15 @@ async def test_disabled_endpoints_get_none(bench: Bench) -> None:
 
 
 async def test_an_event_arrives_once_at_each_through_real_queues(bench: Bench, store_url: str) -> None:
-    async with rig(store_url, QueueSettings("webhook", attempts=5, backoff=Backoff(0.01, 0.02))) as made:
+    async with engine_harness(
+        store_url, QueueSettings("webhook", attempts=5, backoff=Backoff(0.01, 0.02))
+    ) as made:
         for function in (deliver_webhook, publish_event):
             spec = spec_of(function)
             assert spec is not None
             made.handle_spec("webhook", spec)
         bench.shop.then(503)
-        await made.fleet(resources={WebhookClient: bench.client, Database: bench.database})
+        await made.start_pool(resources={WebhookClient: bench.client, Database: bench.database})
         key = await made.add("webhook", "publish_event", event="order.paid", data={"id": 17})
         assert (await made.finished("webhook", key)).state is State.COMPLETED
         await wait_until(lambda: len(bench.shop.received) == 2 and len(bench.desk.received) == 1)

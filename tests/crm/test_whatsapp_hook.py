@@ -44,7 +44,7 @@ async def post(web: Site, body: bytes, headers: dict[str, str] | None = None) ->
 
 async def jobs(web: Site) -> list[Any]:
     """The stored events, in no order."""
-    page = await web.rig.inspector.jobs("webhook", limit=200)
+    page = await web.harness.inspector.jobs("webhook", limit=200)
     return [view for view in page.jobs if view.job == "whatsapp_event"]
 
 
@@ -163,7 +163,7 @@ async def test_a_repeat_makes_no_second_job(hook: Site) -> None:
     for _ in range(3):
         assert (await post(hook, body))[0] == 200
     [job] = await jobs(hook)
-    scripts = hook.rig.inspector.queue("webhook")
+    scripts = hook.harness.inspector.queue("webhook")
     claimed = await scripts.claim("d:1", 1)
     [(job_id, document, _)] = claimed.jobs
     await scripts.settle([Ack(job_id, "d:1", AckKind.COMPLETE, document)])
@@ -267,7 +267,7 @@ async def test_many_at_once_are_each_stored_in_milliseconds(hook: Site) -> None:
         return (await post(hook, raw(event(statuses=[status(f"wamid.{number}")]))))[0]
 
     assert set(await asyncio.gather(*(one(number) for number in range(200)))) == {200}
-    assert (await hook.rig.inspector.counts("webhook")).waiting == 200
+    assert (await hook.harness.inspector.counts("webhook")).waiting == 200
 
 
 async def test_without_the_store_meta_is_asked_to_come_again(own_store: StoreServer) -> None:
@@ -290,8 +290,8 @@ async def test_what_people_write_now_is_taken_out_of_the_numbers_rate(hook: Site
     ):
         assert (await post(hook, raw(event_of)))[0] == 200
     rate = f"crmd:whatsapp:{NUMBER_ID}:rate"
-    assert await hook.rig.store.command("EXISTS", rate) == 0
+    assert await hook.harness.store.command("EXISTS", rate) == 0
     several = [text_message(f"wamid.{n}", "hi", sender=f"49151{n:07d}") for n in range(5)]
     assert (await post(hook, raw(event(messages=[*several, *odd]))))[0] == 200
-    per_second = float(await hook.rig.store.command("HGET", rate, "received"))
+    per_second = float(await hook.harness.store.command("HGET", rate, "received"))
     assert per_second == pytest.approx(0.5, abs=0.1), "of the last ten seconds"

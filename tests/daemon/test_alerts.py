@@ -18,7 +18,7 @@ from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store import keys
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.leaks import no_leaks, untidy
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -45,7 +45,7 @@ class Clock:
 class Machines:
     """The alerts of several daemons on one store."""
 
-    def __init__(self, engine: Rig, count: int, **table: Any) -> None:
+    def __init__(self, engine: EngineHarness, count: int, **table: Any) -> None:
         self.engine, self.clock = engine, Clock()
         given = AlertsTable.model_validate(table)
         self.alerts = [Alerts(engine.control, given, monotonic=self.clock) for _ in range(count)]
@@ -63,12 +63,12 @@ class Machines:
 
 
 @pytest.fixture
-async def engine(store_url: str) -> AsyncIterator[Rig]:
-    async with rig(store_url, *QUEUES) as made:
+async def engine(store_url: str) -> AsyncIterator[EngineHarness]:
+    async with engine_harness(store_url, *QUEUES) as made:
         yield made
 
 
-async def old_job(engine: Rig, queue: str, seconds: float = 1000, **payload: Any) -> str:
+async def old_job(engine: EngineHarness, queue: str, seconds: float = 1000, **payload: Any) -> str:
     """A job that seems to have waited so long."""
     before = engine.control._now
     engine.control._now = lambda: before() - seconds
@@ -77,7 +77,7 @@ async def old_job(engine: Rig, queue: str, seconds: float = 1000, **payload: Any
     return key
 
 
-async def test_a_job_that_waits_too_long_is_told_once_by_three_daemons(engine: Rig) -> None:
+async def test_a_job_that_waits_too_long_is_told_once_by_three_daemons(engine: EngineHarness) -> None:
     machines = Machines(engine, 3)
     await old_job(engine, "email")
     await machines.looks(2)
@@ -91,7 +91,7 @@ async def test_a_job_that_waits_too_long_is_told_once_by_three_daemons(engine: R
     assert len([name for name, _ in engine.events if name == "alert.raised"]) == 1
 
 
-async def test_its_end_is_told_once_and_a_new_one_is_a_new_one(engine: Rig) -> None:
+async def test_its_end_is_told_once_and_a_new_one_is_a_new_one(engine: EngineHarness) -> None:
     machines = Machines(engine, 3)
     key = await old_job(engine, "email")
     await machines.looks()
@@ -105,7 +105,7 @@ async def test_its_end_is_told_once_and_a_new_one_is_a_new_one(engine: Rig) -> N
     assert len(await machines.told()) == 3
 
 
-async def test_it_is_told_again_while_it_lasts_but_not_more_often_than_repeat(engine: Rig) -> None:
+async def test_it_is_told_again_while_it_lasts_but_not_more_often_than_repeat(engine: EngineHarness) -> None:
     machines = Machines(engine, 2, repeat="10m")
     await old_job(engine, "email")
     await machines.looks()
@@ -120,7 +120,7 @@ async def test_it_is_told_again_while_it_lasts_but_not_more_often_than_repeat(en
     assert (len(told), any(text.endswith(", for 10m now") for text in told)) == (3, True)
 
 
-async def test_a_daemon_that_starts_later_repeats_nothing_and_may_tell_the_end(engine: Rig) -> None:
+async def test_a_daemon_that_starts_later_repeats_nothing_and_may_tell_the_end(engine: EngineHarness) -> None:
     first = Machines(engine, 1)
     key = await old_job(engine, "email")
     await first.looks()
@@ -132,7 +132,7 @@ async def test_a_daemon_that_starts_later_repeats_nothing_and_may_tell_the_end(e
     assert len(await later.told()) == 2
 
 
-async def test_what_is_paused_or_limited_is_no_alert(engine: Rig) -> None:
+async def test_what_is_paused_or_limited_is_no_alert(engine: EngineHarness) -> None:
     async def work(_ctx: dict[str, Any], *, to: str) -> None:
         pass
 
@@ -142,7 +142,7 @@ async def test_what_is_paused_or_limited_is_no_alert(engine: Rig) -> None:
     await engine.control.pause("email")
     for _ in range(2):
         await old_job(engine, "message", to="+491701234567")
-    await engine.fleet(only=["message"])
+    await engine.start_pool(only=["message"])
     await wait_until(lambda: counts(engine, "completed", 1))
     await machines.looks(5)
     assert await machines.told() == [], "one start an hour: the queue is limited"
@@ -155,22 +155,22 @@ async def test_what_is_paused_or_limited_is_no_alert(engine: Rig) -> None:
     assert len(await machines.told()) == 1
 
 
-async def counts(engine: Rig, state: str, number: int) -> bool:
+async def counts(engine: EngineHarness, state: str, number: int) -> bool:
     return bool(getattr(await engine.inspector.counts("message"), state) == number)
 
 
-async def parked(engine: Rig) -> bool:
+async def parked(engine: EngineHarness) -> bool:
     return bool(await engine.store.command("ZCARD", engine.inspector.queue("message").keys.parked))
 
 
-async def test_switched_off_it_says_nothing(engine: Rig) -> None:
+async def test_switched_off_it_says_nothing(engine: EngineHarness) -> None:
     machines = Machines(engine, 1, oldest_waiting="none", failure_share=1, store_away="none")
     await old_job(engine, "email", 1e6)
     await machines.looks(5)
     assert await machines.told() == []
 
 
-async def test_jobs_that_fail_are_told(engine: Rig) -> None:
+async def test_jobs_that_fail_are_told(engine: EngineHarness) -> None:
     async def work(_ctx: dict[str, Any], *, fail: bool) -> None:
         if fail:
             raise ValueError("no")
@@ -179,7 +179,7 @@ async def test_jobs_that_fail_are_told(engine: Rig) -> None:
     engine.handle("email", "work", work)
     machines = Machines(engine, 2)
     await machines.looks(1)
-    await engine.fleet(only=["email"])
+    await engine.start_pool(only=["email"])
     added = await engine.control.enqueue("email", [NewJob("work", {"fail": n % 4 != 0}) for n in range(40)])
     for one in added:
         await engine.finished("email", one.key)
@@ -192,7 +192,7 @@ async def test_jobs_that_fail_are_told(engine: Rig) -> None:
 
 
 async def test_what_is_wrong_with_notifications_themselves_goes_to_the_log(
-    engine: Rig, caplog: pytest.LogCaptureFixture
+    engine: EngineHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     machines = Machines(engine, 1)
     await old_job(engine, "notification")
@@ -206,7 +206,7 @@ async def test_what_is_wrong_with_notifications_themselves_goes_to_the_log(
 async def test_a_store_that_is_away_goes_to_the_log_and_its_return_is_told_once(
     own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rig(own_store.url, *QUEUES) as engine:
+    async with engine_harness(own_store.url, *QUEUES) as engine:
         machines = Machines(engine, 2, store_away="30s", repeat="10m")
         await machines.looks()
         own_store.kill()
@@ -225,7 +225,7 @@ async def test_a_store_that_is_away_goes_to_the_log_and_its_return_is_told_once(
         assert text.endswith("; it is back")
 
 
-async def test_it_starts_and_stops(engine: Rig) -> None:
+async def test_it_starts_and_stops(engine: EngineHarness) -> None:
     alerts = Machines(engine, 1).alerts[0]
     await alerts.stop()
     await alerts.start()

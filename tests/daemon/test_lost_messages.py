@@ -34,7 +34,7 @@ from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import QueueSettings
 from crmd.errors import OutcomeUnknown, Permanent, RecordsUnavailable
 from crmd.jobs import spec_of
-from tests.support.fleet import Rig, kill, rig
+from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.meta import event, failure, status
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
@@ -47,21 +47,23 @@ LONG_AGO = timedelta(hours=1)
 class Post:
     """A store, a database, a stand-in of WhatsApp, and the part under test."""
 
-    rig: Rig
+    harness: EngineHarness
     database: Database
     server: WhatsAppServer
     resources: dict[type, Any]
     lost: LostMessages
-    fleets: list[WorkerPool] = field(default_factory=list)
+    pools: list[WorkerPool] = field(default_factory=list)
 
-    async def fleet(self, identity: str = "daemon") -> WorkerPool:
-        return await self.rig.fleet(identity, resources=self.resources)
+    async def start_pool(self, identity: str = "daemon") -> WorkerPool:
+        return await self.harness.start_pool(identity, resources=self.resources)
 
     async def send(self, key: str) -> None:
-        await self.rig.control.enqueue("message", [NewJob("send_message", {"to": PHONE, "text": "hi"}, key=key)])
+        await self.harness.control.enqueue(
+            "message", [NewJob("send_message", {"to": PHONE, "text": "hi"}, key=key)]
+        )
 
     async def job(self, key: str, queue: str = "message") -> JobView:
-        return await self.rig.inspector.job(queue, key)
+        return await self.harness.inspector.job(queue, key)
 
     async def put(self, key: str, standing: Status, *, enqueued_at: datetime | None = None) -> int:
         """A message that stands so for long, and belongs to the job of this key."""
@@ -86,8 +88,10 @@ class Post:
 
     async def tell(self, *updates: dict[str, Any]) -> None:
         """A status webhook, through the queue."""
-        [added] = await self.rig.control.enqueue("webhook", [NewJob("whatsapp_event", event(statuses=[*updates]))])
-        view = await self.rig.control.wait("webhook", added.key, 10)
+        [added] = await self.harness.control.enqueue(
+            "webhook", [NewJob("whatsapp_event", event(statuses=[*updates]))]
+        )
+        view = await self.harness.control.wait("webhook", added.key, 10)
         assert view.state is State.COMPLETED, view.error
 
 
@@ -100,7 +104,7 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
         http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
     )
     queues = (QueueSettings("message", attempts=2), QueueSettings("webhook"))
-    async with rig(store_url, *queues) as engine:
+    async with engine_harness(store_url, *queues) as engine:
         for function in (send_message, whatsapp_event):
             spec = spec_of(function)
             assert spec is not None
@@ -127,19 +131,19 @@ async def ended(post: Post, key: str, ending: Any) -> None:
             raise ending
         return ending
 
-    post.rig.handle("message", "other", end)
-    fleet = await post.fleet()
-    await post.rig.control.enqueue("message", [NewJob("other", key=key)])
-    await post.rig.finished("message", key)
-    await fleet.stop(0.0)
+    post.harness.handle("message", "other", end)
+    pool = await post.start_pool()
+    await post.harness.control.enqueue("message", [NewJob("other", key=key)])
+    await post.harness.finished("message", key)
+    await pool.stop(0.0)
 
 
 # A daemon that dies in the middle of a send
 
 
-async def die(post: Post, fleet: WorkerPool) -> None:
+async def die(post: Post, pool: WorkerPool) -> None:
     """What kill -9 leaves behind; here the handler still hears of it, and its last word is taken back."""
-    await kill(fleet)
+    await kill(pool)
     await wait_until(lambda: _stands(post, "unknown"))
     async with post.database.transaction() as s:
         await s.execute(update(Message).values(status=Status.SENDING.value, error=None))
@@ -147,13 +151,13 @@ async def die(post: Post, fleet: WorkerPool) -> None:
 
 async def test_a_message_of_a_dead_daemon_is_unknown_and_a_status_settles_it_and_its_job(post: Post) -> None:
     await post.lost.start()
-    fleet = await post.fleet()
+    pool = await post.start_pool()
     post.server.then_hang()
     await post.send("order-17")
     await wait_until(lambda: post.server.messages)
-    await die(post, fleet)
+    await die(post, pool)
 
-    await post.fleet()
+    await post.start_pool()
     await wait_until(lambda: _stands(post, "unknown"))
     assert (await post.job("order-17")).state is State.UNKNOWN
     assert len(post.server.messages) == 1, "nobody is messaged twice"
@@ -169,40 +173,40 @@ async def test_a_message_of_a_dead_daemon_is_unknown_and_a_status_settles_it_and
 
 async def test_a_status_that_comes_before_the_recovery_settles_the_job_after_it(post: Post) -> None:
     await post.lost.start()
-    fleet = await post.fleet()
+    pool = await post.start_pool()
     post.server.then_hang()
     await post.send("order-17")
     await wait_until(lambda: post.server.messages)
-    await die(post, fleet)
+    await die(post, pool)
     repository: MessageRepository = post.resources[MessageRepository]
     await repository.apply_statuses([told("wamid.A", "order-17")])
-    await post.fleet()
+    await post.start_pool()
     await wait_until(lambda: _job_is(post, "order-17", State.COMPLETED))
     assert [row.status for row in await post.rows()] == ["sent"]
 
 
 async def test_a_failure_told_by_webhook_fails_the_unknown_job(post: Post) -> None:
     post.server.then_drop()
-    await post.fleet()
+    await post.start_pool()
     await post.send("order-17")
-    await post.rig.finished("message", "order-17")
+    await post.harness.finished("message", "order-17")
     await post.tell(failure("wamid.A", 131026, biz_opaque_callback_data="order-17"))
     view = await post.job("order-17")
     assert (view.state, view.error) == (State.FAILED, "WhatsApp error 131026: details of 131026")
-    assert (await post.rig.inspector.counts("message")).unknown == 0
+    assert (await post.harness.inspector.counts("message")).unknown == 0
 
 
 async def test_a_job_that_was_added_again_is_not_settled_by_an_old_message(post: Post) -> None:
     post.server.then_drop()
-    await post.fleet()
+    await post.start_pool()
     await post.send("order-17")
-    await post.rig.finished("message", "order-17")
+    await post.harness.finished("message", "order-17")
     [first] = await post.rows()
     post.server.then_drop()
     await wait_until(lambda: utc_now() > (first.job_enqueued_at or utc_now()))
-    await post.rig.control.retry("message", "order-17")
+    await post.harness.control.retry("message", "order-17")
     await wait_until(lambda: len(post.server.messages) == 2)
-    await post.rig.finished("message", "order-17")
+    await post.harness.finished("message", "order-17")
     repository: MessageRepository = post.resources[MessageRepository]
     settler: UnknownJobs = post.resources[UnknownJobs]
     [newer, older] = await repository.apply_statuses([told("wamid.B", "order-17"), told("wamid.A", "order-17")])
@@ -251,7 +255,7 @@ async def test_a_key_that_was_used_again_says_nothing_of_the_message(post: Post)
 
 
 async def test_what_waits_is_left_alone(post: Post) -> None:
-    await post.rig.control.enqueue("message", [NewJob("send_message", {}, key="later", delay=3600)])
+    await post.harness.control.enqueue("message", [NewJob("send_message", {}, key="later", delay=3600)])
     await post.send("now")
     ids = [await post.put("later", Status.RETRYING), await post.put("now", Status.SENDING)]
     assert await post.lost.run_once() == 0
@@ -261,7 +265,7 @@ async def test_what_waits_is_left_alone(post: Post) -> None:
 async def test_a_cancelled_job_does_not_leave_its_message_to_wait_for_ever(post: Post) -> None:
     await post.send("order-17")
     message_id = await post.put("order-17", Status.RETRYING)
-    await post.rig.control.cancel("message", "order-17", "not wanted")
+    await post.harness.control.cancel("message", "order-17", "not wanted")
     assert await post.lost.run_once() == 1
     row = await post.row(message_id)
     assert (row.status, row.error_code, row.error) == ("failed", "job_cancelled", "not wanted")
@@ -317,7 +321,7 @@ async def test_it_bears_any_order_of_start_and_stop(post: Post) -> None:
     await post.lost.stop()
     await post.lost.start()
     message_id = await post.put("gone", Status.SENDING, enqueued_at=utc_now())
-    post.rig.store.events.emit("job.unknown", queue="message", key="gone")
+    post.harness.store.events.emit("job.unknown", queue="message", key="gone")
     await wait_until(lambda: _row_is(post, message_id, "unknown"))
 
 

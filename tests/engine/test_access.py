@@ -15,7 +15,7 @@ from crmd.engine.settings import QueueSettings
 from crmd.engine.store import access
 from crmd.engine.store.library import load_scripts
 from crmd.errors import ExitCode, StoreUnusable
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
 
@@ -42,46 +42,46 @@ def change(server: StoreServer, *rules: str) -> None:
 
 
 @pytest.fixture
-async def small(own_store: StoreServer) -> AsyncIterator[Rig]:
-    """A rig whose user has only what is documented."""
+async def small(own_store: StoreServer) -> AsyncIterator[EngineHarness]:
+    """A harness whose user has only what is documented."""
     text = (PACKAGE.parent / "docs/reference/keys.md").read_text()
     line = DOCUMENTED.search(text)
     assert line
     rules = line[1].replace("on >PASSWORD ", "").split()
-    async with rig(grant(own_store, *rules), SETTINGS) as made:
+    async with engine_harness(grant(own_store, *rules), SETTINGS) as made:
         yield made
 
 
-async def test_the_documented_permissions_are_enough(small: Rig) -> None:
+async def test_the_documented_permissions_are_enough(small: EngineHarness) -> None:
     async def work(ctx: dict[str, Any], n: int = 0) -> int:
         return n
 
     small.handle("q", "work", work)
-    fleet = await small.fleet()
+    pool = await small.start_pool()
     for n in range(3):
         view = await small.finished("q", await small.add("q", "work", n=n))
         assert (view.state, view.result) == (State.COMPLETED, n)
-    await wait_until(lambda: fleet.wake_listener.ready.is_set())
+    await wait_until(lambda: pool.wake_listener.ready.is_set())
     await small.control.pause("q", reason="test")
     waiting = await small.add("q", "work")
     await small.control.cancel("q", waiting)
     await small.control.resume("q")
-    await fleet.tick.run_once()
-    assert [daemon.id for daemon in await small.inspector.daemons()] == [fleet.context.instance_id]
+    await pool.tick.run_once()
+    assert [daemon.id for daemon in await small.inspector.daemons()] == [pool.context.instance_id]
     assert small.store.serves
     assert not [event for event in small.events if event[0] in ("queue.degraded", "store.writes_refused")]
 
 
 async def test_our_own_keys_and_channels_are_enough(own_store: StoreServer) -> None:
     url = grant(own_store, "~saq:*", "~crmd:*", "&saq:*", "&crmd:*", "+@all")
-    async with rig(url, SETTINGS) as r:
+    async with engine_harness(url, SETTINGS) as r:
 
         async def work(ctx: dict[str, Any]) -> None:
             pass
 
         r.handle("q", "work", work)
-        fleet = await r.fleet()
-        await wait_until(lambda: fleet.wake_listener.ready.is_set())
+        pool = await r.start_pool()
+        await wait_until(lambda: pool.wake_listener.ready.is_set())
         assert (await r.finished("q", await r.add("q", "work"))).state is State.COMPLETED
 
 
@@ -102,9 +102,9 @@ async def test_a_start_names_what_is_missing(
     own_store: StoreServer, monkeypatch: pytest.MonkeyPatch, rules: str, named: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(access, "NAMED_MAX", 100)
-    async with rig(grant(own_store, *rules.split()), SETTINGS) as r:
+    async with engine_harness(grant(own_store, *rules.split()), SETTINGS) as r:
         with pytest.raises(StoreUnusable, match="lacks permission") as caught:
-            await r.fleet()
+            await r.start_pool()
     assert caught.value.exit_code == ExitCode.CONFIG
     for part in named:
         assert part in str(caught.value)
@@ -113,28 +113,28 @@ async def test_a_start_names_what_is_missing(
 async def test_what_is_taken_away_at_work_stops_the_queue_and_is_said_until_it_is_back(
     own_store: StoreServer,
 ) -> None:
-    async with rig(grant(own_store, "~*", "&*", "+@all"), SETTINGS) as r:
+    async with engine_harness(grant(own_store, "~*", "&*", "+@all"), SETTINGS) as r:
         ran: list[str] = []
 
         async def work(ctx: dict[str, Any]) -> None:
             ran.append(ctx["job"].key)
 
         r.handle("q", "work", work)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.finished("q", await r.add("q", "work"))
-        async with rig(own_store.url, SETTINGS) as admin:
+        async with engine_harness(own_store.url, SETTINGS) as admin:
             change(own_store, "resetchannels")
             added = [await admin.add("q", "work") for _ in range(20)]
             await wait_until(lambda: "PUBLISH on channel crmd:wake" in (r.store.refusal or ""))
-            await wait_until(lambda: fleet.degraded)
-            await fleet.tick.run_once()
+            await wait_until(lambda: pool.degraded)
+            await pool.tick.run_once()
             # What could not be ended is not started.
             assert len(set(ran)) <= 1 + 2 * SETTINGS.concurrency
             assert not r.store.serves
             change(own_store, "&*")
             for key in added:
                 assert (await admin.finished("q", key)).state is State.COMPLETED
-        await wait_until(lambda: r.store.serves and not fleet.degraded)
+        await wait_until(lambda: r.store.serves and not pool.degraded)
         assert sorted(ran[1:]) == sorted(added)
         names = [name for name, _ in r.events]
         assert (names.count("store.writes_refused"), names.count("store.writes_taken")) == (1, 1)

@@ -12,14 +12,14 @@ from crmd.engine.store.adder import ALONE_FROM
 from crmd.engine.store.replies import NewDocument
 from crmd.engine.store.scripts import ENQUEUE_BATCH, QueueScripts
 from crmd.errors import RequestError, StoreError, StoreUnavailable
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
 
 
 @pytest.fixture
-async def r(store_url: str) -> AsyncIterator[Rig]:
-    async with rig(store_url, QueueSettings("q")) as made:
+async def r(store_url: str) -> AsyncIterator[EngineHarness]:
+    async with engine_harness(store_url, QueueSettings("q")) as made:
         yield made
 
 
@@ -27,14 +27,14 @@ def one(scripts: QueueScripts, key: str) -> list[NewDocument]:
     return [NewDocument(scripts.keys.job_id(key), b"{}")]
 
 
-async def scripts_run(r: Rig) -> int:
+async def scripts_run(r: EngineHarness) -> int:
     await r.store.command("PING")  # what the loop has to send is sent
     stats = (await r.store.command("INFO", "commandstats")).decode()
     [line] = [line for line in stats.splitlines() if line.startswith("cmdstat_evalsha:")] or ["calls=0,"]
     return int(line.partition("calls=")[2].partition(",")[0])
 
 
-async def test_callers_of_one_moment_share_a_script(r: Rig) -> None:
+async def test_callers_of_one_moment_share_a_script(r: EngineHarness) -> None:
     scripts = r.inspector.queue("q")
     assert await scripts.enqueue(one(scripts, "taken")) == [True]
     before = await scripts_run(r)
@@ -47,7 +47,7 @@ async def test_callers_of_one_moment_share_a_script(r: Rig) -> None:
 
 
 @pytest.mark.parametrize("size", [3, ALONE_FROM])
-async def test_however_many_they_are(r: Rig, size: int) -> None:
+async def test_however_many_they_are(r: EngineHarness, size: int) -> None:
     scripts = r.inspector.queue("q")
     calls = [
         [NewDocument(scripts.keys.job_id(f"{call}-{n}"), b"{}") for n in range(size)]
@@ -57,7 +57,7 @@ async def test_however_many_they_are(r: Rig, size: int) -> None:
     assert created == [[True] * size] * len(calls)
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_the_others(r: Rig) -> None:
+async def test_a_caller_that_leaves_takes_nothing_from_the_others(r: EngineHarness) -> None:
     scripts = r.inspector.queue("q")
     tasks = [asyncio.create_task(scripts.enqueue(one(scripts, key))) for key in ("a", "b", "c")]
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_a_caller_that_leaves_takes_nothing_from_the_others(r: Rig) -> Non
     assert tasks[1].cancelled()
 
 
-async def test_what_cannot_be_sent_fails_its_caller_alone(r: Rig) -> None:
+async def test_what_cannot_be_sent_fails_its_caller_alone(r: EngineHarness) -> None:
     scripts = r.inspector.queue("q")
     said = await asyncio.gather(
         *(scripts.enqueue(one(scripts, key)) for key in ("a", "\ud800", "b")), return_exceptions=True
@@ -75,7 +75,7 @@ async def test_what_cannot_be_sent_fails_its_caller_alone(r: Rig) -> None:
     assert isinstance(said[1], RequestError)
 
 
-async def test_what_the_store_refuses_every_caller_hears(r: Rig) -> None:
+async def test_what_the_store_refuses_every_caller_hears(r: EngineHarness) -> None:
     scripts = r.inspector.queue("q")
     await r.store.command("SET", scripts.keys.queued, "no list")
     said = await asyncio.gather(
@@ -86,7 +86,7 @@ async def test_what_the_store_refuses_every_caller_hears(r: Rig) -> None:
 
 
 async def test_a_store_that_goes_away_every_caller_hears(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         scripts = r.inspector.queue("q")
         own_store.kill()
         await wait_until(lambda: not r.store.connected)

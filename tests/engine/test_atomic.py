@@ -17,7 +17,7 @@ from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegist
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import StoreUnavailable
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 
 QUEUES = (QueueSettings("q"), QueueSettings("notification"))
 INSTANTS = (b"at", b"until", b"position", b"paused_at", b"blocked_until")
@@ -25,10 +25,10 @@ TRIPS = 6
 """More than any of these operations makes."""
 
 State = dict[str, tuple[Any, bool]]
-Operation = Callable[[Rig], Awaitable[Any]]
+Operation = Callable[[EngineHarness], Awaitable[Any]]
 
 
-async def state(r: Rig, names: Sequence[str]) -> State:
+async def state(r: EngineHarness, names: Sequence[str]) -> State:
     """Each hash or string, without its instants, and whether it has an end."""
     found: State = {}
     for name in names:
@@ -42,7 +42,7 @@ async def state(r: Rig, names: Sequence[str]) -> State:
     return found
 
 
-def cut_after(r: Rig, trips: int, patch: pytest.MonkeyPatch) -> None:
+def cut_after(r: EngineHarness, trips: int, patch: pytest.MonkeyPatch) -> None:
     """Lets so many commands reach the store, and none after them."""
     command, left = r.store.command, [trips]
 
@@ -55,45 +55,45 @@ def cut_after(r: Rig, trips: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(r.store, "command", cut)
 
 
-async def pause_again(r: Rig) -> None:
+async def pause_again(r: EngineHarness) -> None:
     await r.control.pause("q", reason="second", duration=60)
 
 
-async def limit_again(r: Rig) -> None:
+async def limit_again(r: EngineHarness) -> None:
     await r.control.limit("q", Rate(2, 1), 60)
 
 
-async def resume(r: Rig) -> None:
+async def resume(r: EngineHarness) -> None:
     await r.control.resume("q")
 
 
-def schedules(r: Rig) -> Schedules:
+def schedules(r: EngineHarness) -> Schedules:
     return Schedules(
         r.control, SettingsRegistry({}, {"s": ScheduleSettings("s", "q", "note", every_seconds=3600.0)})
     )
 
 
-async def resume_schedule(r: Rig) -> None:
+async def resume_schedule(r: EngineHarness) -> None:
     await schedules(r).resume("s")
 
 
-async def tell(r: Rig) -> None:
+async def tell(r: EngineHarness) -> None:
     alerts = Alerts(r.control, AlertsTable())
     await alerts._tell("oldest_waiting:q", Finding("oldest_waiting", "q", True, "stands"), 1_000)
 
 
-async def before_queue(r: Rig) -> None:
+async def before_queue(r: EngineHarness) -> None:
     await r.control.pause("q", reason="first")
     await r.control.limit("q", Rate(1, 1))
     await r.inspector.queue("q").slow_down(60.0)
 
 
-async def before_schedule(r: Rig) -> None:
+async def before_schedule(r: EngineHarness) -> None:
     await schedules(r).pause("s", by="ann")
     await r.store.command("HSET", keys.schedule("s"), "due", 1, "position", 1)
 
 
-async def nothing(r: Rig) -> None:
+async def nothing(r: EngineHarness) -> None:
     """Where the operation begins on an empty store."""
 
 
@@ -113,7 +113,7 @@ _Q = QueueKeys("q")
 async def test_a_cut_leaves_all_or_nothing(
     store_url: str, begin: Operation, operation: Operation, names: list[str]
 ) -> None:
-    async with rig(store_url, *QUEUES) as r:
+    async with engine_harness(store_url, *QUEUES) as r:
         await begin(r)
         before = await state(r, names)
         await operation(r)
@@ -129,7 +129,7 @@ async def test_a_cut_leaves_all_or_nothing(
 
 
 async def test_a_pause_that_is_replaced_never_opens_the_queue(store_url: str) -> None:
-    async with rig(store_url, *QUEUES) as r:
+    async with engine_harness(store_url, *QUEUES) as r:
         await r.control.pause("q", reason="first")
         pauses = [r.control.pause("q", reason=f"{i}", duration=60) for i in range(50)]
         looks = [r.store.command("EXISTS", _Q.paused) for _ in pauses]

@@ -13,7 +13,7 @@ from redis import Redis
 from crmd.engine.settings import QueueSettings
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli, store_cli
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 
 __all__ = ["cli", "store_cli"]
 
@@ -156,10 +156,10 @@ def test_what_could_not_be_read_is_listed(store_cli: Cli, store_url: str) -> Non
 
 async def _announce(url: str) -> None:
     """What a live daemon that knows `greet` beside the shipped jobs says of itself."""
-    async with rig(url, QueueSettings("notification"), QueueSettings("email")) as r:
+    async with engine_harness(url, QueueSettings("notification"), QueueSettings("email")) as r:
         r.handle("notification", "greet", lambda _: None)
         r.handle("notification", "notify", lambda _: None)
-        await r.new_fleet().tick.announce()
+        await r.new_pool().tick.announce()
 
 
 @pytest.mark.parametrize("way", ["argument", "file"])

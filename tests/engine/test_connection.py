@@ -14,7 +14,7 @@ from crmd.engine.settings import QueueSettings
 from crmd.engine.store import connection
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobNotFound, RequestError, StoreError, StoreUnavailable
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
 
@@ -86,12 +86,12 @@ async def test_without_the_transport_jobs_run_and_a_warning_says_what_to_do(
 ) -> None:
     async def noop(_ctx: object) -> None: ...
 
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         [warning] = [one for one in caplog.records if one.levelno == logging.WARNING]
         assert "redis-py" in warning.getMessage()
         assert "install a version" in warning.getMessage()
         r.handle("q", "noop", noop)
-        await r.fleet()
+        await r.start_pool()
         keys = [await r.add("q", "noop") for _ in range(3)]
         assert [(await r.finished("q", key)).state for key in keys] == [State.COMPLETED] * 3
 
@@ -111,7 +111,7 @@ async def test_what_cannot_be_sent_fails_its_own_command_only(store_url: str, va
 
 
 async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         with pytest.raises(RequestError):
             await r.control.pause("q", reason="\ud800")
         with pytest.raises(RequestError):
@@ -145,7 +145,7 @@ async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -
     ids=repr,
 )
 async def test_a_job_with_impossible_times_is_refused_and_stores_nothing(store_url: str, new: NewJob) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         with pytest.raises(RequestError):
             await r.control.enqueue("q", [NewJob("any", key="good", unique_for=60.0), new])
         assert [name async for name in r.store.redis.scan_iter()] == []

@@ -16,7 +16,7 @@ from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.worker import executor
 from crmd.engine.worker.executor import FETCHED, SHORT_IN_A_ROW, SHORT_S
 from crmd.engine.worker.worker import QueueWorker
-from tests.support.fleet import Rig, kill, rig
+from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.wait import wait_until
 
 SHORT = 5 * FETCHED
@@ -35,7 +35,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Ahead:
     """A queue of short jobs, and then of long ones: with the first long ones others are fetched."""
 
-    def __init__(self, r: Rig) -> None:
+    def __init__(self, r: EngineHarness) -> None:
         self.r = r
         self.began: list[int] = []
         self.at_once = 0
@@ -44,12 +44,12 @@ class Ahead:
         self.release = asyncio.Event()
         self.long_began = asyncio.Event()
         self.keys: list[str] = []
-        self.fleet: WorkerPool
+        self.pool: WorkerPool
 
     @property
     def worker(self) -> QueueWorker:
         """The queue's."""
-        return self.fleet.workers["q"]
+        return self.pool.workers["q"]
 
     @property
     def fetched(self) -> list[str]:
@@ -80,12 +80,12 @@ class Ahead:
 
 @asynccontextmanager
 async def ahead(url: str, settings: QueueSettings | None = None, long: int = LONG) -> AsyncIterator[Ahead]:
-    async with rig(url, settings or QueueSettings("q", concurrency=SLOTS)) as r:
+    async with engine_harness(url, settings or QueueSettings("q", concurrency=SLOTS)) as r:
         queue = Ahead(r)
         r.handle("q", "work", queue.work)
         added = await r.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(SHORT + long)])
         queue.keys = [one.key for one in added]
-        queue.fleet = await r.fleet(identity=IDENTITY)
+        queue.pool = await r.start_pool(identity=IDENTITY)
         try:
             yield queue
         finally:
@@ -126,7 +126,7 @@ async def test_nothing_that_was_fetched_begins_after_the_stop(store_url: str) ->
         began = len(queue.began)
         queue.worker.stop_taking()
         queue.release.set()
-        report = await queue.fleet.stop(5.0)
+        report = await queue.pool.stop(5.0)
         assert (len(queue.began), report.pending_acks) == (began, 0)
         states = [(await queue.r.inspector.job("q", key)).state for key in fetched]
         assert states == [State.WAITING] * len(fetched)
@@ -172,7 +172,7 @@ async def test_a_limited_queue_fetches_nothing_ahead(store_url: str, limited: di
 
 
 async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=SLOTS)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=SLOTS)) as r:
         held: list[int] = []
 
         async def long(_: Any) -> None:
@@ -180,7 +180,7 @@ async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
             held.append(len(worker.executor.executions))
 
         r.handle("q", "long", long)
-        worker = (await r.fleet()).workers["q"]
+        worker = (await r.start_pool()).workers["q"]
         await r.control.enqueue("q", [NewJob("long") for _ in range(2 * SHORT_IN_A_ROW)])
         await wait_until(lambda: len(held) == 2 * SHORT_IN_A_ROW)
         assert max(held) == SLOTS
@@ -190,9 +190,9 @@ async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
 async def test_what_a_killed_daemon_had_fetched_runs_in_the_next(store_url: str) -> None:
     async with ahead(store_url) as queue:
         fetched = await queue.until_fetched()
-        await kill(queue.fleet)
+        await kill(queue.pool)
         queue.release.set()
-        queue.fleet = await queue.r.fleet(identity=IDENTITY)
+        queue.pool = await queue.r.start_pool(identity=IDENTITY)
         await wait_until(lambda: set(queue.began) == set(range(SHORT + LONG)))
         for key in fetched:
             assert (await queue.r.finished("q", key)).state is State.COMPLETED

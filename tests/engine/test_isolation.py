@@ -12,14 +12,14 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings
 from crmd.engine.worker import isolation
 from crmd.engine.worker.isolation import CrashLoopIsolation
-from tests.support.fleet import Rig, rig
-from tests.support.lab import document
+from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.script_harness import document
 from tests.support.wait import wait_until
 
 BUSY = QueueSettings("busy")
 
 
-async def make_crash_looping(r: Rig, queue: str, name: str) -> str:
+async def make_crash_looping(r: EngineHarness, queue: str, name: str) -> str:
     """A waiting job whose daemon died twice with it."""
     keys = r.inspector.queue(queue).keys
     job_id = keys.job_id("suspect")
@@ -33,7 +33,7 @@ async def make_crash_looping(r: Rig, queue: str, name: str) -> str:
 class Work:
     """Handlers that note when they run, and how many others run then."""
 
-    def __init__(self, r: Rig) -> None:
+    def __init__(self, r: EngineHarness) -> None:
         self.running = 0
         self.log: list[tuple[str, int]] = []
         self.hold = asyncio.Event()
@@ -56,15 +56,15 @@ class Work:
 
 
 async def test_a_crash_looping_job_waits_for_the_others_and_runs_alone(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q"), BUSY) as r:
+    async with engine_harness(store_url, QueueSettings("q"), BUSY) as r:
         work = Work(r)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.add("busy", "long")
         await wait_until(lambda: work.running == 1, 5)
         key = await make_crash_looping(r, "q", "alone")
         other = await r.add("q", "quick")
         await r.finished("q", other)
-        await wait_until(lambda: fleet.context.isolation.active)
+        await wait_until(lambda: pool.context.isolation.active)
         later = await r.add("busy", "quick")
         await asyncio.sleep(0.1)  # it is held back: nothing starts beside what runs
         assert (await r.inspector.job("busy", later)).state is State.WAITING
@@ -76,9 +76,9 @@ async def test_a_crash_looping_job_waits_for_the_others_and_runs_alone(store_url
 
 @pytest.mark.parametrize("state", ["paused", "blocked", "limited"])
 async def test_a_crash_looping_job_that_may_not_start_holds_nobody_back(store_url: str, state: str) -> None:
-    async with rig(store_url, QueueSettings("q", rate_limit=Rate(1, 60)), BUSY) as r:
+    async with engine_harness(store_url, QueueSettings("q", rate_limit=Rate(1, 60)), BUSY) as r:
         work = Work(r)
-        await r.fleet()
+        await r.start_pool()
         await r.add("busy", "long")
         await wait_until(lambda: work.running == 1, 5)
         if state == "limited":
@@ -95,11 +95,11 @@ async def test_a_crash_looping_job_that_may_not_start_holds_nobody_back(store_ur
 
 
 async def test_a_crash_looping_job_of_a_limited_queue_is_not_starved_by_those_who_wait(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", rate_limit=Rate(2, 0.5))) as r:
+    async with engine_harness(store_url, QueueSettings("q", rate_limit=Rate(2, 0.5))) as r:
         Work(r)
         await r.control.enqueue("q", [NewJob("quick") for _ in range(60)])
         key = await make_crash_looping(r, "q", "alone")
-        await r.fleet()
+        await r.start_pool()
         assert (await r.finished("q", key, 5)).state is State.COMPLETED
         assert (await r.inspector.counts("q")).waiting > 40
 

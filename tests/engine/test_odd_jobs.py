@@ -16,7 +16,7 @@ from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings
 from crmd.errors import RateLimited, Retry
 from crmd.jobs import JobContext, JobSpec
 from tests.support.documents import put_job, stored_job
-from tests.support.fleet import Rig, rig, saq_queue
+from tests.support.engine_harness import EngineHarness, engine_harness, saq_queue
 from tests.support.wait import wait_until
 
 FAST = Backoff(base_seconds=0.01, max_seconds=0.02)
@@ -33,12 +33,12 @@ async def fail(_: Any, **kwargs: Any) -> None:
     raise ValueError("no")
 
 
-def handlers(r: Rig) -> None:
+def handlers(r: EngineHarness) -> None:
     r.handle("q", "note", note)
     r.handle("q", "fail", fail)
 
 
-async def others_run(r: Rig) -> None:
+async def others_run(r: EngineHarness) -> None:
     """A plain job still gets through."""
     assert (await r.finished("q", await r.add("q", "note"), 5)).result == "ran"
     assert (await r.inspector.counts("q")).active == 0
@@ -76,9 +76,9 @@ async def others_run(r: Rig) -> None:
 )
 @pytest.mark.parametrize("name", ["note", "fail"])
 async def test_a_field_may_hold_anything(store_url: str, fields: bytes, name: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         handlers(r)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await put_job(r.store, "q", "odd", b'{"function":"%s",%s}' % (name.encode(), fields))
         await wait_until(lambda: over(r, "odd"), 5)
         await others_run(r)
@@ -89,10 +89,10 @@ async def test_a_field_may_hold_anything(store_url: str, fields: bytes, name: st
         await r.inspector.metrics()
         [shown] = [job for job in (await r.inspector.jobs("q")).jobs if job.key == "odd"]
         assert shown.state is view.state
-        assert len((await saq_queue(fleet, "q").info(jobs=True))["jobs"]) == 2
+        assert len((await saq_queue(pool, "q").info(jobs=True))["jobs"]) == 2
 
 
-async def over(r: Rig, key: str) -> bool:
+async def over(r: EngineHarness, key: str) -> bool:
     """Whether a job has ended, or waits for long."""
     view = await r.inspector.job("q", key)
     return view.state.finished or (view.run_at or 0) > time.time() + 60
@@ -113,9 +113,9 @@ async def over(r: Rig, key: str) -> bool:
     ids=repr,
 )
 async def test_what_is_no_job_is_set_aside(store_url: str, document: bytes) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         handlers(r)
-        await r.fleet()
+        await r.start_pool()
         await put_job(r.store, "q", "odd", document)
         await others_run(r)
         scripts = r.inspector.queue("q")
@@ -125,9 +125,9 @@ async def test_what_is_no_job_is_set_aside(store_url: str, document: bytes) -> N
 
 
 async def test_an_id_that_is_no_text_is_set_aside(store_url: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         handlers(r)
-        await r.fleet()
+        await r.start_pool()
         raw = b"saq:job:q:\xff\xfe"
         await r.store.command("SET", raw, b'{"function":"note"}')
         await r.store.command("ZADD", "saq:q:incomplete", 0, raw)
@@ -140,19 +140,19 @@ async def test_an_id_that_is_no_text_is_set_aside(store_url: str) -> None:
 
 
 async def test_ids_of_another_queue_are_dropped_and_its_jobs_left_alone(store_url: str) -> None:
-    async with rig(store_url, Q, QueueSettings("other")) as r:
+    async with engine_harness(store_url, Q, QueueSettings("other")) as r:
         handlers(r)
         key = await r.add("other", "any")
         await r.store.command("RPUSH", "saq:q:queued", f"saq:job:other:{key}", "rubbish")
         await r.store.command("ZADD", "saq:q:incomplete", 0, f"saq:job:other:{key}", 0, "rubbish")
-        await r.fleet(only=["q"])
+        await r.start_pool(only=["q"])
         await others_run(r)
         assert (await r.inspector.job("other", key)).state is State.WAITING
         assert await r.store.command("ZCARD", "saq:q:incomplete") == 0
 
 
 async def test_a_page_of_jobs_with_ids_that_are_no_text_is_still_a_page(store_url: str, untidy: None) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         key = await r.add("q", "note")
         await r.store.command("RPUSH", "saq:q:queued", b"\xff", b"saq:job:q:\xff", "foreign")
         await r.store.command("SET", "foreign", "{}")
@@ -165,7 +165,7 @@ async def test_a_page_of_jobs_with_ids_that_are_no_text_is_still_a_page(store_ur
 
 
 async def test_what_a_handler_does_to_its_arguments_is_not_stored(store_url: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         seen: list[Any] = []
 
         async def meddle(context: Any, items: list[Any], deep: dict[str, Any]) -> None:
@@ -177,7 +177,7 @@ async def test_what_a_handler_does_to_its_arguments_is_not_stored(store_url: str
             raise ValueError("again")
 
         r.handle("q", "meddle", meddle)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "meddle", items=[1], deep={"x": None}))
         assert (view.state, view.attempt) == (State.FAILED, 2)
         assert seen == [b'[[1],{"x":null}]'] * 2
@@ -185,7 +185,7 @@ async def test_what_a_handler_does_to_its_arguments_is_not_stored(store_url: str
 
 
 async def test_a_function_may_write_nonsense_into_its_job(store_url: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
 
         async def meddle(context: Any) -> None:
             context["job"].retries = "many"
@@ -197,14 +197,14 @@ async def test_a_function_may_write_nonsense_into_its_job(store_url: str) -> Non
 
         handlers(r)
         r.handle("q", "meddle", meddle)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "meddle"), 5)
         assert (view.state, view.attempt) == (State.FAILED, 2)
         await others_run(r)
 
 
 async def test_numbers_that_only_python_writes_survive_a_retry(store_url: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
         seen: list[Any] = []
 
         async def look(_: Any, **kwargs: Any) -> None:
@@ -212,7 +212,7 @@ async def test_numbers_that_only_python_writes_survive_a_retry(store_url: str) -
             raise Retry("again", after=0)
 
         r.handle("q", "look", look)
-        await r.fleet()
+        await r.start_pool()
         kwargs = {"nan": math.nan, "inf": -math.inf, "big": 2**70, "none": None, "lone": "\ud800"}
         await put_job(r.store, "q", "odd", {"function": "look", "kwargs": kwargs, "retries": 3})
         assert (await r.finished("q", "odd")).attempt == 3
@@ -222,20 +222,20 @@ async def test_numbers_that_only_python_writes_survive_a_retry(store_url: str) -
 
 @pytest.mark.parametrize("text", ["lone \ud800", "nul \x00", "\U0001f600" * 5_000])
 async def test_any_text_may_stand_in_an_error(store_url: str, text: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
 
         async def complain(_: Any) -> None:
             raise ValueError(text)
 
         r.handle("q", "complain", complain)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "complain"))
         assert (view.state, len(view.timeline)) == (State.FAILED, 2)
         assert text[-100:] in (view.error or "")
 
 
 async def test_progress_takes_any_number_and_note(store_url: str) -> None:
-    async with rig(store_url, Q) as r:
+    async with engine_harness(store_url, Q) as r:
 
         async def ours(ctx: JobContext, _: Any) -> str:
             for fraction in (0.5, math.nan, math.inf, -3):
@@ -243,7 +243,7 @@ async def test_progress_takes_any_number_and_note(store_url: str) -> None:
             return "done"
 
         r.handle_spec("q", JobSpec("ours", "q", ours))
-        await r.fleet()
+        await r.start_pool()
         await put_job(r.store, "q", "odd", {"function": "ours", "meta": None})
         view = await r.finished("q", "odd")
         assert (view.state, view.result, view.progress) == (State.COMPLETED, "done", 1.0)
@@ -251,7 +251,7 @@ async def test_progress_takes_any_number_and_note(store_url: str) -> None:
 
 async def test_a_job_without_the_limited_field_slows_nobody_down(store_url: str) -> None:
     limited = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 5),))
-    async with rig(store_url, limited) as r:
+    async with engine_harness(store_url, limited) as r:
         tries: list[Any] = []
 
         async def busy(_: Any, **kwargs: Any) -> str:
@@ -262,7 +262,7 @@ async def test_a_job_without_the_limited_field_slows_nobody_down(store_url: str)
 
         handlers(r)
         r.handle("q", "busy", busy)
-        await r.fleet()
+        await r.start_pool()
         key = await r.add("q", "busy", other="x")
         await wait_until(lambda: len(tries) == 1, 5)
         await others_run(r)
@@ -273,7 +273,7 @@ async def test_a_job_without_the_limited_field_slows_nobody_down(store_url: str)
 @pytest.mark.parametrize("to", ["ann", 491234567, "x" * 200])
 async def test_a_slowed_down_key_holds_its_own_jobs_only(store_url: str, to: Any) -> None:
     limited = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 5),))
-    async with rig(store_url, limited) as r:
+    async with engine_harness(store_url, limited) as r:
         sent: list[Any] = []
 
         async def send(_: Any, to: Any, n: int) -> None:
@@ -282,7 +282,7 @@ async def test_a_slowed_down_key_holds_its_own_jobs_only(store_url: str, to: Any
                 raise RateLimited("slow", after=0.5, scope="key")
 
         r.handle("q", "send", send)
-        await r.fleet()
+        await r.start_pool()
         first = await r.add("q", "send", to=to, n=1)
         await wait_until(lambda: len(sent) == 1, 5)
         second = await r.add("q", "send", to=to, n=2)

@@ -16,7 +16,7 @@ from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker import pending_acks
 from crmd.engine.worker.pending_acks import FILE
 from crmd.errors import StoreUnavailable
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.store import StoreServer
 
 IDENTITY = "e" * 32
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> StateDir:
     return made
 
 
-async def ended(r: Rig, queue: str, count: int) -> list[Ack]:
+async def ended(r: EngineHarness, queue: str, count: int) -> list[Ack]:
     """Jobs of a daemon that has died, and their outcomes that it could not write."""
     await r.control.enqueue(queue, [NewJob("absent", {"n": n}) for n in range(count)])
     jobs = (await r.inspector.queue(queue).claim(TOKEN, count)).jobs
@@ -45,7 +45,7 @@ def aside(folder: StateDir) -> list[Path]:
 async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
     store_url: str, folder: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rig(store_url, QueueSettings("bad"), QueueSettings("good")) as r:
+    async with engine_harness(store_url, QueueSettings("bad"), QueueSettings("good")) as r:
         outcomes = {name: await ended(r, name, 7) for name in ("bad", "good")}
         alone = Ack("saq:job:good:elsewhere", TOKEN, AckKind.COMPLETE, b"{}")  # stale: nobody's job
         pending_acks.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
@@ -53,7 +53,7 @@ async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
         await r.store.command("SET", "crmd:q:bad:completed", "of another type")
         r.handle("good", "work", work)
         with caplog.at_level(logging.ERROR, "crmd"):
-            await r.fleet(identity=IDENTITY, files=folder)
+            await r.start_pool(identity=IDENTITY, files=folder)
         assert (await r.inspector.counts("good")).completed == 7
         assert (await r.finished("good", await r.add("good", "work"))).state is State.COMPLETED
         [kept] = aside(folder)
@@ -67,13 +67,13 @@ async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
 
 
 async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url: str, folder: StateDir) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         outcomes = await ended(r, "q", 20)
         refused = outcomes[13]
         refused.kind, refused.entry = AckKind.FAILED, b"{}"
         await r.store.command("SET", r.inspector.queue("q").keys.log(key_of(r, refused)), "of another type")
         pending_acks.save(folder, {"q": outcomes})
-        await r.fleet(identity=IDENTITY, files=folder)
+        await r.start_pool(identity=IDENTITY, files=folder)
         assert (await r.inspector.counts("q")).completed == 19
         assert len(aside(folder)) == 1
 
@@ -92,25 +92,25 @@ async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url
     ],
 )
 async def test_what_cannot_be_read_is_set_aside(store_url: str, folder: StateDir, harm: Any) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         path = folder.path / FILE
         garbled = harm(path.read_bytes())
         path.write_bytes(garbled)
-        await r.fleet(identity=IDENTITY, files=folder)
+        await r.start_pool(identity=IDENTITY, files=folder)
         assert [kept.read_bytes() for kept in aside(folder)] == ([garbled] if garbled else [])
         assert (await r.inspector.counts("q")).waiting == 3  # they run again
 
 
 async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_written(store_url: str, folder: StateDir) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         path = folder.path / FILE
         document = orjson.loads(path.read_bytes())
         document["q"].insert(1, {**document["q"][0], "number": "many"})
         document["q"].append("no outcome")
         path.write_bytes(orjson.dumps(document))
-        await r.fleet(identity=IDENTITY, files=folder)
+        await r.start_pool(identity=IDENTITY, files=folder)
         assert (await r.inspector.counts("q")).completed == 3
         assert len(aside(folder)) == 1
 
@@ -118,7 +118,7 @@ async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_written(store_ur
 async def test_a_start_that_cannot_write_any_outcome_keeps_them_all(
     own_store: StoreServer, folder: StateDir
 ) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         pending_acks.save(folder, {"q": await ended(r, "q", 3)})
         before = (folder.path / FILE).read_bytes()
         with own_store.client() as admin:
@@ -133,7 +133,7 @@ async def test_a_start_that_cannot_write_any_outcome_keeps_them_all(
 
 
 async def test_a_stop_over_an_unreadable_spool_keeps_both(store_url: str, folder: StateDir) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         (folder.path / FILE).write_text("not JSON")
         outcomes = await ended(r, "q", 2)
         pending_acks.save(folder, {"q": outcomes})
@@ -153,5 +153,5 @@ async def work(ctx: dict[str, Any]) -> None:
     """A job."""
 
 
-def key_of(r: Rig, outcome: Ack) -> str:
+def key_of(r: EngineHarness, outcome: Ack) -> str:
     return r.inspector.queue("q").keys.key_of(outcome.job_id)

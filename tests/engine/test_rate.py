@@ -10,7 +10,7 @@ import pytest
 from crmd.engine.admin.views import NewJob
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.wait import wait_until
 
 COUNT, PERIOD_S, JOBS = 20, 2.0, 60
@@ -25,7 +25,7 @@ def most_in_a_window(starts: list[float], period: float) -> int:
     return max(sum(first <= at <= first + period for at in starts) for first in starts)
 
 
-def noting(r: Rig) -> list[float]:
+def noting(r: EngineHarness) -> list[float]:
     """A handler that notes when it starts."""
     starts: list[float] = []
     clock = asyncio.get_running_loop().time
@@ -39,10 +39,10 @@ def noting(r: Rig) -> list[float]:
 
 @pytest.mark.parametrize("daemons", [1, 2])
 async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(store_url: str, daemons: int) -> None:
-    async with rig(store_url, LIMITED) as r:
+    async with engine_harness(store_url, LIMITED) as r:
         starts = noting(r)
         for _ in range(daemons):
-            await r.fleet()
+            await r.start_pool()
         await r.control.enqueue("q", [NewJob("note") for _ in range(JOBS)])
         await wait_until(lambda: len(starts) == JOBS, 10)
         counted = await r.store.command("LRANGE", r.inspector.queue("q").keys.starts, 0, -1)
@@ -53,19 +53,19 @@ async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(store_u
 
 
 async def test_a_burst_after_a_quiet_time_is_let_through_at_once(store_url: str) -> None:
-    async with rig(store_url, LIMITED) as r:
+    async with engine_harness(store_url, LIMITED) as r:
         starts = noting(r)
-        await r.fleet()
+        await r.start_pool()
         await r.finished("q", await r.add("q", "note"))
         await r.control.enqueue("q", [NewJob("note") for _ in range(COUNT - 1)])
         await wait_until(lambda: len(starts) == COUNT, 1)
 
 
 async def test_a_limit_changed_by_hand_holds_at_once_both_ways(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60))) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60))) as r:
         starts = noting(r)
-        fleet = await r.fleet()
-        await fleet.wake_listener.ready.wait()
+        pool = await r.start_pool()
+        await pool.wake_listener.ready.wait()
         await r.control.enqueue("q", [NewJob("note") for _ in range(20)])
         await wait_until(lambda: len(starts) == 2, 2)
         await r.control.limit("q", Rate(8, 60))
@@ -81,7 +81,7 @@ async def test_a_limit_changed_by_hand_holds_at_once_both_ways(store_url: str) -
 
 async def test_one_key_at_its_limit_does_not_hold_the_others(store_url: str) -> None:
     limited = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 0.5), 3),))
-    async with rig(store_url, limited) as r:
+    async with engine_harness(store_url, limited) as r:
         sent: list[tuple[str, float]] = []
         clock = asyncio.get_running_loop().time
 
@@ -89,7 +89,7 @@ async def test_one_key_at_its_limit_does_not_hold_the_others(store_url: str) -> 
             sent.append((to, clock()))
 
         r.handle("q", "send", send)
-        await r.fleet()
+        await r.start_pool()
         await r.control.enqueue("q", [NewJob("send", {"to": "ann"}) for _ in range(5)])
         await r.control.enqueue("q", [NewJob("send", {"to": to}) for to in ("bob", "cid", "dan")])
         await wait_until(lambda: len(sent) == 6, 1)

@@ -11,7 +11,7 @@ from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegist
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.limits import rate_window
 from crmd.errors import UnknownQueue
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.wait import wait_until
 
 
@@ -66,9 +66,9 @@ async def test_the_next_trip_goes_by_the_new_limit(store_url: str) -> None:
     async def note(_ctx: dict[str, object], number: int) -> None:
         ran.append(number)
 
-    async with rig(store_url, QueueSettings("a", rate_limit=Rate(1, 3600.0))) as r:
+    async with engine_harness(store_url, QueueSettings("a", rate_limit=Rate(1, 3600.0))) as r:
         r.handle("a", "note", note)
-        pool = await r.fleet()
+        pool = await r.start_pool()
         await r.control.enqueue("a", [NewJob("note", {"number": number}) for number in range(3)])
         await wait_until(lambda: len(ran) == 1)
         assert (await r.inspector.counts("a")).waiting == 2

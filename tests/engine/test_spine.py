@@ -20,7 +20,7 @@ from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.worker.worker import QueueWorker
 from crmd.jobs import JobContext, JobSpec
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.pages import PROJECT, Page
 from tests.support.wait import wait_until
 
@@ -81,11 +81,11 @@ async def greet(_: JobContext, payload: Greeting) -> str:
 
 async def test_a_job_passes_the_files_that_the_page_lists_and_no_others(store_url: str) -> None:
     trace = Trace()
-    async with rig(store_url, QueueSettings("notification")) as r:
+    async with engine_harness(store_url, QueueSettings("notification")) as r:
         r.handle_spec("notification", JobSpec("greet", "notification", greet, Greeting))
-        fleet = await r.fleet()
-        worker = fleet.workers["notification"]
-        await fleet.tick.stop()  # what a daemon does every second is no part of a job's path
+        pool = await r.start_pool()
+        worker = pool.workers["notification"]
+        await pool.tick.stop()  # what a daemon does every second is no part of a job's path
         await wait_until(lambda: worker._peek._connection is not None and worker._peek._wanted.is_set(), 5)
         with trace.recording(), Client(store_url) as client:
             trace.begin()

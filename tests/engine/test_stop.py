@@ -17,7 +17,7 @@ from crmd.engine.worker.next_claim import LanePeek
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.engine.worker.threads import HandlerThreads
 from crmd.errors import StoreFull
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
@@ -56,19 +56,23 @@ async def test_a_store_can_be_stopped_at_any_moment_of_its_connecting(store_url:
 
 async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: StoreServer, store_url: str) -> None:
     queue = QueueSettings("q")
-    async with proxy(store_server.socket) as middle, rig(store_url, queue) as direct, rig(middle.url, queue) as r:
+    async with (
+        proxy(store_server.socket) as middle,
+        engine_harness(store_url, queue) as direct,
+        engine_harness(middle.url, queue) as r,
+    ):
         ran: list[str] = []
 
         async def note(_: Any) -> None:
             ran.append("ran")
 
         r.handle("q", "note", note)
-        fleet = await r.fleet()
-        await wait_until(fleet.wake_listener.ready.is_set)
+        pool = await r.start_pool()
+        await wait_until(pool.wake_listener.ready.is_set)
         middle.reply_delay = 0.3
         key = await direct.add("q", "note")
         await wait_until(direct.inspector.queue("q").leases, 2, "the job is claimed")
-        await fleet.drain(5.0)
+        await pool.drain(5.0)
 
         async def given_back() -> bool:
             return (await direct.inspector.job("q", key)).state is State.WAITING
@@ -79,20 +83,20 @@ async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: Stor
 
 
 async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
-        fleet = await r.fleet()
-        worker = fleet.workers["q"]
+    async with engine_harness(store_url, QueueSettings("q")) as r:
+        pool = await r.start_pool()
+        worker = pool.workers["q"]
         worker.stop_taking()
         key = await r.add("q", "absent")
         # a claim of this daemon whose answer was lost: nobody here knows of it
-        assert (await worker.scripts.claim(next(fleet.context.tokens), 5)).jobs
-        await fleet.stop(0.0)
+        assert (await worker.scripts.claim(next(pool.context.tokens), 5)).jobs
+        await pool.stop(0.0)
         view = await r.inspector.job("q", key)
         assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])
 
 
 async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=1, keep_completed=2000)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=1, keep_completed=2000)) as r:
         await r.control.enqueue("q", [NewJob("absent", {}) for _ in range(1100)])
         scripts, files = r.inspector.queue("q"), MemoryFiles()
         outcomes = []
@@ -101,27 +105,27 @@ async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> No
             jobs = (await scripts.claim(token, 500)).jobs
             outcomes += [Ack(job_id, token, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
         pending_acks.save(files, {"q": outcomes})
-        await r.fleet(identity="e" * 32, files=files)
+        await r.start_pool(identity="e" * 32, files=files)
         counts = await r.inspector.counts("q")
         assert (counts.completed, counts.waiting, counts.active) == (1100, 0, 0)
         assert files.files == {}
 
 
 async def test_a_full_disk_does_not_keep_the_fleet_from_stopping(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         release = asyncio.Event()
 
         async def wait(_: Any) -> None:
             await release.wait()
 
         r.handle("q", "wait", wait)
-        fleet = await r.fleet(files=FullDisk())
+        pool = await r.start_pool(files=FullDisk())
         await r.add("q", "wait")
-        await wait_until(lambda: fleet.active)
+        await wait_until(lambda: pool.active)
         own_store.kill()
         await wait_until(lambda: not r.store.connected)
         release.set()
-        report = await fleet.stop(1.0)
+        report = await pool.stop(1.0)
         assert (report.finished, report.pending_acks) == (1, 1)
 
 
@@ -163,14 +167,14 @@ async def test_a_call_that_waits_for_a_thread_is_no_leak_when_cancelled() -> Non
 async def test_a_bug_in_one_trip_does_not_end_the_queues_work(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
 
         async def work(_: Any) -> str:
             return "ran"
 
         r.handle("q", "work", work)
-        fleet = await r.fleet()
-        worker, trip = fleet.workers["q"], fleet.workers["q"].scripts.settle_and_claim
+        pool = await r.start_pool()
+        worker, trip = pool.workers["q"], pool.workers["q"].scripts.settle_and_claim
 
         async def broken(*_: Any, **__: Any) -> Any:
             worker.scripts.settle_and_claim = trip  # type: ignore[method-assign]

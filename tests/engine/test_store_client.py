@@ -23,7 +23,7 @@ from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.translate import refuses_writes, store_error
 from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from crmd.telemetry.events import Events
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.proxy import Proxy, proxy
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
@@ -256,7 +256,7 @@ async def test_reconnects_are_jittered_and_neither_rare_nor_hasty(
 
 
 async def test_scripts_are_loaded_again_after_a_flush(own_store: StoreServer) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         await r.add("q", "any")
         with own_store.client() as admin:
             admin.script_flush()
@@ -267,14 +267,14 @@ async def test_scripts_are_loaded_again_after_a_flush(own_store: StoreServer) ->
 async def test_a_master_that_becomes_a_replica_is_away_without_spinning_and_back_as_master(
     own_store: StoreServer,
 ) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         ran: list[int] = []
 
         async def note(_: Any) -> None:
             ran.append(1)
 
         r.handle("q", "note", note)
-        await r.fleet()
+        await r.start_pool()
         await r.add("q", "note")
         await wait_until(lambda: len(ran) == 1)
         with own_store.client() as admin:
@@ -347,15 +347,18 @@ class Counted:
         return "done"
 
 
-def told(r: Rig, name: str) -> list[dict[str, Any]]:
+def told(r: EngineHarness, name: str) -> list[dict[str, Any]]:
     """The fields of each event of that name."""
     return [fields for event, fields in r.events if event == name]
 
 
 @asynccontextmanager
-async def spoiled(own_store: StoreServer, **settings: Any) -> AsyncIterator[tuple[Rig, Proxy, Counted]]:
-    """A fleet behind a proxy, with one handler."""
-    async with proxy(own_store.socket) as between, rig(between.url, QueueSettings("q", **settings)) as r:
+async def spoiled(own_store: StoreServer, **settings: Any) -> AsyncIterator[tuple[EngineHarness, Proxy, Counted]]:
+    """A pool behind a proxy, with one handler."""
+    async with (
+        proxy(own_store.socket) as between,
+        engine_harness(between.url, QueueSettings("q", **settings)) as r,
+    ):
         handler = Counted()
         r.handle("q", "work", handler.__call__)
         yield r, between, handler
@@ -365,7 +368,7 @@ async def test_a_claim_whose_reply_is_lost_costs_neither_the_job_nor_an_attempt(
     async with spoiled(own_store, attempts=1) as (r, between, handler):
         keys = [await r.add("q", "work") for _ in range(20)]
         between.lose_reply(r.store.scripts["claim"].sha)
-        await r.fleet()
+        await r.start_pool()
         await between.lost.wait()
         views = [await _finished(r, key) for key in keys]
         assert {(view.state, view.attempt, view.delivery) for view in views} == {(State.COMPLETED, 1, 0)}
@@ -375,7 +378,7 @@ async def test_a_claim_whose_reply_is_lost_costs_neither_the_job_nor_an_attempt(
 async def test_a_settle_whose_reply_is_lost_is_sent_again_and_counts_once(own_store: StoreServer) -> None:
     async with spoiled(own_store) as (r, between, handler):
         between.lose_reply('"status":"complete"')
-        await r.fleet()
+        await r.start_pool()
         key = await r.add("q", "work")
         await between.lost.wait()
         await wait_until(lambda: told(r, "job.completed"))
@@ -397,7 +400,7 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
         r.handle("q", "fail", fail)
         [added] = await r.control.enqueue("q", [NewJob("fail")])
         between.lose_reply("$5\r\nretry\r\n")
-        await r.fleet()
+        await r.start_pool()
         await between.lost.wait()
         view = await _finished(r, added.key)
         assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
@@ -410,7 +413,7 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
 async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
     store_url: str, begun: bool, untidy: None
 ) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=2)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=2)) as r:
         going = asyncio.Event()
 
         async def fail(_: Any) -> None:
@@ -418,10 +421,10 @@ async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
             raise ValueError
 
         r.handle("q", "fail", fail)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         [added] = await r.control.enqueue("q", [NewJob("fail")])
-        await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"].executor.executions.values()
+        await wait_until(lambda: pool.active == 1)
+        [run] = pool.workers["q"].executor.executions.values()
         run.side_effect_started = begun
         await r.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")
         going.set()
@@ -439,14 +442,14 @@ async def test_an_outcome_that_was_refused_at_the_second_try_may_be_anothers(own
             raise ValueError
 
         r.handle("q", "fail", fail)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         await r.control.enqueue("q", [NewJob("fail")])
-        await wait_until(lambda: fleet.active == 1)
-        [run] = fleet.workers["q"].executor.executions.values()
+        await wait_until(lambda: pool.active == 1)
+        [run] = pool.workers["q"].executor.executions.values()
         between.refusing = True
         between.cut()
         going.set()
-        await wait_until(lambda: fleet.workers["q"].acks._doubtful)
+        await wait_until(lambda: pool.workers["q"].acks._doubtful)
         with own_store.client() as client:
             client.hset("crmd:q:q:leases", run.job_id, "another:0")
         between.refusing = False
@@ -474,15 +477,15 @@ async def test_a_give_back_whose_reply_is_lost_leaves_one_mention(own_store: Sto
             await asyncio.sleep(60)
 
         r.handle("q", "long", long)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         await r.add("q", "long")
         await started.wait()
         between.lose_reply("$6\r\nreturn\r\n")
-        await fleet.stop(0.0)
+        await pool.stop(0.0)
         assert between.lost.is_set()
         await r.store.wait_connected()
         started.clear()
-        await r.fleet("one")
+        await r.start_pool("one")
         await started.wait()
         counts = await r.inspector.counts("q")
         assert (counts.waiting, counts.active, await r.store.command("LLEN", "saq:q:queued")) == (0, 1, 0)
@@ -491,7 +494,7 @@ async def test_a_give_back_whose_reply_is_lost_leaves_one_mention(own_store: Sto
 async def test_outcomes_that_a_restarted_store_forgot_are_written_again(
     own_store: StoreServer, tmp_path: Path
 ) -> None:
-    async with rig(own_store.url, QueueSettings("q")) as r:
+    async with engine_harness(own_store.url, QueueSettings("q")) as r:
         runs, release = list[int](), asyncio.Event()
 
         async def work(_: Any) -> str:
@@ -500,9 +503,9 @@ async def test_outcomes_that_a_restarted_store_forgot_are_written_again(
             return "kept"
 
         r.handle("q", "work", work)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         key = await r.add("q", "work")
-        await wait_until(lambda: any(run.marked for run in fleet.workers["q"].executor.executions.values()))
+        await wait_until(lambda: any(run.marked for run in pool.workers["q"].executor.executions.values()))
         await wait_until(lambda: _status(r, key, "active"))
         data = next(path for path in own_store.folder.iterdir() if path.is_dir())
         shutil.copytree(data, tmp_path / "before")
@@ -517,12 +520,12 @@ async def test_outcomes_that_a_restarted_store_forgot_are_written_again(
         assert (view.state, view.result, len(runs)) == (State.COMPLETED, "kept", 1)
 
 
-async def _status(r: Rig, key: str, status: str) -> bool:
+async def _status(r: EngineHarness, key: str, status: str) -> bool:
     document = await r.store.command("GET", f"saq:job:q:{key}")
     return bool(orjson.loads(document)["status"] == status)
 
 
-async def _finished(r: Rig, key: str) -> JobView:
+async def _finished(r: EngineHarness, key: str) -> JobView:
     """The job once it is over, whatever becomes of the connection meanwhile."""
 
     async def look() -> JobView | None:

@@ -7,12 +7,12 @@ import struct
 from crmd.engine.admin.requests import made_keys
 from crmd.engine.maintenance.janitor import Janitor
 from crmd.engine.settings import QueueSettings
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 
 QUEUES = (QueueSettings("a"), QueueSettings("b"))
 
 
-async def litter(r: Rig, queue: str, count: int) -> None:
+async def litter(r: EngineHarness, queue: str, count: int) -> None:
     """Requests that are over, and jobs that are gone without a word."""
     keys = r.inspector.queue(queue).keys
     over = b"8 bytes." + bytes(6) + struct.pack(">HI", 1, 1)
@@ -24,18 +24,18 @@ async def litter(r: Rig, queue: str, count: int) -> None:
         await r.store.command("HSET", keys.unique_for, *spans)
 
 
-def janitor(r: Rig) -> Janitor:
+def janitor(r: EngineHarness) -> Janitor:
     return Janitor(r.store, r.control, r.inspector.scripts.values())
 
 
-async def left(r: Rig, queue: str) -> int:
+async def left(r: EngineHarness, queue: str) -> int:
     keys = r.inspector.queue(queue).keys
     sizes = [await r.store.command("HLEN", name) for name in (keys.requests, keys.unique_for)]
     return sum(sizes)
 
 
 async def test_it_walks_through_all_queues(store_url: str) -> None:
-    async with rig(store_url, *QUEUES) as r:
+    async with engine_harness(store_url, *QUEUES) as r:
         await litter(r, "a", 100)
         await litter(r, "b", 100)
         made = janitor(r)
@@ -45,7 +45,7 @@ async def test_it_walks_through_all_queues(store_url: str) -> None:
 
 
 async def test_much_is_forgotten_at_once_and_not_without_bound(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("a")) as r:
+    async with engine_harness(store_url, QueueSettings("a")) as r:
         await litter(r, "a", 15_000)
         made = janitor(r)
         before = await left(r, "a")
@@ -56,7 +56,7 @@ async def test_much_is_forgotten_at_once_and_not_without_bound(store_url: str) -
 
 
 async def test_a_structure_of_the_wrong_type_keeps_nobody_else_from_it(store_url: str, untidy: None) -> None:
-    async with rig(store_url, *QUEUES) as r:
+    async with engine_harness(store_url, *QUEUES) as r:
         await litter(r, "b", 100)
         await r.store.command("SET", r.inspector.queue("a").keys.unique_for, "wrong")
         made = janitor(r)
@@ -67,7 +67,7 @@ async def test_a_structure_of_the_wrong_type_keeps_nobody_else_from_it(store_url
 
 async def test_requests_of_many_jobs_are_forgotten_a_few_at_a_time(store_url: str) -> None:
     """A step looks for at most about 2,000 jobs, and requests that still have one keep no others from it."""
-    async with rig(store_url, QueueSettings("a")) as r:
+    async with engine_harness(store_url, QueueSettings("a")) as r:
         scripts = r.inspector.queue("a")
         record = b"8 bytes." + bytes(6) + struct.pack(">HI", 1_000, 1)
         digests = [f"{n:08}rest" for n in range(300)]

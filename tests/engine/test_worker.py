@@ -14,32 +14,32 @@ from crmd.engine.store.scripts import QueueScripts
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.errors import Permanent, Retry, Snooze
 from crmd.jobs import JobContext, JobSpec
-from tests.support.fleet import kill, rig
+from tests.support.engine_harness import engine_harness, kill
 from tests.support.wait import wait_until
 
 FAST = Backoff(base_seconds=0.02, max_seconds=0.05)
 
 
 async def test_a_job_runs_and_its_result_is_kept(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
 
         async def double(_: Any, n: int) -> int:
             return n * 2
 
         r.handle("q", "double", double)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "double", n=21))
         assert (view.state, view.result, view.attempt, view.error) == (State.COMPLETED, 42, 1, None)
 
 
 async def test_a_failing_job_is_tried_again_and_each_error_is_kept(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
 
         async def fail(_: Any) -> None:
             raise ValueError("no luck")
 
         r.handle("q", "fail", fail)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "fail"))
         assert (view.state, view.attempt) == (State.FAILED, 3)
         assert "no luck" in (view.error or "")
@@ -55,19 +55,19 @@ async def test_a_failing_job_is_tried_again_and_each_error_is_kept(store_url: st
     [(Permanent("gone"), 1), (Retry("again", after=0.01), 3), (Retry("again", after=0.01, max_attempts=2), 2)],
 )
 async def test_what_a_handler_raises_decides(store_url: str, error: Exception, attempts: int) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
 
         async def fail(_: Any) -> None:
             raise error
 
         r.handle("q", "fail", fail)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "fail"))
         assert (view.state, view.attempt) == (State.FAILED, attempts)
 
 
 async def test_a_snooze_spends_no_attempt(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
         runs: list[int] = []
 
         async def later(_: Any) -> str:
@@ -77,13 +77,13 @@ async def test_a_snooze_spends_no_attempt(store_url: str) -> None:
             return "done"
 
         r.handle("q", "later", later)
-        await r.fleet()
+        await r.start_pool()
         view = await r.finished("q", await r.add("q", "later"))
         assert (view.state, view.attempt, len(runs)) == (State.COMPLETED, 1, 4)
 
 
 async def test_a_timeout_frees_the_slot(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=1, attempts=1, timeout_seconds=0.1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=1, attempts=1, timeout_seconds=0.1)) as r:
 
         async def stubborn(_: Any) -> None:
             while True:
@@ -99,21 +99,21 @@ async def test_a_timeout_frees_the_slot(store_url: str) -> None:
         release = asyncio.Event()
         r.handle("q", "stubborn", stubborn)
         r.handle("q", "quick", quick)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         first, second = await r.add("q", "stubborn"), await r.add("q", "quick")
         assert (await r.finished("q", second)).result == "ran"
         view = await r.finished("q", first)
         assert (view.state, view.error) == (State.FAILED, "TimeoutError: timed out after 100ms")
-        assert fleet.leaked == 1
+        assert pool.leaked == 1
         release.set()
         for task in asyncio.all_tasks():
             if "_execute" in repr(task.get_coro()):
                 task.cancel()
-        await wait_until(lambda: fleet.leaked == 0, 5)
+        await wait_until(lambda: pool.leaked == 0, 5)
 
 
 async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         started = asyncio.Event()
 
         async def long(_: Any) -> None:
@@ -121,8 +121,8 @@ async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -
             await asyncio.sleep(60)
 
         r.handle("q", "long", long)
-        fleet = await r.fleet()
-        await fleet.wake_listener.ready.wait()
+        pool = await r.start_pool()
+        await pool.wake_listener.ready.wait()
         key = await r.add("q", "long")
         await started.wait()
         await r.control.cancel("q", key, "not wanted")
@@ -131,7 +131,7 @@ async def test_a_running_job_is_cancelled_from_outside_at_once(store_url: str) -
 
 
 async def test_a_waiting_and_a_delayed_job_are_cancelled(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         waiting = await r.add("q", "any")
         [delayed] = await r.control.enqueue("q", [NewJob("any", delay=60)])
         for key in (waiting, delayed.key):
@@ -141,14 +141,14 @@ async def test_a_waiting_and_a_delayed_job_are_cancelled(store_url: str) -> None
 
 
 async def test_a_delayed_job_starts_within_50_ms_of_its_time(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         loop, started = asyncio.get_running_loop(), list[float]()
 
         async def note(_: Any) -> None:
             started.append(loop.time())
 
         r.handle("q", "note", note)
-        await r.fleet()
+        await r.start_pool()
         await asyncio.sleep(0.2)  # the worker has gone to rest
         added, delays = loop.time(), [0.4, 0.53, 0.67, 0.81, 0.94]
         await r.control.enqueue("q", [NewJob("note", delay=delay) for delay in delays])
@@ -160,7 +160,7 @@ async def test_a_delayed_job_starts_within_50_ms_of_its_time(store_url: str) -> 
 
 
 async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", concurrency=1)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=1)) as r:
         order: list[str] = []
 
         async def note(_: Any, name: str) -> None:
@@ -170,7 +170,7 @@ async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(store_url: str
         await r.control.enqueue("q", [NewJob("note", {"name": "n"}) for _ in range(5)])
         await r.control.enqueue("q", [NewJob("note", {"name": "p"}, priority=5) for _ in range(20)])
         await r.control.enqueue("q", [NewJob("note", {"name": "first"}, priority=1)])
-        await r.fleet()
+        await r.start_pool()
         await wait_until(lambda: len(order) == 26, 5)
         assert order[0] == "first"
         assert order[:20].count("n") == 2
@@ -178,7 +178,7 @@ async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(store_url: str
 
 
 async def test_a_taken_key_returns_the_existing_job(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         [first] = await r.control.enqueue("q", [NewJob("any", {"n": 1}, key="k")])
         [second] = await r.control.enqueue("q", [NewJob("any", {"n": 2}, key="k")])
         assert (first.created, second.created, second.key) == (True, False, "k")
@@ -186,7 +186,7 @@ async def test_a_taken_key_returns_the_existing_job(store_url: str) -> None:
 
 
 async def test_jobs_of_a_killed_daemon_run_again_at_its_next_start(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q", attempts=1, timeout_seconds=None)) as r:
+    async with engine_harness(store_url, QueueSettings("q", attempts=1, timeout_seconds=None)) as r:
         started: list[int] = []
         hold = asyncio.Event()
 
@@ -196,20 +196,20 @@ async def test_jobs_of_a_killed_daemon_run_again_at_its_next_start(store_url: st
             return "done"
 
         r.handle("q", "work", work)
-        fleet = await r.fleet("one")
+        pool = await r.start_pool("one")
         keys = [await r.add("q", "work") for _ in range(5)]
         await wait_until(lambda: len(started) == 5, 5)
-        await wait_until(lambda: all(run.marked for run in fleet.workers["q"].executor.executions.values()), 5)
-        await kill(fleet)
+        await wait_until(lambda: all(run.marked for run in pool.workers["q"].executor.executions.values()), 5)
+        await kill(pool)
         hold.set()
-        await r.fleet("one")
+        await r.start_pool("one")
         views = [await r.finished("q", key) for key in keys]
         assert [(view.state, view.attempt) for view in views] == [(State.COMPLETED, 1)] * 5
         assert all(view.timeline[0].event == "lost" for view in views)
 
 
 async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         started: list[int] = []
 
         async def killer(_: Any) -> None:
@@ -219,10 +219,10 @@ async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str)
         r.handle("q", "killer", killer)
         key = await r.add("q", "killer")
         for death in (1, 2, 3):
-            fleet = await r.fleet("one")
+            pool = await r.start_pool("one")
             await wait_until(functools.partial(reached, started, death), 10)
-            await kill(fleet)
-        await r.fleet("one")
+            await kill(pool)
+        await r.start_pool("one")
         view = await r.finished("q", key)
         assert view.state is State.FAILED
         assert "poison" in (view.error or "")
@@ -241,7 +241,7 @@ async def test_a_job_that_kills_its_daemon_three_times_is_poison(store_url: str)
 async def test_deaths_count_no_more_once_a_job_got_further(
     store_url: str, steps: tuple[float, ...], poison: bool
 ) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         told: list[float] = []
 
         async def work(ctx: JobContext, _: Any) -> str:
@@ -255,11 +255,11 @@ async def test_deaths_count_no_more_once_a_job_got_further(
         r.handle_spec("q", JobSpec("work", "q", work))
         key = await r.add("q", "work")
         for number in range(1, len(steps) + 1):
-            fleet = await r.fleet("one")
+            pool = await r.start_pool("one")
             await wait_until(lambda number=number: len(told) == number, 10)  # type: ignore[misc]
             await wait_until(lambda: stored(r, key), 10)
-            await kill(fleet)
-        await r.fleet("one")
+            await kill(pool)
+        await r.start_pool("one")
         view = await r.finished("q", key)
         assert (view.state, "poison" in (view.error or "")) == (
             (State.FAILED, True) if poison else (State.COMPLETED, False)
@@ -276,7 +276,7 @@ def reached(started: list[int], count: int) -> bool:
 
 
 async def test_a_drain_gives_back_what_does_not_end_and_counts_no_attempt(store_url: str) -> None:
-    async with rig(store_url, QueueSettings("q")) as r:
+    async with engine_harness(store_url, QueueSettings("q")) as r:
         started = asyncio.Event()
 
         async def long(_: Any) -> None:
@@ -284,16 +284,16 @@ async def test_a_drain_gives_back_what_does_not_end_and_counts_no_attempt(store_
             await asyncio.sleep(60)
 
         r.handle("q", "long", long)
-        fleet = await r.fleet()
+        pool = await r.start_pool()
         key = await r.add("q", "long")
         await started.wait()
-        report = await fleet.stop(0.1)
+        report = await pool.stop(0.1)
         view = await r.inspector.job("q", key)
         assert (report.given_back, view.state, view.attempt, view.delivery) == (1, State.WAITING, 0, 0)
 
 
 async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(own_store: Any) -> None:
-    async with rig(own_store.url, QueueSettings("q", attempts=1)) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", attempts=1)) as r:
         started, runs, files = asyncio.Event(), list[int](), MemoryFiles()
 
         async def work(_: Any) -> str:
@@ -305,15 +305,15 @@ async def test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start(
         r.handle("q", "work", work)
         # While it syncs its file a store may answer a claim first and write it later: a kill would lose it.
         await r.store.command("CONFIG", "SET", "appendfsync", "always")
-        fleet = await r.fleet("one", files=files)
+        pool = await r.start_pool("one", files=files)
         key = await r.add("q", "work")
         await started.wait()
         own_store.kill()
-        report = await fleet.stop(2.0)
+        report = await pool.stop(2.0)
         assert report.pending_acks == 1
         own_store.start()
         await r.store.wait_connected()
-        await r.fleet("one", files=files)
+        await r.start_pool("one", files=files)
         view = await r.finished("q", key)
         assert (view.state, view.result, len(runs), files.files) == (State.COMPLETED, "kept", 1, {})
 
@@ -335,9 +335,9 @@ async def test_two_trips_are_under_way_at_once(store_url: str, monkeypatch: pyte
         finished += 1
 
     monkeypatch.setattr(QueueScripts, "settle_and_claim", counted)
-    async with rig(store_url, QueueSettings("q", concurrency=100)) as r:
+    async with engine_harness(store_url, QueueSettings("q", concurrency=100)) as r:
         r.handle("q", "count", count)
         await r.control.enqueue("q", [NewJob("count") for _ in range(1_000)])
-        await r.fleet()  # with the queue full from the start, neither pump ever finds the other at rest
+        await r.start_pool()  # with the queue full from the start, neither pump ever finds the other at rest
         await wait_until(lambda: finished == 1_000, 10)
         assert most == 2

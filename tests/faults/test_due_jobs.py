@@ -10,9 +10,9 @@ import pytest
 
 from crmd.engine.admin.views import NewJob
 from crmd.engine.settings import QueueSettings
-from tests.support.fleet import rig
+from tests.support.engine_harness import engine_harness
+from tests.support.fault_cost import fault_cost
 from tests.support.store import StoreServer
-from tests.support.strain import strain
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.faults
@@ -22,7 +22,7 @@ COUNT = 100_000
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_hundred_thousand_due_jobs_never_hold_the_store(own_store: StoreServer, busy: bool) -> None:
-    async with rig(own_store.url, QueueSettings("q", concurrency=100, timeout_seconds=None)) as r:
+    async with engine_harness(own_store.url, QueueSettings("q", concurrency=100, timeout_seconds=None)) as r:
         ran, go = 0, asyncio.Event()
 
         async def work(_: Any) -> None:
@@ -38,12 +38,12 @@ async def test_a_hundred_thousand_due_jobs_never_hold_the_store(own_store: Store
         for _ in range(0, COUNT, 10_000):
             await r.control.enqueue("q", [NewJob("work", at=due) for _ in range(10_000)])
         assert time.time() < due
-        await r.fleet()
+        await r.start_pool()
         with own_store.client() as admin:
             admin.config_set("slowlog-log-slower-than", 20_000)
             admin.slowlog_reset()
             await asyncio.sleep(max(0.0, due - time.time()))
-            async with strain(r.store.events) as found:
+            async with fault_cost(r.store.events) as found:
                 await wait_until(lambda: _queued(r), 60 if busy else 20)
             # All at once they took 339 ms. A few slow ones are the machine's: the store shares its processors.
             slow = [entry["duration"] for entry in admin.slowlog_get(100)]

@@ -17,9 +17,9 @@ from crmd.engine.maintenance import heartbeat as lease
 from crmd.engine.maintenance import lease_observer, tick
 from crmd.engine.settings import QueueSettings
 from crmd.errors import StoreError, StoreFull
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.fault_cost import fault_cost
 from tests.support.store import StoreServer
-from tests.support.strain import strain
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.faults
@@ -56,7 +56,7 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
         monkeypatch.setattr(module, "LEASE_S", SHORT_LEASE_S)
     monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.5)
     monkeypatch.setattr(tick, "INFO_EVERY_TICKS", 1)
-    async with rig(small_disk_store.url, QueueSettings("q", timeout_seconds=None)) as r:
+    async with engine_harness(small_disk_store.url, QueueSettings("q", timeout_seconds=None)) as r:
         starts, go = list[str](), asyncio.Event()
 
         async def work(ctx: dict[str, Any], text: str = "") -> str:
@@ -65,7 +65,7 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
             return "done"
 
         r.handle("q", "work", work)
-        fleets = [await r.fleet(), await r.fleet()]
+        pools = [await r.start_pool(), await r.start_pool()]
         added = [await r.add("q", "work") for _ in range(20)]
         await wait_until(lambda: len(starts) == 20)
         await asyncio.sleep(SHORT_LEASE_S)  # from now on either could find the other dead
@@ -73,20 +73,20 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
         filler = small_disk_store.folder / "filler"
         _fill(filler)
         await wait_until(lambda: _refuses(r), 20)
-        async with strain(r.store.events) as found:
+        async with fault_cost(r.store.events) as found:
             await asyncio.sleep(SHORT_LEASE_S * 2)
         assert found.cpu < 0.10
         assert found.pulse >= 0.95
         assert found.lines_per_second <= 2, found.lines
-        assert "disk" in " ".join(fleet.degraded.get("q", "") for fleet in fleets) or not any(
-            fleet.degraded for fleet in fleets
+        assert "disk" in " ".join(pool.degraded.get("q", "") for pool in pools) or not any(
+            pool.degraded for pool in pools
         )
         counts = await r.inspector.counts("q")
         assert counts.active == 20
 
         go.set()  # outcomes wait for the space
         await asyncio.sleep(0.3)
-        assert any("disk" in fleet.degraded.get("q", "") for fleet in fleets)
+        assert any("disk" in pool.degraded.get("q", "") for pool in pools)
         filler.unlink()
         for key in added:
             assert (await r.finished("q", key, 5)).state is State.COMPLETED
@@ -94,7 +94,7 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
         assert sorted(starts[:20]) == sorted(added)
         totals = (await r.inspector.totals())["q"]
         assert (totals.lost, len(set(starts[:20]))) == (0, 20)
-        await wait_until(lambda: not any(fleet.degraded for fleet in fleets))
+        await wait_until(lambda: not any(pool.degraded for pool in pools))
 
 
 def _fill(path: Path) -> None:
@@ -106,7 +106,7 @@ def _fill(path: Path) -> None:
             return
 
 
-async def _refuses(r: Rig) -> bool:
+async def _refuses(r: EngineHarness) -> bool:
     """Adds until the disk is full: jobs of 50 kB that nobody has time for."""
     try:
         await r.add("q", "work", text="x" * 50_000)

@@ -94,7 +94,7 @@ async def client(way: LossyWay, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def waiting(web: Site) -> int:
-    return (await web.rig.inspector.counts("email")).waiting
+    return (await web.harness.inspector.counts("email")).waiting
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -182,12 +182,12 @@ async def test_a_program_at_the_store_goes_by_the_daemons_unique_for(store_url: 
 async def test_a_program_at_the_store_goes_by_the_shipped_unique_for_where_none_is_told(
     web: Site, store_url: str, wrong: tuple[str, ...]
 ) -> None:
-    await web.rig.store.command(*wrong)
+    await web.harness.store.command(*wrong)
     async with AsyncClient(store_url) as client:
         assert (await client.enqueue("message", "greet", {"name": "Ada"}, key="k")).created
         job_id = QueueKeys("message").job_id("k")
-        assert await web.rig.store.command("HGET", QueueKeys("message").unique_for, job_id) == b"86400000"
-    await web.rig.store.command("DEL", "crmd:unique_for")
+        assert await web.harness.store.command("HGET", QueueKeys("message").unique_for, job_id) == b"86400000"
+    await web.harness.store.command("DEL", "crmd:unique_for")
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ async def test_while_every_connection_is_busy_probes_answer_and_others_come_back
         stuck += 1
         await ends.wait()
 
-    monkeypatch.setattr(crowded.rig.inspector, "job", hang)
+    monkeypatch.setattr(crowded.harness.inspector, "job", hang)
     async with AsyncExitStack() as stack:
         await hold(stack, crowded, PLACES, get("/api/v1/queues/email/jobs/x", "s3cret"))
         await wait_until(lambda: stuck == PLACES)

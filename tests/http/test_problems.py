@@ -51,7 +51,7 @@ async def test_a_defect_shows_its_id_and_nothing_else(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("a secret in /srv/path")
 
-    monkeypatch.setattr(web.rig.inspector, "job", broken)
+    monkeypatch.setattr(web.harness.inspector, "job", broken)
     status, body, _ = await web.call("GET", "/api/v1/queues/email/jobs/x")
     assert status == 500
     assert "secret" not in str(body)
@@ -63,7 +63,7 @@ async def test_a_defect_shows_its_id_and_nothing_else(
 
 
 async def test_a_full_store_is_507(web: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web.rig.store, "memory_ratio", 0.95)
+    monkeypatch.setattr(web.harness.store, "memory_ratio", 0.95)
     body = {"job": "greet", "payload": {"name": "Ada"}}
     status, answer, _ = await web.call("POST", "/api/v1/queues/email/jobs", json=body)
     assert (status, "95% full" in answer["detail"]) == (507, True)

@@ -17,7 +17,7 @@ async def test_where_the_socket_listens_counts_and_not_the_configuration(
     web: Site, host: str, open_to_all: bool
 ) -> None:
     taken = socket.create_server((host, 0))
-    server = web.parts.server(web.rig.control, HttpTable(), AuthTable(), PASSWORD, listen_socket=taken)
+    server = web.parts.server(web.harness.control, HttpTable(), AuthTable(), PASSWORD, listen_socket=taken)
     await server.start()
     try:
         assert server.address == taken.getsockname()
@@ -32,7 +32,7 @@ async def test_a_unix_socket_serves(web: Site, state_folder: Path) -> None:
     taken = socket.socket(socket.AF_UNIX)
     taken.bind(str(path))
     taken.listen()
-    server = web.parts.server(web.rig.control, HttpTable(), AuthTable(), PASSWORD, listen_socket=taken)
+    server = web.parts.server(web.harness.control, HttpTable(), AuthTable(), PASSWORD, listen_socket=taken)
     await server.start()
     try:
         assert server.address == (str(path), 0)

@@ -8,8 +8,8 @@ import pytest
 
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store, StoreTarget
-from tests.support.lab import Bench, Lab, bench
 from tests.support.leaks import no_leaks, untidy
+from tests.support.script_harness import Bench, ScriptHarness, bench
 from tests.support.storeclock import StoreClock, freeze
 
 __all__ = ["no_leaks", "untidy"]
@@ -31,9 +31,9 @@ async def clock(store: Store) -> StoreClock:
 
 
 @pytest.fixture
-def lab(store: Store) -> Lab:
+def lab(store: Store) -> ScriptHarness:
     """The queue `q` as it is by default, but that finished jobs are not held back for ten seconds."""
-    return Lab(store, QueueSettings("q", keep_min_seconds=0))
+    return ScriptHarness(store, QueueSettings("q", keep_min_seconds=0))
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import QUARANTINE_KEPT
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 from tests.support.wait import HANG_S
 
 ENTRY = b'{"at":1,"event":"x"}'
 
 
-async def test_counts_of_every_state(lab: Lab, clock: StoreClock) -> None:
+async def test_counts_of_every_state(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("w1", "w2")
     await lab.add("ranked", priority=1)
     await lab.add("d1", "d2", delay_ms=1_000)
@@ -43,7 +43,7 @@ async def test_counts_of_every_state(lab: Lab, clock: StoreClock) -> None:
 
 
 async def test_counts_say_what_holds_the_queue(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     await lab.add("a", "b")
     await lab.claim()
     assert (await lab.scripts.counts()).rate_left == 3
@@ -59,14 +59,14 @@ async def test_counts_say_what_holds_the_queue(store: Store, clock: StoreClock) 
 
 
 async def test_the_oldest_may_wait_in_any_lane(store: Store) -> None:
-    lab = Lab(store, QueueSettings("q"))
+    lab = ScriptHarness(store, QueueSettings("q"))
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("ghost"))
     await lab.add("ranked", priority=1)
     assert (await lab.scripts.counts()).oldest == [document("q", "ranked")]
     await lab.claimed()
 
 
-async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_writes(lab: Lab) -> None:
+async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_writes(lab: ScriptHarness) -> None:
     """At its memory limit, or with a full disk, the store refuses scripts that may write; people look then."""
     await lab.add("a")
     await lab.redis("CONFIG", "SET", "maxmemory", 1)
@@ -85,7 +85,7 @@ async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_wri
         assert lab.store.scripts[name].text.startswith("#!lua flags=no-writes\n")
 
 
-async def test_inspect_says_all_there_is(lab: Lab, clock: StoreClock) -> None:
+async def test_inspect_says_all_there_is(lab: ScriptHarness, clock: StoreClock) -> None:
     token = lab.token("me-1")
     await lab.add("a", priority=4)
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 1)
@@ -101,7 +101,7 @@ async def test_inspect_says_all_there_is(lab: Lab, clock: StoreClock) -> None:
     assert (found.place, found.ended_ms) == ("unknown", clock.ms)
 
 
-async def test_inspect_takes_a_key_of_the_wrong_type_for_no_job(lab: Lab, untidy: None) -> None:
+async def test_inspect_takes_a_key_of_the_wrong_type_for_no_job(lab: ScriptHarness, untidy: None) -> None:
     await lab.add("a")
     await lab.redis("DEL", lab.keys.job_id("a"))
     await lab.redis("HSET", lab.keys.job_id("a"), "x", 1)
@@ -110,7 +110,7 @@ async def test_inspect_takes_a_key_of_the_wrong_type_for_no_job(lab: Lab, untidy
     assert (found.document, found.due, found.log) == (None, 0.0, [])
 
 
-async def sweep(*labs: Lab, count: int = 1_000) -> list[str]:
+async def sweep(*labs: ScriptHarness, count: int = 1_000) -> list[str]:
     """A whole walk of the janitor: keys of the jobs it finds in no structure."""
     cursor, lost = "0", set[str]()
     while True:
@@ -120,8 +120,8 @@ async def sweep(*labs: Lab, count: int = 1_000) -> list[str]:
             return sorted(job_id.removeprefix("saq:job:") for job_id in lost)
 
 
-async def test_the_janitor_finds_what_is_in_no_structure(lab: Lab, untidy: None) -> None:
-    other = Lab(lab.store, QueueSettings("r"))
+async def test_the_janitor_finds_what_is_in_no_structure(lab: ScriptHarness, untidy: None) -> None:
+    other = ScriptHarness(lab.store, QueueSettings("r"))
     await lab.add("waiting", "aborted")
     await lab.add("delayed", delay_ms=1_000)
     await other.add("aborted too")
@@ -139,7 +139,7 @@ async def test_the_janitor_finds_what_is_in_no_structure(lab: Lab, untidy: None)
     assert await sweep(lab, other) == ["q:aborted", "r:aborted too"]
 
 
-async def test_the_janitor_finds_a_kept_job_whose_json_says_that_it_waits(lab: Lab) -> None:
+async def test_the_janitor_finds_a_kept_job_whose_json_says_that_it_waits(lab: ScriptHarness) -> None:
     token = lab.token()
     await lab.add("a")
     await lab.claim(1, token)
@@ -149,7 +149,7 @@ async def test_the_janitor_finds_a_kept_job_whose_json_says_that_it_waits(lab: L
     assert await sweep(lab) == ["q:a"]
 
 
-async def test_the_janitor_walks_in_steps(lab: Lab) -> None:
+async def test_the_janitor_walks_in_steps(lab: ScriptHarness) -> None:
     await lab.add(*(f"k{n}" for n in range(300)))
     lost = [f"k{n}" for n in range(0, 300, 3)]
     await lab.redis("ZREM", lab.keys.incomplete, *map(lab.keys.job_id, lost))
@@ -158,20 +158,20 @@ async def test_the_janitor_walks_in_steps(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["incomplete", "leases", "completed"])
-async def test_the_janitor_says_nothing_of_a_broken_queue(lab: Lab, wrong: str, untidy: None) -> None:
-    other = Lab(lab.store, QueueSettings("r"))
+async def test_the_janitor_says_nothing_of_a_broken_queue(lab: ScriptHarness, wrong: str, untidy: None) -> None:
+    other = ScriptHarness(lab.store, QueueSettings("r"))
     for one in (lab, other):
         await one.redis("SET", one.keys.job_id("a"), "{}")
     await lab.redis("SET", getattr(lab.keys, wrong), "wrong")
     assert await sweep(lab, other) == ["r:a"]
 
 
-async def finalise(lab: Lab, read: bytes, written: bytes) -> bool:
+async def finalise(lab: ScriptHarness, read: bytes, written: bytes) -> bool:
     """Ends the job `a`."""
     return await lab.scripts.finalise_abort(lab.keys.job_id("a"), read, written, ENTRY)
 
 
-async def test_an_abort_by_a_plain_client_is_brought_to_its_end(lab: Lab) -> None:
+async def test_an_abort_by_a_plain_client_is_brought_to_its_end(lab: ScriptHarness) -> None:
     await lab.add("a", priority=2)
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 1)
     await lab.stock_abort("a")  # the client found it in no lane, and leaves it
@@ -184,7 +184,7 @@ async def test_an_abort_by_a_plain_client_is_brought_to_its_end(lab: Lab) -> Non
     assert (await lab.claim()).jobs == []
 
 
-async def test_what_the_client_ended_itself_is_only_noted(lab: Lab) -> None:
+async def test_what_the_client_ended_itself_is_only_noted(lab: ScriptHarness) -> None:
     await lab.add("a")
     await lab.stock_abort("a")
     stored = await lab.redis("GET", lab.keys.job_id("a"))
@@ -194,7 +194,7 @@ async def test_what_the_client_ended_itself_is_only_noted(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("state", ["waiting", "active", "active, aborted", "completed", "changed", "gone"])
-async def test_nothing_else_is_finalised(lab: Lab, state: str) -> None:
+async def test_nothing_else_is_finalised(lab: ScriptHarness, state: str) -> None:
     stored = document("q", "a")
     if state != "gone":
         await lab.add("a")
@@ -215,7 +215,7 @@ async def test_nothing_else_is_finalised(lab: Lab, state: str) -> None:
         await lab.scripts.delete(lab.keys.job_id("a"))
 
 
-async def test_quarantine_sets_an_entry_aside_under_its_own_lease_only(lab: Lab) -> None:
+async def test_quarantine_sets_an_entry_aside_under_its_own_lease_only(lab: ScriptHarness) -> None:
     token = lab.token()
     job_id = lab.keys.job_id("a")
     await lab.add("a", priority=3)
@@ -230,7 +230,7 @@ async def test_quarantine_sets_an_entry_aside_under_its_own_lease_only(lab: Lab)
     assert not await lab.scripts.quarantine(job_id, token, b"entry")
 
 
-async def test_quarantine_keeps_the_last_ones(lab: Lab) -> None:
+async def test_quarantine_keeps_the_last_ones(lab: ScriptHarness) -> None:
     for n in range(QUARANTINE_KEPT + 5):
         token = lab.token()
         await lab.add("a")
@@ -240,7 +240,7 @@ async def test_quarantine_keeps_the_last_ones(lab: Lab) -> None:
     assert kept == [b"%d" % n for n in range(5, QUARANTINE_KEPT + 5)]
 
 
-async def test_quarantine_takes_an_id_that_is_no_text(lab: Lab) -> None:
+async def test_quarantine_takes_an_id_that_is_no_text(lab: ScriptHarness) -> None:
     raw = lab.keys.job_id("k").encode() + b"\xff"
     await lab.redis("SET", raw, b"{}")
     await lab.redis("ZADD", lab.keys.incomplete, 0, raw)
@@ -251,7 +251,7 @@ async def test_quarantine_takes_an_id_that_is_no_text(lab: Lab) -> None:
     assert await lab.redis("EXISTS", raw, lab.keys.incomplete, lab.keys.leases) == 0
 
 
-async def test_replace_writes_only_over_what_was_read(lab: Lab) -> None:
+async def test_replace_writes_only_over_what_was_read(lab: ScriptHarness) -> None:
     job_id = lab.keys.job_id("a")
     await lab.add("a")
     await lab.redis("EXPIRE", job_id, 60)
@@ -260,7 +260,7 @@ async def test_replace_writes_only_over_what_was_read(lab: Lab) -> None:
     assert (await lab.redis("GET", job_id), await lab.redis("TTL", job_id) > 0) == (b"{}", True)
 
 
-async def test_echo_speaks_only_where_plain_clients_listen(lab: Lab) -> None:
+async def test_echo_speaks_only_where_plain_clients_listen(lab: ScriptHarness) -> None:
     statuses = [(lab.keys.job_id("a"), "complete"), (lab.keys.job_id("b"), "failed")]
     assert await scripts.echo(lab.store, statuses) == 0
     async with lab.store.redis.pubsub() as listener:

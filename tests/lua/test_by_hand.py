@@ -10,7 +10,7 @@ import pytest
 from crmd.engine.store import keys
 from crmd.engine.store.replies import AckKind
 from crmd.errors import StoreError
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 from tests.support.wait import HANG_S
 
@@ -24,7 +24,7 @@ FINISHED = {
 STATES = ["waiting", "ranked", "delayed", "suspect", "active", "active, aborted", *FINISHED, "limbo", "gone"]
 
 
-async def put(lab: Lab, state: str, key: str = "a") -> None:
+async def put(lab: ScriptHarness, state: str, key: str = "a") -> None:
     """Brings a job into a state."""
     if state == "gone":
         return
@@ -44,19 +44,19 @@ async def put(lab: Lab, state: str, key: str = "a") -> None:
     assert await lab.place(key) == live.get(state, state)
 
 
-async def cancel(lab: Lab, key: str = "a") -> str:
+async def cancel(lab: ScriptHarness, key: str = "a") -> str:
     """Cancels as `Control` does."""
     waiting, running = (document("q", key, status=status) for status in ("aborted", "aborting"))
     return await lab.scripts.cancel(lab.keys.job_id(key), waiting, running, ENTRY)
 
 
-async def requeue(lab: Lab, key: str = "a", **options: Any) -> int:
+async def requeue(lab: ScriptHarness, key: str = "a", **options: Any) -> int:
     """Queues again as `Control` does."""
     return await lab.scripts.requeue(lab.keys.job_id(key), document("q", key, {"again": 1}), ENTRY, **options)
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_cancel(lab: Lab, state: str) -> None:
+async def test_cancel(lab: ScriptHarness, state: str) -> None:
     await put(lab, state)
     before = await lab.place("a")
     answer = await cancel(lab)
@@ -75,7 +75,7 @@ async def test_cancel(lab: Lab, state: str) -> None:
         await lab.scripts.delete(lab.keys.job_id("a"))
 
 
-async def test_a_cancel_tells_the_daemon_and_the_clients(lab: Lab) -> None:
+async def test_a_cancel_tells_the_daemon_and_the_clients(lab: ScriptHarness) -> None:
     await put(lab, "active")
     async with lab.store.redis.pubsub() as listener:
         await listener.subscribe(keys.WAKE_CHANNEL, lab.keys.job_id("a"))
@@ -94,7 +94,9 @@ async def _next(listener: object) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("before", ["completed", "failed", "unknown"])
-async def test_a_cancelled_job_under_the_key_of_a_finished_one_is_cancelled_alone(lab: Lab, before: str) -> None:
+async def test_a_cancelled_job_under_the_key_of_a_finished_one_is_cancelled_alone(
+    lab: ScriptHarness, before: str
+) -> None:
     await put(lab, before)
     assert await lab.stock_enqueue("a", 0)  # a plain client, which leaves the indexes as they are
     await lab.scripts.cancel(lab.keys.job_id("a"), document("q", "a", status="aborted"), b"", ENTRY)
@@ -104,7 +106,7 @@ async def test_a_cancelled_job_under_the_key_of_a_finished_one_is_cancelled_alon
     assert await lab.redis("SCARD", lab.keys.unknown) == 0
 
 
-async def test_a_cancelled_id_in_a_lane_too_long_to_search_is_dropped_by_a_claim(lab: Lab) -> None:
+async def test_a_cancelled_id_in_a_lane_too_long_to_search_is_dropped_by_a_claim(lab: ScriptHarness) -> None:
     await put(lab, "waiting")
     await lab.redis("RPUSH", lab.keys.queued, *(b"x" for _ in range(10_000)))
     assert await cancel(lab) == "waiting"
@@ -115,7 +117,7 @@ async def test_a_cancelled_id_in_a_lane_too_long_to_search_is_dropped_by_a_claim
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("completed", [0, 1])
-async def test_requeue(lab: Lab, state: str, completed: int) -> None:
+async def test_requeue(lab: ScriptHarness, state: str, completed: int) -> None:
     await put(lab, state)
     before = await lab.place("a")
     answer = await requeue(lab, completed=completed)
@@ -128,7 +130,7 @@ async def test_requeue(lab: Lab, state: str, completed: int) -> None:
         assert (answer, await lab.place("a")) == ({"completed": -1, "gone": -2}.get(state, 0), before)
 
 
-async def test_a_job_that_is_queued_again_no_longer_expires_and_may_have_a_rank(lab: Lab) -> None:
+async def test_a_job_that_is_queued_again_no_longer_expires_and_may_have_a_rank(lab: ScriptHarness) -> None:
     await put(lab, "failed")
     await lab.redis("EXPIRE", lab.keys.job_id("a"), 60)
     assert await requeue(lab, priority=2) == 1
@@ -138,7 +140,7 @@ async def test_a_job_that_is_queued_again_no_longer_expires_and_may_have_a_rank(
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_promote(lab: Lab, state: str) -> None:
+async def test_promote(lab: ScriptHarness, state: str) -> None:
     await put(lab, state)
     before = await lab.place("a")
     promoted = await lab.scripts.promote(lab.keys.job_id("a"))
@@ -150,7 +152,7 @@ async def test_promote(lab: Lab, state: str) -> None:
         await lab.scripts.delete(lab.keys.job_id("a"))
 
 
-async def test_a_key_that_an_aborted_run_still_holds_is_not_promoted(lab: Lab) -> None:
+async def test_a_key_that_an_aborted_run_still_holds_is_not_promoted(lab: ScriptHarness) -> None:
     await put(lab, "active, aborted")
     await lab.redis("DEL", "saq:abort:a")
     await lab.stock_enqueue("a", due_s=4_000_000_000)
@@ -158,7 +160,7 @@ async def test_a_key_that_an_aborted_run_still_holds_is_not_promoted(lab: Lab) -
     assert await lab.lane() == []
 
 
-async def test_a_promoted_job_keeps_its_rank_and_starts_once(lab: Lab, clock: StoreClock) -> None:
+async def test_a_promoted_job_keeps_its_rank_and_starts_once(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("a", delay_ms=1_000, priority=1)
     await lab.add("b")
     assert await lab.scripts.promote(lab.keys.job_id("a"))
@@ -170,7 +172,7 @@ async def test_a_promoted_job_keeps_its_rank_and_starts_once(lab: Lab, clock: St
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_delete(lab: Lab, state: str) -> None:
+async def test_delete(lab: ScriptHarness, state: str) -> None:
     await put(lab, state)
     await lab.redis("SET", lab.keys.unique_prefix + "a", "1", "EX", 60)
     before = await lab.place("a")
@@ -189,7 +191,7 @@ async def test_delete(lab: Lab, state: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["queued", "priority", "priorities", "counters"])
-async def test_a_structure_of_the_wrong_type_loses_no_job(lab: Lab, wrong: str, untidy: None) -> None:
+async def test_a_structure_of_the_wrong_type_loses_no_job(lab: ScriptHarness, wrong: str, untidy: None) -> None:
     for state, key in (("failed", "a"), ("delayed", "b")):
         await put(lab, state, key)
     name = getattr(lab.keys, wrong)
@@ -208,7 +210,7 @@ async def test_a_structure_of_the_wrong_type_loses_no_job(lab: Lab, wrong: str, 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("completed", [True, False])
-async def test_settle_unknown(lab: Lab, state: str, completed: bool) -> None:
+async def test_settle_unknown(lab: ScriptHarness, state: str, completed: bool) -> None:
     await put(lab, state)
     before, counters = await lab.place("a"), await lab.counters()
     read = (await lab.inspect("a")).document or b""
@@ -226,7 +228,7 @@ async def test_settle_unknown(lab: Lab, state: str, completed: bool) -> None:
         await lab.scripts.delete(job_id)
 
 
-async def test_an_unknown_job_that_changed_is_not_settled(lab: Lab) -> None:
+async def test_an_unknown_job_that_changed_is_not_settled(lab: ScriptHarness) -> None:
     await put(lab, "unknown")
     assert not await lab.scripts.settle_unknown(lab.keys.job_id("a"), b"{}", b"{}", ENTRY, completed=True)
     assert await lab.place("a") == "unknown"

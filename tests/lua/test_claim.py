@@ -6,11 +6,11 @@ import pytest
 
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
-from tests.support.lab import Lab
+from tests.support.script_harness import ScriptHarness
 from tests.support.storeclock import StoreClock
 
 
-async def test_a_claim_leases_in_the_order_of_arrival(lab: Lab) -> None:
+async def test_a_claim_leases_in_the_order_of_arrival(lab: ScriptHarness) -> None:
     await lab.add("a", "b", "c")
     claimed = await lab.claim(2, "d:1")
     assert (lab.keys_of(claimed), claimed.reason) == (["a", "b"], "ok")
@@ -19,30 +19,30 @@ async def test_a_claim_leases_in_the_order_of_arrival(lab: Lab) -> None:
     assert [await lab.place(key) for key in "abc"] == ["active", "active", "waiting"]
 
 
-async def test_an_empty_queue_says_so(lab: Lab) -> None:
+async def test_an_empty_queue_says_so(lab: ScriptHarness) -> None:
     claimed = await lab.claim()
     assert (claimed.reason, claimed.wait_ms, claimed.due_ms, claimed.jobs) == ("empty", -1, -1, [])
 
 
-async def test_fewer_jobs_than_slots_is_empty_too(lab: Lab) -> None:
+async def test_fewer_jobs_than_slots_is_empty_too(lab: ScriptHarness) -> None:
     await lab.add("a")
     claimed = await lab.claim(5)
     assert (lab.keys_of(claimed), claimed.reason) == (["a"], "empty")
 
 
-async def test_one_claim_takes_no_more_than_a_script_may_hold(lab: Lab) -> None:
+async def test_one_claim_takes_no_more_than_a_script_may_hold(lab: ScriptHarness) -> None:
     await lab.add(*(f"k{n}" for n in range(MAX_JOBS_PER_CALL + 100)))
     assert len((await lab.claim(10_000)).jobs) == MAX_JOBS_PER_CALL
 
 
-async def test_the_json_comes_as_it_is_stored(lab: Lab) -> None:
+async def test_the_json_comes_as_it_is_stored(lab: ScriptHarness) -> None:
     raw = '{"function":"work","kwargs":{"e":[],"o":{},"ü":"\\u0000"},"n":1e400}'.encode()
     await lab.add("a")
     await lab.redis("SET", lab.keys.job_id("a"), raw)
     assert (await lab.claim()).jobs == [(lab.keys.job_id("a"), raw, 0)]
 
 
-async def test_what_is_due_is_promoted_in_the_order_of_its_time(lab: Lab, clock: StoreClock) -> None:
+async def test_what_is_due_is_promoted_in_the_order_of_its_time(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("late", delay_ms=300)
     await lab.add("soon", delay_ms=100)
     claimed = await lab.claim()
@@ -56,14 +56,14 @@ async def test_what_is_due_is_promoted_in_the_order_of_its_time(lab: Lab, clock:
     assert await lab.claimed() == ["late"]
 
 
-async def test_promoting_what_is_due_claims_nothing(lab: Lab, clock: StoreClock) -> None:
+async def test_promoting_what_is_due_claims_nothing(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("a", delay_ms=10)
     await clock.forward(10)
     assert await lab.scripts.promote_due() == -1
     assert (await lab.place("a"), await lab.lane()) == ("waiting", ["a"])
 
 
-async def test_promotion_is_bounded_and_says_that_more_is_due(lab: Lab, clock: StoreClock) -> None:
+async def test_promotion_is_bounded_and_says_that_more_is_due(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add(*(f"k{n}" for n in range(500)), delay_ms=10)
     await clock.forward(10)
     due_ms = await lab.scripts.promote_due()
@@ -71,7 +71,7 @@ async def test_promotion_is_bounded_and_says_that_more_is_due(lab: Lab, clock: S
     assert (counts.waiting, counts.delayed, due_ms) == (200, 300, 0)
 
 
-async def test_a_delayed_job_of_rank_goes_to_the_priority_lane(lab: Lab, clock: StoreClock) -> None:
+async def test_a_delayed_job_of_rank_goes_to_the_priority_lane(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("plain", delay_ms=10)
     await lab.add("other", delay_ms=11)
     await lab.add("urgent", delay_ms=20, priority=1)
@@ -79,7 +79,7 @@ async def test_a_delayed_job_of_rank_goes_to_the_priority_lane(lab: Lab, clock: 
     assert await lab.claimed() == ["urgent", "plain", "other"]
 
 
-async def test_a_pause_stops_starts_and_not_promotion(lab: Lab, clock: StoreClock) -> None:
+async def test_a_pause_stops_starts_and_not_promotion(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("a")
     await lab.add("b", delay_ms=10)
     await clock.forward(10)
@@ -93,7 +93,7 @@ async def test_a_pause_stops_starts_and_not_promotion(lab: Lab, clock: StoreCloc
     assert await lab.claimed() == ["a", "b"]
 
 
-async def test_a_second_mention_starts_nothing(lab: Lab) -> None:
+async def test_a_second_mention_starts_nothing(lab: ScriptHarness) -> None:
     await lab.add("a", "b")
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("a"), lab.keys.job_id("a"))
     assert await lab.claimed() == ["a", "b"]
@@ -101,7 +101,7 @@ async def test_a_second_mention_starts_nothing(lab: Lab) -> None:
     assert (await lab.claimed(), await lab.lane()) == ([], [])
 
 
-async def test_an_id_in_both_lanes_starts_once(lab: Lab) -> None:
+async def test_an_id_in_both_lanes_starts_once(lab: ScriptHarness) -> None:
     await lab.add("a", priority=3)
     await lab.redis("LPUSH", lab.keys.queued, lab.keys.job_id("a"))
     token = lab.token()
@@ -111,7 +111,9 @@ async def test_an_id_in_both_lanes_starts_once(lab: Lab) -> None:
     assert (await lab.place("a"), (await lab.counters())["started"]) == ("completed", 1)
 
 
-async def test_what_a_plain_client_adds_under_the_key_of_a_finished_job_is_active_alone(lab: Lab) -> None:
+async def test_what_a_plain_client_adds_under_the_key_of_a_finished_job_is_active_alone(
+    lab: ScriptHarness,
+) -> None:
     token = lab.token()
     await lab.add("a")
     await lab.claim(1, token)
@@ -121,7 +123,7 @@ async def test_what_a_plain_client_adds_under_the_key_of_a_finished_job_is_activ
     assert (await lab.place("a"), (await lab.scripts.counts()).completed) == ("active", 0)
 
 
-async def test_a_mention_of_a_delayed_job_does_not_start_it_early(lab: Lab, clock: StoreClock) -> None:
+async def test_a_mention_of_a_delayed_job_does_not_start_it_early(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("a", delay_ms=100)
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("a"))
     assert (await lab.claimed(), await lab.lane()) == ([], [])
@@ -129,7 +131,7 @@ async def test_a_mention_of_a_delayed_job_does_not_start_it_early(lab: Lab, cloc
     assert await lab.claimed() == ["a"]
 
 
-async def test_an_id_that_an_abort_took_is_reported_and_dropped(lab: Lab) -> None:
+async def test_an_id_that_an_abort_took_is_reported_and_dropped(lab: ScriptHarness) -> None:
     await lab.add("a", "b")
     await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
     claimed = await lab.claim()
@@ -138,7 +140,7 @@ async def test_an_id_that_an_abort_took_is_reported_and_dropped(lab: Lab) -> Non
     await lab.redis("DEL", lab.keys.job_id("a"))
 
 
-async def test_an_id_without_json_leaves_the_books_with_all_that_was_its_own(lab: Lab) -> None:
+async def test_an_id_without_json_leaves_the_books_with_all_that_was_its_own(lab: ScriptHarness) -> None:
     await lab.add("a", priority=2)
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 1)
     await lab.redis("RPUSH", lab.keys.log("a"), '{"at":1,"event":"retried"}')
@@ -148,7 +150,7 @@ async def test_an_id_without_json_leaves_the_books_with_all_that_was_its_own(lab
     # no_leaks looks for the rest
 
 
-async def test_a_job_of_the_wrong_type_is_as_one_without_json(lab: Lab, untidy: None) -> None:
+async def test_a_job_of_the_wrong_type_is_as_one_without_json(lab: ScriptHarness, untidy: None) -> None:
     await lab.add("a", "b")
     await lab.redis("DEL", lab.keys.job_id("a"))
     await lab.redis("RPUSH", lab.keys.job_id("a"), "not a string")
@@ -156,7 +158,7 @@ async def test_a_job_of_the_wrong_type_is_as_one_without_json(lab: Lab, untidy: 
     assert await lab.redis("ZCARD", lab.keys.incomplete) == 1
 
 
-async def test_json_that_is_none_is_leased_for_the_worker_to_quarantine(lab: Lab) -> None:
+async def test_json_that_is_none_is_leased_for_the_worker_to_quarantine(lab: ScriptHarness) -> None:
     await lab.add("a")
     await lab.redis("SET", lab.keys.job_id("a"), b"\xff{not json")
     assert (await lab.claim()).jobs == [(lab.keys.job_id("a"), b"\xff{not json", 0)]
@@ -164,7 +166,7 @@ async def test_json_that_is_none_is_leased_for_the_worker_to_quarantine(lab: Lab
 
 @pytest.mark.parametrize("foreign", ["saq:job:other:k", "nonsense", "", "saq:job:q", "crmd:q:q:counters"])
 async def test_an_id_of_another_queue_is_dropped_and_its_key_left_alone(
-    lab: Lab, foreign: str, untidy: None
+    lab: ScriptHarness, foreign: str, untidy: None
 ) -> None:
     await lab.add("a")
     await lab.redis("LPUSH", lab.keys.queued, foreign)
@@ -176,7 +178,7 @@ async def test_an_id_of_another_queue_is_dropped_and_its_key_left_alone(
     assert await lab.redis("ZRANGE", lab.keys.incomplete, 0, -1) == [lab.keys.job_id("a").encode()]
 
 
-async def test_an_id_that_is_no_text_is_reported_as_it_is(lab: Lab, untidy: None) -> None:
+async def test_an_id_that_is_no_text_is_reported_as_it_is(lab: ScriptHarness, untidy: None) -> None:
     raw = lab.keys.job_id("k").encode() + b"\xff\xfe"
     await lab.add("a")
     await lab.redis("LPUSH", lab.keys.queued, raw, b"\xc3\x28")
@@ -186,7 +188,7 @@ async def test_an_id_that_is_no_text_is_reported_as_it_is(lab: Lab, untidy: None
     assert (lab.keys_of(claimed), claimed.invalid_ids) == (["a"], [(raw, b"{}")])
 
 
-async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(lab: Lab) -> None:
+async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(lab: ScriptHarness) -> None:
     await lab.add(*(f"n{n}" for n in range(20)))
     await lab.add(*(f"p5-{n}" for n in range(30)), priority=5)
     await lab.add("p1", priority=1)
@@ -198,14 +200,14 @@ async def test_priority_goes_first_and_a_tenth_to_the_normal_lane(lab: Lab) -> N
     assert [key for key in order if key[0] == "n"] == [f"n{n}" for n in range(19)]
 
 
-async def test_the_normal_lane_gets_its_tenth_one_slot_at_a_time_too(lab: Lab) -> None:
+async def test_the_normal_lane_gets_its_tenth_one_slot_at_a_time_too(lab: ScriptHarness) -> None:
     await lab.add(*(f"p{n}" for n in range(40)), priority=5)
     await lab.add(*(f"n{n}" for n in range(10)))
     order = [key for _ in range(40) for key in await lab.claimed(1)]
     assert sum(key[0] == "n" for key in order) == 4
 
 
-async def test_a_claim_takes_a_kept_job_out_of_the_index(lab: Lab) -> None:
+async def test_a_claim_takes_a_kept_job_out_of_the_index(lab: ScriptHarness) -> None:
     await lab.add("a")
     token = lab.token()
     await lab.claim(1, token)
@@ -217,14 +219,14 @@ async def test_a_claim_takes_a_kept_job_out_of_the_index(lab: Lab) -> None:
     assert (found.place, await lab.redis("SCARD", lab.keys.unknown)) == (None, 0)
 
 
-async def test_a_lane_of_ghosts_does_not_hide_the_jobs_behind_it(lab: Lab) -> None:
+async def test_a_lane_of_ghosts_does_not_hide_the_jobs_behind_it(lab: ScriptHarness) -> None:
     await lab.add(*(f"g{n}" for n in range(50)), "a")
     await lab.redis("ZREM", lab.keys.incomplete, *(lab.keys.job_id(f"g{n}") for n in range(50)))
     await lab.redis("DEL", *(lab.keys.job_id(f"g{n}") for n in range(50)))
     assert await lab.claimed(1) == ["a"]
 
 
-async def test_more_ghosts_than_one_claim_looks_at_are_not_taken_for_an_empty_queue(lab: Lab) -> None:
+async def test_more_ghosts_than_one_claim_looks_at_are_not_taken_for_an_empty_queue(lab: ScriptHarness) -> None:
     await lab.redis("RPUSH", lab.keys.queued, *(lab.keys.job_id(f"g{n}") for n in range(200)))
     await lab.add("a")
     claimed = await lab.claim(1)
@@ -234,7 +236,7 @@ async def test_more_ghosts_than_one_claim_looks_at_are_not_taken_for_an_empty_qu
     assert await lab.claimed(1) == ["a"]
 
 
-async def test_starts_are_counted(lab: Lab, clock: StoreClock) -> None:
+async def test_starts_are_counted(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("a", "b")
     await lab.claim()
     counters = await lab.counters()
@@ -245,7 +247,7 @@ async def test_starts_are_counted(lab: Lab, clock: StoreClock) -> None:
     "wrong", ["queued", "incomplete", "leases", "priority", "priorities", "parked", "suspects"]
 )
 async def test_a_structure_of_the_wrong_type_loses_nothing(
-    lab: Lab, clock: StoreClock, wrong: str, untidy: None
+    lab: ScriptHarness, clock: StoreClock, wrong: str, untidy: None
 ) -> None:
     """A claim fails as a whole and is repeated: what was due or waits then is found by the next one."""
     await lab.add("delayed", delay_ms=10)

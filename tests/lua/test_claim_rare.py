@@ -5,11 +5,11 @@ from __future__ import annotations
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store
-from tests.support.lab import Lab
+from tests.support.script_harness import ScriptHarness
 from tests.support.storeclock import StoreClock
 
 
-async def make_suspect(lab: Lab, key: str, payload: dict[str, str] | None = None) -> None:
+async def make_suspect(lab: ScriptHarness, key: str, payload: dict[str, str] | None = None) -> None:
     """A waiting job whose daemon died twice with it."""
     await lab.add(key, payload=payload)
     await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id(key))
@@ -17,7 +17,7 @@ async def make_suspect(lab: Lab, key: str, payload: dict[str, str] | None = None
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id(key), 2)
 
 
-async def test_isolation_are_told_of_only_while_one_could_start(lab: Lab) -> None:
+async def test_isolation_are_told_of_only_while_one_could_start(lab: ScriptHarness) -> None:
     await make_suspect(lab, "s")
     await lab.redis("HSET", lab.keys.paused, "at", 1)
     assert (await lab.claim()).crash_looping == 0
@@ -29,7 +29,7 @@ async def test_isolation_are_told_of_only_while_one_could_start(lab: Lab) -> Non
 
 
 async def test_of_a_limit_one_start_is_left_for_a_suspect(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(3, 10)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(3, 10)))
     await make_suspect(lab, "s")
     await lab.add(*(f"k{n}" for n in range(10)))
     claimed = await lab.claim()
@@ -44,7 +44,7 @@ async def test_of_a_limit_one_start_is_left_for_a_suspect(store: Store, clock: S
 
 
 async def test_a_suspect_that_waited_for_its_key_runs_alone_afterwards(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
+    lab = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
     await lab.add("a", payload={"to": "ann"})
     assert await lab.claimed() == ["a"]
     await make_suspect(lab, "s", {"to": "ann"})
@@ -59,7 +59,7 @@ async def test_a_suspect_that_waited_for_its_key_runs_alone_afterwards(store: St
     assert await lab.claimed(isolated=True) == ["s"]
 
 
-async def test_jobs_whose_lane_was_deleted_are_found_when_nothing_else_waits(lab: Lab) -> None:
+async def test_jobs_whose_lane_was_deleted_are_found_when_nothing_else_waits(lab: ScriptHarness) -> None:
     await lab.add("running")
     await lab.claimed()
     await lab.add("a", "b")
@@ -73,7 +73,7 @@ async def test_jobs_whose_lane_was_deleted_are_found_when_nothing_else_waits(lab
 
 
 async def test_what_is_parked_suspect_or_a_saq_workers_is_no_stray(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
+    lab = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
     await lab.add("a", "parked", payload={"to": "ann"})
     assert await lab.claimed() == ["a"]
     assert (await lab.claim()).reason == "empty"
@@ -89,7 +89,7 @@ async def test_what_is_parked_suspect_or_a_saq_workers_is_no_stray(store: Store,
     assert await lab.claimed() == ["theirs"]
 
 
-async def test_many_strays_come_back_in_steps(lab: Lab) -> None:
+async def test_many_strays_come_back_in_steps(lab: ScriptHarness) -> None:
     await lab.add(*(f"k{n}" for n in range(1_000)))
     await lab.redis("DEL", lab.keys.queued)
     started = 0
@@ -98,7 +98,7 @@ async def test_many_strays_come_back_in_steps(lab: Lab) -> None:
     assert started == 1_000
 
 
-async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(lab: Lab) -> None:
+async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(lab: ScriptHarness) -> None:
     await lab.add("a", "b", "c")
     for key in ("a", "b"):
         await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id(key))
@@ -112,7 +112,7 @@ async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(lab: Lab
     assert await lab.claimed(5, isolated=True) == []
 
 
-async def test_what_an_abort_left_among_the_suspects_is_skipped(lab: Lab) -> None:
+async def test_what_an_abort_left_among_the_suspects_is_skipped(lab: ScriptHarness) -> None:
     await lab.add("a", "b")
     for key in ("a", "b"):
         await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id(key))

@@ -16,7 +16,7 @@ from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import ISOLATE_AFTER_CRASHES, POISON_AFTER_CRASHES
-from tests.support.lab import Bench, Lab, document
+from tests.support.script_harness import Bench, ScriptHarness, document
 from tests.support.storeclock import NOW_KEY, StoreClock
 
 MODEL = settings(
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def place(self) -> str:
-        """Where `Lab.place` should see it."""
+        """Where `ScriptHarness.place` should see it."""
         if self.token:
             return "active" if self.live else "active, aborted"
         if self.live:
@@ -99,7 +99,7 @@ class Life:
     """Plays events on the store and on the model, and compares."""
 
     def __init__(self, store: Store, clock: StoreClock) -> None:
-        self.lab = Lab(store, QueueSettings("q", keep_min_seconds=0))
+        self.lab = ScriptHarness(store, QueueSettings("q", keep_min_seconds=0))
         self.clock = clock
         self.jobs = {key: Job() for key in KEYS}
         self.epochs = {"a": "a-0", "b": "b-0"}
@@ -353,7 +353,9 @@ class Life:
         assert not any(job.live for job in self.jobs.values())
         await self.sweep()
         await self.compare()
-        keep_none = Lab(self.lab.store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+        keep_none = ScriptHarness(
+            self.lab.store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0)
+        )
         await keep_none.scripts.trim()
         left = [name async for name in self.lab.store.redis.scan_iter()]
         lasting = {self.lab.keys._own(part) for part in LASTING} | {NOW_KEY}

@@ -16,7 +16,7 @@ from crmd.engine.store.limit_clock import CORRECTED, UNSURE
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import Claimed
 from tests.lua.test_rate_model import Starts
-from tests.support.lab import Bench, Lab
+from tests.support.script_harness import Bench, ScriptHarness
 from tests.support.storeclock import StoreClock
 
 MODEL = settings(
@@ -30,7 +30,7 @@ TRIES = 4
 """Claims until the clock is corrected and one of them counts."""
 
 
-async def claim(lab: Lab, slots: int = 10) -> Claimed:
+async def claim(lab: ScriptHarness, slots: int = 10) -> Claimed:
     """Claims as a worker does: at once again where the clock was in doubt."""
     for _ in range(TRIES):
         claimed = await lab.claim(slots)
@@ -103,7 +103,7 @@ def test_a_limit_counts_real_time_however_often_the_clock_is_set(workbench: Benc
 
 
 async def _counts_real_time(store: Store, clock: StoreClock, case: Case) -> None:
-    labs = [Lab(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
+    labs = [ScriptHarness(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
     for lab in labs:
         await claim(lab)  # both know the clock
     await labs[0].add(*(f"k{n}" for n in range(sum(move.want for move in case.moves))))
@@ -126,7 +126,7 @@ async def _counts_real_time(store: Store, clock: StoreClock, case: Case) -> None
 async def test_a_limit_is_used_again_within_its_period(
     store: Store, clock: StoreClock, step_ms: int, rate: Rate
 ) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=rate))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=rate))
     await lab.add(*(f"k{n}" for n in range(5 * rate.count)))
     for _ in range(4):
         started = sum([len((await claim(lab, 500)).jobs) for _ in range(4)])
@@ -144,7 +144,7 @@ async def test_a_limit_is_used_again_within_its_period(
 async def test_a_daemon_that_starts_after_the_step_is_told_by_the_first_that_was_there(
     store: Store, clock: StoreClock, step_ms: int
 ) -> None:
-    old, new = (Lab(store, QueueSettings("q", rate_limit=Rate(5, 60))) for _ in range(2))
+    old, new = (ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60))) for _ in range(2))
     await old.add(*(f"k{n}" for n in range(20)))
     assert len((await claim(old)).jobs) == 5
     await clock.step(step_ms)
@@ -158,11 +158,11 @@ async def test_a_daemon_that_starts_after_the_step_is_told_by_the_first_that_was
 async def test_a_step_back_while_no_daemon_was_there_holds_a_limit_for_a_period_at_most(
     store: Store, clock: StoreClock
 ) -> None:
-    await Lab(store, QueueSettings("q")).add(*(f"k{n}" for n in range(20)))
-    before = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    await ScriptHarness(store, QueueSettings("q")).add(*(f"k{n}" for n in range(20)))
+    before = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     assert len((await claim(before)).jobs) == 5
     await clock.step(-3_600_000)
-    after = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    after = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     claimed = await claim(after)
     assert claimed.reason == "limited"
     assert claimed.wait_ms <= 61_000
@@ -172,7 +172,7 @@ async def test_a_step_back_while_no_daemon_was_there_holds_a_limit_for_a_period_
 
 async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, clock: StoreClock) -> None:
     """One knew the clock before the step, the other since; the first corrects it while the second is away."""
-    first, second = (Lab(store, QueueSettings("q", rate_limit=Rate(1, 3600))) for _ in range(2))
+    first, second = (ScriptHarness(store, QueueSettings("q", rate_limit=Rate(1, 3600))) for _ in range(2))
     await first.add(*(f"k{n}" for n in range(9)))
     await claim(first)
     await clock.step(40_000)
@@ -186,7 +186,7 @@ async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, cloc
 
 
 async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     await claim(lab)
     command = store.command
 
@@ -203,7 +203,7 @@ async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypat
 
 
 async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q"))
+    lab = ScriptHarness(store, QueueSettings("q"))
     await lab.add(*(f"k{n}" for n in range(9)))
     for step_ms in STEPS_MS:
         await clock.step(step_ms)
@@ -213,7 +213,7 @@ async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Stor
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreClock, step_ms: int) -> None:
-    lab = Lab(store, QueueSettings("q"))
+    lab = ScriptHarness(store, QueueSettings("q"))
     await lab.add("a")
     await lab.scripts.slow_down(10)
     await clock.step(step_ms)
@@ -231,7 +231,7 @@ async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreC
 async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
     store: Store, clock: StoreClock, step_ms: int
 ) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
     await claim(lab)
     await lab.add("a")
     await clock.step(step_ms)
@@ -244,7 +244,7 @@ async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
 
 
 async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
     await claim(lab)
     await lab.scripts.slow_down(10)
     assert (await claim(lab)).reason == "blocked"
@@ -255,7 +255,7 @@ async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, cloc
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: StoreClock, step_ms: int) -> None:
-    lab = Lab(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
+    lab = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
     await lab.add("a", "b", payload={"to": "ann"})
     assert lab.keys_of(await claim(lab)) == ["a"]
     await clock.step(step_ms)
@@ -272,7 +272,7 @@ async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: St
 async def test_what_is_shown_of_a_limit_is_right_after_a_step(
     store: Store, clock: StoreClock, step_ms: int
 ) -> None:
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     await lab.add(*(f"k{n}" for n in range(9)))
     await claim(lab, 3)
     await lab.scripts.slow_down(10)

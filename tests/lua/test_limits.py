@@ -11,7 +11,7 @@ from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.limits import limit_keys
 from crmd.engine.store.replies import AckKind
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 
 PAIR = QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 45),))
@@ -21,27 +21,29 @@ MARGIN = 1.01
 
 
 @pytest.fixture
-def pair(store: Store, clock: StoreClock) -> Lab:
+def pair(store: Store, clock: StoreClock) -> ScriptHarness:
     """A queue with Meta's rule for one recipient: one in six seconds, up to 45 at once, to be rested for."""
-    return Lab(store, PAIR)
+    return ScriptHarness(store, PAIR)
 
 
 @pytest.fixture
-def one(store: Store, clock: StoreClock) -> Lab:
+def one(store: Store, clock: StoreClock) -> ScriptHarness:
     """A queue with one start a second for each recipient."""
-    return Lab(store, ONE_A_SECOND)
+    return ScriptHarness(store, ONE_A_SECOND)
 
 
 SLACK_MS = 65 * 60_000
 """So much longer than it counts the state of a key stays, for clocks that are set forward."""
 
 
-async def add_to(lab: Lab, to: Any, *keys: str, **options: Any) -> None:
+async def add_to(lab: ScriptHarness, to: Any, *keys: str, **options: Any) -> None:
     """Adds jobs for one recipient."""
     await lab.add(*keys, payload={"to": to}, **options)
 
 
-async def test_the_next_comes_as_many_periods_later_as_started_at_once(pair: Lab, clock: StoreClock) -> None:
+async def test_the_next_comes_as_many_periods_later_as_started_at_once(
+    pair: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(pair, "ann", *(f"k{n}" for n in range(21)))
     assert len(await pair.claimed(100)) == 20 + 1
     await add_to(pair, "ann", "next")
@@ -53,7 +55,7 @@ async def test_the_next_comes_as_many_periods_later_as_started_at_once(pair: Lab
     assert await pair.claimed(100) == ["next"]
 
 
-async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: Lab, clock: StoreClock) -> None:
+async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: ScriptHarness, clock: StoreClock) -> None:
     await add_to(pair, "ann", *(f"k{n}" for n in range(20)))
     assert len(await pair.claimed(100)) == 20
     await clock.forward(60_000)
@@ -64,14 +66,16 @@ async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: Lab, cl
 
 
 @pytest.mark.parametrize("gaps_ms", [[0, 0, 7_000, 0], [2_300, 2_300, 2_400, 3_000, 4_000], [4_000] * 20])
-async def test_quick_replies_are_not_delayed(pair: Lab, clock: StoreClock, gaps_ms: list[int]) -> None:
+async def test_quick_replies_are_not_delayed(pair: ScriptHarness, clock: StoreClock, gaps_ms: list[int]) -> None:
     for n, gap_ms in enumerate([0, *gaps_ms]):
         await clock.forward(gap_ms)
         await add_to(pair, "ann", f"k{n}")
         assert await pair.claimed(10) == [f"k{n}"]
 
 
-async def test_what_is_more_than_a_tenth_of_the_burst_rests_once_it_is_over(pair: Lab, clock: StoreClock) -> None:
+async def test_what_is_more_than_a_tenth_of_the_burst_rests_once_it_is_over(
+    pair: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(pair, "ann", *(f"k{n}" for n in range(6)))
     assert len(await pair.claimed(100)) == 6
     await clock.forward(4_801)
@@ -81,7 +85,7 @@ async def test_what_is_more_than_a_tenth_of_the_burst_rests_once_it_is_over(pair
     assert await pair.claimed(100) == ["next"]
 
 
-async def test_a_conversation_ends_with_the_burst(pair: Lab, clock: StoreClock) -> None:
+async def test_a_conversation_ends_with_the_burst(pair: ScriptHarness, clock: StoreClock) -> None:
     for n in range(45):
         await add_to(pair, "ann", f"k{n}")
         assert await pair.claimed(10) == [f"k{n}"]
@@ -92,7 +96,7 @@ async def test_a_conversation_ends_with_the_burst(pair: Lab, clock: StoreClock) 
     assert await pair.claimed(10) == ["next"]
 
 
-async def test_no_more_than_the_burst_starts_at_once(pair: Lab, clock: StoreClock) -> None:
+async def test_no_more_than_the_burst_starts_at_once(pair: ScriptHarness, clock: StoreClock) -> None:
     await add_to(pair, "ann", *(f"k{n}" for n in range(50)))
     claimed = await pair.claim(100)
     assert (len(claimed.jobs), claimed.reason, claimed.wait_ms) == (45, "empty", 45 * 6_000 * MARGIN)
@@ -102,14 +106,14 @@ async def test_no_more_than_the_burst_starts_at_once(pair: Lab, clock: StoreCloc
     assert len(await pair.claimed(100)) == 5
 
 
-async def test_a_steady_pace_within_the_rate_never_waits(pair: Lab, clock: StoreClock) -> None:
+async def test_a_steady_pace_within_the_rate_never_waits(pair: ScriptHarness, clock: StoreClock) -> None:
     for n in range(30):
         await add_to(pair, "ann", f"k{n}")
         assert await pair.claimed(10) == [f"k{n}"]
         await clock.forward(round(6_000 * MARGIN))
 
 
-async def test_jobs_for_others_and_for_nobody_pass(one: Lab) -> None:
+async def test_jobs_for_others_and_for_nobody_pass(one: ScriptHarness) -> None:
     await add_to(one, "ann", "a1", "a2", "a3")
     await add_to(one, "bob", "b1")
     await one.add("free")
@@ -119,7 +123,7 @@ async def test_jobs_for_others_and_for_nobody_pass(one: Lab) -> None:
 
 async def test_a_parked_job_counts_as_waiting_and_spends_nothing(store: Store, clock: StoreClock) -> None:
     both = QueueSettings("q", limits=ONE_A_SECOND.limits, rate_limit=Rate(2, 60))
-    lab = Lab(store, both)
+    lab = ScriptHarness(store, both)
     await add_to(lab, "ann", "a1", "a2", "a3")
     await add_to(lab, "bob", "b1")
     assert await lab.claimed(10) == ["a1", "b1"]
@@ -127,7 +131,9 @@ async def test_a_parked_job_counts_as_waiting_and_spends_nothing(store: Store, c
     assert (counts.waiting, counts.active, counts.rate_left) == (2, 2, 0)
 
 
-async def test_a_freed_key_starts_its_jobs_one_by_one_in_their_order(one: Lab, clock: StoreClock) -> None:
+async def test_a_freed_key_starts_its_jobs_one_by_one_in_their_order(
+    one: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(one, "ann", *(f"a{n}" for n in range(5)))
     order = []
     for _ in range(5):
@@ -139,7 +145,9 @@ async def test_a_freed_key_starts_its_jobs_one_by_one_in_their_order(one: Lab, c
     assert await one.redis("EXISTS", one.keys.parked) == 0
 
 
-async def test_a_newcomer_goes_behind_what_is_parked_though_the_key_is_free(one: Lab, clock: StoreClock) -> None:
+async def test_a_newcomer_goes_behind_what_is_parked_though_the_key_is_free(
+    one: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(one, "ann", "a1", "a2", "a3")
     await one.claimed(10)
     await clock.forward(1_010)
@@ -152,7 +160,7 @@ async def test_a_newcomer_goes_behind_what_is_parked_though_the_key_is_free(one:
 
 
 @pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.RETURN])
-async def test_what_is_tried_again_parks_behind(one: Lab, clock: StoreClock, kind: AckKind) -> None:
+async def test_what_is_tried_again_parks_behind(one: ScriptHarness, clock: StoreClock, kind: AckKind) -> None:
     await add_to(one, "ann", "a1", "a2")
     token = one.token()
     assert await one.claimed(10, token) == ["a1"]
@@ -165,7 +173,7 @@ async def test_what_is_tried_again_parks_behind(one: Lab, clock: StoreClock, kin
 
 
 async def test_a_parked_job_that_was_cancelled_or_aborted_does_not_hold_its_key(
-    one: Lab, clock: StoreClock
+    one: ScriptHarness, clock: StoreClock
 ) -> None:
     await add_to(one, "ann", "a1", "a2", "a3", "a4")
     await one.claimed(10)
@@ -179,15 +187,17 @@ async def test_a_parked_job_that_was_cancelled_or_aborted_does_not_hold_its_key(
     await one.redis("DEL", one.keys.job_id("a3"))
 
 
-async def test_a_limit_that_was_configured_away_frees_what_it_parked(one: Lab, clock: StoreClock) -> None:
+async def test_a_limit_that_was_configured_away_frees_what_it_parked(
+    one: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(one, "ann", "a1", "a2", "a3")
     await one.claimed(10)
     await clock.forward(2_000)
-    free = Lab(one.store, QueueSettings("q"))
+    free = ScriptHarness(one.store, QueueSettings("q"))
     assert await free.claimed(10) == ["a2", "a3"]
 
 
-async def test_the_state_of_a_key_expires_by_itself(one: Lab) -> None:
+async def test_the_state_of_a_key_expires_by_itself(one: ScriptHarness) -> None:
     await add_to(one, "ann", "a1")
     await one.claimed(10)
     [name] = [name async for name in one.store.redis.scan_iter(one.keys.limit_prefix + "*")]
@@ -197,7 +207,7 @@ async def test_the_state_of_a_key_expires_by_itself(one: Lab) -> None:
 
 async def test_several_limits_all_have_to_be_free(store: Store, clock: StoreClock) -> None:
     limits = (KeyedLimit("to", Rate(1, 1), 1), KeyedLimit("campaign", Rate(1, 3), 2))
-    lab = Lab(store, QueueSettings("q", limits=limits))
+    lab = ScriptHarness(store, QueueSettings("q", limits=limits))
     for n, (to, campaign) in enumerate([("ann", "x"), ("ann", "y"), ("bob", "x"), ("cid", "x"), ("dan", "z")]):
         await lab.add(f"k{n}", payload={"to": to, "campaign": campaign})
     assert await lab.claimed(10) == ["k0", "k2", "k4"]
@@ -227,7 +237,7 @@ async def test_several_limits_all_have_to_be_free(store: Store, clock: StoreCloc
         0.1,
     ],
 )
-async def test_python_names_keys_as_the_script_does(one: Lab, value: Any) -> None:
+async def test_python_names_keys_as_the_script_does(one: ScriptHarness, value: Any) -> None:
     await add_to(one, value, "a1", "a2")
     assert await one.claimed(10) == ["a1"]
     names = await one.redis("ZRANGE", one.keys.parked, 0, -1)
@@ -235,13 +245,13 @@ async def test_python_names_keys_as_the_script_does(one: Lab, value: Any) -> Non
 
 
 @pytest.mark.parametrize("value", [None, True, False, [], {}, ["ann"]])
-async def test_what_is_neither_text_nor_number_is_not_limited(one: Lab, value: Any) -> None:
+async def test_what_is_neither_text_nor_number_is_not_limited(one: ScriptHarness, value: Any) -> None:
     await add_to(one, value, "a1", "a2")
     assert await one.claimed(10) == ["a1", "a2"]
     assert limit_keys(ONE_A_SECOND, {"to": value}) == []
 
 
-async def test_neighbouring_long_numbers_are_different_keys(one: Lab) -> None:
+async def test_neighbouring_long_numbers_are_different_keys(one: ScriptHarness) -> None:
     await add_to(one, 491234567890123, "a1")
     await add_to(one, 491234567890124, "a2")
     assert await one.claimed(10) == ["a1", "a2"]
@@ -251,20 +261,20 @@ async def test_neighbouring_long_numbers_are_different_keys(one: Lab) -> None:
     "raw",
     [b"{", b"[]", b'"x"', b"null", b"7", b'{"kwargs":[]}', b'{"kwargs":"to"}', b'{"kwargs":null}', b"{}", b"\xff"],
 )
-async def test_json_without_the_field_is_not_limited(one: Lab, raw: bytes) -> None:
+async def test_json_without_the_field_is_not_limited(one: ScriptHarness, raw: bytes) -> None:
     await one.add("a", "b")
     for key in ("a", "b"):
         await one.redis("SET", one.keys.job_id(key), raw)
     assert await one.claimed(10) == ["a", "b"]
 
 
-async def test_json_nested_too_deeply_for_the_script_is_still_leased(one: Lab) -> None:
+async def test_json_nested_too_deeply_for_the_script_is_still_leased(one: ScriptHarness) -> None:
     await one.add("a")
     await one.redis("SET", one.keys.job_id("a"), b'{"kwargs":{"to":"ann","x":' + b"[" * 2000 + b"]" * 2000 + b"}}")
     assert await one.claimed(10) == ["a"]
 
 
-async def test_slowing_a_key_down_holds_that_key_only(one: Lab, clock: StoreClock) -> None:
+async def test_slowing_a_key_down_holds_that_key_only(one: ScriptHarness, clock: StoreClock) -> None:
     held = limit_keys(ONE_A_SECOND, {"to": "ann"})
     await one.scripts.slow_down(16, held)
     await add_to(one, "ann", "a1")
@@ -277,7 +287,7 @@ async def test_slowing_a_key_down_holds_that_key_only(one: Lab, clock: StoreCloc
     assert await one.claimed(10) == ["a1"]
 
 
-async def test_the_longest_hold_of_a_key_stands(one: Lab, clock: StoreClock) -> None:
+async def test_the_longest_hold_of_a_key_stands(one: ScriptHarness, clock: StoreClock) -> None:
     held = limit_keys(ONE_A_SECOND, {"to": "ann"})
     await one.scripts.slow_down(60, held)
     await one.scripts.slow_down(1, held)
@@ -291,7 +301,7 @@ async def test_the_longest_hold_of_a_key_stands(one: Lab, clock: StoreClock) -> 
     assert (await one.claim(10)).wait_ms == 60_000
 
 
-async def test_slowing_the_queue_down_holds_all_of_it_the_longest_time(one: Lab) -> None:
+async def test_slowing_the_queue_down_holds_all_of_it_the_longest_time(one: ScriptHarness) -> None:
     await one.add("a")
     await one.scripts.slow_down(30)
     await one.scripts.slow_down(1)

@@ -14,7 +14,7 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import AckKind
-from tests.support.lab import Bench, Lab, document
+from tests.support.script_harness import Bench, ScriptHarness, document
 from tests.support.storeclock import StoreClock
 
 MODEL = settings(
@@ -138,7 +138,7 @@ class Play:
     """Plays steps on the store."""
 
     def __init__(self, store: Store, clock: StoreClock, *limits: KeyedLimit) -> None:
-        self.lab = Lab(store, QueueSettings("q", limits=limits, keep_min_seconds=0))
+        self.lab = ScriptHarness(store, QueueSettings("q", limits=limits, keep_min_seconds=0))
         self.clock = clock
         self.payloads: dict[str, dict[str, Any]] = {}
         self.running: dict[str, str] = {}

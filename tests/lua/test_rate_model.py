@@ -16,7 +16,7 @@ from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import Claimed
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
-from tests.support.lab import Bench, Lab
+from tests.support.script_harness import Bench, ScriptHarness
 from tests.support.storeclock import StoreClock
 
 MODEL = settings(
@@ -90,7 +90,7 @@ def cases(counts: st.SearchStrategy[int], most: int) -> st.SearchStrategy[Case]:
 
 async def play(store: Store, clock: StoreClock, case: Case) -> tuple[Starts, list[tuple[int, Step, Claimed]]]:
     """Runs a case on two daemons; what started, and each claim with its time."""
-    labs = [Lab(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
+    labs = [ScriptHarness(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
     await labs[0].add(*(f"k{n}" for n in range(sum(step.want for step in case.steps))))
     starts, claims, wait = Starts(), list[tuple[int, Step, Claimed]](), 0
     for step in case.steps:
@@ -102,7 +102,7 @@ async def play(store: Store, clock: StoreClock, case: Case) -> tuple[Starts, lis
     return starts, claims
 
 
-async def top_up(lab: Lab, left: int) -> int:
+async def top_up(lab: ScriptHarness, left: int) -> int:
     """Lets jobs always wait; says how many it added."""
     if left >= 2 * MAX_JOBS_PER_CALL:
         return 0
@@ -147,7 +147,7 @@ async def test_a_window_is_over_a_moment_after_its_last_ms(
     store: Store, clock: StoreClock, count: int, in_a_bucket: int
 ) -> None:
     """Small limits to the ms, large ones to the end of a bucket: here the starts come in a bucket's last ms."""
-    lab = Lab(store, QueueSettings("q", rate_limit=Rate(count, 10)))
+    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(count, 10)))
     _, period_ms = rate_window(lab.scripts.settings.rate_limit)
     await clock.set(clock.ms - clock.ms % in_a_bucket + in_a_bucket - 1)
     await lab.add(*(f"k{n}" for n in range(count + 1)))
@@ -183,7 +183,7 @@ class Steady:
 )
 def test_a_limit_is_used_where_jobs_always_wait(workbench: Bench, steady: Steady) -> None:
     async def scenario(store: Store, clock: StoreClock) -> tuple[Starts, int]:
-        labs = [Lab(store, QueueSettings("q", rate_limit=steady.rate)) for _ in range(steady.daemons)]
+        labs = [ScriptHarness(store, QueueSettings("q", rate_limit=steady.rate)) for _ in range(steady.daemons)]
         starts, began, added = Starts(), clock.ms, 0
         period_ms = round(steady.rate.period_seconds * 1000)
         ends = began + 10 * period_ms
@@ -222,7 +222,7 @@ def test_a_changed_limit_holds_at_once_and_is_used(
     rates = [Rate(count, period_ms / 1000) for count, period_ms in counts]
 
     async def scenario(store: Store, clock: StoreClock) -> None:
-        lab = Lab(store, QueueSettings("q", rate_limit=rates[0]))
+        lab = ScriptHarness(store, QueueSettings("q", rate_limit=rates[0]))
         starts, added = Starts(), 0
         for turn, rate in enumerate([*rates[1:], rates[0]]):
             if turn < len(rates) - 1:

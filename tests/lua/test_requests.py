@@ -12,7 +12,7 @@ from crmd.engine.admin.requests import RequestKey, made_keys
 from crmd.engine.store.replies import AckKind, NewDocument, RequestRecord, RequestReply
 from crmd.engine.store.scripts import MIXED_KEYS_LIFE_S, REQUEST_LIFE_S
 from crmd.errors import RequestError, StoreFull
-from tests.support.lab import Lab
+from tests.support.script_harness import ScriptHarness
 from tests.support.storeclock import StoreClock
 
 DIGEST = RequestKey("token:shop", "order-17").digest
@@ -21,7 +21,7 @@ DAY_MS = REQUEST_LIFE_S * 1000
 
 
 def request(
-    lab: Lab,
+    lab: ScriptHarness,
     count: int = 1,
     *own: str,
     digest: bytes = DIGEST,
@@ -35,24 +35,24 @@ def request(
     return [lab.new(key, **options) for key in keys], record
 
 
-async def ask(lab: Lab, count: int = 1, *own: str, **options: Any) -> RequestReply:
+async def ask(lab: ScriptHarness, count: int = 1, *own: str, **options: Any) -> RequestReply:
     return await lab.scripts.enqueue_request(*request(lab, count, *own, **options))
 
 
-async def recall(lab: Lab, count: int = 1, *own: str, **options: Any) -> RequestReply | None:
+async def recall(lab: ScriptHarness, count: int = 1, *own: str, **options: Any) -> RequestReply | None:
     return await lab.scripts.recall_request(*request(lab, count, *own, **options))
 
 
-async def is_repeat(lab: Lab, count: int = 1, *own: str, **options: Any) -> bool:
+async def is_repeat(lab: ScriptHarness, count: int = 1, *own: str, **options: Any) -> bool:
     return (await ask(lab, count, *own, **options)).repeated
 
 
-async def known(lab: Lab) -> int:
+async def known(lab: ScriptHarness) -> int:
     count: int = await lab.redis("HLEN", lab.keys.requests)
     return count
 
 
-async def finish(lab: Lab, *, number: int = -1) -> None:
+async def finish(lab: ScriptHarness, *, number: int = -1) -> None:
     """Runs all that waits to its end and deletes it, unless another TTL is given."""
     token = lab.token()
     claimed = await lab.claim(500, token)
@@ -61,7 +61,7 @@ async def finish(lab: Lab, *, number: int = -1) -> None:
     )
 
 
-async def test_a_repeat_adds_nothing_and_gets_the_first_answer(lab: Lab) -> None:
+async def test_a_repeat_adds_nothing_and_gets_the_first_answer(lab: ScriptHarness) -> None:
     first = await ask(lab, 3, time_ms=1_800_000_000_000)
     assert first == RequestReply(False, 1_800_000_000_000, [True] * 3)
     again = await ask(lab, 3, time_ms=1_800_000_009_999)
@@ -69,7 +69,7 @@ async def test_a_repeat_adds_nothing_and_gets_the_first_answer(lab: Lab) -> None
     assert await lab.lane() == made_keys(1_800_000_000_000, DIGEST, 3)
 
 
-async def test_another_body_is_told_apart_and_another_owner_is_another_request(lab: Lab) -> None:
+async def test_another_body_is_told_apart_and_another_owner_is_another_request(lab: ScriptHarness) -> None:
     await ask(lab)
     with pytest.raises(RequestError, match="another request"):
         await ask(lab, fingerprint=b"another!")
@@ -77,7 +77,7 @@ async def test_another_body_is_told_apart_and_another_owner_is_another_request(l
     assert len(await lab.lane()) == 2
 
 
-async def test_a_repeat_after_the_job_is_gone_adds_nothing(lab: Lab, clock: StoreClock) -> None:
+async def test_a_repeat_after_the_job_is_gone_adds_nothing(lab: ScriptHarness, clock: StoreClock) -> None:
     await ask(lab)
     await finish(lab)
     await clock.forward(DAY_MS - 1_000)
@@ -85,7 +85,7 @@ async def test_a_repeat_after_the_job_is_gone_adds_nothing(lab: Lab, clock: Stor
     assert await lab.lane() == []
 
 
-async def test_a_day_after_the_first_answer_it_is_another_request(lab: Lab, clock: StoreClock) -> None:
+async def test_a_day_after_the_first_answer_it_is_another_request(lab: ScriptHarness, clock: StoreClock) -> None:
     await ask(lab)
     await finish(lab)
     await clock.forward(DAY_MS + 1_000)
@@ -94,7 +94,7 @@ async def test_a_day_after_the_first_answer_it_is_another_request(lab: Lab, cloc
 
 
 @pytest.mark.parametrize("state", ["waiting", "delayed", "active"])
-async def test_it_is_known_as_long_as_a_job_lives(lab: Lab, clock: StoreClock, state: str) -> None:
+async def test_it_is_known_as_long_as_a_job_lives(lab: ScriptHarness, clock: StoreClock, state: str) -> None:
     options: dict[str, Any] = {"delay_ms": 10 * DAY_MS} if state == "delayed" else {}
     await ask(lab, 2, **options)
     if state == "active":
@@ -107,7 +107,9 @@ async def test_it_is_known_as_long_as_a_job_lives(lab: Lab, clock: StoreClock, s
 
 
 @pytest.mark.parametrize("how", ["delay_ms", "due_ms"])
-async def test_a_delayed_one_is_known_for_a_day_after_it_was_due(lab: Lab, clock: StoreClock, how: str) -> None:
+async def test_a_delayed_one_is_known_for_a_day_after_it_was_due(
+    lab: ScriptHarness, clock: StoreClock, how: str
+) -> None:
     options: dict[str, Any] = {how: 3 * DAY_MS + (clock.ms if how == "due_ms" else 0)}
     await ask(lab, 2, **options)
     await clock.forward(3 * DAY_MS + 1)
@@ -118,12 +120,12 @@ async def test_a_delayed_one_is_known_for_a_day_after_it_was_due(lab: Lab, clock
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
 
 
-async def test_a_year_far_away_fits(lab: Lab) -> None:
+async def test_a_year_far_away_fits(lab: ScriptHarness) -> None:
     await ask(lab, due_ms=253_402_300_799_000)
     assert await is_repeat(lab)
 
 
-async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
+async def test_jobs_with_keys_of_their_own(lab: ScriptHarness, clock: StoreClock) -> None:
     await lab.add("b")
     first = await ask(lab, 1, "a", "b", "c")
     again = await ask(lab, 1, "a", "b", "c")
@@ -136,7 +138,7 @@ async def test_jobs_with_keys_of_their_own(lab: Lab, clock: StoreClock) -> None:
     assert await lab.scripts.tidy_requests("0", 100) == ("0", 1, False)
 
 
-async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: Lab, clock: StoreClock) -> None:
+async def test_a_day_is_enough_where_each_job_has_a_key_of_its_own(lab: ScriptHarness, clock: StoreClock) -> None:
     await ask(lab, 0, "a", "b")
     await clock.forward(DAY_MS + 1_000)
     assert await is_repeat(lab, 0, "a", "b"), "they still wait"
@@ -162,7 +164,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("taken", TAKEN.values(), ids=TAKEN)
-async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: tuple[int, ...]) -> None:
+async def test_which_of_a_thousand_were_created_is_remembered(lab: ScriptHarness, taken: tuple[int, ...]) -> None:
     own = [f"k{number}" for number in range(1_000)]
     for start in range(0, len(taken), 400):
         await lab.add(*(own[number] for number in taken[start : start + 400]))
@@ -175,7 +177,7 @@ async def test_which_of_a_thousand_were_created_is_remembered(lab: Lab, taken: t
 @pytest.mark.parametrize(
     ("name", "most_bytes"), [("last", 28), ("scattered", 120), ("every third", 145), ("tail", 28), ("all", 28)]
 )
-async def test_runs_of_taken_keys_cost_little(lab: Lab, name: str, most_bytes: int) -> None:
+async def test_runs_of_taken_keys_cost_little(lab: ScriptHarness, name: str, most_bytes: int) -> None:
     own = [f"k{number}" for number in range(1_000)]
     for start in range(0, len(TAKEN[name]), 400):
         await lab.add(*(own[number] for number in TAKEN[name][start : start + 400]))
@@ -185,7 +187,7 @@ async def test_runs_of_taken_keys_cost_little(lab: Lab, name: str, most_bytes: i
     await lab.redis("DEL", lab.keys.requests)
 
 
-async def test_a_record_that_has_a_bit_for_each_job_is_read(lab: Lab, clock: StoreClock) -> None:
+async def test_a_record_that_has_a_bit_for_each_job_is_read(lab: ScriptHarness, clock: StoreClock) -> None:
     """As all were before run lengths."""
     own = [f"k{number}" for number in range(100)]
     taken = sum(1 << number for number in range(50, 100)).to_bytes(13, "little")
@@ -196,14 +198,14 @@ async def test_a_record_that_has_a_bit_for_each_job_is_read(lab: Lab, clock: Sto
     await lab.redis("DEL", lab.keys.requests)
 
 
-async def test_many_at_once_are_one(lab: Lab) -> None:
+async def test_many_at_once_are_one(lab: ScriptHarness) -> None:
     replies = await asyncio.gather(*(ask(lab, 2, time_ms=1_800_000_000_000 + n) for n in range(256)))
     assert sum(not reply.repeated for reply in replies) == 1
     assert len({reply.time_ms for reply in replies}) == 1
     assert len(await lab.lane()) == 2
 
 
-async def test_what_is_over_is_forgotten_in_steps(lab: Lab, clock: StoreClock) -> None:
+async def test_what_is_over_is_forgotten_in_steps(lab: ScriptHarness, clock: StoreClock) -> None:
     for number in range(1_000):
         await ask(lab, digest=RequestKey("token:shop", str(number)).digest)
         if number % 400 == 399:
@@ -224,7 +226,7 @@ async def test_what_is_over_is_forgotten_in_steps(lab: Lab, clock: StoreClock) -
 
 @pytest.mark.parametrize("age_ms", [0, 5 * DAY_MS])
 async def test_a_repeat_is_recalled_by_a_store_that_takes_no_more(
-    lab: Lab, clock: StoreClock, age_ms: int
+    lab: ScriptHarness, clock: StoreClock, age_ms: int
 ) -> None:
     await lab.add("b")
     first = await ask(lab, 1, "a", "b")
@@ -244,7 +246,7 @@ async def test_a_repeat_is_recalled_by_a_store_that_takes_no_more(
     assert await recall(lab, 1, "a", "b") is None
 
 
-async def test_a_request_whose_lane_is_of_the_wrong_type_leaves_nothing(lab: Lab, untidy: None) -> None:
+async def test_a_request_whose_lane_is_of_the_wrong_type_leaves_nothing(lab: ScriptHarness, untidy: None) -> None:
     await lab.redis("SET", lab.keys.queued, "wrong")
     with pytest.raises(Exception, match="WRONGTYPE"):
         await ask(lab)
@@ -253,7 +255,7 @@ async def test_a_request_whose_lane_is_of_the_wrong_type_leaves_nothing(lab: Lab
     assert await is_repeat(lab) is False
 
 
-async def test_a_record_is_short(lab: Lab) -> None:
+async def test_a_record_is_short(lab: ScriptHarness) -> None:
     await ask(lab, 1_000)
     [record] = await lab.redis("HVALS", lab.keys.requests)
     assert len(record) == 20
@@ -261,7 +263,7 @@ async def test_a_record_is_short(lab: Lab) -> None:
     await lab.redis("DEL", lab.keys.requests)
 
 
-async def test_two_thousand_cost_less_than_200_bytes_each(lab: Lab) -> None:
+async def test_two_thousand_cost_less_than_200_bytes_each(lab: ScriptHarness) -> None:
     for start in range(0, 2_000, 500):
         digests = [RequestKey("token:shop", f"order-{number}").digest for number in range(start, start + 500)]
         await asyncio.gather(*(ask(lab, digest=digest) for digest in digests))

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from crmd.engine.store.replies import AckKind
-from tests.support.lab import Lab
+from tests.support.script_harness import ScriptHarness
 from tests.support.wait import HANG_S
 
 
 @pytest.fixture
-async def token(lab: Lab) -> str:
+async def token(lab: ScriptHarness) -> str:
     """The lease of a job `a` that runs."""
     token = lab.token()
     await lab.add("a")
@@ -20,7 +20,7 @@ async def token(lab: Lab) -> str:
     return token
 
 
-async def test_a_mark_shows_the_job_as_active_once(lab: Lab, token: str) -> None:
+async def test_a_mark_shows_the_job_as_active_once(lab: ScriptHarness, token: str) -> None:
     job_id = lab.keys.job_id("a")
     async with lab.store.redis.pubsub() as listener:
         await listener.subscribe(job_id)
@@ -41,7 +41,7 @@ async def _next(listener: object) -> bytes:
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_a_mark_under_another_lease_changes_nothing(lab: Lab, token: str, first: bool) -> None:
+async def test_a_mark_under_another_lease_changes_nothing(lab: ScriptHarness, token: str, first: bool) -> None:
     job_id = lab.keys.job_id("a")
     before = await lab.redis("GET", job_id)
     assert await lab.scripts.mark([(job_id, "you:1", b"{}", first)]) == [0]
@@ -49,7 +49,7 @@ async def test_a_mark_under_another_lease_changes_nothing(lab: Lab, token: str, 
     assert (await lab.redis("GET", job_id), await lab.redis("EXISTS", lab.keys.active)) == (before, 0)
 
 
-async def test_a_mark_does_not_write_over_an_abort(lab: Lab, token: str) -> None:
+async def test_a_mark_does_not_write_over_an_abort(lab: ScriptHarness, token: str) -> None:
     job_id = lab.keys.job_id("a")
     await lab.stock_abort("a")
     assert await lab.scripts.mark([(job_id, token, b"{}", True)]) == [-1]
@@ -58,7 +58,7 @@ async def test_a_mark_does_not_write_over_an_abort(lab: Lab, token: str) -> None
     assert await lab.redis("EXISTS", lab.keys.active) == 0
 
 
-async def test_marks_of_many_jobs_are_answered_one_by_one(lab: Lab, token: str) -> None:
+async def test_marks_of_many_jobs_are_answered_one_by_one(lab: ScriptHarness, token: str) -> None:
     await lab.add("b")
     other = lab.token()
     await lab.claim(1, other)
@@ -66,7 +66,7 @@ async def test_marks_of_many_jobs_are_answered_one_by_one(lab: Lab, token: str) 
     assert await lab.scripts.mark(marks) == [1, 0]
 
 
-async def test_an_effect_begins_only_under_the_jobs_own_lease(lab: Lab, token: str) -> None:
+async def test_an_effect_begins_only_under_the_jobs_own_lease(lab: ScriptHarness, token: str) -> None:
     job_id = lab.keys.job_id("a")
     assert not await lab.scripts.begin_effect(job_id, "you:1")
     assert await lab.redis("EXISTS", lab.keys.begun) == 0
@@ -74,12 +74,12 @@ async def test_an_effect_begins_only_under_the_jobs_own_lease(lab: Lab, token: s
     assert await lab.redis("HGETALL", lab.keys.begun) == [job_id.encode(), token.encode()]
 
 
-async def test_an_effect_does_not_begin_after_an_abort(lab: Lab, token: str) -> None:
+async def test_an_effect_does_not_begin_after_an_abort(lab: ScriptHarness, token: str) -> None:
     await lab.stock_abort("a")
     assert not await lab.scripts.begin_effect(lab.keys.job_id("a"), token)
 
 
-async def test_a_daemon_hears_which_of_its_jobs_are_still_its_own(lab: Lab, token: str) -> None:
+async def test_a_daemon_hears_which_of_its_jobs_are_still_its_own(lab: ScriptHarness, token: str) -> None:
     await lab.add("b", "c")
     await lab.claim(2, token)
     await lab.stock_abort("b")

@@ -13,7 +13,7 @@ import pytest
 from crmd.crm.whatsapp.send_rate import SendRate
 from crmd.engine.store.client import Store
 from crmd.sandbox.limits import BucketRule, Throughput, ThroughputRule
-from tests.support.lab import Bench
+from tests.support.script_harness import Bench
 from tests.support.storeclock import StoreClock
 
 LATENCY = (0.002, 0.012)

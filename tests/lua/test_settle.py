@@ -8,7 +8,7 @@ import pytest
 
 from crmd.engine.store.replies import AckKind
 from crmd.errors import StoreError
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 
 FINAL = {
@@ -20,7 +20,7 @@ FINAL = {
 """AckKind -> place, status in the JSON, counter."""
 
 
-async def running(lab: Lab, *keys: str, **options: Any) -> str:
+async def running(lab: ScriptHarness, *keys: str, **options: Any) -> str:
     """Adds jobs and claims them; their lease token."""
     token = lab.token()
     await lab.add(*keys, **options)
@@ -29,7 +29,7 @@ async def running(lab: Lab, *keys: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", FINAL)
-async def test_a_final_outcome(lab: Lab, clock: StoreClock, kind: AckKind) -> None:
+async def test_a_final_outcome(lab: ScriptHarness, clock: StoreClock, kind: AckKind) -> None:
     place, status, counter = FINAL[kind]
     token = await running(lab, "a", priority=2)
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 1)
@@ -49,14 +49,14 @@ async def test_a_final_outcome(lab: Lab, clock: StoreClock, kind: AckKind) -> No
     assert await lab.redis("EXISTS", lab.keys.begun, lab.keys.crashes, lab.keys.priorities) == 0
 
 
-async def test_an_unknown_job_counts_as_failed_too(lab: Lab) -> None:
+async def test_an_unknown_job_counts_as_failed_too(lab: ScriptHarness) -> None:
     token = await running(lab, "a")
     await lab.settle("a", token, AckKind.UNKNOWN)
     counters = await lab.counters()
     assert (counters["failed"], counters["unknown"]) == (1, 1)
 
 
-async def test_a_retry_waits_for_its_time(lab: Lab, clock: StoreClock) -> None:
+async def test_a_retry_waits_for_its_time(lab: ScriptHarness, clock: StoreClock) -> None:
     token = await running(lab, "a")
     assert await lab.settle("a", token, AckKind.RETRY, number=1_500) == "done"
     assert (await lab.place("a"), (await lab.inspect("a")).due) == ("delayed", clock.ms / 1000 + 1.5)
@@ -67,7 +67,7 @@ async def test_a_retry_waits_for_its_time(lab: Lab, clock: StoreClock) -> None:
 
 
 @pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.SNOOZE])
-async def test_without_delay_it_goes_to_the_end_of_its_lane(lab: Lab, kind: AckKind) -> None:
+async def test_without_delay_it_goes_to_the_end_of_its_lane(lab: ScriptHarness, kind: AckKind) -> None:
     token = await running(lab, "a")
     await lab.add("b")
     await lab.settle("a", token, kind)
@@ -75,7 +75,7 @@ async def test_without_delay_it_goes_to_the_end_of_its_lane(lab: Lab, kind: AckK
     assert ("retried" in await lab.counters()) == (kind is AckKind.RETRY)
 
 
-async def test_what_is_given_back_stands_at_the_head_in_its_order(lab: Lab) -> None:
+async def test_what_is_given_back_stands_at_the_head_in_its_order(lab: ScriptHarness) -> None:
     token = await running(lab, "a", "b", "c")
     await lab.add("d")
     await lab.scripts.settle([lab.ack(key, token, AckKind.RETURN, document=b"") for key in "abc"])
@@ -83,7 +83,7 @@ async def test_what_is_given_back_stands_at_the_head_in_its_order(lab: Lab) -> N
     assert await lab.redis("GET", lab.keys.job_id("a")) == document("q", "a")
 
 
-async def test_what_is_given_back_stands_at_the_head_of_its_rank(lab: Lab) -> None:
+async def test_what_is_given_back_stands_at_the_head_of_its_rank(lab: ScriptHarness) -> None:
     token = await running(lab, "z", "y", "x", priority=5)
     await lab.add("a", priority=5)
     await lab.add("first", priority=4)
@@ -91,7 +91,7 @@ async def test_what_is_given_back_stands_at_the_head_of_its_rank(lab: Lab) -> No
     assert await lab.claimed() == ["first", "z", "y", "x", "a"]
 
 
-async def test_a_retry_keeps_its_rank(lab: Lab, clock: StoreClock) -> None:
+async def test_a_retry_keeps_its_rank(lab: ScriptHarness, clock: StoreClock) -> None:
     token = await running(lab, "a", priority=1)
     await lab.add("b")
     await lab.settle("a", token, AckKind.RETRY, number=10)
@@ -101,7 +101,7 @@ async def test_a_retry_keeps_its_rank(lab: Lab, clock: StoreClock) -> None:
 
 @pytest.mark.parametrize("kind", list(AckKind))
 @pytest.mark.parametrize("held", ["another's", "gone"])
-async def test_a_stale_token_changes_nothing(lab: Lab, kind: AckKind, held: str) -> None:
+async def test_a_stale_token_changes_nothing(lab: ScriptHarness, kind: AckKind, held: str) -> None:
     await running(lab, "a")
     if held == "gone":
         await lab.redis("HDEL", lab.keys.leases, lab.keys.job_id("a"))
@@ -112,20 +112,20 @@ async def test_a_stale_token_changes_nothing(lab: Lab, kind: AckKind, held: str)
     assert await snapshot(lab) == before
 
 
-async def snapshot(lab: Lab) -> dict[bytes, bytes]:
+async def snapshot(lab: ScriptHarness) -> dict[bytes, bytes]:
     """Every key with its contents."""
     names = sorted([name async for name in lab.store.redis.scan_iter()])
     return {name: await lab.redis("DUMP", name) for name in names}
 
 
-async def test_an_outcome_that_comes_twice_counts_once(lab: Lab) -> None:
+async def test_an_outcome_that_comes_twice_counts_once(lab: ScriptHarness) -> None:
     token = await running(lab, "a")
     assert await lab.settle("a", token, AckKind.COMPLETE) == "done"
     assert await lab.settle("a", token, AckKind.COMPLETE) == "stale"
     assert (await lab.counters())["completed"] == 1
 
 
-async def test_one_call_carries_many_kinds(lab: Lab) -> None:
+async def test_one_call_carries_many_kinds(lab: ScriptHarness) -> None:
     token = await running(lab, "a", "b", "c", "d", "e")
     kinds = zip("abcd", [AckKind.COMPLETE, AckKind.FAILED, AckKind.RETRY, AckKind.RETURN], strict=True)
     acks = [lab.ack(key, token, kind) for key, kind in kinds]
@@ -135,7 +135,7 @@ async def test_one_call_carries_many_kinds(lab: Lab) -> None:
     assert await lab.lane() == ["d", "c"]
 
 
-async def test_a_full_call(lab: Lab) -> None:
+async def test_a_full_call(lab: ScriptHarness) -> None:
     keys = [f"k{n}" for n in range(500)]
     token = await running(lab, *keys)
     stale, taken = await lab.scripts.settle([lab.ack(key, token, AckKind.COMPLETE) for key in keys])
@@ -144,7 +144,7 @@ async def test_a_full_call(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("ttl", "left"), [(0, -1), (60, 60), (-1, -2)])
-async def test_a_finished_job_has_the_ttl_that_it_asked_for(lab: Lab, ttl: int, left: int) -> None:
+async def test_a_finished_job_has_the_ttl_that_it_asked_for(lab: ScriptHarness, ttl: int, left: int) -> None:
     token = await running(lab, "a")
     await lab.settle("a", token, AckKind.COMPLETE, number=ttl, entry=b"{}")
     assert await lab.redis("TTL", lab.keys.job_id("a")) == left
@@ -155,7 +155,7 @@ async def test_a_finished_job_has_the_ttl_that_it_asked_for(lab: Lab, ttl: int, 
         assert await lab.redis("TTL", lab.keys.job_id("a")) == -1
 
 
-async def test_a_mark_is_taken_out_and_only_then(lab: Lab) -> None:
+async def test_a_mark_is_taken_out_and_only_then(lab: ScriptHarness) -> None:
     token = await running(lab, "a", "b")
     ids = [lab.keys.job_id(key) for key in "ab"]
     await lab.scripts.mark([(job_id, token, b"{}", True) for job_id in ids])
@@ -166,7 +166,7 @@ async def test_a_mark_is_taken_out_and_only_then(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.SNOOZE, AckKind.RETURN])
-async def test_what_an_abort_took_is_not_put_back(lab: Lab, kind: AckKind) -> None:
+async def test_what_an_abort_took_is_not_put_back(lab: ScriptHarness, kind: AckKind) -> None:
     token = await running(lab, "a")
     await lab.stock_abort("a")
     assert await lab.settle("a", token, kind) == "taken"
@@ -175,7 +175,7 @@ async def test_what_an_abort_took_is_not_put_back(lab: Lab, kind: AckKind) -> No
     assert (await lab.place("a"), await lab.status("a"), await lab.lane()) == ("cancelled", "aborted", [])
 
 
-async def test_a_job_that_ended_despite_its_abort_says_how(lab: Lab) -> None:
+async def test_a_job_that_ended_despite_its_abort_says_how(lab: ScriptHarness) -> None:
     token = await running(lab, "a")
     await lab.stock_abort("a")
     assert await lab.settle("a", token, AckKind.COMPLETE) == "done"
@@ -185,7 +185,7 @@ async def test_a_job_that_ended_despite_its_abort_says_how(lab: Lab) -> None:
 @pytest.mark.parametrize("due_s", [0, 4_000_000_000])
 @pytest.mark.parametrize("met", [False, True])
 async def test_a_key_enqueued_again_while_its_aborted_run_holds_the_lease_is_not_lost(
-    lab: Lab, due_s: int, met: bool
+    lab: ScriptHarness, due_s: int, met: bool
 ) -> None:
     token = await running(lab, "a")
     await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 2)
@@ -203,7 +203,7 @@ async def test_a_key_enqueued_again_while_its_aborted_run_holds_the_lease_is_not
         assert [(lab.keys.key_of(job_id), deaths) for job_id, _, deaths in claimed.jobs] == [("a", 0)]
 
 
-async def test_a_timeline_keeps_its_last_fifty(lab: Lab) -> None:
+async def test_a_timeline_keeps_its_last_fifty(lab: ScriptHarness) -> None:
     for n in range(60):
         token = lab.token()
         await lab.add("a")
@@ -212,7 +212,7 @@ async def test_a_timeline_keeps_its_last_fifty(lab: Lab) -> None:
     assert await lab.log("a") == [b"%d" % n for n in range(10, 60)]
 
 
-async def test_minutes_are_forgotten(lab: Lab, clock: StoreClock) -> None:
+async def test_minutes_are_forgotten(lab: ScriptHarness, clock: StoreClock) -> None:
     for n in range(25):
         token = await running(lab, f"k{n}")
         await lab.settle(f"k{n}", token, AckKind.COMPLETE)
@@ -236,7 +236,7 @@ WRITTEN = (
 
 
 @pytest.mark.parametrize("wrong", [*WRITTEN, "incomplete", "leases", "counters", "minutes"])
-async def test_a_structure_of_the_wrong_type_loses_no_job(lab: Lab, wrong: str, untidy: None) -> None:
+async def test_a_structure_of_the_wrong_type_loses_no_job(lab: ScriptHarness, wrong: str, untidy: None) -> None:
     """What the first try could not write the second one writes; what it wrote stays written."""
     kinds = dict(
         zip(

@@ -9,14 +9,14 @@ from crmd.engine.store import scripts
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import HARD_CAP
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 
 SMALL = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=0)
 PATIENT = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=10)
 
 
-async def finish(lab: Lab, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
+async def finish(lab: ScriptHarness, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
     """Runs one job to its end."""
     token = lab.token()
     await lab.add(key)
@@ -24,14 +24,14 @@ async def finish(lab: Lab, key: str, kind: AckKind = AckKind.COMPLETE, **fields:
     await lab.end(key, token, kind, entry=b"{}", **fields)
 
 
-async def kept(lab: Lab) -> list[str]:
+async def kept(lab: ScriptHarness) -> list[str]:
     """The keys that have JSON."""
     names = [name async for name in lab.store.redis.scan_iter(lab.keys.job_prefix + "*")]
     return sorted(lab.keys.key_of(name.decode()) for name in names)
 
 
 async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, SMALL)
+    lab = ScriptHarness(store, SMALL)
     for n in range(6):
         await finish(lab, f"c{n}")
         await finish(lab, f"f{n}", AckKind.FAILED)
@@ -44,7 +44,7 @@ async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: 
 
 
 async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, SMALL)
+    lab = ScriptHarness(store, SMALL)
     for n in range(3):
         await finish(lab, f"u{n}", AckKind.UNKNOWN)
         await clock.forward(1)
@@ -53,7 +53,7 @@ async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClo
 
 
 async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, PATIENT)
+    lab = ScriptHarness(store, PATIENT)
     for n in range(6):
         await finish(lab, f"c{n}")
         await clock.forward(1_000)
@@ -69,7 +69,7 @@ async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: St
 
 
 async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, PATIENT)
+    lab = ScriptHarness(store, PATIENT)
     fillers = HARD_CAP + PATIENT.keep_completed
     for start in range(0, fillers, 1_000):
         pairs = [part for n in range(start, min(fillers, start + 1_000)) for part in (clock.ms - 1, f"x{n:05}")]
@@ -81,7 +81,7 @@ async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreCloc
 
 
 async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
+    lab = ScriptHarness(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
     await finish(lab, "old")
     await clock.forward(30_000)
     await finish(lab, "new")
@@ -93,7 +93,7 @@ async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreCloc
 
 
 async def test_keeping_none_deletes_at_once(store: Store) -> None:
-    lab = Lab(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+    lab = ScriptHarness(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
     await finish(lab, "a")
     await finish(lab, "b", AckKind.UNKNOWN)
     assert await kept(lab) == []
@@ -101,7 +101,7 @@ async def test_keeping_none_deletes_at_once(store: Store) -> None:
 
 
 async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
-    lab = Lab(store, PATIENT)
+    lab = ScriptHarness(store, PATIENT)
     for n in range(30):
         await finish(lab, f"c{n}")
     await clock.forward(60_000)
@@ -110,7 +110,7 @@ async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
 
 async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock: StoreClock) -> None:
     """A plain client enqueues a finished key again: its new JSON stands at the same id."""
-    lab = Lab(store, PATIENT)
+    lab = ScriptHarness(store, PATIENT)
     live = ("waiting", "active", "active, aborted")
     for key in (*live, "c1", "c2", "c3"):
         await finish(lab, key)
@@ -131,7 +131,7 @@ async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock
 
 
 async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> None:
-    lab = Lab(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+    lab = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
     await finish(lab, "a")
     await lab.stock_enqueue("a")
     await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("a"))
@@ -144,7 +144,7 @@ async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> 
 async def test_a_tick_says_when_a_queue_wants_trimming(
     store: Store, clock: StoreClock, settings: QueueSettings, wanted: bool
 ) -> None:
-    lab = Lab(store, settings)
+    lab = ScriptHarness(store, settings)
     for n in range(4):
         await finish(lab, f"c{n}")
     assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
@@ -155,7 +155,7 @@ async def test_a_tick_says_when_a_queue_wants_trimming(
 
 
 async def test_a_tick_sees_due_jobs_of_every_queue_and_the_daemons(store: Store, clock: StoreClock) -> None:
-    labs = [Lab(store, QueueSettings(name)) for name in ("q", "r", "s")]
+    labs = [ScriptHarness(store, QueueSettings(name)) for name in ("q", "r", "s")]
     await labs[0].add("a", delay_ms=1_500)
     await labs[0].add("b", delay_ms=700)
     await labs[2].add("c", delay_ms=10)
@@ -169,7 +169,7 @@ async def test_a_tick_sees_due_jobs_of_every_queue_and_the_daemons(store: Store,
 
 @pytest.mark.parametrize("wrong", ["incomplete", "completed", "failed", "cancelled"])
 async def test_a_tick_passes_over_a_queue_that_is_broken(store: Store, wrong: str, untidy: None) -> None:
-    labs = [Lab(store, QueueSettings(name)) for name in ("q", "r")]
+    labs = [ScriptHarness(store, QueueSettings(name)) for name in ("q", "r")]
     await labs[1].add("a", delay_ms=60_000)
     await store.command("SET", getattr(labs[0].keys, wrong), "wrong")
     seen = await scripts.tick(store, [lab.scripts for lab in labs])

@@ -9,7 +9,7 @@ import pytest
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.client import Store
 from crmd.engine.store.replies import Ack, AckKind
-from tests.support.lab import Lab, document
+from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
 
 ENTRY = b'{"at":1,"event":"x"}'
@@ -22,26 +22,28 @@ ENDS = {
 }
 
 
-async def word(lab: Lab, key: str = "a") -> bytes | None:
+async def word(lab: ScriptHarness, key: str = "a") -> bytes | None:
     """What holds a key."""
     found: bytes | None = await lab.redis("GET", lab.keys.unique_prefix + key)
     return found
 
 
-async def run(lab: Lab, kind: AckKind, key: str = "a", **fields: Any) -> None:
+async def run(lab: ScriptHarness, kind: AckKind, key: str = "a", **fields: Any) -> None:
     """One job from its start to its end."""
     token = lab.token()
     assert await lab.claimed(1, token) == [key]
     assert await lab.end(key, token, kind, **fields) == "done"
 
 
-async def is_free(lab: Lab, key: str = "a") -> bool:
+async def is_free(lab: ScriptHarness, key: str = "a") -> bool:
     [created] = await lab.add(key, unique_ms=DAY)
     return created
 
 
 @pytest.mark.parametrize("kind", ENDS)
-async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(lab: Lab, kind: AckKind) -> None:
+async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(
+    lab: ScriptHarness, kind: AckKind
+) -> None:
     assert await is_free(lab)
     assert await word(lab) is None
     await run(lab, kind)
@@ -51,7 +53,7 @@ async def test_a_key_is_held_from_the_end_on_by_what_was_done_or_may_have_been(l
 
 @pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.UNKNOWN])
 @pytest.mark.parametrize("quick", [True, False])
-async def test_the_time_counts_from_the_end(lab: Lab, kind: AckKind, quick: bool) -> None:
+async def test_the_time_counts_from_the_end(lab: ScriptHarness, kind: AckKind, quick: bool) -> None:
     await lab.add("a", unique_ms=50_000)
     fields: dict[str, Any] = {} if quick else {"entry": ENTRY, "marked": True}
     await run(lab, kind, **fields)
@@ -60,7 +62,7 @@ async def test_the_time_counts_from_the_end(lab: Lab, kind: AckKind, quick: bool
     await lab.redis("PEXPIRE", lab.keys.unique_prefix + "a", 1)
 
 
-async def test_a_key_without_unique_for_is_free_at_the_end(lab: Lab) -> None:
+async def test_a_key_without_unique_for_is_free_at_the_end(lab: ScriptHarness) -> None:
     await lab.add("a")
     await run(lab, AckKind.COMPLETE)
     assert await lab.redis("EXISTS", lab.keys.unique_for) == 0
@@ -68,7 +70,7 @@ async def test_a_key_without_unique_for_is_free_at_the_end(lab: Lab) -> None:
 
 
 async def test_a_key_stays_held_once_its_job_is_trimmed(store: Store) -> None:
-    lab = Lab(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+    lab = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
     for key in ("a", "b", "c", "d"):
         await lab.add(key, unique_ms=DAY)
         await run(lab, AckKind.COMPLETE, key)
@@ -81,7 +83,9 @@ async def test_a_key_stays_held_once_its_job_is_trimmed(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.FAILED])
-async def test_a_job_that_is_deleted_at_its_end_leaves_nothing_but_the_held_key(lab: Lab, kind: AckKind) -> None:
+async def test_a_job_that_is_deleted_at_its_end_leaves_nothing_but_the_held_key(
+    lab: ScriptHarness, kind: AckKind
+) -> None:
     await lab.add("a", unique_ms=DAY)
     await run(lab, kind, number=-1)
     assert (await lab.place("a"), await word(lab)) == ("gone", ENDS[kind])
@@ -89,14 +93,16 @@ async def test_a_job_that_is_deleted_at_its_end_leaves_nothing_but_the_held_key(
 
 
 @pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.UNKNOWN])
-async def test_deleting_what_was_done_does_not_open_the_door_for_a_repeat(lab: Lab, kind: AckKind) -> None:
+async def test_deleting_what_was_done_does_not_open_the_door_for_a_repeat(
+    lab: ScriptHarness, kind: AckKind
+) -> None:
     await lab.add("a", unique_ms=DAY)
     await run(lab, kind)
     assert await lab.scripts.delete(lab.keys.job_id("a")) == 1
     assert (await word(lab), await is_free(lab)) == (ENDS[kind], False)
 
 
-async def test_deleting_what_was_not_done_frees_the_key(lab: Lab) -> None:
+async def test_deleting_what_was_not_done_frees_the_key(lab: ScriptHarness) -> None:
     for kind in (None, AckKind.FAILED, AckKind.ABORTED):
         assert await is_free(lab)
         if kind:
@@ -108,7 +114,7 @@ async def test_deleting_what_was_not_done_frees_the_key(lab: Lab) -> None:
 @pytest.mark.parametrize("first", [AckKind.FAILED, AckKind.ABORTED, AckKind.UNKNOWN])
 @pytest.mark.parametrize("then", ENDS)
 async def test_a_job_queued_again_by_hand_holds_its_key_by_its_new_end(
-    lab: Lab, first: AckKind, then: AckKind
+    lab: ScriptHarness, first: AckKind, then: AckKind
 ) -> None:
     await is_free(lab)
     await run(lab, first)
@@ -120,7 +126,7 @@ async def test_a_job_queued_again_by_hand_holds_its_key_by_its_new_end(
 
 
 @pytest.mark.parametrize("completed", [True, False])
-async def test_an_unknown_job_that_is_settled(lab: Lab, completed: bool) -> None:
+async def test_an_unknown_job_that_is_settled(lab: ScriptHarness, completed: bool) -> None:
     await is_free(lab)
     await run(lab, AckKind.UNKNOWN)
     read = (await lab.inspect("a")).document or b""
@@ -130,7 +136,7 @@ async def test_an_unknown_job_that_is_settled(lab: Lab, completed: bool) -> None
     assert await is_free(lab) is not completed
 
 
-async def test_attempts_and_givings_back_change_nothing(lab: Lab) -> None:
+async def test_attempts_and_givings_back_change_nothing(lab: ScriptHarness) -> None:
     await is_free(lab)
     for kind in (AckKind.RETRY, AckKind.SNOOZE, AckKind.RETURN):
         await run(lab, kind)
@@ -139,7 +145,9 @@ async def test_attempts_and_givings_back_change_nothing(lab: Lab) -> None:
     assert await is_free(lab) is False
 
 
-async def test_an_abort_that_ends_after_the_key_was_used_again_leaves_the_new_job_alone(lab: Lab) -> None:
+async def test_an_abort_that_ends_after_the_key_was_used_again_leaves_the_new_job_alone(
+    lab: ScriptHarness,
+) -> None:
     token = lab.token()
     await is_free(lab)
     await lab.claim(1, token)
@@ -150,7 +158,7 @@ async def test_an_abort_that_ends_after_the_key_was_used_again_leaves_the_new_jo
     assert await is_free(lab) is False
 
 
-async def test_again_takes_a_key_that_only_an_ended_job_holds(lab: Lab) -> None:
+async def test_again_takes_a_key_that_only_an_ended_job_holds(lab: ScriptHarness) -> None:
     await is_free(lab)
     assert await lab.add("a", again=True) == [False]
     await run(lab, AckKind.COMPLETE)
@@ -158,7 +166,7 @@ async def test_again_takes_a_key_that_only_an_ended_job_holds(lab: Lab) -> None:
     assert (await word(lab), await lab.redis("EXISTS", lab.keys.unique_for)) == (None, 0)
 
 
-async def test_what_a_daemon_of_0_1_0_completed_is_held_too(lab: Lab, clock: StoreClock) -> None:
+async def test_what_a_daemon_of_0_1_0_completed_is_held_too(lab: ScriptHarness, clock: StoreClock) -> None:
     """It writes JSON and index, and knows nothing of the rest."""
     await lab.add("a", "b", "c", unique_ms=DAY)
     ids = {key: lab.keys.job_id(key) for key in "abc"}
@@ -179,7 +187,7 @@ async def test_what_a_daemon_of_0_1_0_completed_is_held_too(lab: Lab, clock: Sto
     assert await lab.redis("EXISTS", lab.keys.unique_for) == 0
 
 
-async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: Lab) -> None:
+async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: ScriptHarness) -> None:
     await lab.add("live", "kept", "gone", unique_ms=DAY)
     await lab.redis("LREM", lab.keys.queued, 1, lab.keys.job_id("live"))
     token = lab.token()
@@ -193,7 +201,7 @@ async def test_what_is_said_of_jobs_that_are_gone_is_forgotten(lab: Lab) -> None
     await lab.redis("RPUSH", lab.keys.queued, lab.keys.job_id("live"))
 
 
-async def test_many_ends_in_one_trip(lab: Lab) -> None:
+async def test_many_ends_in_one_trip(lab: ScriptHarness) -> None:
     keys = [f"k{n}" for n in range(200)]
     await lab.add(*keys, unique_ms=DAY)
     token = lab.token()

@@ -39,7 +39,7 @@ class Answer:
 
 
 @dataclass
-class Rig:
+class SandboxHarness:
     """A started sandbox and what a test does with it."""
 
     sandbox: Sandbox
@@ -76,11 +76,11 @@ class Rig:
         return [entry for entry in self.sandbox.journal.snapshot()["entries"] if entry["kind"] == kind]
 
 
-Start = Callable[..., Awaitable[Rig]]
+Start = Callable[..., Awaitable[SandboxHarness]]
 
 
 @asynccontextmanager
-async def started(**settings: Any) -> AsyncIterator[Rig]:
+async def started(**settings: Any) -> AsyncIterator[SandboxHarness]:
     """A sandbox whose callback is a business, with statuses that come at once and no chance in them."""
     business, clock = Business(), Clock()
     await business.start()
@@ -96,7 +96,7 @@ async def started(**settings: Any) -> AsyncIterator[Rig]:
     await sandbox.start()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Rig(sandbox, business, clock, session)
+            yield SandboxHarness(sandbox, business, clock, session)
     finally:
         await sandbox.stop()
         await business.stop()
@@ -107,13 +107,13 @@ async def start() -> AsyncIterator[Start]:
     """Starts sandboxes with settings of the test's own."""
     async with AsyncExitStack() as stack:
 
-        async def make(**settings: Any) -> Rig:
+        async def make(**settings: Any) -> SandboxHarness:
             return await stack.enter_async_context(started(**settings))
 
         yield make
 
 
 @pytest.fixture
-async def rig(start: Start) -> Rig:
+async def harness(start: Start) -> SandboxHarness:
     """A sandbox as it is."""
     return await start()

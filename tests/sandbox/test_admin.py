@@ -14,43 +14,43 @@ from crmd.errors import PortTaken
 from crmd.sandbox.journal import MAX_TEXT, WATCHER_BACKLOG, Journal, Kind
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import Addresses, SandboxSettings, toml_lines
-from tests.sandbox.conftest import ANN, Rig, Start
+from tests.sandbox.conftest import ANN, SandboxHarness, Start
 from tests.support.wait import wait_until
 
 
-async def test_the_page_and_its_files_need_nothing_from_elsewhere(rig: Rig) -> None:
-    async with rig.session.get(rig.url) as response:
+async def test_the_page_and_its_files_need_nothing_from_elsewhere(harness: SandboxHarness) -> None:
+    async with harness.session.get(harness.url) as response:
         page = await response.text()
         assert response.content_type == "text/html"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     for name in ("sandbox.css", "sandbox.js"):
         assert f"/_sandbox/static/{name}" in page
-        async with rig.session.get(f"{rig.url}/_sandbox/static/{name}") as response:
+        async with harness.session.get(f"{harness.url}/_sandbox/static/{name}") as response:
             assert response.status == 200
             assert "://" not in await response.text()
-    async with rig.session.get(f"{rig.url}/_sandbox/static/other") as response:
+    async with harness.session.get(f"{harness.url}/_sandbox/static/other") as response:
         assert response.status == 404
 
 
 async def test_the_journal_is_bounded(start: Start) -> None:
-    rig = await start(keep=5)
+    harness = await start(keep=5)
     for n in range(8):
-        await rig.send(f"49151123456{n:02}", text={"body": f"{n}" + "x" * 4095})
-    kept = (await rig.admin("GET", "/journal?kind=message")).json["entries"]
+        await harness.send(f"49151123456{n:02}", text={"body": f"{n}" + "x" * 4095})
+    kept = (await harness.admin("GET", "/journal?kind=message")).json["entries"]
     assert [entry["text"][0] for entry in kept] == ["3", "4", "5", "6", "7"]
     assert all(len(entry["text"]) == MAX_TEXT + 1 for entry in kept)
-    whole = (await rig.admin("GET", "/journal")).json
+    whole = (await harness.admin("GET", "/journal")).json
     assert whole["totals"]["accepted"] == 8
-    assert (await rig.admin("GET", "/journal?kind=fax")).status == 422
-    await rig.admin("DELETE", "/journal")
-    assert (await rig.admin("GET", "/journal")).json["entries"] == []
+    assert (await harness.admin("GET", "/journal?kind=fax")).status == 422
+    await harness.admin("DELETE", "/journal")
+    assert (await harness.admin("GET", "/journal")).json["entries"] == []
 
 
-async def test_changes_are_told_as_they_happen(rig: Rig) -> None:
-    async with rig.session.get(f"{rig.url}/_sandbox/events") as response:
+async def test_changes_are_told_as_they_happen(harness: SandboxHarness) -> None:
+    async with harness.session.get(f"{harness.url}/_sandbox/events") as response:
         assert response.content_type == "text/event-stream"
         assert json.loads((await response.content.readline())[6:])["reload"]
-        await rig.send()
+        await harness.send()
         while True:
             line = await asyncio.wait_for(response.content.readline(), 5)
             if not line.startswith(b"data: "):
@@ -60,7 +60,7 @@ async def test_changes_are_told_as_they_happen(rig: Rig) -> None:
                 break
         assert change["totals"]["read"] == 1
         assert change["callback"]["url"].endswith("/webhooks/whatsapp")
-        await rig.sandbox.stop()
+        await harness.sandbox.stop()
         rest = await asyncio.wait_for(response.content.read(), 5)
     assert b"end" not in rest, "stopping ends the stream"
 
@@ -77,30 +77,32 @@ def test_a_slow_watcher_is_told_to_read_everything_anew() -> None:
     assert changes.empty()
 
 
-async def test_pages_of_other_sites_cannot_steer_it(rig: Rig) -> None:
+async def test_pages_of_other_sites_cannot_steer_it(harness: SandboxHarness) -> None:
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202)):
-        answer = await rig.admin("POST", "/inbound", {"from": ANN, "text": "x"}, headers={"Sec-Fetch-Site": site})
+        answer = await harness.admin(
+            "POST", "/inbound", {"from": ANN, "text": "x"}, headers={"Sec-Fetch-Site": site}
+        )
         assert answer.status == status
 
 
-async def test_the_settings_point_crmd_at_the_sandbox(rig: Rig, tmp_path: Path) -> None:
-    told = (await rig.admin("GET", "/settings")).json
-    addresses = rig.sandbox.addresses
-    assert told["url"] == rig.url
+async def test_the_settings_point_crmd_at_the_sandbox(harness: SandboxHarness, tmp_path: Path) -> None:
+    told = (await harness.admin("GET", "/settings")).json
+    addresses = harness.sandbox.addresses
+    assert told["url"] == harness.url
     environ = told["environment"] | {"CRMD_DAEMON__STATE_DIR": str(tmp_path)}
     by_environment = load(path=None, environ=environ, cwd=tmp_path / "none").settings
     config = tmp_path / "config.toml"
     config.touch(mode=0o600)
     config.write_text(
         f'[daemon]\nstate_dir = "{tmp_path}"\n'
-        + "\n".join(toml_lines(addresses.configuration(rig.sandbox.settings)))
+        + "\n".join(toml_lines(addresses.configuration(harness.sandbox.settings)))
     )
     by_file = load(path=config, environ={}, cwd=tmp_path).settings
     for name in ("whatsapp", "smtp", "webhook", "ai", "notify"):
         assert getattr(by_environment, name) == getattr(by_file, name)
-    assert by_file.whatsapp.base_url == rig.url
+    assert by_file.whatsapp.base_url == harness.url
     assert by_file.smtp.port == addresses.smtp_port
-    assert by_file.ai.base_url == f"{rig.url}/v1"
+    assert by_file.ai.base_url == f"{harness.url}/v1"
 
 
 def test_addresses_of_ipv6() -> None:
@@ -111,35 +113,35 @@ def test_addresses_of_ipv6() -> None:
     tomllib.loads("\n".join(toml_lines(made)))
 
 
-async def test_a_taken_port_is_told_and_nothing_stays_open(rig: Rig) -> None:
-    other = Sandbox(SandboxSettings(port=rig.sandbox.addresses.port, smtp_port=0, callback_url=None))
+async def test_a_taken_port_is_told_and_nothing_stays_open(harness: SandboxHarness) -> None:
+    other = Sandbox(SandboxSettings(port=harness.sandbox.addresses.port, smtp_port=0, callback_url=None))
     with pytest.raises(PortTaken, match="choose another --port"):
         await other.start()
     await other.stop()
-    third = Sandbox(SandboxSettings(port=0, smtp_port=rig.sandbox.addresses.smtp_port, callback_url=None))
+    third = Sandbox(SandboxSettings(port=0, smtp_port=harness.sandbox.addresses.smtp_port, callback_url=None))
     with pytest.raises(PortTaken, match="smtp-port"):
         await third.start()
     with pytest.raises(RuntimeError):
         _ = third.addresses
 
 
-async def test_it_starts_and_stops_twice_and_ends_at_once_while_all_is_under_way(rig: Rig) -> None:
-    assert await rig.sandbox.start() == rig.sandbox.addresses
-    await rig.admin("PUT", "/statuses", {"seconds": [60, 60, 60]})
-    await rig.admin("POST", "/faults", {"kind": "timeout"})
-    held = asyncio.create_task(rig.send())
-    await wait_until(lambda: rig.entries("message"))
+async def test_it_starts_and_stops_twice_and_ends_at_once_while_all_is_under_way(harness: SandboxHarness) -> None:
+    assert await harness.sandbox.start() == harness.sandbox.addresses
+    await harness.admin("PUT", "/statuses", {"seconds": [60, 60, 60]})
+    await harness.admin("POST", "/faults", {"kind": "timeout"})
+    held = asyncio.create_task(harness.send())
+    await wait_until(lambda: harness.entries("message"))
     async with asyncio.timeout(3):
-        await rig.sandbox.stop()
-    await rig.sandbox.stop()
+        await harness.sandbox.stop()
+    await harness.sandbox.stop()
     with pytest.raises(Exception, match="isconnected"):
         await held
 
 
 async def test_without_a_callback_nothing_is_posted(start: Start) -> None:
-    rig = await start(callback_url=None)
-    await rig.send()
-    await rig.admin("POST", "/inbound", {"from": ANN, "text": "x"})
-    await wait_until(lambda: rig.entries("inbound")[0]["state"] == "not taken")
-    assert rig.business.verifications == []
-    assert [step["status"] for step in rig.entries("message")[0]["history"]][-1] == "read"
+    harness = await start(callback_url=None)
+    await harness.send()
+    await harness.admin("POST", "/inbound", {"from": ANN, "text": "x"})
+    await wait_until(lambda: harness.entries("inbound")[0]["state"] == "not taken")
+    assert harness.business.verifications == []
+    assert [step["status"] for step in harness.entries("message")[0]["history"]][-1] == "read"

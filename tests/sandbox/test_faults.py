@@ -9,88 +9,88 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.sandbox.conftest import ANN, BOB, Rig
+from tests.sandbox.conftest import ANN, BOB, SandboxHarness
 from tests.support.wait import wait_until
 
 
-async def fault(rig: Rig, **fields: Any) -> None:
-    answer = await rig.admin("POST", "/faults", fields)
+async def fault(harness: SandboxHarness, **fields: Any) -> None:
+    answer = await harness.admin("POST", "/faults", fields)
     assert answer.status == 201, answer
 
 
-async def test_the_next_n_answers_are_an_error(rig: Rig) -> None:
-    await fault(rig, kind="error", code=131026, times=2)
-    await fault(rig, kind="error", code=2)
-    codes = [(await rig.send()).json.get("error", {}).get("code") for _ in range(4)]
+async def test_the_next_n_answers_are_an_error(harness: SandboxHarness) -> None:
+    await fault(harness, kind="error", code=131026, times=2)
+    await fault(harness, kind="error", code=2)
+    codes = [(await harness.send()).json.get("error", {}).get("code") for _ in range(4)]
     assert codes == [131026, 131026, 2, None]
-    assert (await rig.admin("GET", "/faults")).json == {"faults": []}
-    assert rig.sandbox.journal.totals["accepted"] == 1
+    assert (await harness.admin("GET", "/faults")).json == {"faults": []}
+    assert harness.sandbox.journal.totals["accepted"] == 1
 
 
-async def test_a_fault_for_one_recipient_waits_for_that_one(rig: Rig) -> None:
-    await fault(rig, kind="error", code=131026, to=BOB)
-    assert (await rig.send(ANN)).status == 200
-    assert (await rig.send(f"+{BOB}")).status == 400
-    assert (await rig.send(BOB)).status == 200
+async def test_a_fault_for_one_recipient_waits_for_that_one(harness: SandboxHarness) -> None:
+    await fault(harness, kind="error", code=131026, to=BOB)
+    assert (await harness.send(ANN)).status == 200
+    assert (await harness.send(f"+{BOB}")).status == 400
+    assert (await harness.send(BOB)).status == 200
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-async def test_the_connection_is_cut_after_the_body_was_read(rig: Rig, accepted: bool) -> None:
-    await fault(rig, kind="drop", accepted=accepted)
+async def test_the_connection_is_cut_after_the_body_was_read(harness: SandboxHarness, accepted: bool) -> None:
+    await fault(harness, kind="drop", accepted=accepted)
     with pytest.raises(aiohttp.ClientError):
-        await rig.send()
-    assert rig.sandbox.journal.totals["accepted"] == int(accepted)
+        await harness.send()
+    assert harness.sandbox.journal.totals["accepted"] == int(accepted)
     if accepted:
         await wait_until(
-            lambda: len(rig.business.statuses) == 3, what="the statuses of a message without an answer"
+            lambda: len(harness.business.statuses) == 3, what="the statuses of a message without an answer"
         )
 
 
-async def test_no_answer_for_a_time_then_the_connection_is_cut(rig: Rig) -> None:
-    await fault(rig, kind="timeout", seconds=0.1)
+async def test_no_answer_for_a_time_then_the_connection_is_cut(harness: SandboxHarness) -> None:
+    await fault(harness, kind="timeout", seconds=0.1)
     began = time.monotonic()
     with pytest.raises(aiohttp.ClientError):
-        await rig.send()
+        await harness.send()
     assert time.monotonic() - began >= 0.1
-    assert rig.sandbox.journal.totals["accepted"] == 1
+    assert harness.sandbox.journal.totals["accepted"] == 1
 
 
-async def test_held_requests_are_let_go_when_faults_are_cleared(rig: Rig) -> None:
-    await fault(rig, kind="timeout", times=3)
-    held = asyncio.create_task(rig.send())
-    await wait_until(lambda: rig.entries("message"))
-    assert (await rig.admin("DELETE", "/faults")).json == {"faults": []}
+async def test_held_requests_are_let_go_when_faults_are_cleared(harness: SandboxHarness) -> None:
+    await fault(harness, kind="timeout", times=3)
+    held = asyncio.create_task(harness.send())
+    await wait_until(lambda: harness.entries("message"))
+    assert (await harness.admin("DELETE", "/faults")).json == {"faults": []}
     with pytest.raises(aiohttp.ClientError):
         await held
-    assert (await rig.send(BOB)).status == 200
+    assert (await harness.send(BOB)).status == 200
 
 
-async def test_a_delay_ends_in_a_good_answer(rig: Rig) -> None:
+async def test_a_delay_ends_in_a_good_answer(harness: SandboxHarness) -> None:
     began = time.monotonic()
-    answer = await rig.post(
+    answer = await harness.post(
         {"messaging_product": "whatsapp", "to": ANN, "type": "text", "text": {"body": "x"}},
-        headers=rig.headers | {"X-Sandbox-Fault": "delay:0.1"},
+        headers=harness.headers | {"X-Sandbox-Fault": "delay:0.1"},
     )
     assert answer.status == 200
     assert time.monotonic() - began >= 0.1
 
 
-async def test_a_bare_status_as_of_a_proxy(rig: Rig) -> None:
-    async with rig.session.post(
-        f"{rig.url}/v23.0/106540352242922/messages?sandbox_fault=status:502",
+async def test_a_bare_status_as_of_a_proxy(harness: SandboxHarness) -> None:
+    async with harness.session.post(
+        f"{harness.url}/v23.0/106540352242922/messages?sandbox_fault=status:502",
         json={"messaging_product": "whatsapp", "to": ANN, "type": "text", "text": {"body": "x"}},
-        headers=rig.headers,
+        headers=harness.headers,
     ) as response:
         assert response.status == 502
         assert response.content_type == "text/plain"
 
 
-async def test_accepted_and_failed_later(rig: Rig) -> None:
-    await fault(rig, kind="failed", code=131049)
-    assert (await rig.send()).status == 200
-    await wait_until(lambda: len(rig.business.statuses) == 2)
-    assert rig.business.statuses[1]["errors"][0]["code"] == 131049
-    assert rig.entries("message")[0]["error"] == 131049
+async def test_accepted_and_failed_later(harness: SandboxHarness) -> None:
+    await fault(harness, kind="failed", code=131049)
+    assert (await harness.send()).status == 200
+    await wait_until(lambda: len(harness.business.statuses) == 2)
+    assert harness.business.statuses[1]["errors"][0]["code"] == 131049
+    assert harness.entries("message")[0]["error"] == 131049
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ async def test_accepted_and_failed_later(rig: Rig) -> None:
         [],
     ],
 )
-async def test_a_fault_that_makes_no_sense_is_refused(rig: Rig, body: Any) -> None:
-    answer = await rig.admin("POST", "/faults", body)
+async def test_a_fault_that_makes_no_sense_is_refused(harness: SandboxHarness, body: Any) -> None:
+    answer = await harness.admin("POST", "/faults", body)
     assert answer.status == 422
     assert answer.json["error"]
 
 
-async def test_an_unknown_fault_of_a_header_is_an_error_of_the_request(rig: Rig) -> None:
-    answer = await rig.post(
+async def test_an_unknown_fault_of_a_header_is_an_error_of_the_request(harness: SandboxHarness) -> None:
+    answer = await harness.post(
         {"messaging_product": "whatsapp", "to": ANN, "type": "text", "text": {"body": "x"}},
-        headers=rig.headers | {"X-Sandbox-Fault": "sulk"},
+        headers=harness.headers | {"X-Sandbox-Fault": "sulk"},
     )
     assert answer.json["error"]["code"] == 100
 
 
-async def test_faults_are_bounded(rig: Rig) -> None:
+async def test_faults_are_bounded(harness: SandboxHarness) -> None:
     for _ in range(100):
-        await fault(rig, kind="drop")
-    assert (await rig.admin("POST", "/faults", {"kind": "drop"})).status == 422
+        await fault(harness, kind="drop")
+    assert (await harness.admin("POST", "/faults", {"kind": "drop"})).status == 422

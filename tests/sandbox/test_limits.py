@@ -6,7 +6,7 @@ import pytest
 
 from crmd.sandbox import limits
 from crmd.sandbox.limits import BucketRule, PairRule, ThroughputRule
-from tests.sandbox.conftest import ANN, BOB, Rig, Start
+from tests.sandbox.conftest import ANN, BOB, SandboxHarness, Start
 
 T0 = 1_800_000_000.0
 
@@ -114,30 +114,30 @@ def test_what_is_remembered_is_bounded(rule: PairRule, monkeypatch: pytest.Monke
     assert sent(rule, T0 + 1, 44, "491510000029") == 43, "the last one is still known"
 
 
-async def test_the_pair_limit_over_http(rig: Rig) -> None:
+async def test_the_pair_limit_over_http(harness: SandboxHarness) -> None:
     for _ in range(20):
-        assert (await rig.send()).status == 200
-    rig.clock.now += 60
-    refused = await rig.send()
+        assert (await harness.send()).status == 200
+    harness.clock.now += 60
+    refused = await harness.send()
     assert refused.status == 429
     assert refused.json["error"]["code"] == 131056
-    assert (await rig.send(BOB)).status == 200, "other recipients continue"
-    assert (await rig.send(f"+{ANN}")).status == 429, "a plus is no other recipient"
-    rig.clock.now += 60
-    assert (await rig.send()).status == 200
+    assert (await harness.send(BOB)).status == 200, "other recipients continue"
+    assert (await harness.send(f"+{ANN}")).status == 429, "a plus is no other recipient"
+    harness.clock.now += 60
+    assert (await harness.send()).status == 200
 
 
 async def test_the_throughput_limit_over_http(start: Start) -> None:
-    rig = await start(messages_per_second=5)
-    answers = [await rig.send(f"4915112345{n:03}") for n in range(6)]
+    harness = await start(messages_per_second=5)
+    answers = [await harness.send(f"4915112345{n:03}") for n in range(6)]
     assert [answer.status for answer in answers] == [200] * 5 + [429]
     assert answers[5].json["error"]["code"] == 130429
-    rig.clock.now += 1
-    assert (await rig.send()).status == 200
+    harness.clock.now += 1
+    assert (await harness.send()).status == 200
 
 
 async def test_inbound_messages_count_for_the_throughput(start: Start) -> None:
-    rig = await start(messages_per_second=2)
+    harness = await start(messages_per_second=2)
     for _ in range(2):
-        await rig.admin("POST", "/inbound", {"from": BOB, "text": "hi"})
-    assert (await rig.send()).json["error"]["code"] == 130429
+        await harness.admin("POST", "/inbound", {"from": BOB, "text": "hi"})
+    assert (await harness.send()).json["error"]["code"] == 130429

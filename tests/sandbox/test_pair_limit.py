@@ -1,4 +1,4 @@
-"""crmd's limit for each recipient against Meta's rule: a real fleet sends to the stand-in, which has its own."""
+"""crmd's limit for each recipient against Meta's rule: a real pool sends to the stand-in, which has its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crmd.sandbox.journal import Kind
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import SandboxSettings
 from tests.support.config import ConfigBench
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.storeclock import StoreClock, freeze
 from tests.support.wait import wait_until
 
@@ -34,10 +34,10 @@ THROUGHPUT = 1000
 
 @dataclass
 class Bench:
-    """A fleet that sends, and the stand-in that it sends to."""
+    """A pool that sends, and the stand-in that it sends to."""
 
-    engine: Rig
-    fleet: WorkerPool
+    engine: EngineHarness
+    pool: WorkerPool
     sandbox: Sandbox
 
     async def enqueue(self, recipients: list[str]) -> None:
@@ -61,7 +61,7 @@ class Bench:
 @asynccontextmanager
 async def bench(store_url: str, folder: Path, limit: KeyedLimit) -> AsyncIterator[Bench]:
     """In real time."""
-    async with rig(store_url, queue_with(limit)) as engine, sending(engine, folder, time.time) as made:
+    async with engine_harness(store_url, queue_with(limit)) as engine, sending(engine, folder, time.time) as made:
         yield made
 
 
@@ -70,15 +70,15 @@ async def stopped_bench(
     store_url: str, folder: Path, limit: KeyedLimit
 ) -> AsyncIterator[tuple[Bench, StoreClock]]:
     """The store's scripts and the stand-in go by one clock, which the test sets."""
-    async with rig(store_url, queue_with(limit)) as engine:
+    async with engine_harness(store_url, queue_with(limit)) as engine:
         clock = await freeze(engine.store)
         async with sending(engine, folder, lambda: clock.ms / 1000) as made:
             yield made, clock
 
 
 @asynccontextmanager
-async def sending(engine: Rig, folder: Path, clock: Callable[[], float]) -> AsyncIterator[Bench]:
-    """A fleet with the shipped jobs that sends to a sandbox."""
+async def sending(engine: EngineHarness, folder: Path, clock: Callable[[], float]) -> AsyncIterator[Bench]:
+    """A pool with the shipped jobs that sends to a sandbox."""
     settings = SandboxSettings(
         port=0, smtp_port=0, callback_url=None, messages_per_second=THROUGHPUT, failed_share=0.0
     )
@@ -95,9 +95,9 @@ async def sending(engine: Rig, folder: Path, clock: Callable[[], float]) -> Asyn
         )
         await resources.start()
         engine.catalog = shipped_catalog()
-        fleet = await engine.fleet(resources=made)
-        stack.push_async_callback(fleet.stop, 0.0)
-        yield Bench(engine, fleet, sandbox)
+        pool = await engine.start_pool(resources=made)
+        stack.push_async_callback(pool.stop, 0.0)
+        yield Bench(engine, pool, sandbox)
 
 
 def queue_with(limit: KeyedLimit) -> QueueSettings:
@@ -107,7 +107,7 @@ def queue_with(limit: KeyedLimit) -> QueueSettings:
 
 async def at_rest(made: Bench) -> None:
     """Waits until the worker has looked for jobs and runs none."""
-    worker = made.fleet.workers["message"]
+    worker = made.pool.workers["message"]
     worker.claim_now()
     await wait_until(lambda: not worker.next_claim.now and not worker.executor.executions, 10)
 

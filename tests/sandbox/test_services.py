@@ -11,64 +11,66 @@ import pytest
 from standardwebhooks import Webhook
 
 from crmd.sandbox.settings import SandboxSettings
-from tests.sandbox.conftest import Answer, Rig
+from tests.sandbox.conftest import Answer, SandboxHarness
 
 BODY = json.dumps({"type": "contact.created", "data": {"id": 7}})
 KEY = {"Authorization": "Bearer sandbox-key"}
 
 
-async def hook(rig: Rig, secret: str = SandboxSettings().webhook_secret, path: str = "/hooks/crm") -> Answer:
+async def hook(
+    harness: SandboxHarness, secret: str = SandboxSettings().webhook_secret, path: str = "/hooks/crm"
+) -> Answer:
     at = datetime.now(UTC)
     headers = {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign("msg_1", at, BODY),
     }
-    return await rig.call("POST", path, data=BODY, headers=headers)
+    return await harness.call("POST", path, data=BODY, headers=headers)
 
 
-async def chat(rig: Rig, headers: dict[str, str] | None = None, **body: Any) -> Answer:
+async def chat(harness: SandboxHarness, headers: dict[str, str] | None = None, **body: Any) -> Answer:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "does it come in blue?"}]
     whole = {"model": "gpt-4o-mini", "messages": messages} | body
-    return await rig.call("POST", "/v1/chat/completions", json=whole, headers=headers or KEY)
+    return await harness.call("POST", "/v1/chat/completions", json=whole, headers=headers or KEY)
 
 
-async def test_a_signed_webhook_is_verified(rig: Rig) -> None:
-    assert (await hook(rig)).status == 200
-    assert (await hook(rig, path="/hooks")).status == 200
-    first, second = rig.entries("webhook")
+async def test_a_signed_webhook_is_verified(harness: SandboxHarness) -> None:
+    assert (await hook(harness)).status == 200
+    assert (await hook(harness, path="/hooks")).status == 200
+    first, second = harness.entries("webhook")
     assert (first["event"], first["message_id"], first["verified"]) == ("contact.created", "msg_1", True)
     assert (first["path"], second["path"]) == ("/hooks/crm", "/hooks")
 
 
-async def test_a_bad_signature_is_answered_with_401(rig: Rig) -> None:
-    assert (await hook(rig, "whsec_" + "x" * 32)).status == 401
-    assert (await rig.call("POST", "/hooks", data=b"\xff")).status == 401
-    assert [entry["verified"] for entry in rig.entries("webhook")] == [False, False]
+async def test_a_bad_signature_is_answered_with_401(harness: SandboxHarness) -> None:
+    assert (await hook(harness, "whsec_" + "x" * 32)).status == 401
+    assert (await harness.call("POST", "/hooks", data=b"\xff")).status == 401
+    assert [entry["verified"] for entry in harness.entries("webhook")] == [False, False]
 
 
-async def test_webhook_faults(rig: Rig) -> None:
+async def test_webhook_faults(harness: SandboxHarness) -> None:
     for fields in ({"kind": "error", "code": 410}, {"kind": "status", "code": 503}, {"kind": "drop"}):
-        await rig.admin("POST", "/faults", {"service": "webhook", **fields})
-    assert (await hook(rig)).status == 410
+        await harness.admin("POST", "/faults", {"service": "webhook", **fields})
+    assert (await hook(harness)).status == 410
     with pytest.raises(json.JSONDecodeError):
-        await hook(rig)
+        await hook(harness)
     with pytest.raises(aiohttp.ClientError):
-        await hook(rig)
-    assert (await hook(rig)).status == 200
+        await hook(harness)
+    assert (await hook(harness)).status == 200
 
 
-async def test_notifications_are_kept(rig: Rig) -> None:
+async def test_notifications_are_kept(harness: SandboxHarness) -> None:
     body = {"version": "1.0", "title": "Queue too old", "message": "message waits", "type": "warning"}
-    assert (await rig.call("POST", "/notify", json=body)).status == 200
-    assert (await rig.call("POST", "/notify/other", data="plain")).status == 200
-    first, second = rig.entries("notice")
+    assert (await harness.call("POST", "/notify", json=body)).status == 200
+    assert (await harness.call("POST", "/notify/other", data="plain")).status == 200
+    first, second = harness.entries("notice")
     assert (first["title"], first["level"], first["text"]) == ("Queue too old", "warning", "message waits")
     assert second["text"] == "plain"
 
 
-async def test_a_chat_is_answered_with_usage(rig: Rig) -> None:
-    answer = (await chat(rig)).json
+async def test_a_chat_is_answered_with_usage(harness: SandboxHarness) -> None:
+    answer = (await chat(harness)).json
     assert answer["object"] == "chat.completion"
     [choice] = answer["choices"]
     assert choice["message"]["role"] == "assistant"
@@ -76,41 +78,41 @@ async def test_a_chat_is_answered_with_usage(rig: Rig) -> None:
     assert choice["finish_reason"] == "stop"
     usage = answer["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
-    assert rig.entries("ai")[0]["usage"] == usage
-    short = (await chat(rig, max_tokens=3)).json
+    assert harness.entries("ai")[0]["usage"] == usage
+    short = (await chat(harness, max_tokens=3)).json
     assert short["choices"][0]["finish_reason"] == "length"
     assert short["usage"]["completion_tokens"] == 3
 
 
-async def test_a_chat_with_parts(rig: Rig) -> None:
+async def test_a_chat_with_parts(harness: SandboxHarness) -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    answer = (await chat(rig, messages=[{"role": "user", "content": parts}])).json
+    answer = (await chat(harness, messages=[{"role": "user", "content": parts}])).json
     assert "one two" in answer["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize(
     "body", [{"model": None}, {"messages": []}, {"messages": "hi"}, {"messages": [1]}, {"stream": True}]
 )
-async def test_a_bad_chat_is_refused_as_openai_does(rig: Rig, body: dict[str, Any]) -> None:
-    answer = await chat(rig, **body)
+async def test_a_bad_chat_is_refused_as_openai_does(harness: SandboxHarness, body: dict[str, Any]) -> None:
+    answer = await chat(harness, **body)
     assert answer.status == 400
     assert answer.json["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_wrong_key_is_refused_everywhere(rig: Rig) -> None:
+async def test_a_wrong_key_is_refused_everywhere(harness: SandboxHarness) -> None:
     wrong = {"Authorization": "Bearer other"}
-    answer = await chat(rig, headers=wrong)
+    answer = await chat(harness, headers=wrong)
     assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
-    assert (await rig.call("POST", "/v1/audio/transcriptions", headers=wrong)).status == 401
-    assert (await rig.call("GET", "/v1/models", headers=wrong)).status == 401
-    assert (await rig.call("GET", "/v1/models", headers=KEY)).json["data"][0]["id"] == "sandbox"
+    assert (await harness.call("POST", "/v1/audio/transcriptions", headers=wrong)).status == 401
+    assert (await harness.call("GET", "/v1/models", headers=wrong)).status == 401
+    assert (await harness.call("GET", "/v1/models", headers=KEY)).json["data"][0]["id"] == "sandbox"
 
 
-async def test_ai_faults(rig: Rig) -> None:
-    await rig.admin("POST", "/faults", {"service": "ai", "kind": "error", "code": 429})
-    answer = await chat(rig)
+async def test_ai_faults(harness: SandboxHarness) -> None:
+    await harness.admin("POST", "/faults", {"service": "ai", "kind": "error", "code": 429})
+    answer = await chat(harness)
     assert (answer.status, answer.json["error"]["type"]) == (429, "server_error")
-    assert (await chat(rig)).status == 200
+    assert (await chat(harness)).status == 200
 
 
 def form(**fields: str) -> aiohttp.FormData:
@@ -119,9 +121,9 @@ def form(**fields: str) -> aiohttp.FormData:
     return made
 
 
-async def test_sound_is_transcribed(rig: Rig) -> None:
+async def test_sound_is_transcribed(harness: SandboxHarness) -> None:
     async def transcribe(data: aiohttp.FormData) -> Answer:
-        return await rig.call("POST", "/v1/audio/transcriptions", data=data, headers=KEY)
+        return await harness.call("POST", "/v1/audio/transcriptions", data=data, headers=KEY)
 
     answer = await transcribe(form(model="whisper-1"))
     assert answer.json == {
@@ -133,12 +135,12 @@ async def test_sound_is_transcribed(rig: Rig) -> None:
     assert (await transcribe(form())).status == 400
     assert (await transcribe(aiohttp.FormData({"model": "whisper-1"}))).status == 400
     data = form(model="whisper-1", response_format="text")
-    async with rig.session.post(f"{rig.url}/v1/audio/transcriptions", data=data, headers=KEY) as response:
+    async with harness.session.post(f"{harness.url}/v1/audio/transcriptions", data=data, headers=KEY) as response:
         assert (await response.text()).startswith("Stand-in")
 
 
-async def test_too_large_sound_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_large_sound_is_refused(harness: SandboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crmd.sandbox.openai.MAX_AUDIO_BYTES", 1000)
-    answer = await rig.call("POST", "/v1/audio/transcriptions", data=form(model="x"), headers=KEY)
+    answer = await harness.call("POST", "/v1/audio/transcriptions", data=form(model="x"), headers=KEY)
     assert answer.status == 400
     assert "larger" in answer.json["error"]["message"]

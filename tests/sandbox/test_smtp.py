@@ -16,7 +16,7 @@ from crmd.errors import PortTaken
 from crmd.sandbox import smtp
 from crmd.sandbox.faults import Faults
 from crmd.sandbox.smtp import SmtpSink
-from tests.sandbox.conftest import Rig
+from tests.sandbox.conftest import SandboxHarness
 from tests.support.wait import wait_until
 
 
@@ -31,20 +31,22 @@ def mail(text: str = "hello") -> EmailMessage:
 
 
 @pytest.fixture
-async def client(rig: Rig) -> AsyncIterator[aiosmtplib.SMTP]:
-    made = aiosmtplib.SMTP(hostname="127.0.0.1", port=rig.sandbox.addresses.smtp_port, use_tls=False, timeout=5)
+async def client(harness: SandboxHarness) -> AsyncIterator[aiosmtplib.SMTP]:
+    made = aiosmtplib.SMTP(
+        hostname="127.0.0.1", port=harness.sandbox.addresses.smtp_port, use_tls=False, timeout=5
+    )
     await made.connect()
     yield made
     made.close()
     await asyncio.sleep(0)  # its transport ends with the loop's next turn
 
 
-async def test_mail_is_kept_with_bodies_and_attachments(rig: Rig, client: aiosmtplib.SMTP) -> None:
+async def test_mail_is_kept_with_bodies_and_attachments(harness: SandboxHarness, client: aiosmtplib.SMTP) -> None:
     made = mail("plain\n")
     made.add_alternative("<p>rich</p>", subtype="html")
     made.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="bill.pdf")
     await client.send_message(made)
-    [kept] = rig.entries("mail")
+    [kept] = harness.entries("mail")
     assert kept["sender"] == "crm@example.com"
     assert kept["to"] == ["ann@example.com"]
     assert kept["subject"] == "Grüße"
@@ -53,51 +55,53 @@ async def test_mail_is_kept_with_bodies_and_attachments(rig: Rig, client: aiosmt
     assert kept["attachments"] == ["bill.pdf (application/pdf, 4 bytes)"]
 
 
-async def test_one_connection_takes_many_and_any_password(rig: Rig, client: aiosmtplib.SMTP) -> None:
+async def test_one_connection_takes_many_and_any_password(
+    harness: SandboxHarness, client: aiosmtplib.SMTP
+) -> None:
     await client.login("anyone", "anything")
     for n in range(3):
         await client.send_message(mail(f"number {n}"))
         await client.rset()
-    assert [kept["text"].strip() for kept in rig.entries("mail")] == ["number 0", "number 1", "number 2"]
+    assert [kept["text"].strip() for kept in harness.entries("mail")] == ["number 0", "number 1", "number 2"]
 
 
-async def test_the_standard_library_is_served_too(rig: Rig) -> None:
+async def test_the_standard_library_is_served_too(harness: SandboxHarness) -> None:
     lines = ".\n..\n.dotted\nlast " + "ü" * 2000
 
     def send() -> dict[str, Any]:
-        with smtplib.SMTP("127.0.0.1", rig.sandbox.addresses.smtp_port, timeout=5) as server:
+        with smtplib.SMTP("127.0.0.1", harness.sandbox.addresses.smtp_port, timeout=5) as server:
             server.login("anyone", "anything")
             return server.send_message(mail(lines), to_addrs=["a@example.com", "b@example.com"])
 
     assert await asyncio.to_thread(send) == {}
-    [kept] = rig.entries("mail")
+    [kept] = harness.entries("mail")
     assert kept["to"] == ["a@example.com", "b@example.com"]
     assert kept["text"].replace("\r\n", "\n").strip() == lines
 
 
 @pytest.mark.parametrize("code", [451, 550])
-async def test_a_refusal_on_request(rig: Rig, client: aiosmtplib.SMTP, code: int) -> None:
-    await rig.admin("POST", "/faults", {"service": "smtp", "kind": "error", "code": code})
+async def test_a_refusal_on_request(harness: SandboxHarness, client: aiosmtplib.SMTP, code: int) -> None:
+    await harness.admin("POST", "/faults", {"service": "smtp", "kind": "error", "code": code})
     with pytest.raises(aiosmtplib.SMTPResponseException) as caught:
         await client.send_message(mail())
     assert caught.value.code == code
-    assert rig.entries("mail") == []
+    assert harness.entries("mail") == []
     await client.send_message(mail())
-    assert len(rig.entries("mail")) == 1
+    assert len(harness.entries("mail")) == 1
 
 
 @pytest.mark.parametrize("kind", ["drop", "timeout"])
-async def test_a_cut_on_request(rig: Rig, client: aiosmtplib.SMTP, kind: str) -> None:
+async def test_a_cut_on_request(harness: SandboxHarness, client: aiosmtplib.SMTP, kind: str) -> None:
     fault = {"service": "smtp", "kind": kind} | ({"seconds": 0.05} if kind == "timeout" else {})
-    await rig.admin("POST", "/faults", fault)
+    await harness.admin("POST", "/faults", fault)
     with pytest.raises((aiosmtplib.SMTPException, OSError)):
         await client.send_message(mail())
-    assert rig.entries("mail") == []
+    assert harness.entries("mail") == []
 
 
-async def talk(rig: Rig, *lines: bytes) -> list[bytes]:
+async def talk(harness: SandboxHarness, *lines: bytes) -> list[bytes]:
     """The codes of the answers; nothing of a connection that was cut."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", rig.sandbox.addresses.smtp_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.sandbox.addresses.smtp_port)
     writer.write(b"".join(lines))
     writer.write_eof()
     try:
@@ -110,9 +114,9 @@ async def talk(rig: Rig, *lines: bytes) -> list[bytes]:
     return [answer[:3] for answer in answers if answer[3:4] != b"-"]
 
 
-async def test_the_order_of_commands_is_kept_to(rig: Rig) -> None:
+async def test_the_order_of_commands_is_kept_to(harness: SandboxHarness) -> None:
     answers = await talk(
-        rig,
+        harness,
         b"NOOP\r\nRCPT TO:<a@b.c>\r\nDATA\r\nMAIL FROM: nobody\r\nMAIL FROM:<>\r\nDATA\r\n",
         b"rcpt to:<>\r\nrcpt to:<a@b.c> NOTIFY=NEVER\r\nRSET\r\nDATA\r\nAUTH LOGIN\r\nTURN\r\nQUIT\r\nNOOP\r\n",
     )
@@ -120,13 +124,13 @@ async def test_the_order_of_commands_is_kept_to(rig: Rig) -> None:
     assert b" ".join(answers).decode() == expected
 
 
-async def test_half_a_mail_is_no_mail(rig: Rig) -> None:
-    await talk(rig, b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\nSubject: x\r\n\r\nhalf")
-    await talk(rig, b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\nSubject: x\r\n")
-    assert rig.entries("mail") == []
+async def test_half_a_mail_is_no_mail(harness: SandboxHarness) -> None:
+    await talk(harness, b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\nSubject: x\r\n\r\nhalf")
+    await talk(harness, b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\nSubject: x\r\n")
+    assert harness.entries("mail") == []
 
 
-async def test_broken_mail_is_kept_as_such(rig: Rig) -> None:
+async def test_broken_mail_is_kept_as_such(harness: SandboxHarness) -> None:
     head = b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n"
     broken = (
         b"Content-Type: text/plain; charset=no-such\r\n\r\n\xff\xfe",
@@ -135,35 +139,39 @@ async def test_broken_mail_is_kept_as_such(rig: Rig) -> None:
         b"Subject: =?utf-8?b?!!!?=\r\n\r\nx",
     )
     for raw in broken:
-        assert (await talk(rig, head + raw + b"\r\n.\r\nQUIT\r\n"))[-2:] == [b"250", b"221"]
-    assert len(rig.entries("mail")) == len(broken)
+        assert (await talk(harness, head + raw + b"\r\n.\r\nQUIT\r\n"))[-2:] == [b"250", b"221"]
+    assert len(harness.entries("mail")) == len(broken)
 
 
-async def test_what_is_too_large_or_endless_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_too_large_or_endless_is_refused(
+    harness: SandboxHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(smtp, "MAX_MAIL_BYTES", 1000)
     head = b"MAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n"
-    assert (await talk(rig, head + b"x" * 900 + b"\r\n" + b"x" * 900 + b"\r\n.\r\nQUIT\r\n"))[-2:] == [
+    assert (await talk(harness, head + b"x" * 900 + b"\r\n" + b"x" * 900 + b"\r\n.\r\nQUIT\r\n"))[-2:] == [
         b"552",
         b"221",
     ]
-    assert b"500" not in await talk(rig, b"x" * 200_000), "the connection is closed"
-    assert rig.entries("mail") == []
+    assert b"500" not in await talk(harness, b"x" * 200_000), "the connection is closed"
+    assert harness.entries("mail") == []
 
 
-async def test_connections_are_bounded(rig: Rig, client: aiosmtplib.SMTP, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_are_bounded(
+    harness: SandboxHarness, client: aiosmtplib.SMTP, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(smtp, "MAX_CONNECTIONS", 1)
-    assert await talk(rig, b"") == [b"421"]
+    assert await talk(harness, b"") == [b"421"]
     client.close()
 
     async def free() -> bool:
-        return await talk(rig, b"QUIT\r\n") == [b"220", b"221"]
+        return await talk(harness, b"QUIT\r\n") == [b"220", b"221"]
 
     await wait_until(free)
 
 
-async def test_a_taken_port_is_told_and_stop_bears_everything(rig: Rig) -> None:
+async def test_a_taken_port_is_told_and_stop_bears_everything(harness: SandboxHarness) -> None:
     sink = SmtpSink(lambda *_: None, Faults())
     await sink.stop()
     with pytest.raises(PortTaken, match="smtp-port"):
-        await sink.start("127.0.0.1", rig.sandbox.addresses.smtp_port)
+        await sink.start("127.0.0.1", harness.sandbox.addresses.smtp_port)
     await sink.stop()

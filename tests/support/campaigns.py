@@ -1,4 +1,4 @@
-"""Campaigns on a real store with a real database, a real fleet and the WhatsApp stand-in."""
+"""Campaigns on a real store with a real database, a real pool and the WhatsApp stand-in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import JobContext, spec_of
 from tests.support.context import make_context
-from tests.support.fleet import Rig
+from tests.support.engine_harness import EngineHarness
 from tests.support.flows import StoredRun
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import WhatsAppServer
@@ -65,9 +65,14 @@ class CampaignBench:
     """What tests of campaigns do again and again."""
 
     def __init__(
-        self, rig: Rig, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer, folder: Path
+        self,
+        harness: EngineHarness,
+        database: Database,
+        whatsapp: WhatsAppClient,
+        server: WhatsAppServer,
+        folder: Path,
     ) -> None:
-        self.rig = rig
+        self.harness = harness
         self.database = database
         self.server = server
         self.files = FileStore(database, folder / "files", 10**6, 3600.0)
@@ -81,20 +86,20 @@ class CampaignBench:
             spec = spec_of(function)
             assert spec is not None
             assert spec.queue is not None
-            rig.handle_spec(spec.queue, spec)
+            harness.handle_spec(spec.queue, spec)
 
-    async def fleet(self, *only: str) -> WorkerPool:
-        """Starts a fleet that runs these queues, or both."""
-        return await self.rig.fleet(resources=self.resources, only=only or None)
+    async def start_pool(self, *only: str) -> WorkerPool:
+        """Starts a pool that runs these queues, or both."""
+        return await self.harness.start_pool(resources=self.resources, only=only or None)
 
     async def add(self, payload: dict[str, Any], key: str = KEY) -> None:
         """Adds a job `run_campaign`, also where an earlier one holds its key."""
-        await self.rig.control.enqueue("campaign", [NewJob("run_campaign", payload, key, again=True)])
+        await self.harness.control.enqueue("campaign", [NewJob("run_campaign", payload, key, again=True)])
 
     async def run(self, payload: dict[str, Any], key: str = KEY) -> JobView:
         """Adds the job and waits until it is over."""
         await self.add(payload, key)
-        return await self.rig.finished("campaign", key, 20.0)
+        return await self.harness.finished("campaign", key, 20.0)
 
     async def result(self, payload: dict[str, Any], key: str = KEY) -> dict[str, Any]:
         """The result of a job that ends well."""
@@ -107,7 +112,7 @@ class CampaignBench:
         """The campaign's job once it is delayed for this reason."""
 
         async def look() -> JobView | None:
-            view = await self.rig.inspector.job("campaign", key)
+            view = await self.harness.inspector.job("campaign", key)
             return view if view.state is State.DELAYED and words in (view.error or "") else None
 
         found: JobView = await wait_until(look, 10.0, f"the campaign's job waits: {words}")
@@ -115,7 +120,7 @@ class CampaignBench:
 
     def context(self, run: StoredRun | None = None, **options: Any) -> JobContext:
         """A context of a handler that is called by hand; what it adds goes into the store."""
-        given = run or StoredRun(self.rig.control)
+        given = run or StoredRun(self.harness.control)
         resources = self.resources.values()
         return make_context(*resources, queue="campaign", name="run_campaign", key=KEY, run=given, **options)
 
@@ -145,7 +150,7 @@ class CampaignBench:
 
     async def wake(self) -> None:
         """Lets the campaign's job run now."""
-        await self.rig.control.promote("campaign", KEY)
+        await self.harness.control.promote("campaign", KEY)
 
     async def recipients(self) -> list[CampaignRecipient]:
         """All recipients."""
@@ -183,12 +188,12 @@ class CampaignBench:
 
     async def waiting(self, queue: str = "message") -> int:
         """Jobs that wait, or are delayed."""
-        counts = await self.rig.inspector.counts(queue)
+        counts = await self.harness.inspector.counts(queue)
         return counts.waiting + counts.delayed
 
     async def keys(self, state: State, queue: str = "message") -> Sequence[JobView]:
         """Jobs in a state."""
-        return (await self.rig.inspector.jobs(queue, state, None, None, 200)).jobs
+        return (await self.harness.inspector.jobs(queue, state, None, None, 200)).jobs
 
     async def age(self, **steps: timedelta) -> None:
         """Lets instants of the campaign's progress lie further back, by field."""

@@ -1,4 +1,4 @@
-"""Flows on a real store with a real database, a real fleet and the WhatsApp stand-in."""
+"""Flows on a real store with a real database, a real pool and the WhatsApp stand-in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobNotFound
 from crmd.jobs import JobContext, NewPayload
 from tests.support.context import RecordedRun, make_context
-from tests.support.fleet import Rig
+from tests.support.engine_harness import EngineHarness
 from tests.support.wait import wait_until
 from tests.support.whatsapp_server import WhatsAppServer
 
@@ -58,8 +58,10 @@ class StoredRun(RecordedRun):
 class FlowBench:
     """What tests of flows do again and again."""
 
-    def __init__(self, rig: Rig, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer) -> None:
-        self.rig = rig
+    def __init__(
+        self, harness: EngineHarness, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
+    ) -> None:
+        self.harness = harness
         self.database = database
         self.server = server
         self.resources = {
@@ -67,22 +69,22 @@ class FlowBench:
             MessageRepository: MessageRepository(database, CampaignGate()),
             WhatsAppClient: whatsapp,
         }
-        self._fleets: list[WorkerPool] = []
+        self._pools: list[WorkerPool] = []
         catalog = shipped_catalog()
         for queue in QUEUES:
             for name in catalog.names(queue.name):
-                rig.handle_spec(queue.name, catalog.get(queue.name, name))
+                harness.handle_spec(queue.name, catalog.get(queue.name, name))
 
-    async def fleet(self, *only: str) -> WorkerPool:
-        """Starts a fleet that runs these queues, or all."""
-        fleet = await self.rig.fleet(resources=self.resources, only=only or None)
-        self._fleets.append(fleet)
-        return fleet
+    async def start_pool(self, *only: str) -> WorkerPool:
+        """Starts a pool that runs these queues, or all."""
+        pool = await self.harness.start_pool(resources=self.resources, only=only or None)
+        self._pools.append(pool)
+        return pool
 
     async def close(self) -> None:
         """Lets what runs come to its end."""
-        for fleet in self._fleets:
-            await fleet.stop(DRAIN_SECONDS)
+        for pool in self._pools:
+            await pool.stop(DRAIN_SECONDS)
 
     async def put(self, *steps: dict[str, Any], name: str = "welcome", **fields: Any) -> None:
         """Stores a flow, checked."""
@@ -93,7 +95,7 @@ class FlowBench:
 
     async def add(self, payload: dict[str, Any], key: str | None = None) -> str:
         """Adds a job `run_flow`."""
-        [added] = await self.rig.control.enqueue("flow", [NewJob("run_flow", payload, key=key)])
+        [added] = await self.harness.control.enqueue("flow", [NewJob("run_flow", payload, key=key)])
         return added.key
 
     async def start(
@@ -104,7 +106,7 @@ class FlowBench:
 
     async def finished(self, key: str) -> JobView:
         """A job of queue `flow` once it is over."""
-        return await self.rig.finished("flow", key)
+        return await self.harness.finished("flow", key)
 
     async def runs(self) -> list[FlowRun]:
         """All runs, the oldest first."""
@@ -144,7 +146,7 @@ class FlowBench:
 
     def context(self, run: StoredRun | None = None) -> JobContext:
         """A context of a handler that is called by hand; what it adds goes into the store."""
-        run = run or StoredRun(self.rig.control)
+        run = run or StoredRun(self.harness.control)
         return make_context(*self.resources.values(), queue="flow", name="run_flow", run=run)
 
     async def sent(self, count: int) -> list[str]:
@@ -174,11 +176,11 @@ class FlowBench:
 
     async def job_is(self, key: str, state: State) -> bool:
         """Whether a job of queue `flow` is in a state."""
-        return (await self.rig.inspector.job("flow", key)).state is state
+        return (await self.harness.inspector.job("flow", key)).state is state
 
     async def made_attempts(self, key: str, count: int) -> bool:
         """Whether a job of queue `flow` is at that attempt, or beyond it."""
-        return (await self.rig.inspector.job("flow", key)).attempt >= count
+        return (await self.harness.inspector.job("flow", key)).attempt >= count
 
     async def is_at(self, count: int) -> bool:
         """Whether the newest run has made so many steps."""
@@ -186,19 +188,19 @@ class FlowBench:
 
     async def payload(self, queue: str, key: str) -> Any:
         """What a job was added with."""
-        return (await self.rig.inspector.job(queue, key)).payload
+        return (await self.harness.inspector.job(queue, key)).payload
 
     async def has_job(self, queue: str, key: str) -> bool:
         """Whether there is such a job."""
         try:
-            await self.rig.inspector.job(queue, key)
+            await self.harness.inspector.job(queue, key)
         except JobNotFound:
             return False
         return True
 
     async def finished_job(self, queue: str, key: str) -> bool:
         """Whether a job is over."""
-        return (await self.rig.inspector.job(queue, key)).state.finished
+        return (await self.harness.inspector.job(queue, key)).state.finished
 
     async def make_overdue(self, run_id: int) -> None:
         """Lets a run's time have come a while ago."""

@@ -31,7 +31,7 @@ from crmd.http.server import HttpServer
 from crmd.jobs import Catalog, JobContext, JobSpec
 from crmd.telemetry.metrics import Metrics
 from tests.support.answers import AnswerCheck
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 
 NOWHERE = Path("/nonexistent/crmd")
 USER = "admin"
@@ -122,7 +122,7 @@ class Site:
     """One server under test."""
 
     server: HttpServer
-    rig: Rig
+    harness: EngineHarness
     parts: Parts
     session: aiohttp.ClientSession
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Site:
 
     async def work(self) -> None:
         """Starts a worker for each queue."""
-        await self.rig.fleet()
+        await self.harness.start_pool()
 
 
 @asynccontextmanager
@@ -177,7 +177,7 @@ async def site(
     A database and files that are not given are not opened: their routes answer 503.
     """
     database = database or Database("", SCHEMA, folder=NOWHERE)
-    async with rig(store_url, *queues) as engine:
+    async with engine_harness(store_url, *queues) as engine:
         for queue in queues:
             engine.handle_spec(queue.name, JobSpec("greet", queue.name, greet, Greet))
         parts = make_parts(

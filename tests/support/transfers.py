@@ -21,7 +21,7 @@ from crmd.crm.imports.source import ImportFolder
 from crmd.engine.settings import QueueSettings
 from crmd.jobs import JobContext, spec_of
 from tests.support.context import RecordedRun, make_context
-from tests.support.fleet import Rig, rig
+from tests.support.engine_harness import EngineHarness, engine_harness
 
 QUEUES = (
     QueueSettings("import", timeout_seconds=600, attempts=1),
@@ -104,9 +104,9 @@ async def open_office(database: Database, folder: Path) -> AsyncIterator[Office]
 
 
 @asynccontextmanager
-async def transfer_rig(url: str, *queues: QueueSettings) -> AsyncIterator[Rig]:
+async def transfer_harness(url: str, *queues: QueueSettings) -> AsyncIterator[EngineHarness]:
     """Both queues, or others, on a real store, with their shipped handlers."""
-    async with rig(url, *(queues or QUEUES)) as made:
+    async with engine_harness(url, *(queues or QUEUES)) as made:
         for function in (import_contacts, export_contacts, export_messages):
             spec = spec_of(function)
             assert spec is not None

@@ -22,19 +22,19 @@ async def test_home_shows_all_queues_and_pauses_one(ui: Ui) -> None:
     row = ui.page.locator("#crmd tr", has_text="email")
     await row.get_by_role("button", name="Pause").click()
     await row.get_by_text("paused by admin").wait_for(timeout=5000)
-    assert (await ui.web.rig.inspector.counts("email")).paused
+    assert (await ui.web.harness.inspector.counts("email")).paused
     await row.get_by_role("button", name="Resume").click()
     await row.get_by_text("running").wait_for(timeout=5000)
-    assert not (await ui.web.rig.inspector.counts("email")).paused
+    assert not (await ui.web.harness.inspector.counts("email")).paused
     assert ui.complaints == []
 
 
 async def test_finished_jobs_error_result_and_retry(ui: Ui) -> None:
     await ui.web.work()
-    done = await ui.web.rig.add("email", "greet", name="Ada", password="hunter22")
-    failed = await ui.web.rig.add("email", "greet", name="Eve", fail=True)
+    done = await ui.web.harness.add("email", "greet", name="Ada", password="hunter22")
+    failed = await ui.web.harness.add("email", "greet", name="Eve", fail=True)
     for key in (done, failed):
-        await ui.web.rig.finished("email", key)
+        await ui.web.harness.finished("email", key)
     await ui.open("/queues/email")
     await ui.sees(done)
     await ui.page.locator("#crmd").get_by_role("link", name="failed 1").click()
@@ -46,7 +46,7 @@ async def test_finished_jobs_error_result_and_retry(ui: Ui) -> None:
     await ui.page.locator("main").get_by_role("button", name="Retry").click()
 
     async def tried_again() -> bool:
-        view = await ui.web.rig.inspector.job("email", failed)
+        view = await ui.web.harness.inspector.job("email", failed)
         return any(entry.event == "requeued" for entry in view.timeline)
 
     await wait_until(tried_again)
@@ -61,8 +61,8 @@ async def test_finished_jobs_error_result_and_retry(ui: Ui) -> None:
 
 async def test_a_refused_action_is_explained(ui: Ui) -> None:
     await ui.web.work()
-    done = await ui.web.rig.add("email", "greet", name="Ada")
-    await ui.web.rig.finished("email", done)
+    done = await ui.web.harness.add("email", "greet", name="Ada")
+    await ui.web.harness.finished("email", done)
     await ui.open(f"/queues/email/jobs/{done}")
     await ui.page.locator("main").get_by_role("button", name="Retry").click()
     await ui.sees("only failed, cancelled and unknown jobs are retried")
@@ -70,7 +70,7 @@ async def test_a_refused_action_is_explained(ui: Ui) -> None:
 
 async def test_jobs_by_state_and_page_and_search(ui: Ui) -> None:
     new = [NewJob("greet", {"name": f"name{n}"}, key=f"key{n:03}") for n in range(60)]
-    await ui.web.rig.control.enqueue("email", new)
+    await ui.web.harness.control.enqueue("email", new)
     await ui.open("/queues/email?state=waiting")
     await ui.sees("key049")
     assert await ui.page.get_by_text("key050").count() == 0
@@ -100,7 +100,7 @@ async def test_jobs_with_odd_keys_open_and_abort(ui: Ui, store_url: str, key: st
     await ui.page.locator("main").get_by_role("button", name="Abort").click()
 
     async def cancelled() -> bool:
-        return (await ui.web.rig.inspector.job("email", key)).state is State.CANCELLED
+        return (await ui.web.harness.inspector.job("email", key)).state is State.CANCELLED
 
     await wait_until(cancelled)
     await ui.sees("aborted by admin")

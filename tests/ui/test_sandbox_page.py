@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.conftest import ANN, BOB, Rig, started
+from tests.sandbox.conftest import ANN, BOB, SandboxHarness, started
 from tests.support.wait import wait_until
 from tests.ui.conftest import ARGUMENTS
 
@@ -22,7 +22,7 @@ class Shown:
     """The page, and the sandbox behind it."""
 
     page: Any
-    rig: Rig
+    harness: SandboxHarness
     complaints: list[str] = field(default_factory=list)
 
     async def row(self, *texts: str) -> Any:
@@ -40,13 +40,13 @@ async def shown() -> AsyncIterator[Shown]:
     if program is None:
         pytest.skip("no chromium in PATH")
     api = pytest.importorskip("playwright.async_api")
-    async with started() as rig, api.async_playwright() as playwright:
+    async with started() as harness, api.async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         page = await browser.new_page(viewport={"width": 1280, "height": 900})
-        made = Shown(page, rig)
+        made = Shown(page, harness)
         page.on("console", lambda message: _note(made, message.type, message.text))
         page.on("pageerror", lambda error: made.complaints.append(str(error)))
-        await page.goto(rig.url)
+        await page.goto(harness.url)
         await page.get_by_text("live", exact=True).wait_for(timeout=5000)
         try:
             yield made
@@ -63,14 +63,14 @@ def _note(shown: Shown, kind: str, text: str) -> None:
 async def test_the_page_shows_what_arrives_and_steers_the_stand_ins(shown: Shown) -> None:
     """One browser for all of it, as that takes the longest."""
     await shown.page.get_by_text("No messages yet.").wait_for(timeout=5000)
-    await shown.rig.send(biz_opaque_callback_data="job-1", text={"body": "<b>hello</b> & welcome"})
+    await shown.harness.send(biz_opaque_callback_data="job-1", text={"body": "<b>hello</b> & welcome"})
     row = await shown.row(ANN, "<b>hello</b> & welcome", "read")
     await row.click()
     await shown.page.get_by_text("job-1").wait_for(timeout=5000)
     assert await shown.page.locator("tbody b").count() == 0, "text is shown, not run"
-    shown.rig.clock.now += 1
-    await shown.rig.admin("POST", "/faults", {"kind": "error", "code": 131026})
-    await shown.rig.send(BOB)
+    shown.harness.clock.now += 1
+    await shown.harness.admin("POST", "/faults", {"kind": "error", "code": 131026})
+    await shown.harness.send(BOB)
     await shown.row(BOB, "refused 131026")
     assert await shown.page.locator(".tile", has_text="refused").inner_text() == "1\nrefused"
     await shown.page.reload()
@@ -90,7 +90,7 @@ async def person(shown: Shown) -> None:
     await page.get_by_label("From", exact=True).fill(ANN)
     await page.get_by_label("Message", exact=True).fill("Does it come in blue?")
     await page.get_by_role("button", name="Send").click()
-    await wait_until(lambda: [message["text"]["body"] for message in shown.rig.business.inbound])
+    await wait_until(lambda: [message["text"]["body"] for message in shown.harness.business.inbound])
     await page.get_by_role("tab", name="From users").click()
     await shown.row(ANN, "Does it come in blue?", "delivered")
     await page.locator("select[name=kind]").select_option("drop")
@@ -98,20 +98,20 @@ async def person(shown: Shown) -> None:
     await page.locator("input[name=times]").fill("3")
     await page.get_by_role("button", name="For the next requests").click()
     await page.get_by_text("whatsapp drop").wait_for(timeout=5000)
-    [fault] = shown.rig.sandbox.faults.pending()
+    [fault] = shown.harness.sandbox.faults.pending()
     assert (fault["kind"], fault["times"]) == ("drop", 3)
     await page.get_by_role("button", name="No more faults").click()
-    await wait_until(lambda: not shown.rig.sandbox.faults.pending())
+    await wait_until(lambda: not shown.harness.sandbox.faults.pending())
     await page.get_by_text("whatsapp drop").wait_for(state="detached", timeout=5000)
 
 
 async def tabs(shown: Shown) -> None:
     """Looks at what else arrived."""
-    rig = shown.rig
+    harness = shown.harness
     body = {"model": "m", "messages": [{"role": "user", "content": "blue?"}]}
-    await rig.call("POST", "/v1/chat/completions", json=body, headers={"Authorization": "Bearer sandbox-key"})
-    await rig.call("POST", "/hooks/crm", json={"type": "contact.created"})
-    await rig.call("POST", "/notify", json={"title": "Too old", "message": "waits", "type": "warning"})
+    await harness.call("POST", "/v1/chat/completions", json=body, headers={"Authorization": "Bearer sandbox-key"})
+    await harness.call("POST", "/hooks/crm", json={"type": "contact.created"})
+    await harness.call("POST", "/notify", json={"title": "Too old", "message": "waits", "type": "warning"})
     for tab, texts in {
         "AI": ("chat", "blue?"),
         "Webhooks": ("/hooks/crm", "contact.created", "does not fit"),

@@ -38,14 +38,11 @@ WITHIN = {
 
 STILL_THERE = _split(
     """
-    Adder Away Begun Books Front Lab Lost LostMessages OptWords OwnThread Pace Rig Scene Shown Sign Strain
-    Told Turn Verdict Waiter _Hanging _Records _Run _alone _away _begun _ending _halt _heed
-    _heed_cancellation _hold _look _lost _opt_words _peek _shown _sign _start_fleet _suspect _take _turn
-    _verdict adder close_books ending epoch fate fleet front halt hold identity lab look lost make_suspect
-    new_fleet records return_strays rig shown strain suspect take test_adder test_alone test_books
-    test_doubled test_email_fleet test_hanging test_import_fleet test_lost test_lost_messages test_odd_jobs
-    test_opt_words test_welcome thread_runner transfer_rig turn verdict
-    welcome
+    Adder Away Begun Books Lost LostMessages OptWords OwnThread Pace Scene Shown Told Turn Verdict Waiter
+    _Hanging _Records _Run _alone _away _ending _heed _heed_cancellation _hold _look _lost _opt_words _peek
+    _shown _start_fleet _suspect _take _turn _verdict adder ending epoch fate hold identity lab look lost
+    make_suspect records shown suspect take test_adder test_alone test_books test_doubled test_hanging
+    test_lost test_lost_messages test_odd_jobs test_opt_words test_welcome thread_runner verdict welcome
     """
 )
 """What is still to be renamed. This list only shrinks."""

@@ -21,7 +21,7 @@ T = TypeVar("T")
 OPEN_S = 10.0
 
 
-class Lab:
+class ScriptHarness:
     """A queue and what tests do with it. Jobs are named by their keys here, not by their ids."""
 
     def __init__(self, store: Store, settings: QueueSettings) -> None:

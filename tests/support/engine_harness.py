@@ -1,4 +1,4 @@
-"""A fleet on a real store, built in a line, for tests of the engine."""
+"""A pool on a real store, built in a line, for tests of the engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from crmd.telemetry.events import Events
 from tests.support.wait import BUSY
 
 
-class Rig:
-    """Store, control and inspector of a test, and the fleets that it starts."""
+class EngineHarness:
+    """Store, control and inspector of a test, and the pools that it starts."""
 
     def __init__(self, store: Store, queues: dict[str, QueueSettings]) -> None:
         self.store = store
@@ -34,7 +34,7 @@ class Rig:
         self.catalog = Catalog()
         self.events: list[tuple[str, dict[str, Any]]] = []
         store.events.subscribe(lambda name, fields: self.events.append((name, dict(fields))))
-        self._fleets: list[WorkerPool] = []
+        self._pools: list[WorkerPool] = []
 
     def handle(self, queue: str, name: str, function: Callable[..., Any]) -> None:
         """Makes `function(ctx, **kwargs)`, a plain SAQ function, the handler of a job."""
@@ -44,16 +44,16 @@ class Rig:
         """Adds a handler by its spec."""
         self.catalog.add(queue, spec)
 
-    async def fleet(self, identity: str | None = None, **parts: Any) -> WorkerPool:
-        """Starts a fleet; each without a given identity is a daemon of its own."""
-        fleet = self.new_fleet(identity, **parts)
-        await fleet.start()
-        return fleet
+    async def start_pool(self, identity: str | None = None, **parts: Any) -> WorkerPool:
+        """Starts a pool; each without a given identity is a daemon of its own."""
+        pool = self.new_pool(identity, **parts)
+        await pool.start()
+        return pool
 
-    def new_fleet(self, identity: str | None = None, **parts: Any) -> WorkerPool:
-        """A fleet that is not started yet."""
+    def new_pool(self, identity: str | None = None, **parts: Any) -> WorkerPool:
+        """A pool that is not started yet."""
         control = Control(self.store, self.inspector)
-        fleet = WorkerPool(
+        pool = WorkerPool(
             PoolParts(
                 store=self.store,
                 control=control,
@@ -65,8 +65,8 @@ class Rig:
                 **parts,
             )
         )
-        self._fleets.append(fleet)
-        return fleet
+        self._pools.append(pool)
+        return pool
 
     async def add(self, queue: str, name: str, /, **payload: Any) -> str:
         """Adds one job and returns its key."""
@@ -79,52 +79,52 @@ class Rig:
 
     async def close(self) -> None:
         """Stops everything."""
-        for fleet in self._fleets:
-            await fleet.stop(0.0)
+        for pool in self._pools:
+            await pool.stop(0.0)
         await self.control.stop()
         await self.store.stop()
 
 
 @asynccontextmanager
-async def rig(url: str, *settings: QueueSettings) -> AsyncIterator[Rig]:
-    """A rig with the given queues on the store at `url`."""
+async def engine_harness(url: str, *settings: QueueSettings) -> AsyncIterator[EngineHarness]:
+    """A harness with the given queues on the store at `url`."""
     store = Store(StoreTarget(url), Events())
     await store.start(wait=False)
-    made = Rig(store, {one.name: one for one in settings})
+    made = EngineHarness(store, {one.name: one for one in settings})
     try:
         yield made
     finally:
         await made.close()
 
 
-def saq_worker(fleet: WorkerPool, name: str) -> SaqWorker:
+def saq_worker(pool: WorkerPool, name: str) -> SaqWorker:
     """A queue's worker as SAQ sees it."""
-    worker = fleet.workers[name]
+    worker = pool.workers[name]
     assert isinstance(worker, SaqWorker)
     return worker
 
 
-def saq_queue(fleet: WorkerPool, name: str) -> SaqQueue:
+def saq_queue(pool: WorkerPool, name: str) -> SaqQueue:
     """A queue as plain functions see it."""
-    return saq_worker(fleet, name).queue
+    return saq_worker(pool, name).queue
 
 
 async def watch_for_a_lease(watcher: WorkerPool, living: Iterable[WorkerPool] = ()) -> None:
     """Lets a daemon watch the others for a whole lease, in which the living ones renew."""
     await watcher.tick.stop()  # it is not to look between a renewal and the lease's end
     await watcher.tick.run_once()
-    for fleet in living:
-        await fleet.tick.announce()
+    for pool in living:
+        await pool.tick.announce()
     watcher.recoverer.observer._watched_s += LEASE_S
     await watcher.tick.start()
 
 
-async def kill(fleet: WorkerPool) -> None:
+async def kill(pool: WorkerPool) -> None:
     """What kill -9 leaves behind: nothing is given back, nothing is written, nothing is renewed."""
-    await fleet.keeper.stop()
-    await fleet.tick.stop()
-    await fleet.wake_listener.stop()
-    for worker in fleet.workers.values():
+    await pool.keeper.stop()
+    await pool.tick.stop()
+    await pool.wake_listener.stop()
+    for worker in pool.workers.values():
         worker.cut()
         for execution in worker.executor.executions.values():
             execution.ended = True
@@ -134,5 +134,5 @@ async def kill(fleet: WorkerPool) -> None:
         worker.executor._fetched.clear()
         await worker.stop()
         worker.acks.clear()
-    fleet._started = False
+    pool._started = False
     await asyncio.sleep(0)

@@ -17,7 +17,7 @@ SAMPLE_S = 0.01
 
 
 @dataclass
-class Strain:
+class FaultCost:
     """Measured over one `async with`."""
 
     seconds: float = 0.0
@@ -46,9 +46,9 @@ class _Lines(logging.Handler):
 
 
 @asynccontextmanager
-async def strain(events: Events) -> AsyncIterator[Strain]:
+async def fault_cost(events: Events) -> AsyncIterator[FaultCost]:
     """Measures what goes on inside; its fields are set at the end."""
-    found = Strain()
+    found = FaultCost()
     logger, handler = logging.getLogger("crmd"), _Lines(found.lines)
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -82,7 +82,7 @@ class _Watch:
     def __init__(self) -> None:
         self._ticks = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="strain", daemon=True)
+        self._thread = threading.Thread(target=self._tick, name="fault cost", daemon=True)
         self._thread.start()
 
     def look(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from crmd.engine.admin.views import State
 from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import spec_of
-from tests.support.fleet import Rig, kill, rig
+from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.mail_server import HANG, HANG_UP, MailServer
 from tests.support.wait import wait_until
 
@@ -26,21 +26,21 @@ MAIL = {"to": "ann@example.org", "subject": "Hello", "text": "Good news."}
 class Office:
     """A mail server, a queue `email`, and daemons to run it."""
 
-    rig: Rig
+    harness: EngineHarness
     server: MailServer
     smtp: SmtpClient
 
     async def daemon(self, identity: str | None = None) -> WorkerPool:
         """Starts a daemon."""
-        return await self.rig.fleet(identity, resources={SmtpClient: self.smtp})
+        return await self.harness.start_pool(identity, resources={SmtpClient: self.smtp})
 
     async def add(self, **fields: Any) -> str:
         """Adds a mail and returns its job's key."""
-        return await self.rig.add("email", "send_email", **{**MAIL, **fields})
+        return await self.harness.add("email", "send_email", **{**MAIL, **fields})
 
     async def finished(self, key: str) -> State:
         """The job's state once it is over."""
-        return (await self.rig.finished("email", key)).state
+        return (await self.harness.finished("email", key)).state
 
     def message_ids(self) -> list[str]:
         """Those of the mails that arrived."""
@@ -62,7 +62,7 @@ async def open_office(store_url: str, **settings: Any) -> AsyncIterator[Office]:
         timeout_seconds=10.0,
     )
     await smtp.start()
-    async with rig(store_url, QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings)) as made:
+    async with engine_harness(store_url, QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings)) as made:
         spec = spec_of(send_email)
         assert spec is not None
         made.handle_spec("email", spec)
@@ -77,7 +77,7 @@ async def test_lost_connections_cost_attempts_and_the_mail_arrives(store_url: st
         await office.daemon()
         key = await office.add()
         assert await office.finished(key) is State.COMPLETED
-        view = await office.rig.inspector.job("email", key)
+        view = await office.harness.inspector.job("email", key)
         assert view.attempt == 3
         assert view.result["accepted"] == 1
         assert len(office.server.arrived) == 1
@@ -89,7 +89,7 @@ async def test_a_refused_mail_fails_at_once_with_the_code(store_url: str) -> Non
         await office.daemon()
         key = await office.add()
         assert await office.finished(key) is State.FAILED
-        view = await office.rig.inspector.job("email", key)
+        view = await office.harness.inspector.job("email", key)
         assert view.attempt == 1
         assert "550 5.1.1 no such user" in (view.error or "")
 
@@ -109,7 +109,7 @@ async def test_a_drain_half_way_gives_the_job_back_and_the_next_daemon_sends_it(
         key = await office.add()
         await wait_until(lambda: "RCPT" in office.server.commands)
         await first.stop(0.0)
-        view = await office.rig.inspector.job("email", key)
+        view = await office.harness.inspector.job("email", key)
         assert (view.state, view.attempt) == (State.WAITING, 0)
         await office.daemon()
         assert await office.finished(key) is State.COMPLETED
@@ -136,6 +136,6 @@ async def test_a_cancelled_mail_is_not_sent(store_url: str) -> None:
         await office.daemon()
         key = await office.add()
         await wait_until(lambda: "MAIL" in office.server.commands)
-        await office.rig.control.cancel("email", key, "no")
+        await office.harness.control.cancel("email", key, "no")
         assert await office.finished(key) is State.CANCELLED
         assert office.server.arrived == []
