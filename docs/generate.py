@@ -22,14 +22,14 @@ from crmd.config.tables import (
     LimitTable,
     QueueTable,
     ScheduleTable,
-    Table,
+    SettingsTable,
     TokenTable,
 )
 from docs import payloads, whatsapp_errors
 
 ROOT = Path(__file__).parent.parent
 
-_EXAMPLES: dict[type[Table], tuple[str, dict[str, object]]] = {
+_EXAMPLES: dict[type[SettingsTable], tuple[str, dict[str, object]]] = {
     TokenTable: (
         "auth.tokens.shop",
         {"sha256": "0" * 64, "scopes": ["enqueue", "read", "operate"], "queues": ["message"]},
@@ -138,7 +138,7 @@ def _tables() -> list[str]:
     return [name for name in Settings.model_fields if name not in RESERVED_TABLES]
 
 
-def _sections(name: str) -> Iterator[tuple[str, type[Table]]]:
+def _sections(name: str) -> Iterator[tuple[str, type[SettingsTable]]]:
     """The tables that the page shows for one top-level table, with their titles."""
     node = schema.node_at((name,))
     if isinstance(node, schema.Named):
@@ -153,7 +153,7 @@ def _sections(name: str) -> Iterator[tuple[str, type[Table]]]:
                 yield f"`[{name}.{key}.NAME]`", below.table
 
 
-def _rows(table: type[Table]) -> Iterator[str]:
+def _rows(table: type[SettingsTable]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     for path, leaf in schema.leaves(table):
@@ -187,15 +187,15 @@ def _type(leaf: FieldInfo) -> str:
     return f"secret {words.removesuffix(' in quotes')}" if schema.is_secret(leaf) else words
 
 
-def meaning(table: type[Table], path: tuple[str, ...]) -> str:
+def meaning(table: type[SettingsTable], path: tuple[str, ...]) -> str:
     """What a key means: the string below it in the source."""
     owner = schema.node_at(path[:-1], table)
-    tables = [each for each in getattr(owner, "__mro__", ()) if issubclass(each, Table)]
+    tables = [each for each in getattr(owner, "__mro__", ()) if issubclass(each, SettingsTable)]
     return next(strings[path[-1]] for strings in map(_strings, tables) if path[-1] in strings)
 
 
 @cache
-def _strings(table: type[Table]) -> dict[str, str]:
+def _strings(table: type[SettingsTable]) -> dict[str, str]:
     """The strings below the keys of a table, by key."""
     [node] = ast.parse(inspect.getsource(table)).body
     found = {}
@@ -205,7 +205,7 @@ def _strings(table: type[Table]) -> dict[str, str]:
     return found
 
 
-def _default_cell(table: type[Table], path: tuple[str, ...]) -> str:
+def _default_cell(table: type[SettingsTable], path: tuple[str, ...]) -> str:
     value = _default(table, path)
     if table is QueueTable and path[0] not in ("rate_limit", "limits"):
         return "from `[defaults]`"
@@ -214,7 +214,7 @@ def _default_cell(table: type[Table], path: tuple[str, ...]) -> str:
     return f"`{toml_text(value)}`"
 
 
-def _default(table: type[Table], path: tuple[str, ...]) -> object:
+def _default(table: type[SettingsTable], path: tuple[str, ...]) -> object:
     """A key's default as `config.toml` has it; None where it has none."""
     node = table.model_fields[path[0]]
     if node.is_required():
@@ -244,7 +244,7 @@ def _toml_of(name: str) -> Iterator[str]:
             yield from _toml_table(f"schedules.{schedule}", ScheduleTable, {"enabled": True, **keys})
 
 
-def _toml_table(title: str, table: type[Table], values: dict[str, object]) -> Iterator[str]:
+def _toml_table(title: str, table: type[SettingsTable], values: dict[str, object]) -> Iterator[str]:
     yield f"[{title}]"
     for key, value in values.items():
         if isinstance(schema.node_at((*title.split("."), key)), schema.Named):
@@ -254,7 +254,7 @@ def _toml_table(title: str, table: type[Table], values: dict[str, object]) -> It
     yield ""
 
 
-def _toml_example(title: str, table: type[Table], values: dict[str, object]) -> Iterator[str]:
+def _toml_example(title: str, table: type[SettingsTable], values: dict[str, object]) -> Iterator[str]:
     yield f"# {_summary(table)}"
     yield f"#[{title}]"
     for key, value in values.items():
@@ -263,7 +263,7 @@ def _toml_example(title: str, table: type[Table], values: dict[str, object]) -> 
     yield ""
 
 
-def _summary(table: type[Table]) -> str:
+def _summary(table: type[SettingsTable]) -> str:
     return (inspect.getdoc(table) or "").partition("\n")[0]
 
 

@@ -16,7 +16,7 @@ from crmd.config import schema, sources
 from crmd.config.files import SYSTEM_CONFIG, SYSTEM_STATE_DIR, ConfigFile, default_state_dir, find_and_read
 from crmd.config.model import Settings
 from crmd.config.shipped import SHIPPED_QUEUES
-from crmd.config.sources import STATE_DIR, Entry, Layer, Place
+from crmd.config.sources import STATE_DIR, ConfigPlace, Layer, SourcedValue
 from crmd.errors import ConfigError, Problem
 from crmd.formatting import show
 
@@ -53,7 +53,7 @@ def load(
     every problem there is.
     """
     file = find_and_read(path, environ, cwd, system_config)
-    from_file = Place(file.path.parent if file.path else cwd, environ, warnings=list(file.warnings))
+    from_file = ConfigPlace(file.path.parent if file.path else cwd, environ, warnings=list(file.warnings))
     from_file.put_table(file.data, str(file.path))
     places = [
         from_file,
@@ -91,7 +91,7 @@ def _find_state_dir(merged: Layer, environ: Mapping[str, str], system_state_dir:
     """Finds the state folder where none is set."""
     if STATE_DIR not in merged or merged[STATE_DIR].value == "":
         try:
-            merged[STATE_DIR] = Entry(*default_state_dir(environ, system_state_dir))
+            merged[STATE_DIR] = SourcedValue(*default_state_dir(environ, system_state_dir))
         except ValueError as error:
             yield Problem(DEFAULT, schema.dotted(STATE_DIR), str(error))
 
@@ -112,7 +112,7 @@ def _validate(merged: Layer, problems: list[Problem]) -> Settings:
     return settings
 
 
-def _inherited(path: schema.Path, merged: Layer) -> bool:
+def _inherited(path: schema.KeyPath, merged: Layer) -> bool:
     """Whether a mistake in a queue is one of `[defaults]`, which is named beside it."""
     given = (key for key, entry in merged.items() if key[: len(path)] == path or entry.value != {})
     named = path[-1] == schema.KEY or any(key[: len(path)] == path[: len(key)] for key in given)
@@ -121,7 +121,7 @@ def _inherited(path: schema.Path, merged: Layer) -> bool:
 
 def _problem(mistake: Mapping[str, Any], data: Mapping[str, Any], merged: Layer) -> Problem:
     """One mistake that the schema found, in our words and with its place."""
-    path: schema.Path = mistake["loc"]
+    path: schema.KeyPath = mistake["loc"]
     node, given = schema.node_at(path), _given(data, path, mistake["input"])
     path = path[:-1] if path[-1] == schema.KEY else path
     match mistake["type"]:
@@ -142,7 +142,7 @@ def _problem(mistake: Mapping[str, Any], data: Mapping[str, Any], merged: Layer)
     return Problem(_source_of(merged, path), schema.dotted(path), reason)
 
 
-def _given(data: Any, path: schema.Path, otherwise: object) -> object:
+def _given(data: Any, path: schema.KeyPath, otherwise: object) -> object:
     """The value at a path as it was given: what a validator refused may be what another made of it."""
     for key in path:
         try:
@@ -152,7 +152,7 @@ def _given(data: Any, path: schema.Path, otherwise: object) -> object:
     return data
 
 
-def _source_of(merged: Layer, path: schema.Path) -> str:
+def _source_of(merged: Layer, path: schema.KeyPath) -> str:
     """Where the value at a path, or the nearest one around it, came from."""
     for length in range(len(path), 0, -1):
         for known, entry in merged.items():

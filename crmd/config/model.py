@@ -21,8 +21,8 @@ from crmd.config.tables import (
     RedisTable,
     Reserved,
     ScheduleTable,
+    SettingsTable,
     SmtpTable,
-    Table,
     WebhookTable,
     WhatsAppTable,
     needs_key,
@@ -31,7 +31,7 @@ from crmd.config.values import Name, QueueName
 from crmd.engine.settings import QueueSettings, ScheduleSettings
 
 
-class Settings(Table):
+class Settings(SettingsTable):
     """The whole configuration."""
 
     daemon: DaemonTable = DaemonTable()

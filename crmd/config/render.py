@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from crmd.config import schema
 from crmd.config.load import DEFAULT, Loaded, queue_source
-from crmd.config.tables import QueueTable, Table
+from crmd.config.tables import QueueTable, SettingsTable
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """One key of the effective configuration."""
 
     key: str
@@ -22,9 +22,9 @@ class Row(NamedTuple):
     source: str
 
 
-def render_effective(loaded: Loaded) -> list[Row]:
+def render_effective(loaded: Loaded) -> list[SettingRow]:
     """Every key in force. A queue shows only where it differs from `[defaults]`; nothing in it is secret."""
-    rows: list[Row] = []
+    rows: list[SettingRow] = []
     for name, table in loaded.settings:
         if name == "queues":
             of_queues = (row for queue in table for row in render_queue(loaded, queue))
@@ -34,15 +34,17 @@ def render_effective(loaded: Loaded) -> list[Row]:
     return rows
 
 
-def render_queue(loaded: Loaded, name: str) -> list[Row]:
+def render_queue(loaded: Loaded, name: str) -> list[SettingRow]:
     """Every setting in force of one queue, with where it came from."""
     values = loaded.settings.queues[name].model_dump()
-    rows: list[Row] = []
+    rows: list[SettingRow] = []
     for path, _ in schema.leaves(QueueTable):
         key = schema.dotted(path)
         source = queue_source(loaded.sources, name, key)
         inherited = f"{_INHERITED}{loaded.sources.get(f'defaults.{key}', DEFAULT)}"
-        rows.append(Row(f"queues.{name}.{key}", toml_text(reduce(getitem, path, values)), source or inherited))
+        rows.append(
+            SettingRow(f"queues.{name}.{key}", toml_text(reduce(getitem, path, values)), source or inherited)
+        )
     return rows
 
 
@@ -59,7 +61,9 @@ def toml_text(value: object) -> str:
 _INHERITED = "[defaults]: "
 
 
-def _rows(loaded: Loaded, table: Table | dict[str, Table], above: tuple[str, ...]) -> Iterator[Row]:
+def _rows(
+    loaded: Loaded, table: SettingsTable | dict[str, SettingsTable], above: tuple[str, ...]
+) -> Iterator[SettingRow]:
     if isinstance(table, dict):
         for name, entry in table.items():
             yield from _rows(loaded, entry, (*above, name))
@@ -68,7 +72,7 @@ def _rows(loaded: Loaded, table: Table | dict[str, Table], above: tuple[str, ...
     for path, _ in schema.leaves(type(table)):
         if schema.NAME not in path:
             key = schema.dotted((*above, *path))
-            yield Row(key, toml_text(reduce(getitem, path, values)), loaded.sources.get(key, DEFAULT))
+            yield SettingRow(key, toml_text(reduce(getitem, path, values)), loaded.sources.get(key, DEFAULT))
     for name, entry in table:
         if isinstance(schema.node_at((*above, name)), schema.Named):
             yield from _rows(loaded, entry, (*above, name))

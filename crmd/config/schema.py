@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from crmd.config.model import RESERVED_TABLES, Settings
-from crmd.config.tables import Table
+from crmd.config.tables import SettingsTable
 from crmd.config.values import NONE
 from crmd.engine.durations import format_duration
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """A key of the configuration: keys of tables, and the index of a list's item."""
 
 NAME = "NAME"
@@ -52,15 +52,15 @@ _OTHER_NAMES = {
 class Named:
     """A table whose keys the user names, with the table of each."""
 
-    table: type[Table]
+    table: type[SettingsTable]
     key: FieldInfo
 
 
-Node = type[Table] | Named | FieldInfo
+Node = type[SettingsTable] | Named | FieldInfo
 """A table, tables by names of the user's, or a key that has a value."""
 
 
-def node_at(path: Path, below: type[Table] = Settings) -> Node | None:
+def node_at(path: KeyPath, below: type[SettingsTable] = Settings) -> Node | None:
     """What stands at a path; None where the schema has nothing."""
     node: Node | None = below
     for key, behind in zip_longest(path, path[1:]):
@@ -71,7 +71,7 @@ def node_at(path: Path, below: type[Table] = Settings) -> Node | None:
 
 
 def leaves(
-    node: type[Table] = Settings, above: tuple[str, ...] = ()
+    node: type[SettingsTable] = Settings, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
     """Every key with its path, in the schema's order; NAME stands for the names that users give."""
     for key in node.model_fields:
@@ -94,7 +94,7 @@ def is_secret(node: Node | None) -> bool:
     return isinstance(node, FieldInfo) and node.annotation is SecretStr
 
 
-def secret_of(path: Path) -> Path | None:
+def secret_of(path: KeyPath) -> KeyPath | None:
     """The secret that the file at this key holds: `auth.password` for `auth.password_file`."""
     key = str(path[-1]) if path else ""
     secret = (*path[:-1], key.removesuffix(FILE_SUFFIX))
@@ -108,7 +108,7 @@ def expected(field: FieldInfo) -> str:
     return f'{words}, or "none"' if NONE in field.metadata else words
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """A path as people write it: `queues.message.limits[0].rate`."""
     text = ""
     for part in path:
@@ -120,7 +120,7 @@ def dotted(path: Path) -> str:
     return text
 
 
-def unknown_key(path: Path) -> str:
+def unknown_key(path: KeyPath) -> str:
     """The reason for refusing a key that the schema does not have."""
     key, table = str(path[-1]), node_at(path[:-1])
     if path[0] in RESERVED_TABLES:
@@ -145,7 +145,7 @@ def _elsewhere(key: str) -> str | None:
     return dotted(places[0]) if len(places) == 1 else None
 
 
-def _keys(table: type[Table]) -> list[str]:
+def _keys(table: type[SettingsTable]) -> list[str]:
     files = [key + FILE_SUFFIX for key, field in table.model_fields.items() if is_secret(field)]
     return [*table.model_fields, *files]
 
@@ -165,11 +165,11 @@ def _child(node: Node | None, key: str | int) -> Node | None:
 
 
 def _node_of(field: FieldInfo) -> Node:
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Table):
+    if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsTable):
         return field.annotation
     if get_origin(field.annotation) is dict:
         key, table = get_args(field.annotation)
-        if isinstance(table, type) and issubclass(table, Table):
+        if isinstance(table, type) and issubclass(table, SettingsTable):
             return Named(table, FieldInfo.from_annotation(key))
     return field
 

@@ -46,7 +46,7 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SourcedValue:
     """A value and where it came from."""
 
     value: object
@@ -54,11 +54,11 @@ class Entry:
     """A file's path, `environment NAME`, `credential NAME`, `command line` or `default`."""
 
 
-Layer = dict[schema.Path, Entry]
+Layer = dict[schema.KeyPath, SourcedValue]
 
 
 @dataclass(slots=True)
-class Place:
+class ConfigPlace:
     """What one place sets, by key, and what is to be said about it."""
 
     folder: Path
@@ -68,7 +68,7 @@ class Place:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def put(self, path: schema.Path, value: object, source: str) -> None:
+    def put(self, path: schema.KeyPath, value: object, source: str) -> None:
         """Sets one key; `X_file` sets `X`, which this place must not set in both ways."""
         secret = schema.secret_of(path)
         if secret:
@@ -82,9 +82,9 @@ class Place:
             reason = f"is given beside {schema.dotted(path)}{schema.FILE_SUFFIX}; give only one of the two"
             self.problems.append(Problem(source, schema.dotted(path), reason))
         if value != "" or not before:
-            self.layer[path] = Entry(value, source)
+            self.layer[path] = SourcedValue(value, source)
 
-    def put_table(self, data: Mapping[str, Any], source: str, above: schema.Path = ()) -> None:
+    def put_table(self, data: Mapping[str, Any], source: str, above: schema.KeyPath = ()) -> None:
         """Sets the keys of nested tables. An empty table is a value too: it may name a queue."""
         for key, value in data.items():
             path = (*above, key)
@@ -93,7 +93,7 @@ class Place:
             else:
                 self.put(path, value, source)
 
-    def put_text(self, path: schema.Path, text: str, source: str) -> None:
+    def put_text(self, path: schema.KeyPath, text: str, source: str) -> None:
         """Sets what the text of a variable, an option or a credential means at a key."""
         node = schema.node_at(path)
         value = _from_text(node, text) if isinstance(node, FieldInfo) else _structure(text)
@@ -134,12 +134,12 @@ def read_secret_files(merged: Layer, environ: Mapping[str, str]) -> Iterator[Pro
         except ValueError as error:
             yield Problem(entry.source, entry.value.key, str(error))
         else:
-            merged[path] = Entry(text, f"{entry.source}, from {file}")
+            merged[path] = SourcedValue(text, f"{entry.source}, from {file}")
 
 
-def from_variables(environ: Mapping[str, str], cwd: Path) -> Place:
+def from_variables(environ: Mapping[str, str], cwd: Path) -> ConfigPlace:
     """The values of `CRMD_TABLE__KEY` variables; an unknown one is warned about."""
-    place = Place(cwd, environ)
+    place = ConfigPlace(cwd, environ)
     for variable in sorted(environ):
         text, source = environ[variable], _source(variable)
         if not variable.startswith(PREFIX) or not text or variable == CONFIG_VARIABLE:
@@ -156,9 +156,9 @@ def from_variables(environ: Mapping[str, str], cwd: Path) -> Place:
     return place
 
 
-def from_platform(environ: Mapping[str, str], cwd: Path) -> Place:
+def from_platform(environ: Mapping[str, str], cwd: Path) -> ConfigPlace:
     """What hosting platforms set: `REDIS_URL` and `DATABASE_URL`."""
-    place = Place(cwd, environ)
+    place = ConfigPlace(cwd, environ)
     for table in ("redis", "database"):
         variable = f"{table.upper()}_URL"
         if url := environ.get(variable):
@@ -166,10 +166,10 @@ def from_platform(environ: Mapping[str, str], cwd: Path) -> Place:
     return place
 
 
-def from_credentials(environ: Mapping[str, str]) -> Place:
+def from_credentials(environ: Mapping[str, str]) -> ConfigPlace:
     """The files of `$CREDENTIALS_DIRECTORY` named by a dotted key with underscores, such as `auth_password`."""
     directory = Path(environ.get(CREDENTIALS_VARIABLE) or "/nonexistent")
-    place = Place(directory, environ)
+    place = ConfigPlace(directory, environ)
     known = {"_".join(path): path for path, _ in schema.leaves() if schema.NAME not in path}
     for name in _names_in(directory):
         source = f"credential {name}"
@@ -185,9 +185,9 @@ def from_credentials(environ: Mapping[str, str]) -> Place:
     return place
 
 
-def from_command_line(overrides: Mapping[str, Any], cwd: Path, environ: Mapping[str, str]) -> Place:
+def from_command_line(overrides: Mapping[str, Any], cwd: Path, environ: Mapping[str, str]) -> ConfigPlace:
     """Values by dotted key; None is what was not given."""
-    place = Place(cwd, environ)
+    place = ConfigPlace(cwd, environ)
     for key, value in overrides.items():
         path = tuple(key.split("."))
         if isinstance(value, str):
@@ -197,9 +197,9 @@ def from_command_line(overrides: Mapping[str, Any], cwd: Path, environ: Mapping[
     return place
 
 
-def from_old_names(environ: Mapping[str, str], cwd: Path, settled: Layer) -> Place:
+def from_old_names(environ: Mapping[str, str], cwd: Path, settled: Layer) -> ConfigPlace:
     """What the variables of the replaced system say about keys that nothing else sets."""
-    place = Place(cwd, environ)
+    place = ConfigPlace(cwd, environ)
     for key, variable in (("username", "BULL_BOARD_USERNAME"), ("password", "BULL_BOARD_PASSWORD")):
         if environ.get(variable) and ("auth", key) not in settled:
             place.put(("auth", key), environ[variable], _source(variable))
@@ -208,7 +208,7 @@ def from_old_names(environ: Mapping[str, str], cwd: Path, settled: Layer) -> Pla
     return place
 
 
-def _old_redis(environ: Mapping[str, str], place: Place) -> None:
+def _old_redis(environ: Mapping[str, str], place: ConfigPlace) -> None:
     host = environ.get("REDIS_HOST", "").strip()
     port, db = _old_number(environ, "REDIS_PORT"), _old_number(environ, "REDIS_DB")
     password = environ.get("REDIS_PASSWORD", "")

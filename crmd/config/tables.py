@@ -24,7 +24,7 @@ from crmd.config.values import (
     HttpUrl,
     KnownQueue,
     Listen,
-    Mailbox,
+    MailAddress,
     Name,
     Networks,
     OrNone,
@@ -44,17 +44,17 @@ from crmd.engine.durations import Rate, format_duration
 from crmd.engine.settings import Backoff, KeyedLimit, QueueSettings, ScheduleSettings
 
 
-class Table(BaseModel):
+class SettingsTable(BaseModel):
     """One table of `config.toml`: closed, and not changed after load."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Reserved(Table):
+class Reserved(SettingsTable):
     """A table of a later version: no keys yet."""
 
 
-class DaemonTable(Table):
+class DaemonTable(SettingsTable):
     """The process itself."""
 
     state_dir: FilePath = Path()
@@ -67,7 +67,7 @@ class DaemonTable(Table):
     """auto is text on a terminal and under the journal, else json."""
 
 
-class RedisTable(Table):
+class RedisTable(SettingsTable):
     """The store: Redis 7.0 or Valkey 7.2 or newer, not Cluster, with noeviction."""
 
     url: StoreUrl = SecretStr("")
@@ -80,7 +80,7 @@ class RedisTable(Table):
     """Program of the embedded store; empty: the wheel's, valkey-server or redis-server from PATH."""
 
 
-class HttpTable(Table):
+class HttpTable(SettingsTable):
     """Health, metrics, API and pages."""
 
     host: Host = "127.0.0.1"
@@ -100,7 +100,7 @@ class HttpTable(Table):
         return self.port is None or is_loopback(self.host)
 
 
-class TokenTable(Table):
+class TokenTable(SettingsTable):
     """A bearer token; `crmd token new NAME` makes one."""
 
     sha256: Annotated[str, AfterValidator(str.lower)] = Field(
@@ -122,7 +122,7 @@ class TokenTable(Table):
         return value
 
 
-class AuthTable(Table):
+class AuthTable(SettingsTable):
     """Who may use HTTP."""
 
     username: str = Field(
@@ -148,7 +148,7 @@ class AuthTable(Table):
         return self
 
 
-class BackoffTable(Table):
+class BackoffTable(SettingsTable):
     """Exponential backoff between attempts."""
 
     base: Duration = Field(2.0, ge=MILLISECOND, le=DAY)
@@ -165,7 +165,7 @@ class BackoffTable(Table):
         return self
 
 
-class DefaultsTable(Table):
+class DefaultsTable(SettingsTable):
     """What holds for each queue whose own table does not say otherwise."""
 
     concurrency: Whole = Field(10, ge=1, le=10_000)
@@ -202,7 +202,7 @@ class DefaultsTable(Table):
     """Your own handlers, "package.module" or "package.module:function", besides the shipped ones."""
 
 
-class LimitTable(Table):
+class LimitTable(SettingsTable):
     """A limit for each value of one payload field."""
 
     by: str = Field(pattern="^[A-Za-z_][A-Za-z0-9_-]{0,63}$", title="the name of a payload field")
@@ -251,7 +251,7 @@ class QueueTable(DefaultsTable):
         )
 
 
-class ScheduleTable(Table):
+class ScheduleTable(SettingsTable):
     """A job that comes again and again: one for each time, however many daemons there are."""
 
     enabled: Flag = True
@@ -310,7 +310,7 @@ def _metas(rate: Rate) -> Rate:
     return rate
 
 
-class WhatsAppTable(Table):
+class WhatsAppTable(SettingsTable):
     """Meta's WhatsApp Cloud API."""
 
     base_url: HttpUrl = "https://graph.facebook.com"
@@ -337,7 +337,7 @@ class WhatsAppTable(Table):
     """Words or phrases; a message that says just one of them opts its sender in again."""
 
 
-class EndpointTable(Table):
+class EndpointTable(SettingsTable):
     """An endpoint that events are delivered to."""
 
     url: str = Field(
@@ -354,7 +354,7 @@ class EndpointTable(Table):
     """Events it gets, such as "message.*"; empty: all."""
 
 
-class WebhookTable(Table):
+class WebhookTable(SettingsTable):
     """Webhooks that are delivered to others."""
 
     secret: SigningSecret = SecretStr("")
@@ -377,7 +377,7 @@ class WebhookTable(Table):
         return bool(self.secret) or (bool(own) and all(own))
 
 
-class SmtpTable(Table):
+class SmtpTable(SettingsTable):
     """The mail server that `send_email` hands mail to."""
 
     host: str = Field("", pattern="^[A-Za-z0-9._:-]{0,253}$", title="a host name or an IP address")
@@ -390,7 +390,7 @@ class SmtpTable(Table):
     """User's name; empty: no login."""
     password: Secret = SecretStr("")
     """User's password."""
-    sender: Mailbox = ""
+    sender: MailAddress = ""
     """Sender of mail whose job names none."""
     connections: Whole = Field(2, ge=1, le=50)
     """Connections kept open at most."""
@@ -407,7 +407,7 @@ class SmtpTable(Table):
         return self
 
 
-class AiTable(Table):
+class AiTable(SettingsTable):
     """A service that speaks OpenAI's protocol."""
 
     base_url: HttpUrl = OPENAI_URL
@@ -427,7 +427,7 @@ def needs_key(base_url: str) -> bool:
     return base_url.rstrip("/") == OPENAI_URL
 
 
-class ChannelTable(Table):
+class ChannelTable(SettingsTable):
     """A channel of notifications."""
 
     url: ChannelUrl
@@ -436,7 +436,7 @@ class ChannelTable(Table):
     """The least severe notifications it gets."""
 
 
-class AlertsTable(Table):
+class AlertsTable(SettingsTable):
     """What crmd itself tells people."""
 
     channel: str = Field("log", pattern="^[a-z0-9_-]{1,64}$", title="a channel's name")
@@ -451,7 +451,7 @@ class AlertsTable(Table):
     """How often the same alert is repeated while it lasts."""
 
 
-class NotifyTable(Table):
+class NotifyTable(SettingsTable):
     """Notifications to people."""
 
     group_window: Duration = Field(60.0, ge=1, le=DAY)
@@ -478,7 +478,7 @@ class NotifyTable(Table):
         return self
 
 
-class DatabaseTable(Table):
+class DatabaseTable(SettingsTable):
     """The database: contacts, messages, campaigns, flows, reports."""
 
     url: DatabaseUrl = SecretStr("")
@@ -487,7 +487,7 @@ class DatabaseTable(Table):
     """Connections kept open at most."""
 
 
-class FilesTable(Table):
+class FilesTable(SettingsTable):
     """Uploads, exports and reports."""
 
     folder: FilePath = Path()

@@ -154,7 +154,9 @@ def _mailbox(text: str) -> str:
     return text
 
 
-Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title='a mail address such as "CRM <crm@example.com>"')]
+MailAddress = Annotated[
+    str, AfterValidator(_mailbox), Field(title='a mail address such as "CRM <crm@example.com>"')
+]
 
 
 def _payload(table: dict[str, Any]) -> dict[str, Any]:
