@@ -64,11 +64,11 @@ _PRINCIPAL: ContextVar[Principal] = ContextVar("principal")
 
 
 def current_principal() -> Principal:
-    """The principal of the current request, which has passed the gate."""
+    """The principal of the current request, which has been authenticated."""
     return _PRINCIPAL.get()
 
 
-class Gate(BasicAuthMiddleware):  # type: ignore[misc] # the package has no types
+class AuthMiddleware(BasicAuthMiddleware):  # type: ignore[misc] # the package has no types
     """Checks credentials in constant time, and blocks clients that fail too often.
 
     While a client is held back it gets 429 for the right password too, or its guesses would go on being answered.

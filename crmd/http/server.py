@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from crmd.config.tables import AuthTable, HttpTable
 from crmd.config.values import is_loopback
 from crmd.errors import PortTaken
-from crmd.http.auth import Gate
+from crmd.http.auth import AuthMiddleware
 from crmd.http.bodies import CONNECTIONS
 from crmd.http.connections import Connections
 from crmd.http.guard import HostCheck, guard
@@ -73,7 +73,7 @@ class HttpServer:
         self.connections = connections
         self.routes = routes
         self._table = RouteTable(http.base_path, routes)
-        self._gate = Gate(
+        self._auth = AuthMiddleware(
             auth,
             password,
             routes=self._table,
@@ -101,7 +101,7 @@ class HttpServer:
 
     def configure(self, auth: AuthTable, password: str) -> None:
         """Applies other credentials."""
-        self._gate.configure(auth, password)
+        self._auth.configure(auth, password)
 
     async def start(self) -> None:
         """Listens. Raises PortTaken."""
@@ -160,7 +160,7 @@ class HttpServer:
                 problems(),
                 self._admit,
                 guard(self._table, hosts, self._peers),
-                self._gate,
+                self._auth,
             ],
         )
         app[CONNECTIONS] = self.connections

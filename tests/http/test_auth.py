@@ -14,7 +14,7 @@ from aiohttp_basicauth import BasicAuthMiddleware
 
 from crmd.config.tables import AuthTable
 from crmd.http.attempts import FAILURES, FailedAttempts
-from crmd.http.auth import Gate, parse_credentials
+from crmd.http.auth import AuthMiddleware, parse_credentials
 from tests.support.http import PASSWORD, USER, Site, basic, site, token_table
 
 JOBS = "/api/v1/queues/message/jobs"
@@ -29,8 +29,8 @@ CLOSED = (
 )
 
 
-def test_the_gate_is_aiohttp_basicauths_middleware() -> None:
-    assert issubclass(Gate, BasicAuthMiddleware)
+def test_authentication_is_aiohttp_basicauths_middleware() -> None:
+    assert issubclass(AuthMiddleware, BasicAuthMiddleware)
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
@@ -262,19 +262,19 @@ async def test_no_random_header_lets_in_or_breaks(web: Site) -> None:
     host, port = web.server.address
     seen: set[int] = set()
     for _ in range(300):
-        web.server._gate._attempts._buckets.clear()
-        web.server._gate._token_attempts._buckets.clear()
+        web.server._auth._attempts._buckets.clear()
+        web.server._auth._token_attempts._buckets.clear()
         seen.add(await raw_status(host, port, random_header(rng)))
     assert seen <= {400, 401}
 
 
 async def test_right_and_wrong_users_take_the_same_time(web: Site) -> None:
-    gate, request = web.server._gate, _NoRequest()
+    auth, request = web.server._auth, _NoRequest()
     times: dict[str, list[float]] = {USER: [], "nobody": []}
     for number in range(4000):
         user = (USER, "nobody")[number % 2]
         began = time.perf_counter()
-        assert not await gate.check_credentials(user, "wrong", request)  # type: ignore[arg-type]
+        assert not await auth.check_credentials(user, "wrong", request)  # type: ignore[arg-type]
         times[user].append(time.perf_counter() - began)
     # The fastest tenth: what else the machine does slows the others.
     taken = [statistics.quantiles(seconds, n=10)[0] for seconds in times.values()]
