@@ -25,6 +25,7 @@ from crmd.crm.notifications.client import Channel, NotifyClient
 from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.send_rate import SendLine, SendRate
@@ -42,7 +43,7 @@ class Resources:
         self._opened: list[Component] = [self._http]
         self._first_database: Database | None = None
         self._tables: dict[str, Any] = {}
-        self._clients: dict[type, Any] = {type(one): one for one in given}
+        self._clients: dict[type, Any] = {type(one): one for one in (XlsxReaders(), *given)}
 
     def make(self, loaded: Loaded) -> Mapping[type, Any]:
         """The clients by their class; those whose table did not change are the old ones. Raises ConfigError."""

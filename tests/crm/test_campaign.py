@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xlsxwriter
 
 from crmd.crm.campaigns import backpressure as campaign_pace
 from crmd.crm.campaigns import recipients as campaign_recipients
@@ -24,6 +25,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.statuses import StatusUpdate, apply_status
+from crmd.crm.tabular.xlsx_source import MAX_CHILDREN
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State
@@ -208,6 +210,18 @@ async def test_a_file_of_many_chunks_is_read_whole_and_goes_on_where_it_was(benc
     await bench.add(definition({"file": file}))
     await wait_until(lambda: _queued(bench, 500))
     assert len(await bench.recipients()) == 1_200
+
+
+async def test_an_xlsx_file_waits_while_as_many_as_may_be_are_read(bench: CampaignBench, tmp_path: Path) -> None:
+    with xlsxwriter.Workbook(str(tmp_path / "people.xlsx")) as book:
+        book.add_worksheet().write_column(0, 0, ["phone", phone(1)])
+    file = await bench.upload((tmp_path / "people.xlsx").read_bytes(), "people.xlsx")
+    others = [bench.xlsx.open(tmp_path / "people.xlsx", None) for _ in range(MAX_CHILDREN)]
+    with pytest.raises(Snooze, match="are being read; this one waits"):
+        await run_campaign(bench.context(), payload({"file": file}))
+    others.pop().close()
+    assert (await run_campaign(bench.context(), payload({"file": file})))["total"] == 1
+    others.pop().close()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.features import forgetting
 from crmd.crm.imports.jobs import CHUNK_ROWS, import_contacts
 from crmd.crm.imports.payloads import ImportContacts
-from crmd.crm.tabular.xlsx_source import MAX_CHILDREN, XlsxSource
+from crmd.crm.tabular.xlsx_source import MAX_CHILDREN
 from crmd.errors import Permanent, Snooze
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun
@@ -103,13 +103,13 @@ async def test_an_xlsx_file_becomes_contacts(office: Office) -> None:
 async def test_so_many_xlsx_files_are_read_at_a_time_and_the_others_wait(office: Office) -> None:
     with xlsxwriter.Workbook(str(office.folder / "c.xlsx")) as book:
         book.add_worksheet().write_column(0, 0, ["phone", "+491701234567"])
-    sources = [XlsxSource(office.folder / "c.xlsx", None) for _ in range(MAX_CHILDREN)]
+    sources = [office.xlsx.open(office.folder / "c.xlsx", None) for _ in range(MAX_CHILDREN)]
     try:
         with pytest.raises(Snooze, match="are being read; this one waits"):
             await office.run_import("c.xlsx")
         sources.pop().close()
         assert counts(await office.run_import("c.xlsx")) == {"rows": 1, "created": 1}
-        sources.append(XlsxSource(office.folder / "c.xlsx", None))
+        sources.append(office.xlsx.open(office.folder / "c.xlsx", None))
         with pytest.raises(Snooze):
             await office.run_import("c.xlsx", key="b")
     finally:

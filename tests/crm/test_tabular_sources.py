@@ -17,6 +17,7 @@ from crmd.crm.tabular import xlsx_read_child
 from crmd.crm.tabular.opening import Reading, open_source
 from crmd.crm.tabular.rows import Row, Source, UnreadableFile
 from crmd.crm.tabular.text_lines import MAX_LINE_CHARS
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 
 # What people of different countries have in their files, and the encodings in which theirs may be.
 GERMAN = [
@@ -36,7 +37,7 @@ CHINESE = [["电话", "姓名"], ["+8613812345678", "张伟 你好世界"], ["+8
 
 @contextmanager
 def opened(path: Path, **how: Any) -> Iterator[Source]:
-    source = open_source(path, Reading(**how), is_known)
+    source = open_source(path, Reading(**how), is_known, XlsxReaders())
     try:
         yield source
     finally:

@@ -25,6 +25,7 @@ from crmd.crm.files.store import FileStore
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.repository import MessageRepository
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import WorkerPool
@@ -75,12 +76,14 @@ class CampaignBench:
         self.harness = harness
         self.database = database
         self.server = server
+        self.xlsx = XlsxReaders()
         self.files = FileStore(database, folder / "files", 10**6, 3600.0)
         self.resources: dict[type, Any] = {
             Database: database,
             FileStore: self.files,
             MessageRepository: MessageRepository(database, CampaignGate()),
             WhatsAppClient: whatsapp,
+            XlsxReaders: self.xlsx,
         }
         for function in (run_campaign, send_message):
             spec = spec_of(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from crmd.crm.files.store import FileStore
 from crmd.crm.imports.jobs import import_contacts
 from crmd.crm.imports.payloads import ImportContacts
 from crmd.crm.imports.source import ImportFolder
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 from crmd.engine.settings import QueueSettings
 from crmd.jobs import JobContext, spec_of
 from tests.support.context import RecordedRun, make_context
@@ -38,6 +39,7 @@ class Office:
     database: Database
     files: FileStore
     folder: Path
+    xlsx: XlsxReaders = field(default_factory=XlsxReaders)
 
     @property
     def resources(self) -> Mapping[type, Any]:
@@ -90,7 +92,7 @@ class Office:
         return {one.phone: one for one in await self.contacts()}
 
     def _resources(self) -> tuple[object, ...]:
-        return (self.database, self.files, ImportFolder(self.folder))
+        return (self.database, self.files, ImportFolder(self.folder), self.xlsx)
 
 
 @asynccontextmanager

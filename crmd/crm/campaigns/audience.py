@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crmd.crm.campaigns.payloads import InlineRecipient, RunCampaign
 from crmd.crm.campaigns.recipients import NewRecipient
@@ -14,17 +13,21 @@ from crmd.crm.contacts.phones import MAX_CHARS, normal_phone
 from crmd.crm.database.types import utc_now
 from crmd.crm.files.store import FileStore
 from crmd.crm.imports.payloads import ImportContacts
-from crmd.crm.imports.report import Report
 from crmd.crm.imports.rows import Found, Rejected
-from crmd.crm.imports.source import ImportSource
+from crmd.crm.imports.source import ImportSource, Rows
+from crmd.crm.tabular.xlsx_source import TooManyReaders, XlsxReaders
 from crmd.crm.thread_runner import OwnThread, in_own_thread
-from crmd.errors import Permanent, RequestError
+from crmd.errors import Permanent, RequestError, Snooze
 from crmd.jobs import JobContext
 
 CHUNK = 500
 """Recipients of one transaction: a few tens of milliseconds, in which other writers wait."""
 MAX_VARIABLES_CHARS = 16_384
 """Of one recipient, as JSON."""
+BUSY_SECONDS = 5.0
+"""A campaign comes back after this where as many XLSX files as may be are being read."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,70 +56,49 @@ async def chunks(ctx: JobContext, payload: RunCampaign, position: int) -> AsyncG
         if position < len(recipients):
             yield Chunk(recipients, len(recipients))
         return
-    source = await _open(ctx, payload.audience.file, payload.default_region, wanted)
+    source = await _open(ctx, payload.audience.file, payload.default_region)
     thread = OwnThread()
     thread.interrupt = source.interrupt
     try:
         await _reading(thread, source.open)
-        while (chunk := await _reading(thread, lambda: source.next_recipients(CHUNK))) is not None:
-            if chunk.position > position:
-                yield chunk
+        while (rows := await _reading(thread, lambda: source.next_rows(CHUNK))) is not None:
+            if rows.last > position:
+                yield Chunk(_of_rows(rows, wanted), rows.last)
     finally:
         thread.close(source.close)
 
 
-class _RecipientSource(ImportSource):
-    """A file of recipients: read as an import reads it, whose rows are kept for this campaign only."""
-
-    def __init__(self, path: Path, payload: ImportContacts, wanted: frozenset[str]) -> None:
-        super().__init__(path, payload, utc_now())
-        self._wanted = wanted
-        self.report.close()
-        self.report = self._refused = _Refused()
-
-    def next_recipients(self, size: int) -> Chunk | None:
-        """The next rows; None at the end. Raises ValueError."""
-        chunk = self.next_chunk(size)
-        if chunk is None:
-            return None
-        refused = self._refused.take()
-        return Chunk([*(_of_row(found, self._wanted) for found in chunk.found), *refused], chunk.last)
-
-    def _once(self, found: Found) -> Found:
-        return found  # the database knows who is there already, from earlier runs too
-
-
-class _Refused(Report):
-    """Rows without a usable number, as recipients that are skipped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: list[NewRecipient] = []
-
-    def add(self, rejected: Rejected) -> None:
-        """Notes one row. The value is left out: the reason is shown to people, and counted."""
-        place = f"{rejected.column}: " if rejected.column else ""
-        self._rows.append(NewRecipient(f"row {rejected.number}", reason=f"{place}{rejected.reason}"))
-
-    def take(self) -> list[NewRecipient]:
-        """The rows since the last time."""
-        rows, self._rows = self._rows, []
-        return rows
-
-
-async def _open(ctx: JobContext, file: str, region: str | None, wanted: frozenset[str]) -> _RecipientSource:
+async def _open(ctx: JobContext, file: str, region: str | None) -> ImportSource:
     try:
         stored = await ctx.get(FileStore).get(file)
     except RequestError as error:
         raise Permanent(f"the audience cannot be read: {error}", code="unknown_file") from None
-    return _RecipientSource(stored.path, ImportContacts(file=file, default_region=region), wanted)
+    how = ImportContacts(file=file, default_region=region)
+    return ImportSource(stored.path, how, utc_now(), ctx.get(XlsxReaders))
 
 
-async def _reading(thread: OwnThread, call: Any) -> Any:
+async def _reading(thread: OwnThread, call: Callable[[], T]) -> T:
     try:
         return await thread.run(call)
+    except TooManyReaders as error:
+        raise Snooze(str(error), after=BUSY_SECONDS) from None
     except ValueError as error:
         raise Permanent(f"the audience cannot be read: {error}", code="unreadable_file") from None
+
+
+def _of_rows(rows: Rows, wanted: frozenset[str]) -> list[NewRecipient]:
+    """Recipients, then those rows that have no usable number, as recipients that are skipped.
+
+    Whom the campaign has already, from earlier runs too, the database knows.
+    """
+    found = [_of_row(row, wanted) for row in rows.results if isinstance(row, Found)]
+    return [*found, *(_skipped(row) for row in rows.results if isinstance(row, Rejected))]
+
+
+def _skipped(rejected: Rejected) -> NewRecipient:
+    """The value is left out: the reason is shown to people, and counted."""
+    place = f"{rejected.column}: " if rejected.column else ""
+    return NewRecipient(f"row {rejected.number}", reason=f"{place}{rejected.reason}")
 
 
 def _of_row(found: Found, wanted: frozenset[str]) -> NewRecipient:

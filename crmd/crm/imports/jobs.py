@@ -14,10 +14,12 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
 from crmd.crm.files.store import FileStore, StoredFile
+from crmd.crm.imports.chunks import Chunk, ImportChunks, rows_after
 from crmd.crm.imports.payloads import ImportContacts
+from crmd.crm.imports.report import Report
 from crmd.crm.imports.rows import Found
-from crmd.crm.imports.source import Chunk, ImportFolder, ImportSource, rows_after
-from crmd.crm.tabular.xlsx_source import TooManyReaders
+from crmd.crm.imports.source import ImportFolder, ImportSource
+from crmd.crm.tabular.xlsx_source import TooManyReaders, XlsxReaders
 from crmd.crm.thread_runner import OwnThread
 from crmd.errors import Permanent, RecordsError, RequestError, Snooze
 from crmd.jobs import JobContext, job
@@ -88,7 +90,8 @@ class _Import:
 
     async def run(self) -> ContactsImported | dict[str, Any]:
         path, name = await self._file()
-        source = ImportSource(path, self._payload, datetime.now(UTC))
+        source = ImportSource(path, self._payload, datetime.now(UTC), self._ctx.get(XlsxReaders))
+        chunks = ImportChunks(source)
         thread = OwnThread()
         thread.interrupt = source.interrupt
         try:
@@ -96,10 +99,10 @@ class _Import:
             if begun.result is not None:
                 return begun.result
             await _reading(thread, source.open)
-            await self._import(thread, source, name)
-            return await self._finish(thread, source, name)
+            await self._import(thread, chunks, name)
+            return await self._finish(thread, source, chunks.report, name)
         finally:
-            thread.close(source.close)
+            thread.close(chunks.close)
 
     async def _file(self) -> tuple[Path, str]:
         """Where the file is, and what people call it."""
@@ -123,9 +126,9 @@ class _Import:
             self._counts |= {name: begun.counts[name] for name in self._counts}
         return begun
 
-    async def _import(self, thread: OwnThread, source: ImportSource, name: str) -> None:
+    async def _import(self, thread: OwnThread, chunks: ImportChunks, name: str) -> None:
         """Rows that are in the database already are checked once more: the report and the duplicates need them."""
-        while (chunk := await _reading(thread, lambda: source.next_chunk(CHUNK_ROWS))) is not None:
+        while (chunk := await _reading(thread, lambda: chunks.next_chunk(CHUNK_ROWS))) is not None:
             self._rows += chunk.rows
             self._rejected += chunk.rejected
             self._broken += chunk.broken
@@ -136,7 +139,7 @@ class _Import:
             note = f"{self._rows:,} rows, {self._rejected:,} rejected"
             await self._ctx.progress(min(chunk.fraction, 0.99), note)
             if self._broken > MAX_BROKEN and 2 * self._broken > self._rows:
-                await self._give_up(thread, source, name, chunk.last)
+                await self._give_up(thread, chunks.report, name, chunk.last)
 
     async def _store(self, chunk: Chunk) -> None:
         found = list(rows_after(chunk, self._done))
@@ -165,8 +168,8 @@ class _Import:
         self._counts["created"] += len(found) - len(there)
         self._counts["skipped" if self._payload.update == "skip" else "updated"] += len(there)
 
-    async def _give_up(self, thread: OwnThread, source: ImportSource, name: str, row: int) -> NoReturn:
-        report = await self._save_report(thread, source, name)
+    async def _give_up(self, thread: OwnThread, rejected: Report, name: str, row: int) -> NoReturn:
+        report = await self._save_report(thread, rejected, name)
         told = f"the report, file {report.id}, says why" if report else "see why by a dry run"
         raise Permanent(
             f"stopped at row {row:,}: of {self._rows:,} rows {self._broken:,} are not contacts; {told}",
@@ -178,8 +181,10 @@ class _Import:
         if remaining is not None and remaining < self._reserve_seconds and not self._payload.dry_run:
             raise Snooze(f"rows up to {self._done:,} are in; the timeout is near, the rest comes next", after=0.0)
 
-    async def _finish(self, thread: OwnThread, source: ImportSource, name: str) -> ContactsImported:
-        report = await self._save_report(thread, source, name)
+    async def _finish(
+        self, thread: OwnThread, source: ImportSource, rejected: Report, name: str
+    ) -> ContactsImported:
+        report = await self._save_report(thread, rejected, name)
         result = ContactsImported(
             rows=self._rows,
             created=self._counts["created"],
@@ -199,12 +204,12 @@ class _Import:
             )
         return result
 
-    async def _save_report(self, thread: OwnThread, source: ImportSource, name: str) -> StoredFile | None:
-        if not source.report.count:
+    async def _save_report(self, thread: OwnThread, rejected: Report, name: str) -> StoredFile | None:
+        if not rejected.count:
             return None
         store, name = self._ctx.get(FileStore), f"{Path(name).stem}-rejected.csv"
         async with store.create(kind="report", name=name, media_type="text/csv") as new:
-            await thread.run(lambda: source.report.save(new.path))
+            await thread.run(lambda: rejected.save(new.path))
         return new.stored
 
 

@@ -1,20 +1,19 @@
-"""The file of an import: found, opened, its columns understood, and read as contacts in chunks."""
+"""A file of contacts: found, opened, its columns understood, its rows checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 
 from crmd.crm.imports.columns import PHONE, Columns, find_header, guess_names, is_known
 from crmd.crm.imports.payloads import ImportContacts
-from crmd.crm.imports.report import Report
-from crmd.crm.imports.rows import Found, OptOut, Rejected, RowCheck, Rules
-from crmd.crm.imports.seen import Seen
+from crmd.crm.imports.rows import Found, Rejected, RowCheck, Rules
 from crmd.crm.tabular.opening import Reading, open_source
 from crmd.crm.tabular.rows import Row, Source, UnreadableFile
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 
 FOLDER = "imports"
 """Below the state folder."""
@@ -39,34 +38,27 @@ class ImportFolder:
         return found
 
 
-@dataclass(slots=True)
-class Chunk:
-    """Some rows of the file."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of the file, checked."""
 
-    found: list[Found] = field(default_factory=list)
-    opt_outs: list[OptOut] = field(default_factory=list)
-    """What rejected rows say all the same."""
-    rows: int = 0
-    rejected: int = 0
-    broken: int = 0
-    """Rejected rows that are not contacts at all, in contrast to those whose number an earlier row has."""
-    last: int = 0
+    results: Sequence[Found | Rejected]
+    last: int
     """The number of the last row."""
-    fraction: float = 0.0
+    fraction: float
     """How much of the file was read with it, 0 to 1."""
 
 
 class ImportSource:
     """The contacts of a file. All but `interrupt` is called in one thread, as it may take long."""
 
-    def __init__(self, path: Path, payload: ImportContacts, now: datetime) -> None:
+    def __init__(self, path: Path, payload: ImportContacts, now: datetime, xlsx: XlsxReaders) -> None:
+        self._xlsx = xlsx
         self._path = path
         self._payload = payload
         self._now = now
         self._source: Source | None = None
         self._interrupted = False
-        self._seen = Seen()
-        self.report = Report()
         self.columns: dict[str, str] = {}
         """What each column was taken for, once it is open."""
         self.description: dict[str, str] = {}
@@ -86,7 +78,7 @@ class ImportSource:
             sheet=payload.sheet,
             region=payload.default_region,
         )
-        self._source = source = open_source(self._path, how, self._is_known)
+        self._source = source = open_source(self._path, how, self._is_known, self._xlsx)
         if self._interrupted:
             source.interrupt()
         rows = iter(source)
@@ -99,28 +91,13 @@ class ImportSource:
         self._check = RowCheck(columns, rules)
         self.columns, self.description = columns.described, source.description
 
-    def next_chunk(self, size: int) -> Chunk | None:
-        """The next rows, checked; the bad ones are in the report. None at the end. Raises ValueError."""
-        chunk = Chunk()
-        for row in islice(self._rows, size):
-            chunk.rows += 1
-            chunk.last = row.number
-            result = self._check.check(row)
-            if isinstance(result, Found):
-                result = self._once(result)
-            else:
-                chunk.broken += 1
-            if isinstance(result, Found):
-                chunk.found.append(result)
-            else:
-                chunk.rejected += 1
-                self.report.add(result)
-                if result.opt_out is not None:
-                    chunk.opt_outs.append(result.opt_out)
-        if not chunk.rows:
+    def next_rows(self, size: int) -> Rows | None:
+        """The next rows; None at the end. Raises ValueError."""
+        rows = list(islice(self._rows, size))
+        if not rows:
             return None
-        chunk.fraction = self._source.fraction() if self._source else 1.0
-        return chunk
+        fraction = self._source.fraction() if self._source else 1.0
+        return Rows([self._check.check(row) for row in rows], rows[-1].number, fraction)
 
     def interrupt(self) -> None:
         """From any thread: a call under way ends soon."""
@@ -129,18 +106,9 @@ class ImportSource:
             self._source.interrupt()
 
     def close(self) -> None:
-        """Closes everything. Fine twice."""
+        """Closes the file; idempotent."""
         if self._source is not None:
             self._source.close()
-        self._seen.close()
-        self.report.close()
-
-    def _once(self, found: Found) -> Found | Rejected:
-        earlier = self._seen.first_row(found.phone, found.number)
-        if earlier is None:
-            return found
-        opt_out = None if found.opted_out_at is None else OptOut(found.phone, found.opted_out_at)
-        return Rejected(found.number, "", found.phone, f"has the same number as row {earlier}", opt_out)
 
     def _is_known(self, text: str) -> bool:
         return is_known(text) or text in self._payload.columns
@@ -176,8 +144,3 @@ def _after(first: list[Row], header: int) -> list[Row]:
     """The rows after the header, and those before it that could not be read."""
     broken = [row for row in first[:header] if row.problem is not None]
     return broken + first[header + 1 :]
-
-
-def rows_after(chunk: Chunk, number: int) -> Iterator[Found]:
-    """The contacts of rows after the one of that number."""
-    return (found for found in chunk.found if found.number > number)

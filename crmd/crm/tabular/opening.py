@@ -11,7 +11,7 @@ from crmd.crm.tabular.csv_source import CsvSource
 from crmd.crm.tabular.encodings import check_codec, detect
 from crmd.crm.tabular.jsonl_source import JsonLinesSource
 from crmd.crm.tabular.rows import Source, UnreadableFile
-from crmd.crm.tabular.xlsx_source import XlsxSource
+from crmd.crm.tabular.xlsx_source import XlsxReaders
 
 Format = Literal["csv", "xlsx", "jsonl"]
 
@@ -37,7 +37,7 @@ class Reading:
     """Country code, a hint for the encoding."""
 
 
-def open_source(path: Path, how: Reading, is_known: Callable[[str], bool]) -> Source:
+def open_source(path: Path, how: Reading, is_known: Callable[[str], bool], xlsx: XlsxReaders) -> Source:
     """The rows of a file. `is_known`: whether a text is the name of a column.
 
     Raises UnreadableFile, OSError, TooManyReaders.
@@ -51,7 +51,7 @@ def open_source(path: Path, how: Reading, is_known: Callable[[str], bool]) -> So
             raise UnreadableFile(reason)
     is_package = start.startswith(b"PK\x03\x04")
     if how.format == "xlsx" or (how.format is None and is_package):
-        return XlsxSource(path, how.sheet)
+        return xlsx.open(path, how.sheet)
     if is_package:
         raise UnreadableFile(f"it is no {how.format} but an XLSX workbook or a ZIP archive")
     try:

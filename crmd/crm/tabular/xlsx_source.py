@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -16,40 +16,49 @@ from crmd.crm.tabular.rows import Row, UnreadableFile
 
 END_SECONDS = 5.0
 MAX_CHILDREN = 2
-"""At a time in this process, so that they take 4 GiB of memory at most."""
-
-_places = threading.BoundedSemaphore(MAX_CHILDREN)
+"""At a time, so that they take 4 GiB of memory at most."""
 
 
 class TooManyReaders(Exception):
     """As many XLSX files as may be are being read; later there may be a place."""
 
 
-class XlsxSource:
-    """The rows of one sheet."""
+class XlsxReaders:
+    """The XLSX files that are read at a time: one for the whole process, as it bounds their memory."""
 
-    def __init__(self, path: Path, sheet: str | None) -> None:
-        """`sheet` is its name; None for the first visible one that has cells.
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(MAX_CHILDREN)
+
+    def open(self, path: Path, sheet: str | None) -> XlsxSource:
+        """Reads one more file. `sheet` is its name; None for the first visible one that has cells.
 
         Raises TooManyReaders.
         """
-        if not _places.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             raise TooManyReaders(f"{MAX_CHILDREN} XLSX files are being read; this one waits")
-        self._has_place = True
+        try:
+            return XlsxSource(path, sheet, self._places.release)
+        except OSError:
+            self._places.release()
+            raise
+
+
+class XlsxSource:
+    """The rows of one sheet."""
+
+    def __init__(self, path: Path, sheet: str | None, ended: Callable[[], None]) -> None:
+        """`ended` is called once, when its process has ended. Raises OSError."""
+        self._ended: Callable[[], None] | None = ended
         self.description = {"format": "xlsx"}
         self._rows = 0
         self._number = 0
         command = [sys.executable, "-I", str(xlsx_read_child.__file__), str(path)]
-        try:
-            self._child = subprocess.Popen(  # noqa: S603 - our own program; the path is an argument of it
-                command if sheet is None else [*command, sheet],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        except OSError:
-            self._give_place_back()
-            raise
+        self._child = subprocess.Popen(  # noqa: S603 - our own program; the path is an argument of it
+            command if sheet is None else [*command, sheet],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         self._output = cast(IO[bytes], self._child.stdout)
 
     def __iter__(self) -> Iterator[Row]:
@@ -74,20 +83,17 @@ class XlsxSource:
         self._child.kill()
 
     def close(self) -> None:
-        """Ends the process. Fine twice."""
+        """Ends the process. Idempotent."""
         self._child.kill()
         self._output.close()
         self._wait()
 
     def _wait(self) -> int:
         code = self._child.wait(END_SECONDS)
-        self._give_place_back()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
         return code
-
-    def _give_place_back(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            _places.release()
 
     def _begin(self, line: bytes) -> None:
         try:
