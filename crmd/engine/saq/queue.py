@@ -181,9 +181,11 @@ class SaqQueue(Queue):
         """Calls back with each job's status until the callback is content, or TimeoutError."""
 
         async def wait(key: str) -> bool:
-            return await self.control.wait_for(self.job_id(key), functools.partial(look, key), timeout or None)
+            return await self.control.wait_for(
+                self.job_id(key), functools.partial(satisfied, key), timeout or None
+            )
 
-        async def look(key: str) -> bool | None:
+        async def satisfied(key: str) -> bool | None:
             job = await self.job(key)
             if job is None:
                 return None
@@ -198,14 +200,6 @@ class SaqQueue(Queue):
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         done.pop().result()
-
-    async def pause(self, *, reason: str | None = None, by: str | None = None) -> None:
-        """Pauses the queue on all daemons."""
-        await self.control.pause(self.name, reason=reason, by=by)
-
-    async def finalise_abort(self, job_id: str) -> bool:
-        """Ends a job that a plain client aborted and left in no structure."""
-        return await self.control.finalise_abort(self.name, job_id)
 
     async def notify(self, job: Job) -> None:
         """Publishes a job's status, as SAQ does."""

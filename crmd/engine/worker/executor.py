@@ -127,7 +127,7 @@ class Executor:
         if claimed.reason in ("limited", "blocked"):
             self._short = 0
         now = self._clock.monotonic()
-        held = [execution for job in claimed.jobs if (execution := self._hold(token, *job, now))]
+        held = [execution for job in claimed.jobs if (execution := self._admit(token, *job, now))]
         self._fetched += held
         self._fill()
         return held
@@ -137,7 +137,7 @@ class Executor:
         for raw_id, document in claimed.invalid_ids:
             self._parts.background.start(self._quarantine(token, raw_id, document, "its id is no UTF-8"))
 
-    def _hold(
+    def _admit(
         self, token: str, job_id: str, document: bytes, crash_count: int, monotonic: float
     ) -> Execution | None:
         try:
@@ -424,7 +424,7 @@ class Executor:
             answers = await self._scripts.mark(documents, advanced)
         except StoreError:
             return  # the ack will say more than this would have
-        self._heed(batch, answers)
+        self._obey(batch, answers)
 
     async def check(self) -> None:
         """Cancels what was aborted, or taken from us, while it runs."""
@@ -432,7 +432,7 @@ class Executor:
         for start in range(0, len(running), MAX_JOBS_PER_CALL):
             batch = running[start : start + MAX_JOBS_PER_CALL]
             held = ((execution.job_id, execution.token) for execution in batch)
-            self._heed(batch, await self._scripts.running(held))
+            self._obey(batch, await self._scripts.running(held))
 
     def stop_lost(self, leases: Mapping[str, str]) -> None:
         """Cancels what is held and not leased to us; `leases` are ids and tokens."""
@@ -440,7 +440,7 @@ class Executor:
             if leases.get(execution.job_id) != execution.token:
                 self.cancel(execution, CancelReason.LOST)
 
-    def _heed(self, executions: list[Execution], answers: list[int]) -> None:
+    def _obey(self, executions: list[Execution], answers: list[int]) -> None:
         """Cancels what the store says is aborted (-1, -2) or no longer ours (0)."""
         for execution, answer in zip(executions, answers, strict=True):
             if execution.ended or answer == 1:

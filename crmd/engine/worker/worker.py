@@ -237,7 +237,7 @@ class QueueWorker:
         if acks:
             self._note_written(acks, reply)
         if reply.claimed:
-            self._take(reply.claimed, token, asked)
+            self._begin_claimed(reply.claimed, token, asked)
         elif reply.claim_error:
             self.next_claim.now = True
             raise reply.claim_error
@@ -262,7 +262,7 @@ class QueueWorker:
         self._claim_returned.set()
         self._wake.set()
 
-    def _take(self, claimed: Claimed, token: str, asked: int) -> None:
+    def _begin_claimed(self, claimed: Claimed, token: str, asked: int) -> None:
         """Begins what a claim brought. `asked` tells whether somebody asked for one while it was under way."""
         if self._accepting:
             self.executor.begin(token, claimed)
