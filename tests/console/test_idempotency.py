@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from crmd.engine.admin.requests import check_request_key, fingerprint
+from crmd.engine.admin.requests import Fingerprint, check_request_key
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store.replies import Ack, AckKind
 from tests.support.http import Site, site, token_table
@@ -138,8 +138,14 @@ async def test_the_order_of_members_and_white_space_do_not_matter(web: Site) -> 
 
 
 def test_payloads_are_told_apart_by_what_they_say() -> None:
+    def fingerprint(*payloads: dict[str, Any], many: bool = True) -> bytes:
+        whole = Fingerprint(many=many)
+        for payload in payloads:
+            whole.add(NewJob("greet", payload))
+        return whole.digest()
+
     def mark(payload: dict[str, Any]) -> bytes:
-        return fingerprint([NewJob("greet", payload)], many=False)
+        return fingerprint(payload, many=False)
 
     assert mark({"a": {"x": 1, "y": [1, {"u": 1, "v": 2}]}, "b": "ä"}) == mark(
         {"b": "\u00e4", "a": {"y": [1, {"v": 2, "u": 1}], "x": 1}}
@@ -155,9 +161,9 @@ def test_payloads_are_told_apart_by_what_they_say() -> None:
         {"a": 10**30},
     ]
     assert len({mark(payload) for payload in different}) == len(different)
-    one, two = NewJob("greet", {"n": 1}), NewJob("greet", {"n": 2})
-    assert fingerprint([one, two], many=True) != fingerprint([two, one], many=True)
-    assert fingerprint([one], many=True) != fingerprint([one], many=False)
+    one, two = {"n": 1}, {"n": 2}
+    assert fingerprint(one, two) != fingerprint(two, one)
+    assert fingerprint(one) != fingerprint(one, many=False)
 
 
 async def test_256_at_once_are_one_job(web: Site, ok: dict[str, Any]) -> None:

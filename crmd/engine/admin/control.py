@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from crmd.engine.admin.completion_waiter import Waiter
 from crmd.engine.admin.inspector import Inspector
-from crmd.engine.admin.requests import MAX_JOBS, Requested, RequestKey, fingerprint, made_keys
+from crmd.engine.admin.requests import MAX_JOBS, Fingerprint, Requested, RequestKey, made_keys
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob, State
 from crmd.engine.codec import (
     Unreadable,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 KEY_PATTERN = re.compile(r"[A-Za-z0-9._:@+-]{1,200}")
 MAX_PRIORITY = 10
 LONGEST_S = 10 * 365 * 86_400.0
+TURN_BYTES = 256 * 1024
+"""Of JSON, made at once: some milliseconds."""
 ADMISSION_RATIO = 0.8
 """Of the store's memory limit: the rest is for finishing what was accepted."""
 
@@ -64,7 +67,8 @@ class Control:
         Raises InvalidPayload, JobTooLarge or RequestError before any is stored, StoreFull where memory is short.
         """
         scripts = self.inspector.scripts[queue]
-        documents = self.documents(queue, jobs)
+        self._require_memory()
+        documents = await self._documents_in_turns(scripts, jobs)
         created = await scripts.enqueue(documents)
         prefix = len(scripts.keys.job_prefix)
         return [Added(document.job_id[prefix:], new) for document, new in zip(documents, created, strict=True)]
@@ -81,8 +85,9 @@ class Control:
             raise RequestError(f"{len(jobs):,} jobs under one idempotency key; at most {MAX_JOBS:,} are taken")
         scripts, digest, now = self.inspector.queue(queue), request.digest, self._now()
         mixed_keys = len({new.key is None for new in jobs}) > 1
-        record = RequestRecord(digest, fingerprint(jobs, many), int(now * 1000), mixed_keys)
-        documents = self._documents(scripts, jobs, made_keys(record.time_ms, digest, len(jobs)))
+        record = RequestRecord(digest, await _fingerprint(jobs, many), int(now * 1000), mixed_keys)
+        made = made_keys(record.time_ms, digest, len(jobs))
+        documents = await self._documents_in_turns(scripts, jobs, made)
         try:
             self._require_memory()
             reply = await scripts.enqueue_request(documents, record)
@@ -100,7 +105,7 @@ class Control:
         """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""
         scripts = self.inspector.scripts[queue]
         self._require_memory()
-        return self._documents(scripts, jobs)
+        return list(self._documents(scripts, jobs))
 
     async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
         """The job once it is over; raises TimeoutError after `timeout` seconds, JobNotFound."""
@@ -245,16 +250,28 @@ class Control:
         if (self.store.memory_ratio or 0.0) >= ADMISSION_RATIO:
             raise StoreFull(f"the store's memory is {self.store.memory_ratio:.0%} full; no new jobs are taken")
 
-    def _documents(
+    async def _documents_in_turns(
         self, scripts: QueueScripts, jobs: Sequence[NewJob], made: Sequence[str] | None = None
     ) -> list[NewDocument]:
+        """As `_documents`; megabytes are encoded in turn with other work."""
+        documents, size = [], 0
+        for document in self._documents(scripts, jobs, made):
+            documents.append(document)
+            size += len(document.document)
+            if size > TURN_BYTES:
+                size = 0
+                await asyncio.sleep(0)
+        return documents
+
+    def _documents(
+        self, scripts: QueueScripts, jobs: Sequence[NewJob], made: Sequence[str] | None = None
+    ) -> Iterator[NewDocument]:
         """The jobs as the store takes them; raises for the first that it would not take.
 
         Those without a key of their own get that of their place in `made`, or one that is drawn by chance.
         """
         now, name, prefix = self._now(), scripts.keys.name, scripts.keys.job_prefix
         now_ms, unique_s = int(now * 1000), scripts.settings.unique_for_seconds
-        documents = []
         for new, fresh in zip(jobs, made or _fresh_keys(now_ms, len(jobs)), strict=True):
             key = fresh if new.key is None else _checked_key(new.key)
             data: dict[str, Any] = {"function": new.job, "kwargs": new.payload, "queue": name, "key": key}
@@ -271,8 +288,18 @@ class Control:
             data["queued"] = now_ms
             data["status"] = "queued"
             document.document = encode_payload(data)
-            documents.append(document)
-        return documents
+            yield document
+
+
+async def _fingerprint(jobs: Sequence[NewJob], many: bool) -> bytes:
+    """The fingerprint of a request's jobs, made of megabytes in turn with other work."""
+    whole, size = Fingerprint(many=many), 0
+    for new in jobs:
+        size += whole.add(new)
+        if size > TURN_BYTES:
+            size = 0
+            await asyncio.sleep(0)
+    return whole.digest()
 
 
 def _fresh_keys(now_ms: int, number: int) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crmd.engine.admin.views import Added, NewJob
@@ -42,6 +41,27 @@ class Requested:
     repeated: bool
 
 
+class Fingerprint:
+    """Of a request's jobs: 8 bytes that differ where the jobs do; the order of an object's members is ignored."""
+
+    def __init__(self, *, many: bool) -> None:
+        self._whole = hashlib.sha256(b"many" if many else b"one")
+
+    def add(self, new: NewJob) -> int:
+        """Takes the next job in, and says how many bytes it is; raises InvalidPayload for what is not JSON."""
+        fields = (new.job, new.payload, new.key, new.delay, new.at, new.priority, new.unique_for)
+        try:
+            text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidPayload(f"the payload is not JSON: {error}") from None
+        self._whole.update(text)
+        return len(text)
+
+    def digest(self) -> bytes:
+        """The fingerprint of the jobs that were added."""
+        return self._whole.digest()[:8]
+
+
 def check_request_key(text: str) -> str:
     """The key that a header or an option says, without the quotes of its draft's form; raises RequestError."""
     quoted = _QUOTED.fullmatch(text)
@@ -49,21 +69,6 @@ def check_request_key(text: str) -> str:
     if not _KEY.fullmatch(key):
         raise RequestError("an idempotency key is 1 to 255 visible ASCII characters, in quotes or without them")
     return key
-
-
-def fingerprint(jobs: Sequence[NewJob], many: bool) -> bytes:
-    """8 bytes that differ where the jobs do; the order of an object's members does not matter.
-
-    Raises InvalidPayload for a payload that is not JSON.
-    """
-    whole = hashlib.sha256(b"many" if many else b"one")
-    for new in jobs:
-        fields = (new.job, new.payload, new.key, new.delay, new.at, new.priority, new.unique_for)
-        try:
-            whole.update(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode() + b"\n")
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidPayload(f"the payload is not JSON: {error}") from None
-    return whole.digest()[:8]
 
 
 def made_keys(time_ms: int, digest: bytes, count: int) -> list[str]:
