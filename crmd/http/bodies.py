@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiohttp import web
 
 from crmd.http.connections import Connections
+from crmd.http.large_json import Turn
 from crmd.http.problems import HttpProblem
 
 CONNECTIONS = web.AppKey("connections", Connections)
@@ -40,3 +42,8 @@ async def read_body(request: web.Request, max_bytes: int, too_large: str) -> byt
         detail = f"the body did not come within {BODY_SECONDS:g} s"
         raise HttpProblem(408, detail, headers={"Connection": "close"}) from None
     return b"".join((*pieces, last))
+
+
+def body_turn(request: web.Request) -> Turn:
+    """For work on a large body, which takes turns with the other large bodies."""
+    return Turn(partial(request.app[CONNECTIONS].next_piece, request))

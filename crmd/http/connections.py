@@ -158,8 +158,7 @@ class Connections:
     async def next_piece(self, request: web.Request) -> None:
         """Waits for the turn of a request to take more of its body, or until the body is cut."""
         connection = self._of(request)
-        if connection is not None:
-            await connection.next_piece()
+        await (connection.next_piece() if connection is not None else asyncio.sleep(0))
 
     def free_body(self, request: web.Request) -> None:
         """A request that lasts does not hold its body any more."""

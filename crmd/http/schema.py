@@ -18,7 +18,8 @@ from pydantic import (
 
 from crmd.engine.durations import parse_duration
 from crmd.errors import mistakes_in
-from crmd.http.bodies import read_body
+from crmd.http.bodies import body_turn, read_body
+from crmd.http.large_json import LARGE_BYTES, loads_in_turns
 from crmd.http.problems import HttpProblem
 
 M = TypeVar("M", bound=BaseModel)
@@ -109,6 +110,8 @@ async def json_body(request: web.Request) -> Any:
     if not raw:
         return {}
     try:
+        if len(raw) > LARGE_BYTES:
+            return await loads_in_turns(raw, _DECODER, body_turn(request))
         return json.loads(raw, parse_constant=_no_constant)
     except RecursionError:
         raise HttpProblem(422, "the body is nested too deeply") from None
@@ -143,3 +146,6 @@ def _reason(message: str) -> str:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
