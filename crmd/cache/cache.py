@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 
 from crmd.engine import codec
+from crmd.engine.single_flight import SingleFlight
 from crmd.engine.store.translate import store_error
 from crmd.errors import StoreError, StoreUnavailable
 
@@ -59,7 +60,7 @@ class Cache:
         self._prefix = prefix
         self._timeout_seconds = timeout_seconds
         self._owns_redis = False
-        self._fetches: dict[str, asyncio.Task[bytes]] = {}
+        self._fetches = SingleFlight[str, bytes]()
 
     @classmethod
     def from_url(
@@ -93,12 +94,8 @@ class Cache:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends fetches that are under way, and connections where they are the cache's own. Fine twice."""
-        fetches = list(self._fetches.values())
-        for fetch in fetches:
-            fetch.cancel()
-        if fetches:
-            await asyncio.wait(fetches)
+        """Ends fetches that are under way, and connections where they are the cache's own. Idempotent."""
+        await self._fetches.stop()
         if self._owns_redis:
             await self._redis.aclose()
 
@@ -148,14 +145,11 @@ class Cache:
         the fetch to the others.
         """
         ttl_ms = _milliseconds(ttl)
-        task = self._fetches.get(key)
-        if task is None:
-            raw = await self._read(key)
-            if raw is not None:
-                return _decode(key, raw)
-            task = self._fetches.get(key) or self._begin_fetch(key, ttl_ms, fetch)
+        raw = None if key in self._fetches else await self._read(key)
+        if raw is None:
+            raw = await self._fetched(key, ttl_ms, fetch)
         # Each caller has a value of its own, the same as a later one reads from the store.
-        return _decode(key, await _shared(task))
+        return _decode(key, raw)
 
     async def delete_pattern(self, pattern: str) -> int:
         """Deletes the keys that a glob such as `user:*` matches; returns how many. Reads all keys in batches."""
@@ -180,16 +174,14 @@ class Cache:
             return {"connected": False, "latency_ms": None}
         return {"connected": True, "latency_ms": round((time.perf_counter() - began) * 1000, 3)}
 
-    def _begin_fetch(self, key: str, ttl_ms: int | None, fetch: Callable[[], Any]) -> asyncio.Task[bytes]:
-        task = asyncio.create_task(self._fill(key, ttl_ms, fetch), name=f"cache fetch {key}")
-        self._fetches[key] = task
-        task.add_done_callback(partial(self._end_fetch, key))
-        return task
-
-    def _end_fetch(self, key: str, task: asyncio.Task[bytes]) -> None:
-        del self._fetches[key]
-        if not task.cancelled():
-            task.exception()  # seen, also where every caller was cancelled
+    async def _fetched(self, key: str, ttl_ms: int | None, fetch: Callable[[], Any]) -> bytes:
+        try:
+            return await self._fetches.run(key, partial(self._fill, key, ttl_ms, fetch))
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current and current.cancelling():
+                raise
+            raise StoreUnavailable("the cache was closed while a value was fetched") from None
 
     async def _fill(self, key: str, ttl_ms: int | None, fetch: Callable[[], Any]) -> bytes:
         token = secrets.token_hex(8).encode()
@@ -267,16 +259,6 @@ class Cache:
     def _lock_name(self, key: str) -> str:
         # Beside the prefix, so that no key of a caller and no pattern meets it.
         return f"{self._prefix.rstrip(':')}-lock:{key}"
-
-
-async def _shared(task: asyncio.Task[bytes]) -> bytes:
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if task.cancelled() and not (current and current.cancelling()):
-            raise StoreUnavailable("the cache was closed while a value was fetched") from None
-        raise
 
 
 def _encode(key: str, value: Any) -> bytes:

@@ -14,6 +14,7 @@ from crmd.engine.admin.stats import counts_of, totals_of
 from crmd.engine.admin.views import DaemonInfo, QueueCounts, QueueMetrics, QueueTotals
 from crmd.engine.durations import format_duration
 from crmd.engine.settings import QueueSettings
+from crmd.engine.single_flight import SingleFlight
 from crmd.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
@@ -215,16 +216,13 @@ class Cached(Generic[T]):
         self._monotonic = monotonic
         self._value: T | None = None
         self._fetched_at = float("-inf")
-        self._task: asyncio.Task[T] | None = None
+        self._flight = SingleFlight[None, T]()
 
     async def get(self) -> T:
         """The value, at most `max_age_seconds` old. Raises what the call does, and StoreUnavailable."""
         if self._value is not None and self._monotonic() - self._fetched_at < self._max_age_seconds:
             return self._value
-        if self._task is None:
-            self._task = asyncio.create_task(self._call())
-            self._task.add_done_callback(self._keep)
-        return await asyncio.shield(self._task)
+        return await self._flight.run(None, self._call)
 
     def forget(self) -> None:
         """Makes the next `get` call for a new value."""
@@ -232,21 +230,15 @@ class Cached(Generic[T]):
 
     async def stop(self) -> None:
         """Cancels a call in progress."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._flight.stop()
 
     async def _call(self) -> T:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return await self._fetch()
+                value = await self._fetch()
         except TimeoutError:
             raise StoreUnavailable(
                 f"the store did not answer within {WAIT_SECONDS:g} s; look at it before trying again"
             ) from None
-
-    def _keep(self, task: asyncio.Task[T]) -> None:
-        self._task = None
-        if not task.cancelled() and task.exception() is None:
-            self._value = task.result()
-            self._fetched_at = self._monotonic()
+        self._value, self._fetched_at = value, self._monotonic()
+        return value
