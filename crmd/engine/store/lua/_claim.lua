@@ -84,7 +84,7 @@ local function leave_indexes(k, ids)
 end
 
 -- Leases the jobs among `ids` that are whole and free; `own` is the limit key they were parked under.
-local function take(k, c, ids, own)
+local function lease_jobs(k, c, ids, own)
   if #ids == 0 then return end
   local leased = redis.call('HMGET', k.leases, unpack(ids))
   local scores = redis.call('ZMSCORE', k.incomplete, unpack(ids))
@@ -104,7 +104,7 @@ local function take(k, c, ids, own)
       if crashes and not c.isolated and (tonumber(crashes) or 0) >= k.isolate_after then
         redis.call('RPUSH', k.suspects, id) -- it runs in isolation, however it came to wait again
         c.isolated_waiting, c.crash_looping = c.isolated_waiting + 1, c.crash_looping + 1
-      elseif c.limits and c.limits.hold(id, docs[i], own) then
+      elseif c.limits and c.limits.park_or_spend(id, docs[i], own) then
         c.any_parked = true
       else
         if score > 0 then redis.call('ZADD', k.incomplete, 0, id) end
@@ -129,17 +129,17 @@ end
 
 -- Takes from the head of the lanes, or the first job that has to run in isolation; returns how many ids were looked at.
 -- Exactly those are taken away, after they were leased.
-local function take_first(k, c, want)
+local function lease_first(k, c, want)
   if c.isolated then
     local ids = redis.call('LRANGE', k.suspects, 0, 0)
-    take(k, c, ids)
+    lease_jobs(k, c, ids)
     if #ids > 0 then redis.call('LTRIM', k.suspects, #ids, -1) end
     return #ids
   end
   local ids, remove = redis.call('LRANGE', k.queued, 0, want - 1), nil
   local first = c.any_ranked and redis.call('ZRANGE', k.priority, 0, want - 1) or {}
   if #first > 0 then ids, remove = from_both_lanes(k, c, ids, first, want) end
-  take(k, c, ids)
+  lease_jobs(k, c, ids)
   if remove then
     remove()
   elseif #ids > 0 then
@@ -148,16 +148,16 @@ local function take_first(k, c, want)
   return #ids
 end
 
-local function take_rounds(k, c)
+local function lease_in_rounds(k, c)
   local ROUNDS = 64
   for _ = 1, ROUNDS do
     if c.started >= c.allowed or c.drained then return end
     local unparked = 0
     if not c.isolated and c.any_parked then
-      unparked = unpark(k, c.limits, c.allowed - c.started, function(id, name) take(k, c, { id }, name) end)
+      unparked = unpark(k, c.limits, c.allowed - c.started, function(id, name) lease_jobs(k, c, { id }, name) end)
     end
     local want, looked = c.allowed - c.started, 0
-    if want > 0 and unparked == 0 then looked = take_first(k, c, want) end
+    if want > 0 and unparked == 0 then looked = lease_first(k, c, want) end
     c.drained = unparked == 0 and looked == 0
   end
 end
@@ -219,7 +219,7 @@ local function claim(k, first)
   c.crash_looping = c.isolated_waiting
   if isolated then c.allowed = 1 end
   if limits ~= '' then c.limits = keyed_limits(k, cjson.decode(limits)) end
-  take_rounds(k, c)
+  lease_in_rounds(k, c)
   if c.drained and c.started == 0 and not isolated then return_orphans(k, c) end
 
   if c.started > 0 then

@@ -30,7 +30,7 @@ local function requeue_key(k, name, limit)
   end
 end
 
--- The limits of the queue, on the jobs of one claim: `hold` and `limit_of`.
+-- The limits of the queue, on the jobs of one claim: `park_or_spend` and `limit_of`.
 local function keyed_limits(k, limits)
   local LONGEST_TEXT = 128
 
@@ -61,7 +61,7 @@ local function keyed_limits(k, limits)
   end
 
   -- Parks the job behind the first of its keys that is not free, or spends one start of each; says whether it parked.
-  local function hold(id, json, own)
+  local function park_or_spend(id, json, own)
     local keys = keys_of(json)
     for _, key in ipairs(keys) do
       local list = k.parked_prefix .. key.name
@@ -82,7 +82,7 @@ local function keyed_limits(k, limits)
     end
   end
 
-  return { hold = hold, limit_of = limit_of }
+  return { park_or_spend = park_or_spend, limit_of = limit_of }
 end
 
 -- Gives one job from the head of each of at most `most` keys that have become free to `take(id, name)`; returns how many
