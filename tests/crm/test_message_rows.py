@@ -305,7 +305,7 @@ async def test_a_stop_before_the_effect_leaves_nothing_that_looks_sent(desk: Des
 async def test_a_stop_while_the_row_is_written_leaves_nothing_that_looks_sent(desk: Desk) -> None:
     async with desk.database.transaction():
         sending = asyncio.create_task(desk.send())
-        await wait_until(lambda: desk.repository._begin._task is not None)  # its transaction waits for ours
+        await wait_until(lambda: desk.repository._begin._tasks)  # its transaction waits for ours
         sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending

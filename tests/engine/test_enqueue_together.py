@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.adder import ALONE_FROM
 from crmd.engine.store.replies import NewDocument
-from crmd.engine.store.scripts import ENQUEUE_BATCH, QueueScripts
+from crmd.engine.store.scripts import ALONE_FROM, ENQUEUE_BATCH, QueueScripts
 from crmd.errors import RequestError, StoreError, StoreUnavailable
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.store import StoreServer

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from crmd.engine.group_commit import GroupCommit
+from tests.support.wait import wait_until
 
 BAD = -1
 
@@ -92,3 +93,20 @@ async def test_a_caller_that_left_before_the_write_is_left_out(
     writer.open.set()
     assert [await first, await staying] == [2, 6]
     assert writer.writes == [[1], [3]]
+
+
+async def test_with_more_writes_at_once_none_waits_for_another(writer: Writer) -> None:
+    group = GroupCommit(writer.write, 3, lambda _: False, writes=2)
+    writer.open.clear()
+    asked = [asyncio.create_task(group.call(n)) for n in range(7)]
+    await wait_until(lambda: len(writer.writes) == 2)
+    assert writer.writes == [[0, 1, 2], [3, 4, 5]]
+    writer.open.set()
+    assert await asyncio.gather(*asked) == [2 * n for n in range(7)]
+    assert writer.writes[2:] == [[6]]
+
+
+async def test_a_write_takes_what_fits_by_size_and_at_least_one(writer: Writer) -> None:
+    group = GroupCommit(writer.write, 3, lambda _: False, size=int)
+    await asyncio.gather(*(group.call(n) for n in (1, 2, 2, 5, 1)))
+    assert writer.writes == [[1, 2], [2], [5], [1]]

@@ -38,10 +38,10 @@ WITHIN = {
 
 STILL_THERE = _split(
     """
-    Adder Away Begun Books Lost LostMessages OptWords OwnThread Pace Scene Shown Told Turn Verdict Waiter
+    Away Begun Books Lost LostMessages OptWords OwnThread Pace Scene Shown Told Turn Verdict Waiter
     _Hanging _Records _Run _alone _away _ending _heed _heed_cancellation _hold _look _lost _opt_words _peek
-    _shown _start_fleet _suspect _take _turn _verdict adder ending epoch fate hold identity lab look lost
-    make_suspect records shown suspect take test_adder test_alone test_books test_doubled test_hanging
+    _shown _start_fleet _suspect _take _turn _verdict ending epoch fate identity lab look lost
+    make_suspect records shown suspect take test_alone test_books test_doubled test_hanging
     test_lost test_lost_messages test_odd_jobs test_opt_words test_welcome thread_runner verdict welcome
     """
 )

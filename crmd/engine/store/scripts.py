@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
+from crmd.engine.group_commit import GroupCommit
 from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store import keys
-from crmd.engine.store.adder import Adder
 from crmd.engine.store.client import Store
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.limit_clock import LimitClock
@@ -32,6 +34,8 @@ from crmd.errors import RequestError, UnknownQueue
 MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
 ENQUEUE_BATCH = 500
+ALONE_FROM = 50
+"""A caller with so many jobs gains nothing by the company of others, and would make them wait."""
 REQUEST_LIFE_S = 86_400
 """A request that may be repeated is known so long after its first answer, and after its last job is due."""
 MIXED_KEYS_LIFE_S = 30 * 86_400
@@ -58,7 +62,9 @@ class QueueScripts:
         )
         self._enqueue_args = (keys.WAKE_CHANNEL, k.name, len(k.job_prefix), k.log_prefix, k.unique_prefix)
         self._clock = LimitClock(lambda: store.monotonic())
-        self._adder = Adder(self._enqueue, ENQUEUE_BATCH)
+        self._together = GroupCommit(
+            self._enqueue_groups, ENQUEUE_BATCH, _is_of_one_caller, writes=sys.maxsize, size=len
+        )
         self._trip_keys = (
             *(k.queued, k.incomplete, k.leases, k.priority, k.priorities, k.counters, *k.indexes, k.unknown),
             *(k.active, k.crashes, k.begun, k.minutes, k.suspects, k.starts, k.buckets),
@@ -95,7 +101,13 @@ class QueueScripts:
 
     async def enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         """Adds jobs, in as few trips as their number allows; says of each whether it is new."""
-        return await self._adder.add(documents)
+        if len(documents) >= ALONE_FROM:
+            return await self._enqueue(documents)
+        return await self._together.call(documents)
+
+    async def _enqueue_groups(self, groups: Sequence[Sequence[NewDocument]]) -> list[list[bool]]:
+        created = iter(await self._enqueue([document for group in groups for document in group]))
+        return [list(islice(created, len(group))) for group in groups]
 
     async def _enqueue(self, documents: Sequence[NewDocument]) -> list[bool]:
         created: list[bool] = []
@@ -448,6 +460,11 @@ async def sweep_step(
     args = (cursor, count, f"{keys.JOB_PREFIX}*", *(q.keys.job_prefix for q in queues))
     following, lost = await store.call("janitor", names, args)
     return following.decode(), [text(job_id) for job_id in lost]
+
+
+def _is_of_one_caller(error: Exception) -> bool:
+    """Whether one of several callers has a job that cannot be sent; then none was."""
+    return isinstance(error, RequestError)
 
 
 def _first_answer(what: bytes, rest: Sequence[Any], jobs: int) -> RequestReply:
