@@ -24,6 +24,7 @@ class Service(StrEnum):
     SMTP = "smtp"
     WEBHOOK = "webhook"
     AI = "ai"
+    NOTICE = "notice"
 
 
 class FaultKind(StrEnum):
@@ -41,9 +42,16 @@ class FaultKind(StrEnum):
     """The answer comes `seconds` late."""
     FAILED = "failed"
     """WhatsApp only: the message is accepted, and fails later by webhook with `code`."""
+    ANSWER = "answer"
+    """HTTP only: the answer is this status `code`, `body` and `headers`, whatever they say."""
+    BREAK_OFF = "break_off"
+    """HTTP only: an answer of status `code` begins with `body`, and the connection is cut."""
 
 
-_WITH_CODE = (FaultKind.ERROR, FaultKind.STATUS, FaultKind.FAILED)
+_WITH_CODE = (FaultKind.ERROR, FaultKind.STATUS, FaultKind.FAILED, FaultKind.ANSWER, FaultKind.BREAK_OFF)
+_HTTP_ONLY = (FaultKind.ANSWER, FaultKind.BREAK_OFF)
+MAX_BODY_BYTES = 8 * 1024 * 1024
+_PROMISED_BYTES = 100_000
 
 
 class Fault(BaseModel):
@@ -59,7 +67,11 @@ class Fault(BaseModel):
     to: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
     """WhatsApp only: the recipient's digits."""
     accepted: bool = True
-    """WhatsApp's timeout, drop and status: whether the message was taken all the same, as happens in the world."""
+    """WhatsApp's faults but error: whether the message was taken all the same, as happens in the world."""
+    mark_read: bool = False
+    """WhatsApp only: for the mark that a user's message was read, in place of a message."""
+    body: Annotated[bytes, Field(max_length=MAX_BODY_BYTES)] = b""
+    headers: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -69,6 +81,10 @@ class Fault(BaseModel):
             raise ValueError("a delay needs seconds")
         if self.kind is FaultKind.FAILED and self.service is not Service.WHATSAPP:
             raise ValueError("only WhatsApp's messages fail later")
+        if self.kind in _HTTP_ONLY and self.service is Service.SMTP:
+            raise ValueError(f"{self.kind} is a fault of HTTP")
+        if (self.body or self.headers) and self.kind not in _HTTP_ONLY:
+            raise ValueError(f"body and headers belong to {', '.join(_HTTP_ONLY)}")
         return self
 
     @classmethod
@@ -97,10 +113,10 @@ class Faults:
         self._pending.append(fault.model_copy())
         self._changed()
 
-    def take(self, service: Service, to: str | None = None) -> Fault | None:
+    def take(self, service: Service, to: str | None = None, *, mark_read: bool = False) -> Fault | None:
         """The fault of the next request, which has then happened once."""
         for fault in self._pending:
-            if fault.service is service and fault.to in (None, to):
+            if fault.service is service and fault.to in (None, to) and fault.mark_read is mark_read:
                 fault.times -= 1
                 if not fault.times:
                     self._pending.remove(fault)
@@ -109,8 +125,9 @@ class Faults:
         return None
 
     def pending(self) -> list[dict[str, Any]]:
-        """What is still to come."""
-        return [fault.model_dump(mode="json", exclude_none=True) for fault in self._pending]
+        """What is still to come, bodies left out."""
+        left_out = {"body", "headers"}
+        return [fault.model_dump(mode="json", exclude_none=True, exclude=left_out) for fault in self._pending]
 
     def clear(self) -> None:
         """Nothing goes wrong any more; requests that are held are let go."""
@@ -144,6 +161,10 @@ class Faults:
             await self.hold(fault.seconds or 0.0)
         elif fault.kind is FaultKind.STATUS:
             return web.Response(status=fault.code or 500, text=f"<html>{fault.code} by the sandbox</html>")
+        elif fault.kind is FaultKind.ANSWER:
+            return web.Response(status=fault.code or 200, body=fault.body, headers=fault.headers)
+        elif fault.kind is FaultKind.BREAK_OFF:
+            return await _break_off(fault, request)
         elif fault.kind in (FaultKind.TIMEOUT, FaultKind.DROP):
             if fault.kind is FaultKind.TIMEOUT:
                 await self.hold(HOLD_SECONDS if fault.seconds is None else fault.seconds)
@@ -151,3 +172,12 @@ class Faults:
                 request.transport.abort()
             return web.Response()
         return None
+
+
+async def _break_off(fault: Fault, request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(status=fault.code or 200, headers={"Content-Length": str(_PROMISED_BYTES)})
+    await response.prepare(request)
+    await response.write(fault.body[:_PROMISED_BYTES])
+    if request.transport is not None:
+        request.transport.close()
+    return response

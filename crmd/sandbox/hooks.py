@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from crmd.sandbox.faults import FaultKind, Faults, Service
+from crmd.sandbox.faults import Fault, FaultKind, Faults, Service
 from crmd.sandbox.journal import Journal, Kind, excerpt
 
 
@@ -43,16 +43,14 @@ class Hooks:
             text=excerpt(raw.decode("utf-8", "replace")),
             fault=fault.kind if fault else None,
         )
-        if fault and fault.kind is FaultKind.ERROR:
-            return web.json_response({"error": "by the sandbox"}, status=fault.code or 500)
-        answer = await self._faults.act(fault, request)
-        if answer is not None:
-            return answer
+        wrong = await self._act(fault, request)
+        if wrong is not None:
+            return wrong
         if not verified:
             return web.json_response({"error": "the signature does not fit"}, status=401)
         return web.json_response({"received": True})
 
-    async def notice(self, request: web.Request) -> web.Response:
+    async def notice(self, request: web.Request) -> web.StreamResponse:
         """One notification, in whatever form."""
         raw = await request.read()
         body = _parse(raw)
@@ -63,7 +61,13 @@ class Hooks:
             level=excerpt(fields.get("type", "")),
             text=excerpt(fields.get("message", raw.decode("utf-8", "replace"))),
         )
-        return web.json_response({"received": True})
+        wrong = await self._act(self._faults.take(Service.NOTICE), request)
+        return web.json_response({"received": True}) if wrong is None else wrong
+
+    async def _act(self, fault: Fault | None, request: web.Request) -> web.StreamResponse | None:
+        if fault and fault.kind is FaultKind.ERROR:
+            return web.json_response({"error": "by the sandbox"}, status=fault.code or 500)
+        return await self._faults.act(fault, request)
 
     def _verify(self, raw: bytes, headers: dict[str, str]) -> bool:
         try:

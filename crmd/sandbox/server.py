@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from crmd.errors import PortTaken
 from crmd.sandbox import mails
@@ -23,14 +24,22 @@ from crmd.sandbox.whatsapp import CloudApi
 MAX_BODY_BYTES = 32 * 1024 * 1024
 SHUTDOWN_SECONDS = 0.5
 
+OnRequest = Callable[[web.Request, bytes], None]
+
 
 class Sandbox:
     """The Cloud API, a mail server, a webhook receiver and an AI service, on one HTTP port and one for mail.
 
-    `clock` is epoch seconds, for WhatsApp's rules and what its webhooks tell.
+    `clock` is epoch seconds, for WhatsApp's rules and what its webhooks tell. `on_request` is told of each HTTP
+    request and its body before it is answered.
     """
 
-    def __init__(self, settings: SandboxSettings | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings | None = None,
+        clock: Callable[[], float] = time.time,
+        on_request: OnRequest | None = None,
+    ) -> None:
         self.settings = settings or SandboxSettings()
         self.journal = Journal(self.settings.keep, clock)
         self.faults = Faults(self.journal.touch)
@@ -39,6 +48,7 @@ class Sandbox:
         self._ai = AiService(self.settings.ai_key, self.journal, self.faults)
         self._smtp = SmtpSink(functools.partial(mails.keep, self.journal), self.faults)
         self._admin = Admin(self.settings, self.journal, self.faults, self.whatsapp)
+        self._on_request = on_request
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> Addresses:
@@ -85,7 +95,13 @@ class Sandbox:
             raise
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._tell])
         for part in (self._admin, self.whatsapp, self._hooks, self._ai):
             app.add_routes(part.routes())
         return app
+
+    @web.middleware
+    async def _tell(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._on_request is not None:
+            self._on_request(request, await request.read())
+        return await handler(request)

@@ -75,7 +75,8 @@ class CloudApi:
         if not isinstance(message, dict):
             return _refuse(100, "The body is not a JSON object.")
         if "status" in message:
-            return self._mark_read(message)
+            fault = self._faults.take(Service.WHATSAPP, mark_read=True)
+            return await self._faults.act(fault, request) or self._mark_read(message)
         try:
             content.check(message)
             fault = self._faults.of_request(request, Service.WHATSAPP, message["to"].removeprefix("+"))

@@ -20,8 +20,7 @@ from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
 from tests.support.http import crm, ok, web
-from tests.support.receiver import SECRET, Receiver
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
+from tests.support.services import NUMBER_ID, SECRET, TOKEN, VERSION, Receiver, WhatsAppServer
 
 __all__ = ["crm", "ok", "web"]
 

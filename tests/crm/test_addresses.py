@@ -21,7 +21,7 @@ from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.webhooks.jobs import DeliverWebhook, deliver_webhook
 from crmd.errors import Permanent, Retry
 from tests.support.context import make_context
-from tests.support.receiver import SECRET, Receiver
+from tests.support.services import SECRET, Receiver
 
 INSIDE = [
     "127.0.0.1",
@@ -176,14 +176,18 @@ def test_no_ipv6_address_passes_that_python_calls_private(address: IPv6Address) 
 async def test_no_spelling_of_the_loopback_address_gets_through(receiver: Receiver, host: str) -> None:
     async with client() as webhooks:
         with pytest.raises(Permanent):
-            await deliver(webhooks, f"http://{host}:{receiver.port}/")
+            await deliver(webhooks, f"http://{host}:{receiver.port}/hooks")
     assert receiver.received == []
 
 
 async def test_the_socket_check_alone_refuses_addresses_that_no_resolver_saw(receiver: Receiver) -> None:
     async with client() as webhooks:
         exchange = await webhooks.post(
-            URL(f"http://127.0.0.1:{receiver.port}/"), message_id="m", body="{}", headers={}, timeout_seconds=5
+            URL(f"http://127.0.0.1:{receiver.port}/hooks"),
+            message_id="m",
+            body="{}",
+            headers={},
+            timeout_seconds=5,
         )
     assert isinstance(exchange, NotSent)
     assert exchange.forbidden
@@ -207,7 +211,7 @@ async def test_one_inner_address_among_others_refuses_the_name() -> None:
 async def test_a_name_is_checked_again_for_each_connection_and_used_as_checked(receiver: Receiver) -> None:
     # the second answer is what a rebinding attacker would give after the check
     resolver = FixedResolver(["127.0.0.1"], ["127.0.0.2"])
-    url = f"http://hooks.example:{receiver.port}/"
+    url = f"http://hooks.example:{receiver.port}/hooks"
     async with client(["127.0.0.1/32"], resolver) as webhooks:
         await deliver(webhooks, url)
         assert len(resolver.answers) == 1, "one question for check and connection together"

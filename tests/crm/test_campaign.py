@@ -34,8 +34,8 @@ from crmd.jobs import NewPayload
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
 from tests.support.engine_harness import engine_harness, kill
 from tests.support.flows import StoredRun
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 TEMPLATE: dict[str, Any] = {
     "template": {

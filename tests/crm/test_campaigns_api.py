@@ -20,8 +20,8 @@ from crmd.engine.admin.views import State
 from crmd.errors import StoreUnavailable
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
 from tests.support.http import Site, site, token_table
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 TOKENS = {
     "reader": token_table("reader-token-123", "read"),

@@ -58,7 +58,7 @@ async def test_a_reply_goes_on_at_once_and_is_kept(bench: FlowBench) -> None:
 async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taught: bool) -> None:
     wa_phone = "+491701234568" if taught else "+551181234567"
     phone = PHONE if taught else "+5511981234567"
-    bench.server.wa_ids[phone[1:]] = wa_phone[1:]
+    bench.server.know_as(phone[1:], wa_phone[1:])
     await bench.put(THANKS | {"id": "hi", "text": "Hi", "next": "ask"}, *QUIZ)
     await bench.start_pool()
     await bench.start(phone)

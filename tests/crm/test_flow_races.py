@@ -12,8 +12,8 @@ from crmd.crm.flows import repository as flows
 from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 HELLO = {"id": "hello", "type": "send", "text": "Hello you"}
 ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}

@@ -19,8 +19,8 @@ from crmd.crm.outbound.http import MAX_BODY_BYTES, HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 TEXT: dict[str, Any] = {"to": "+4915112345678", "text": "hello"}
 
@@ -74,7 +74,7 @@ async def test_a_text_is_sent_in_the_cloud_apis_shape(
 ) -> None:
     run = RecordedRun()
     result = await send(repository, whatsapp, key="order-17", run=run)
-    assert result == {"message_id": "wamid.TEST1", "recipient": "4915112345678", "status": "accepted"}
+    assert result == {"message_id": server.wamids[0], "recipient": "4915112345678", "status": "accepted"}
     assert server.messages == [
         {
             "messaging_product": "whatsapp",
@@ -93,7 +93,7 @@ async def test_a_message_may_be_held_for_quality_assessment(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     message = {"id": "wamid.HELD", "message_status": "held_for_quality_assessment"}
-    server.then_answer(200, {"contacts": [{"wa_id": "491511"}], "messages": [message]})
+    server.then(200, {"contacts": [{"wa_id": "491511"}], "messages": [message]})
     result = await send(repository, whatsapp)
     assert result == {"message_id": "wamid.HELD", "recipient": "491511", "status": "held_for_quality_assessment"}
 
@@ -213,7 +213,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(
 async def test_a_server_error_without_a_code_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, body: Any, repository: MessageRepository
 ) -> None:
-    server.then_answer(status, body)
+    server.then(status, body)
     signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, OutcomeUnknown)
     assert str(status) in str(signal)
@@ -227,7 +227,7 @@ async def test_a_server_error_without_a_code_is_unknown(
 async def test_a_success_without_a_message_id_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, body: Any, repository: MessageRepository
 ) -> None:
-    server.then_answer(200, body)
+    server.then(200, body)
     assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
 
 
@@ -242,7 +242,7 @@ async def test_an_answer_that_breaks_off_is_unknown(
 async def test_an_endless_answer_is_cut(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    server.then_answer(200, json.dumps({"messages": [{"id": "wamid.X"}], "more": "x" * MAX_BODY_BYTES}))
+    server.then(200, json.dumps({"messages": [{"id": "wamid.X"}], "more": "x" * MAX_BODY_BYTES}))
     assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
 
 
@@ -253,7 +253,7 @@ async def test_an_endless_answer_is_cut(
 async def test_a_foreign_refusal_of_the_request_is_permanent(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
-    server.then_answer(status, "request refused by proxy")
+    server.then(status, "request refused by proxy")
     signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, Permanent)
     assert signal.code == f"http_{status}"
@@ -263,7 +263,7 @@ async def test_a_foreign_refusal_of_the_request_is_permanent(
 async def test_a_foreign_refusal_of_the_way_pauses_the_queue(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
-    server.then_answer(status, "<html>not here</html>", headers={"Location": "http://127.0.0.1:1/"})
+    server.then(status, "<html>not here</html>", headers={"Location": "http://127.0.0.1:1/"})
     signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, PauseQueue)
     assert "whatsapp.base_url" in str(signal)
@@ -272,7 +272,7 @@ async def test_a_foreign_refusal_of_the_way_pauses_the_queue(
 async def test_a_foreign_429_slows_the_queue(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    server.then_answer(429, "slow down")
+    server.then(429, "slow down")
     signal = await signal_of(repository, whatsapp)
     assert isinstance(signal, RateLimited)
     assert signal.scope == "queue"

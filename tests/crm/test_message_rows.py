@@ -21,8 +21,8 @@ from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import IllegalTransition, JobSignal, OutcomeUnknown, Permanent, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 PHONE = "+4915112345678"
 TEXT: dict[str, Any] = {"to": PHONE, "text": "hello"}
@@ -74,7 +74,7 @@ async def test_a_sent_message_is_in_the_database(desk: Desk) -> None:
     await desk.send(key="order-17", enqueued_at=1_700_000_000.123)
     row = await desk.row()
     assert (row.direction, row.phone, row.contact_id) == ("out", PHONE, contact.id)
-    assert (row.type, row.text, row.status, row.wamid) == ("text", "hello", "accepted", "wamid.TEST1")
+    assert (row.type, row.text, row.status, row.wamid) == ("text", "hello", "accepted", desk.server.wamids[0])
     assert (row.job_queue, row.job_key) == ("message", "order-17")
     assert row.job_enqueued_at == datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC)
     assert await desk.steps() == {"sending", "accepted"}
@@ -115,7 +115,7 @@ def test_the_database_keeps_what_a_message_says(payload: dict[str, Any], text: s
 
 
 async def test_our_own_fields_do_not_go_to_whatsapp(desk: Desk) -> None:
-    await desk.send({"once": "a:1", "campaign": 7, "mark_read": "wamid.IN"})
+    await desk.send({"once": "a:1", "campaign": 7, "mark_read": desk.server.written()})
     assert set(desk.server.messages[0]) == {
         *("messaging_product", "recipient_type", "to", "type", "text", "biz_opaque_callback_data")
     }
@@ -124,9 +124,9 @@ async def test_our_own_fields_do_not_go_to_whatsapp(desk: Desk) -> None:
 async def test_a_repeat_sends_nothing_and_says_what_was_sent(desk: Desk) -> None:
     first = await desk.send()
     assert await desk.send() == first
-    assert await desk.send({"once": "word"}, key="a") == {**first, "message_id": "wamid.TEST2"}
+    assert await desk.send({"once": "word"}, key="a") == {**first, "message_id": desk.server.wamids[1]}
     again = await desk.send({"once": "word"}, key="b")
-    assert (again["message_id"], again["status"]) == ("wamid.TEST2", "accepted")
+    assert (again["message_id"], again["status"]) == (desk.server.wamids[1], "accepted")
     assert len(desk.server.messages) == 2
     assert len(await desk.rows()) == 2
 
@@ -193,7 +193,7 @@ async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) ->
     ("to", "wa_id"), [("5511981234567", "551181234567"), ("4915112345678", "4915112345679")], ids=["BR", "taught"]
 )
 async def test_who_was_written_to_by_another_number_is_heard(desk: Desk, to: str, wa_id: str) -> None:
-    desk.server.wa_ids[to] = wa_id
+    desk.server.know_as(to, wa_id)
     sent = await desk.send({"to": f"+{to}"}, key="a")
     assert sent["recipient"] == wa_id
     async with desk.database.transaction() as s:
@@ -280,7 +280,7 @@ async def test_an_outcome_that_cannot_be_written_does_not_change_the_jobs_end(
         async def effect_begun(self) -> None:
             await desk.database.stop()
 
-    assert (await desk.send(run=Closing(), timeout_seconds=1.2))["message_id"] == "wamid.TEST1"
+    assert (await desk.send(run=Closing(), timeout_seconds=1.2))["message_id"] == desk.server.wamids[0]
     assert "settled by its job later" in caplog.text
     assert PHONE not in caplog.text
 
@@ -336,8 +336,9 @@ async def test_an_effect_that_must_not_begin_sends_nothing(desk: Desk) -> None:
 
 
 async def test_an_inbound_message_is_marked_as_read_first(desk: Desk) -> None:
-    await desk.send({"mark_read": "wamid.IN"})
-    assert desk.server.read == ["wamid.IN"]
+    wamid = desk.server.written()
+    await desk.send({"mark_read": wamid})
+    assert desk.server.read == [wamid]
     assert len(desk.server.messages) == 1
 
 
@@ -348,7 +349,7 @@ async def test_an_inbound_message_is_marked_as_read_first(desk: Desk) -> None:
 async def test_a_mark_that_fails_does_not_stop_the_message(
     desk: Desk, status: int, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk.server.then_read_fails(status, body)
+    desk.server.then(status, body, mark_read=True)
     assert (await desk.send({"mark_read": "wamid.IN"}))["status"] == "accepted"
     assert ("could not be marked as read" in caplog.text) == (status != 200)
 

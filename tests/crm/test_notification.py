@@ -26,7 +26,7 @@ from crmd.telemetry.logs import formatter
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.mail_server import MailServer
-from tests.support.notify_site import NotifySite
+from tests.support.services import NotifySite
 from tests.support.wait import HANG_S, wait_until
 
 SECRET = "tok3n-that-nobody-may-see"
@@ -141,7 +141,7 @@ async def test_an_unknown_channel_is_told_with_the_list(client: NotifyClient) ->
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 async def test_a_refusal_is_tried_again(site: NotifySite, client: NotifyClient, status: int) -> None:
-    site.statuses = [status]
+    site.then(status)
     with pytest.raises(Retry, match=f"channel team: .*{status}"):
         await run(client, channel="team")
     assert (await run(client, channel="team"))["outcome"] == "sent"
@@ -178,7 +178,7 @@ async def test_a_channel_that_does_not_answer_costs_no_more_than_its_time(
     site: NotifySite, client: NotifyClient
 ) -> None:
     await run(client, channel="team")  # Apprise is loaded
-    site.hang = True
+    site.then_hang(100)
     client.timeout_seconds = 0.3
     began = time.monotonic()
     with pytest.raises(Retry, match=r"no answer within 0\.3 s|error"):
@@ -188,27 +188,26 @@ async def test_a_channel_that_does_not_answer_costs_no_more_than_its_time(
 
 async def test_it_leaves_the_event_loop_free_and_can_be_cancelled(site: NotifySite, client: NotifyClient) -> None:
     await run(client, channel="team")
-    site.hang = True
+    site.then_hang(100)
     task = asyncio.create_task(run(client, channel="team"))
     await wait_until(lambda: len(site.received) == 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    site.hang = False
-    site.released.set()
+    site.release()
     assert (await run(client, channel="team"))["outcome"] == "sent"
 
 
 async def test_stopping_does_not_wait_for_a_channel_that_hangs(site: NotifySite, client: NotifyClient) -> None:
     await run(client, channel="team")
-    site.hang = True
+    site.then_hang(100)
     task = asyncio.create_task(run(client, channel="team"))
     await wait_until(lambda: len(site.received) == 2)
     began = time.monotonic()
     await client.stop()
     await client.stop()
     assert time.monotonic() - began < HANG_S
-    site.released.set()
+    site.release()
     await task
 
 
@@ -282,7 +281,7 @@ async def test_a_flush_that_runs_twice_sends_once(bench: Bench) -> None:
 
 async def test_where_the_channel_fails_everything_waits_and_goes_out_later(bench: Bench) -> None:
     await bench.notify(1)
-    bench.site.statuses = [503]
+    bench.site.then(503)
     with pytest.raises(Retry):
         await bench.flush()
     await bench.notify(2)
@@ -294,29 +293,27 @@ async def test_where_the_channel_fails_everything_waits_and_goes_out_later(bench
 async def test_what_comes_while_the_message_goes_out_is_not_lost(bench: Bench) -> None:
     await bench.notify(1)
     await bench.notify(2)
-    bench.site.hang = True
+    bench.site.then_hang(100)
     flush = asyncio.create_task(bench.flush())
     await wait_until(lambda: bench.site.received)
     await bench.notify(3)
-    bench.site.released.set()
+    bench.site.release()
     await flush
     keys = {key for key, _ in bench.flushes}
     assert len(keys) == 2, "what came later has a job of its own"
-    bench.site.hang = False
     await bench.flush()
     assert bench.site.texts == ["- message 1\n- message 2", "message 3"]
 
 
 async def test_a_flush_that_is_cancelled_is_done_by_the_next(bench: Bench) -> None:
     await bench.notify(1)
-    bench.site.hang = True
+    bench.site.then_hang(100)
     flush = asyncio.create_task(bench.flush())
     await wait_until(lambda: bench.site.received)
     flush.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flush
-    bench.site.hang = False
-    bench.site.released.set()
+    bench.site.release()
     assert (await bench.flush())["outcome"] == "sent"
 
 
@@ -365,7 +362,7 @@ async def test_a_storm_of_jobs_makes_one_message(
             assert spec is not None
             engine.handle_spec("notification", spec)
         await engine.start_pool(resources={Database: database, NotifyClient: client})
-        site.statuses = [503]
+        site.then(503)
         payloads = [{"message": f"import {n} failed", "group": "imports", "channel": "team"} for n in range(30)]
         await engine.control.enqueue("notification", [NewJob("notify", payload) for payload in payloads])
         await wait_until(lambda: done(engine, completed=30, delayed=1), 30)

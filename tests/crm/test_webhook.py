@@ -21,7 +21,10 @@ from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, deliver_webhook
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from tests.support.context import make_context
-from tests.support.receiver import SECRET, Receiver
+from tests.support.services import SECRET, Receiver
+
+THANKS = '{"received": true}'
+"""What the receiver answers."""
 
 
 async def deliver(
@@ -48,7 +51,7 @@ async def test_an_event_is_posted_signed(receiver: Receiver, webhooks: WebhookCl
     assert received.headers["content-type"] == "application/json"
     assert abs(int(received.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 5
     assert result["status"] == 200
-    assert result["snippet"] == "thanks"
+    assert result["snippet"] == THANKS
     assert result["attempt"] == 2
     assert result["duration_ms"] > 0
 
@@ -194,7 +197,7 @@ async def test_the_snippet_is_short_text_whatever_comes(receiver: Receiver, webh
     result = await deliver(webhooks, receiver.url)
     assert len(result["snippet"]) == SNIPPET_BYTES
     assert json.loads(json.dumps(result)) == result
-    assert (await deliver(webhooks, receiver.url))["snippet"] == "thanks", "the cut connection is not used again"
+    assert (await deliver(webhooks, receiver.url))["snippet"] == THANKS, "the cut connection is not used again"
 
 
 async def test_a_compressed_bomb_is_not_unpacked_beyond_the_limit(
@@ -223,7 +226,7 @@ async def test_timeout_and_snippet_are_configurable(receiver: Receiver) -> None:
         secret=SecretStr(SECRET), allow_private=["127.0.0.0/8"], timeout_seconds=0.2, snippet_bytes=3
     )
     await client.start()
-    assert (await deliver(client, receiver.url))["snippet"] == "tha"
+    assert (await deliver(client, receiver.url))["snippet"] == THANKS[:3]
     receiver.then_hang()
     signal = await signal_of(client, receiver.url)
     await client.stop()

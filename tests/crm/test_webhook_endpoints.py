@@ -25,7 +25,7 @@ from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.jobs import spec_of
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import engine_harness
-from tests.support.receiver import SECRET, Receiver
+from tests.support.services import SECRET, Receiver
 from tests.support.wait import wait_until
 
 OWN_SECRET = f"whsec_{'QUJD' * 8}"

@@ -16,7 +16,7 @@ from crmd.crm.whatsapp.errors import ROWS, find_row
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from crmd.jobs import JobContext
 from tests.support.context import make_context
-from tests.support.whatsapp_server import TOKEN, WhatsAppServer
+from tests.support.services import TOKEN, WhatsAppServer
 
 HOUR = 3600.0
 
@@ -165,7 +165,7 @@ async def test_no_wait_is_shorter_than_retry_after(
     after: float,
     repository: MessageRepository,
 ) -> None:
-    server.then_answer(429, {"error": {"code": code, "message": "later"}}, headers={"Retry-After": "90"})
+    server.then(429, {"error": {"code": code, "message": "later"}}, headers={"Retry-After": "90"})
     signal = await run(repository, whatsapp)
     assert at_least <= getattr(signal, "at_least", 0) <= at_least * 1.1
     assert (signal.after is None) == (after is None)  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ async def test_no_wait_is_shorter_than_retry_after(
 async def test_retry_after_of_a_proxy_is_kept_to(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
-    server.then_answer(429, "slow down", headers={"Retry-After": "120"})
+    server.then(429, "slow down", headers={"Retry-After": "120"})
     signal = await run(repository, whatsapp)
     assert isinstance(signal, RateLimited)
     assert 120 <= signal.after <= 132

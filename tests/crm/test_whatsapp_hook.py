@@ -22,8 +22,8 @@ from crmd.engine.store.replies import Ack, AckKind
 from crmd.http.attempts import FAILURES
 from tests.support.http import QUEUES, Site, site
 from tests.support.meta import SECRET, event, raw, sender, signed, status, text_message
+from tests.support.services import NUMBER_ID
 from tests.support.store import StoreServer
-from tests.support.whatsapp_server import NUMBER_ID
 
 TOKEN = "verify-token of the tests"
 CONFIGURED = {"app_secret": SECRET, "verify_token": TOKEN, "phone_number_id": NUMBER_ID}

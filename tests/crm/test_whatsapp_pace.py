@@ -21,8 +21,8 @@ from crmd.crm.whatsapp.send_rate import SendLine, SendRate
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobSignal, OutcomeUnknown, RateLimited, Retry, Snooze
 from tests.support.context import make_context
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.storeclock import freeze
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 
 @dataclass
@@ -241,7 +241,7 @@ async def test_a_run_of_lost_answers_stops_sending(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     for _ in range(BREAKER_FAILURES):
-        server.then_answer(502, "<html>bad gateway</html>")
+        server.then(502, "<html>bad gateway</html>")
         assert isinstance(await send(repository, whatsapp), OutcomeUnknown)
     assert await wait_of(repository, whatsapp) == 2
     assert len(server.messages) == BREAKER_FAILURES

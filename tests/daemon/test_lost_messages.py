@@ -36,8 +36,8 @@ from crmd.errors import OutcomeUnknown, Permanent, RecordsUnavailable
 from crmd.jobs import spec_of
 from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.meta import event, failure, status
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 PHONE = "+4915112345678"
 LONG_AGO = timedelta(hours=1)

@@ -17,8 +17,8 @@ from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from crmd.engine.admin.views import NewJob
 from tests.support.daemon import Daemons
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -18,8 +18,8 @@ from crmd.client.over_store import Client
 from crmd.engine.admin.views import NewJob, State
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.meta import SECRET, event, raw, signed, status
+from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until_sync
-from tests.support.whatsapp_server import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 
 pytestmark = pytest.mark.faults
 

@@ -18,9 +18,9 @@ from crmd.errors import JobNotFound
 from tests.faults.test_process_messages import PASSWORD, SLOTS, config, serving
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.http import basic
+from tests.support.services import WhatsAppServer
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 pytestmark = pytest.mark.faults
 

@@ -93,6 +93,35 @@ async def test_accepted_and_failed_later(harness: SandboxHarness) -> None:
     assert harness.entries("message")[0]["error"] == 131049
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_any_answer_can_be_asked_for(harness: SandboxHarness, accepted: bool) -> None:
+    told = {"body": '{"a":1}', "headers": {"Retry-After": "9"}}
+    await fault(harness, kind="answer", code=429, accepted=accepted, **told)
+    assert "body" not in (await harness.admin("GET", "/faults")).json["faults"][0]
+    answer = await harness.send()
+    assert (answer.status, answer.json) == (429, {"a": 1})
+    assert harness.sandbox.journal.totals["accepted"] == int(accepted)
+
+
+async def test_an_answer_breaks_off(harness: SandboxHarness) -> None:
+    await fault(harness, kind="break_off", code=200, body='{"messages": [')
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await harness.send()
+
+
+async def test_a_fault_of_a_mark_leaves_messages_alone(harness: SandboxHarness) -> None:
+    await fault(harness, kind="answer", code=500, body="{}", mark_read=True)
+    assert (await harness.send()).status == 200
+    mark = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.x"}
+    assert (await harness.post(mark)).status == 500
+
+
+async def test_a_notice_may_be_refused(harness: SandboxHarness) -> None:
+    await fault(harness, service="notice", kind="error", code=503)
+    statuses = [(await harness.call("POST", "/notify/ops", json={"message": "hi"})).status for _ in range(2)]
+    assert statuses == [503, 200]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -105,6 +134,9 @@ async def test_accepted_and_failed_later(harness: SandboxHarness) -> None:
         {"kind": "failed", "code": 1, "service": "smtp"},
         {"kind": "drop", "service": "fax"},
         {"kind": "drop", "whom": "ann"},
+        {"kind": "answer"},
+        {"kind": "answer", "code": 250, "service": "smtp"},
+        {"kind": "drop", "body": "x"},
         [],
     ],
 )

@@ -34,8 +34,8 @@ from crmd.jobs import JobContext, spec_of
 from tests.support.context import make_context
 from tests.support.engine_harness import EngineHarness
 from tests.support.flows import StoredRun
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 KEY = "the-campaign"
 QUEUES = (

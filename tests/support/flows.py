@@ -31,8 +31,8 @@ from crmd.errors import JobNotFound
 from crmd.jobs import JobContext, NewPayload
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
-from tests.support.whatsapp_server import WhatsAppServer
 
 PHONE = "+491701234567"
 DRAIN_SECONDS = 5.0

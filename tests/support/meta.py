@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from tests.support.whatsapp_server import NUMBER_ID
+from tests.support.services import NUMBER_ID
 
 SECRET = "app-secret-of-the-tests"
 

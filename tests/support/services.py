@@ -1,0 +1,212 @@
+"""The sandbox's stand-ins as tests use them: what arrived at them, and what goes wrong next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from crmd.sandbox.faults import Fault, FaultKind, Service
+from crmd.sandbox.journal import Kind
+from crmd.sandbox.server import Sandbox
+from crmd.sandbox.settings import SandboxSettings
+from crmd.sandbox.users import Inbound, OtherNumber
+
+TOKEN = "EAAtestTOKENvalue123"
+NUMBER_ID = SandboxSettings().phone_number_id
+VERSION = "v23.0"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+LONG_S = 3600.0
+
+
+class SandboxService:
+    """A sandbox on free ports that keeps to no limits and calls nobody; `then…` says how the next requests go."""
+
+    service: ClassVar[Service]
+    path: ClassVar[str] = ""
+    """What the service stands below."""
+
+    def __init__(self, **settings: Any) -> None:
+        defaults: dict[str, Any] = {
+            "port": 0,
+            "smtp_port": 0,
+            "callback_url": None,
+            "messages_per_second": 1_000_000,
+            "pair_seconds": 0.0,
+            "failed_share": 0.0,
+            "keep": 100_000,
+        }
+        self.sandbox = Sandbox(SandboxSettings(**(defaults | settings)), on_request=self._on_request)
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """The service's address, without a slash at the end; its last one where it is stopped."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    async def start(self) -> None:
+        """Listens on a free port."""
+        self.port = (await self.sandbox.start()).port
+
+    async def stop(self) -> None:
+        """Ends all requests and closes the port."""
+        await self.sandbox.stop()
+
+    def then(self, status: int, body: Any = b"", headers: dict[str, str] | None = None, **fields: Any) -> None:
+        """The next request is answered so; a body that is neither text nor bytes becomes JSON."""
+        raw = body if isinstance(body, str | bytes) else json.dumps(body)
+        self.fault(FaultKind.ANSWER, code=status, body=raw, headers=headers or {}, accepted=False, **fields)
+
+    def then_drop(self) -> None:
+        """The next request is read, and its connection cut."""
+        self.fault(FaultKind.DROP)
+
+    def then_hang(self, times: int = 1) -> None:
+        """The next requests are read, and answered once `release` is called."""
+        self.fault(FaultKind.DELAY, seconds=LONG_S, times=times)
+
+    def release(self) -> None:
+        """Requests that hang are answered, and nothing goes wrong any more."""
+        self.sandbox.faults.clear()
+
+    def fault(self, kind: FaultKind, **fields: Any) -> None:
+        """The next request goes wrong so."""
+        self.sandbox.faults.add(Fault(service=self.service, kind=kind, **fields))
+
+    def note(self, request: web.Request, raw: bytes) -> None:
+        """Notes what arrived."""
+        raise NotImplementedError
+
+    def _on_request(self, request: web.Request, raw: bytes) -> None:
+        self.note(request, raw)
+
+
+class WhatsAppServer(SandboxService):
+    """The Cloud API."""
+
+    service = Service.WHATSAPP
+
+    def __init__(self) -> None:
+        super().__init__(token=TOKEN)
+        self.messages: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.peers: list[tuple[str, int]] = []
+        self.read: list[str] = []
+        """Inbound messages that were marked as read."""
+
+    @property
+    def wamids(self) -> list[str]:
+        """The ids of the messages that it accepted."""
+        entries = self.sandbox.journal.entries(Kind.MESSAGE)
+        return [entry.fields["wamid"] for entry in entries if entry.fields["wamid"]]
+
+    def know_as(self, number: str, wa_id: str) -> None:
+        """WhatsApp has this number in another form."""
+        self.sandbox.whatsapp.users.know_as(OtherNumber(number=number, wa_id=wa_id))
+
+    def written(self, sender: str = "4915112345678") -> str:
+        """The id of a message that a user has written."""
+        inbound = Inbound.model_validate({"from": sender, "text": "hello"})
+        return str(self.sandbox.whatsapp.users.write(inbound).fields["wamid"])
+
+    def then_error(self, code: int, *, status: int = 400, **fields: Any) -> None:
+        """The next request is answered with an error as Meta gives it."""
+        error = {
+            "message": f"(#{code}) an error",
+            "type": "OAuthException",
+            "code": code,
+            "error_data": {"messaging_product": "whatsapp", "details": f"details of {code}"},
+            "fbtrace_id": "Atrace123",
+            **fields,
+        }
+        self.then(status, {"error": error})
+
+    def then_hang(self, times: int = 1) -> None:
+        """The next messages are taken, and no answer comes."""
+        self.fault(FaultKind.TIMEOUT, times=times)
+
+    def then_break_off(self, status: int, start: str) -> None:
+        """The next request gets the start of an answer, then its connection is cut."""
+        self.fault(FaultKind.BREAK_OFF, code=status, body=start)
+
+    def note(self, request: web.Request, raw: bytes) -> None:
+        """Keeps messages and marks that come with the right token."""
+        self.headers.append(dict(request.headers))
+        if request.transport is not None:
+            self.peers.append(request.transport.get_extra_info("peername")[:2])
+        if request.headers.get("Authorization") == f"Bearer {TOKEN}":
+            message = json.loads(raw)
+            if message.get("status") == "read":
+                self.read.append(message["message_id"])
+            else:
+                self.messages.append(message)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One post of a webhook."""
+
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+    verified: bool
+
+    @property
+    def body(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.raw)
+
+    @property
+    def id(self) -> str:
+        """The webhook-id."""
+        return self.headers["webhook-id"]
+
+
+class Receiver(SandboxService):
+    """The receiver of webhooks; 401 to a bad signature."""
+
+    service = Service.WEBHOOK
+    path = "/hooks"
+
+    def __init__(self, secret: str = SECRET) -> None:
+        super().__init__(webhook_secret=secret)
+        self.received: list[Received] = []
+        self._webhook = Webhook(secret)
+
+    def note(self, request: web.Request, raw: bytes) -> None:
+        """Keeps the post, and checks its signature by itself."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            self._webhook.verify(raw, headers)
+        except WebhookVerificationError:
+            verified = False
+        else:
+            verified = True
+        self.received.append(Received(request.path_qs.removeprefix(self.path) or "/", headers, raw, verified))
+
+
+class NotifySite(SandboxService):
+    """What stands behind Apprise's json:// channels."""
+
+    service = Service.NOTICE
+    path = "/notify"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[dict[str, Any]] = []
+
+    def channel(self, path: str = "") -> str:
+        """An Apprise URL that leads here."""
+        return f"json://127.0.0.1:{self.port}{self.path}/{path}"
+
+    @property
+    def texts(self) -> list[str]:
+        """What the messages say."""
+        return [one["message"] for one in self.received]
+
+    def note(self, request: web.Request, raw: bytes) -> None:
+        """Keeps one message."""
+        self.received.append(json.loads(raw))
