@@ -59,7 +59,7 @@ def dumps(value: Any) -> bytes:
     """The value as JSON that `loads` reads back unchanged; raises TypeError or ValueError for NaN, sets, …"""
     try:
         raw = orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits, a lone surrogate, a key that is no string
+    except TypeError:  # an integer beyond 64 bits, a lone surrogate, a key that is not a string
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     if b"null" in raw:
         json.dumps(value, allow_nan=False, default=str)

@@ -37,7 +37,7 @@ def _job(queue: Queue, execution: Execution, worker_id: str) -> Job:
 
 
 def take_update(execution: Execution, job: Job) -> None:
-    """Takes what a function changed in its job; raises InvalidPayload for what is no JSON."""
+    """Takes what a function changed in its job; raises InvalidPayload for what is not JSON."""
     known = _writable(execution)
     changed = {name: getattr(job, name) for name in WRITABLE if getattr(job, name) != known[name]}
     encode_payload(changed)

@@ -22,7 +22,7 @@ from crmd.errors import IllegalTransition, RequestError
 class SaqQueue(Queue):
     """A queue whose jobs cannot be lost or doubled by the calls that SAQ offers.
 
-    It is no RedisQueue: of that class it could keep nothing. The engine's workers take its jobs by `claim`, so
+    It is not a RedisQueue, of which it could keep nothing. The engine's workers take its jobs by `claim`, so
     `dequeue` and `finish` are refused.
     """
 
@@ -44,7 +44,7 @@ class SaqQueue(Queue):
         """Does nothing: the connection is the daemon's."""
 
     def deserialize(self, payload: Any, status: Any = None) -> Job | None:
-        """A stored job as SAQ's object, without fields that this SAQ does not know; None for what is no job."""
+        """A stored job as SAQ's object, without fields that this SAQ does not know; None for what is not a job."""
         if not payload:
             return None
         try:
@@ -101,7 +101,7 @@ class SaqQueue(Queue):
                 return
 
     async def abort(self, job: Job, error: str, ttl: float = 5) -> None:
-        """Cancels a job that waits or runs. As with SAQ's queue a finished one is no error; it stays as it is."""
+        """Cancels a job that waits or runs; a finished one stays as it is, without an error, as in SAQ."""
         with contextlib.suppress(IllegalTransition):
             await self.control.cancel(self.name, job.key, error)
             job.status, job.error = Status.ABORTING, error

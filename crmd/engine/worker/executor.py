@@ -133,9 +133,9 @@ class Executor:
         return held
 
     def set_aside_invalid(self, token: str, claimed: Claimed) -> None:
-        """Quarantines what a claim brought under an id that is no text."""
+        """Quarantines what a claim brought under an id that is not text."""
         for raw_id, document in claimed.invalid_ids:
-            self._parts.background.start(self._quarantine(token, raw_id, document, "its id is no UTF-8"))
+            self._parts.background.start(self._quarantine(token, raw_id, document, "its id is not UTF-8"))
 
     def _admit(
         self, token: str, job_id: str, document: bytes, crash_count: int, monotonic: float
@@ -144,7 +144,7 @@ class Executor:
             data = decode(document)
             name = data.get("function")
             if not isinstance(name, str) or not isinstance(data.get("kwargs"), dict | None):
-                raise Unreadable("has no function name, or arguments that are no object")
+                raise Unreadable("has no function name, or arguments that are not an object")
         except Unreadable as error:
             self._parts.background.start(self._quarantine(token, job_id, document, str(error)))
             return None
