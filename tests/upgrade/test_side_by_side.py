@@ -24,6 +24,11 @@ MESSAGE_RATE = 40
 CONCURRENCY = 4
 JOBS = 200
 LIVE = ("waiting", "active", "delayed")
+BY_RECIPIENT = """
+SELECT count(*) FROM messages m JOIN campaign_recipients r ON r.id = m.recipient_id AND r.phone = m.phone
+UNION ALL SELECT count(*) FROM messages WHERE campaign_id IS NOT NULL AND recipient_id IS NULL
+"""
+"""Messages of the campaign that name their recipient, whichever daemon wrote them, and those that do not."""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +41,22 @@ def old() -> Revision:
 
 
 @pytest.fixture
-def tables(own_store: StoreServer, postgres: Postgres) -> Iterator[str]:
+def database(postgres: Postgres) -> Iterator[str]:
+    """The name of the database that all daemons share."""
+    name = postgres.new_database()
+    yield name
+    postgres.drop(name)
+
+
+@pytest.fixture
+def tables(own_store: StoreServer, postgres: Postgres, database: str) -> str:
     """Of the configuration: the store and the database that all daemons share."""
-    database = postgres.new_database()
-    yield f'[redis]\nurl = "{own_store.url}"\n[database]\nurl = "{postgres.url(database)}"\n'
-    postgres.drop(database)
+    return f'[redis]\nurl = "{own_store.url}"\n[database]\nurl = "{postgres.url(database)}"\n'
 
 
-def test_daemons_are_replaced_while_a_campaign_runs(daemons: Daemons, tables: str, old: Revision) -> None:
+def test_daemons_are_replaced_while_a_campaign_runs(
+    daemons: Daemons, tables: str, postgres: Postgres, database: str, old: Revision
+) -> None:
     environ = {"PYTHONPATH": str(old.source())}
     first, second = daemons.make(environ=environ), daemons.make(environ=environ)
     with sandbox(first.port, status_seconds=(0.1, 0.2, 0.3)) as whatsapp:
@@ -67,6 +80,7 @@ def test_daemons_are_replaced_while_a_campaign_runs(daemons: Daemons, tables: st
         _wait_taken(whatsapp, 200)
         _wait_done(first)
         _check(first, second, whatsapp, keys)
+        assert postgres.sql(BY_RECIPIENT, database).split() == [str(CONTACTS), "0"]
         for daemon in (first, second):
             daemon.stop()
 
