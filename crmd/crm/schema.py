@@ -12,5 +12,5 @@ for _feature in FEATURES:
     if _feature.tables:
         importlib.import_module(_feature.tables)
 
-SCHEMA = Schema(Base.metadata, MIGRATIONS, head="0004")
+SCHEMA = Schema(Base.metadata, MIGRATIONS, head="0005")
 """A test holds `head` against the folder, and the tables against what the migrations make."""

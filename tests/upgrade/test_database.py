@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select, text
 
 from crmd.crm.campaigns import recipients
@@ -15,7 +18,7 @@ from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.database.address import Address
 from crmd.crm.database.database import Database
 from crmd.crm.database.engine import create_engine
-from crmd.crm.database.migrate import VERSION_TABLE
+from crmd.crm.database.migrate import VERSION_TABLE, upgrade
 from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
@@ -112,6 +115,36 @@ async def test_each_message_of_the_campaign_names_its_recipient(database: Databa
     assert not set(unsent) & set(named)
     assert sent.recipient_id == max(number for number in named if number)
     assert not [message for message in others if message.recipient_id]
+
+
+async def test_recipients_are_filled_in_a_few_at_a_time(url: str) -> None:
+    """So that what older daemons write meanwhile waits for a moment only; what was filled stays where it ends."""
+
+    def filled(connection: Connection) -> int:
+        return int(connection.scalar(text("SELECT count(recipient_id) FROM messages")) or 0)
+
+    def after_each_batch(connection: Connection) -> list[int]:
+        upgrade(connection, to="0004")
+        module: Any = scripts.get_revision("0005").module
+        counts, last, module.BATCH = [filled(connection)], 0, 3
+        while last is not None:
+            last = module.prepare(connection, last)
+            counts.append(filled(connection))
+        upgrade(connection)
+        return [*counts, filled(connection)]
+
+    config = Config()
+    config.set_main_option("script_location", str(SCHEMA.migrations))
+    scripts = ScriptDirectory.from_config(config)
+    engine = create_engine(Address.parse(url, Path()), 1)
+    try:
+        async with engine.begin() as connection:
+            counts = await connection.run_sync(after_each_batch)
+    finally:
+        await engine.dispose()
+    assert counts[0] == 0
+    assert counts[-1] == counts[-2] > 3
+    assert all(later - earlier <= 3 for earlier, later in itertools.pairwise(counts))
 
 
 async def test_how_far_the_campaign_was_is_known(before: Contents, database: Database) -> None:

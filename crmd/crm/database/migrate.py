@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -21,6 +22,10 @@ from crmd.crm.database import db_errors
 from crmd.crm.database.address import Address
 from crmd.crm.database.engine import create_engine, reading_options
 from crmd.errors import CrmdError, ExitCode, RecordsUnavailable, RecordsUnusable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import Script
 
 VERSION_TABLE = "crmd_version"
 """Not Alembic's usual name: a database shared with another program may have that one."""
@@ -67,16 +72,14 @@ async def bring_up_to_date(engine: AsyncEngine, address: Address, schema: Schema
     await _migrate_apart(address, schema.migrations)
 
 
-def upgrade(connection: Connection, migrations: Path = MIGRATIONS) -> None:
-    """Runs the migrations that are missing, on a connection in a transaction."""
+def upgrade(connection: Connection, migrations: Path = MIGRATIONS, to: str = "head") -> None:
+    """Runs the migrations that are missing up to one, on a connection in a transaction."""
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config = _config(migrations)
     config.attributes["connection"] = connection
     config.attributes["version_table"] = VERSION_TABLE
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def main() -> int:
@@ -92,12 +95,40 @@ def main() -> int:
 
 
 async def _upgrade(address: Address, migrations: Path) -> None:
+    """Each migration is a transaction of its own.
+
+    One that changes many rows has a function `prepare`, which changes the next of them: a transaction for each
+    call locks few of them, and those for a short time, as older daemons go on meanwhile.
+    """
     engine = create_engine(address, connections=1, statement_timeout=None)
     try:
         async with _alone(engine) as connection:
-            await connection.run_sync(upgrade, migrations)
+            missing = await connection.run_sync(_missing, migrations)
+        for script in missing:
+            last = 0 if hasattr(script.module, "prepare") else None
+            while last is not None:
+                async with _alone(engine) as connection:
+                    last = await connection.run_sync(script.module.prepare, last)
+            async with _alone(engine) as connection:
+                await connection.run_sync(upgrade, migrations, script.revision)
     finally:
         await engine.dispose()
+
+
+def _missing(connection: Connection, migrations: Path) -> list[Script]:
+    """The migrations that are to be run, the first one first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_config(migrations))
+    return list(scripts.iterate_revisions("head", _version(connection) or "base"))[::-1]
+
+
+def _config(migrations: Path) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    return config
 
 
 @asynccontextmanager

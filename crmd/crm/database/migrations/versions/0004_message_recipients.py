@@ -12,15 +12,6 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_FILL = """
-UPDATE messages SET recipient_id = (
-    SELECT r.id FROM campaign_recipients r
-    WHERE r.campaign_id = messages.campaign_id AND r.phone = messages.phone
-    AND messages.once = 'campaign:' || r.campaign_id || ':' || r.id
-)
-WHERE campaign_id IS NOT NULL AND once IS NOT NULL
-"""
-
 # SQLite takes a constraint of an existing table only together with its column.
 _ADD_TO_SQLITE = """
 ALTER TABLE messages ADD COLUMN recipient_id INTEGER
@@ -59,19 +50,17 @@ EXECUTE PROCEDURE messages_recipient()
 
 
 def upgrade() -> None:
-    """Adds a column that may be empty, and fills it.
+    """Adds a column that may be empty; the next migration fills it.
 
     Daemons of 0.1.0 go on beside and do not know it: a trigger fills it in what they add. It asks nothing of the
     messages of newer daemons, and a new database, beside which no older daemon starts, has none.
     """
     if _is_sqlite():
         op.execute(_ADD_TO_SQLITE)
-        op.execute(_FILL)
         op.create_index("ix_messages_recipient_id", "messages", ["recipient_id"], unique=False)
         op.execute(_TRIGGER_OF_SQLITE)
         return
     op.add_column("messages", sa.Column("recipient_id", Id, nullable=True))
-    op.execute(_FILL)
     op.create_index("ix_messages_recipient_id", "messages", ["recipient_id"], unique=False)
     op.create_foreign_key(
         op.f("fk_messages_recipient_id"),
