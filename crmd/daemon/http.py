@@ -29,7 +29,7 @@ from crmd.crm.webhooks.routes import EndpointsApi
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
-from crmd.http.connections import Connections, affordable_connections
+from crmd.http.connections import Connections, affordable_connections, affordable_lingering
 from crmd.http.long_requests import LongRequests
 from crmd.http.openapi import Description
 from crmd.http.peers import Peers
@@ -56,7 +56,7 @@ def build_http(
 ) -> HttpServer:
     """The server, not yet started. `endpoints` and `whatsapp` return the current configuration."""
     peers = Peers(http.trusted_proxies)
-    connections = Connections(peers, most=affordable_connections())
+    connections = Connections(peers, most=affordable_connections(), most_lingering=affordable_lingering())
     long_requests = LongRequests(connections)
     inspector, prefix = control.inspector, http.base_path
     jobs = JobApi(queues, inspector, control, health, long_requests, prefix)

@@ -58,12 +58,23 @@ LINGER_TIMES = 10
 """So often it gets as long again, as many clients read only once they have sent everything."""
 LINGER_BYTES = 64 * 1024
 """For that it has to have sent so much meanwhile."""
+MAX_LINGERING = 1024
+"""With a body that was cut, and time to read why, beside those that count. Of more, the first are closed."""
 
 
 def affordable_connections() -> int:
     """MAX_CONNECTIONS, or half of the files that this process may open where that is less."""
+    return _affordable(MAX_CONNECTIONS, 2)
+
+
+def affordable_lingering() -> int:
+    """MAX_LINGERING, or a quarter of the files that this process may open where that is less."""
+    return _affordable(MAX_LINGERING, 4)
+
+
+def _affordable(wanted: int, part: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(32, soft // 2))
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(32, soft // part))
 
 
 class Connections:
@@ -77,6 +88,7 @@ class Connections:
         spare: int = SPARE_CONNECTIONS,
         most_slow_bodies: int = MAX_SLOW_BODIES,
         most_body_bytes: int = MAX_BODY_BYTES,
+        most_lingering: int = MAX_LINGERING,
         first_request_seconds: float = FIRST_REQUEST_SECONDS,
         stall_seconds: float = STALL_SECONDS,
         request_grace_seconds: float = REQUEST_GRACE_SECONDS,
@@ -93,6 +105,7 @@ class Connections:
         self._share = max(1, int(most * SHARE_PER_ADDRESS))
         self._most_slow_bodies = most_slow_bodies
         self._most_body_bytes = most_body_bytes
+        self._most_lingering = most_lingering
         self._request_grace_seconds = request_grace_seconds
         self._grace_seconds = grace_seconds
         self._slow_body_seconds = slow_body_seconds
@@ -104,6 +117,8 @@ class Connections:
         """With an answer that is not read, the longest first."""
         self._bodies: dict[_Connection, None] = {}
         """With a request whose body is not whole, or was not when it was last looked at; the oldest first."""
+        self._lingering: dict[_Connection, None] = {}
+        """With a body that was cut, and not closed yet; the longest first."""
         self._body_bytes = 0
         """What the bodies of all requests under way hold, whole ones too."""
         self._trim: asyncio.TimerHandle | None = None
@@ -183,6 +198,7 @@ class Connections:
 
     def forget(self, connection: _Connection) -> None:
         """Strikes a connection off; fine twice."""
+        self._lingering.pop(connection, None)
         if self._by_transport.pop(connection.transport, None) is None:
             return
         self._waiting.pop(connection, None)
@@ -271,6 +287,11 @@ class Connections:
 
     def _cut(self, connection: _Connection, detail: str) -> None:
         self.forget(connection)
+        if len(self._lingering) >= self._most_lingering:
+            first = next(iter(self._lingering))
+            del self._lingering[first]
+            first.transport.abort()
+        self._lingering[connection] = None
         connection.cut_body(detail)
 
     def _limited_client(self, transport: asyncio.Transport) -> str:

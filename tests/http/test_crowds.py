@@ -140,6 +140,22 @@ async def test_large_bodies_give_way_when_they_hold_too_much_together(store_url:
         await wait_until(lambda: not connections._body_bytes, what="nothing is held once all are answered")
 
 
+async def test_those_that_gave_way_are_held_to_a_number(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not count among the connections, so that one large body after the other would add up."""
+    monkeypatch.setattr("crmd.http.connections.LINGER_SECONDS", 300.0)
+    head = b"POST /webhooks/whatsapp HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    async with site(store_url, whatsapp=HOOK) as made, AsyncExitStack() as stack:
+        connections = made.server.connections
+        connections._most_body_bytes, connections._most_lingering = 1_000_000, 5
+        await hold(stack, made, 20, head + b" " * 300_000)
+        assert made.server._runner
+        server = made.server._runner.server
+        assert server
+        await wait_until(lambda: connections._lingering and len(server.connections) <= 8, what="12 are closed")
+        assert len(connections._lingering) == 5
+    await wait_until(lambda: not connections._lingering)
+
+
 async def test_a_body_that_is_streamed_to_disk_is_not_weighed(crm: Site) -> None:
     connections = crm.server.connections
     connections._most_body_bytes = 1_000
