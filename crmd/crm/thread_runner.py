@@ -13,7 +13,7 @@ GRACE_SECONDS = 0.7
 """What a call may take to end after its job was cancelled; the job itself has one second."""
 
 
-class OwnThread:
+class ThreadRunner:
     """Runs calls one after the other. A cancelled job interrupts its call and waits until that has ended."""
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class OwnThread:
         self._executor.shutdown(wait=False)
 
 
-async def in_own_thread(call: Callable[[], T]) -> T:
+async def run_in_thread(call: Callable[[], T]) -> T:
     """What the call returns or raises. Its thread may wait: the few of asyncio look up names for everybody."""
-    thread = OwnThread()
+    thread = ThreadRunner()
     try:
         return await thread.run(call)
     finally:

@@ -14,7 +14,7 @@ from crmd.console.served_queues import ServedQueues
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.database.database import Database
 from crmd.crm.files.store import FileStore
-from crmd.crm.messages.reconciler import LostMessages
+from crmd.crm.messages.reconciler import MessageReconciler
 from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
 from crmd.daemon.credentials import ensure_password
@@ -61,7 +61,7 @@ class Daemon:
     pool: WorkerPool
     scheduler: Scheduler
     alerts: Alerts
-    lost_messages: LostMessages
+    message_reconciler: MessageReconciler
     resources: Resources
     queues: ServedQueues
     health: QueueHealth
@@ -155,7 +155,7 @@ async def build(
         pool=pool,
         scheduler=Scheduler(control, registry),
         alerts=Alerts(control, settings.notify.alerts),
-        lost_messages=LostMessages(clients[Database], inspector, clients[UnknownJobs], events),
+        message_reconciler=MessageReconciler(clients[Database], inspector, clients[UnknownJobs], events),
         resources=resources,
         queues=served,
         health=health,

@@ -12,7 +12,7 @@ from crmd.config.model import Settings
 from crmd.config.tables import FilesTable
 from crmd.crm.ai.client import AiClient
 from crmd.crm.campaigns.gate import CampaignGate
-from crmd.crm.consent.keywords import OptWords
+from crmd.crm.consent.keywords import ConsentKeywords
 from crmd.crm.database.database import Database
 from crmd.crm.email.attachment_folder import FOLDER, AttachmentFolder
 from crmd.crm.email.smtp import SmtpClient
@@ -52,7 +52,7 @@ class Resources:
             ("files", self._files),
             ("database", self._message_repository),
             ("whatsapp", self._whatsapp),
-            ("whatsapp", self._opt_words),
+            ("whatsapp", self._consent_keywords),
             ("webhook", self._webhook),
             ("webhook", self._downloads),
             ("daemon", self._attachments),
@@ -129,9 +129,9 @@ class Resources:
             return cast(MessageRepository, self._clients[MessageRepository])
         return MessageRepository(cast(Database, self._first_database), CampaignGate())
 
-    def _opt_words(self, settings: Settings) -> OptWords:
+    def _consent_keywords(self, settings: Settings) -> ConsentKeywords:
         table = settings.whatsapp
-        return OptWords(table.opt_out_words, table.opt_in_words, table.opt_out_languages)
+        return ConsentKeywords(table.opt_out_words, table.opt_in_words, table.opt_out_languages)
 
     def _webhook(self, settings: Settings) -> WebhookClient:
         table = settings.webhook

@@ -337,7 +337,7 @@ async def test_a_database_that_is_unavailable_is_waited_for(office: Office) -> N
         await office.run_export("export_contacts")
 
 
-class _Hanging(RecordedRun):
+class _Stuck(RecordedRun):
     """Holds the job as soon as it tells progress."""
 
     async def progress(self, fraction: float, note: str | None) -> None:
@@ -348,7 +348,7 @@ class _Hanging(RecordedRun):
 @pytest.mark.parametrize("format", FORMATS)
 async def test_a_cancelled_export_leaves_nothing(office: Office, format: str) -> None:
     await many(office, 3)
-    run = _Hanging()
+    run = _Stuck()
     payload = ExportContacts.model_validate({"format": format})
     task = asyncio.create_task(export_contacts(office.context("export_contacts", run=run), payload))
     await wait_until(lambda: run.progress_notes)

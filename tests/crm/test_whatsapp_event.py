@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import update
 
-from crmd.crm.consent.keywords import OptWords
+from crmd.crm.consent.keywords import ConsentKeywords
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
@@ -67,7 +67,7 @@ class Hall:
         return await self.take_raw({"entry": entries}, **context)
 
     async def take_raw(self, payload: dict[str, Any], **context: Any) -> EventTaken:
-        words = OptWords(("stop", "Unsubscribe"), ("start",))
+        words = ConsentKeywords(("stop", "Unsubscribe"), ("start",))
         resources = (self.database, self.repository, self.whatsapp, words, SettledJobs(self))
         ctx = make_context(*resources, queue="webhook", name="whatsapp_event", **context)
         return await whatsapp_event(ctx, WhatsAppEvent.model_validate(payload))
@@ -319,7 +319,7 @@ async def test_an_old_opt_out_is_heard_and_starts_nothing(hall: Hall) -> None:
 
 def test_a_word_cannot_mean_both() -> None:
     with pytest.raises(ValueError, match="stop"):
-        OptWords(("Stop",), ("stop ",))
+        ConsentKeywords(("Stop",), ("stop ",))
 
 
 @pytest.mark.parametrize(
@@ -386,13 +386,13 @@ async def test_a_message_starts_a_flow_once(hall: Hall) -> None:
 
 @pytest.mark.usefixtures("flow")
 async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) -> None:
-    class Away(RecordedRun):
+    class Unavailable(RecordedRun):
         async def enqueue(self, queue: str, name: str, jobs: Any) -> list[str]:
             raise StoreUnavailable("the store is away")
 
     told = event(messages=[text_message("wamid.1", "an order")])
     with pytest.raises(StoreUnavailable):
-        await hall.take(told, run=Away())
+        await hall.take(told, run=Unavailable())
     again = RecordedRun()
     taken = await hall.take(told, run=again, attempt=2)
     assert (taken["messages"], taken["repeated"]) == (0, 1)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.repository import MessageRepository
-from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, SERVICE, Pace, Wait
+from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES, SERVICE, AdaptiveRate, Wait
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.errors import PAIR_WAIT
@@ -48,7 +48,7 @@ def whatsapp(http: HttpClient, server: WhatsAppServer, clock: Clock) -> WhatsApp
         api_version=VERSION,
         phone_number_id=NUMBER_ID,
         token=SecretStr(TOKEN),
-        pace=Pace(clock=clock),
+        rate=AdaptiveRate(clock=clock),
     )
 
 
@@ -248,12 +248,12 @@ async def test_a_run_of_lost_answers_stops_sending(
 
 
 def test_memory_is_bounded(clock: Clock) -> None:
-    pace = Pace(clock=clock, capacity=3)
+    rate = AdaptiveRate(clock=clock, capacity=3)
     for name in "abcd":
-        pace.park(name, PAIR_WAIT)
-    assert pace.remaining_seconds("a") == 0
-    assert pace.remaining_seconds("d") == 1
-    assert pace.remaining_seconds(SERVICE) == 0
+        rate.park(name, PAIR_WAIT)
+    assert rate.remaining_seconds("a") == 0
+    assert rate.remaining_seconds("d") == 1
+    assert rate.remaining_seconds(SERVICE) == 0
 
 
 def test_waits_do_not_overflow() -> None:

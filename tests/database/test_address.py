@@ -22,7 +22,7 @@ SECRET = "postgresql://crm:s%2Fecret@db.example:5433/crm?sslmode=require"
 )
 def test_sqlite_files(url: str, path: str) -> None:
     address = Address.parse(url, FOLDER)
-    assert (address.kind, str(address.path), address.shown) == (SQLITE, path, path)
+    assert (address.kind, str(address.path), address.masked) == (SQLITE, path, path)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_certificate_that_is_missing_is_told(tmp_path: Path) -> None:
 
 def test_the_password_is_never_shown() -> None:
     address = Address.parse(SECRET, FOLDER)
-    assert "ecret" not in address.shown + repr(address)
+    assert "ecret" not in address.masked + repr(address)
 
 
 def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

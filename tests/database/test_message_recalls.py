@@ -14,7 +14,7 @@ from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.database import Database
-from crmd.crm.messages.begin import Verdict, begin_many
+from crmd.crm.messages.begin import Admission, begin_many
 from crmd.crm.messages.queries import Status
 from crmd.crm.messages.tables import Message
 from tests.database.test_messages import NOW, outgoing, put, row
@@ -42,9 +42,9 @@ async def move(database: Database, campaign: Campaign, *statuses: str) -> None:
             await campaigns.move(s, found, CampaignStatus(status))
 
 
-async def verdicts(database: Database, *new: Any) -> list[Verdict]:
+async def admissions(database: Database, *new: Any) -> list[Admission]:
     async with database.transaction() as s:
-        return [begun.verdict for begun in await begin_many(s, CampaignGate(), new, NOW)]
+        return [begun.admission for begun in await begin_many(s, CampaignGate(), new, NOW)]
 
 
 async def pending(database: Database, campaign: Campaign) -> list[int]:
@@ -59,9 +59,9 @@ def message(campaign: Campaign, recipient: int, key: str | None = None, **change
 
 
 async def test_messages_of_a_running_or_done_campaign_begin(database: Database, campaign: Campaign) -> None:
-    assert await verdicts(database, message(campaign, 1)) == [Verdict.SEND]
+    assert await admissions(database, message(campaign, 1)) == [Admission.SEND]
     await move(database, campaign, "done")
-    assert await verdicts(database, message(campaign, 2)) == [Verdict.SEND]
+    assert await admissions(database, message(campaign, 2)) == [Admission.SEND]
 
 
 async def test_messages_of_a_paused_campaign_are_given_back(database: Database, campaign: Campaign) -> None:
@@ -73,11 +73,11 @@ async def test_messages_of_a_paused_campaign_are_given_back(database: Database, 
         message(campaign, 2, "d", once="mine too"),
         message(campaign, 2, "e", phone="+4917"),
     ]
-    assert await verdicts(database, message(campaign, 1), *others, message(campaign, 3)) == [
-        Verdict.HELD,
-        Verdict.SEND,
-        *[Verdict.PAUSED] * 4,
-        Verdict.HELD,
+    assert await admissions(database, message(campaign, 1), *others, message(campaign, 3)) == [
+        Admission.HELD,
+        Admission.SEND,
+        *[Admission.PAUSED] * 4,
+        Admission.HELD,
     ]
     assert await pending(database, campaign) == [1, 3]
 
@@ -87,23 +87,23 @@ async def test_messages_of_a_campaign_that_is_over_never_begin(
     database: Database, campaign: Campaign, status: str
 ) -> None:
     await move(database, campaign, status)
-    assert await verdicts(
+    assert await admissions(
         database, message(campaign, 1), outgoing("a"), outgoing("c", campaign_id=campaign.id)
     ) == [
-        Verdict.CANCELLED,
-        Verdict.SEND,
-        Verdict.CANCELLED,
+        Admission.CANCELLED,
+        Admission.SEND,
+        Admission.CANCELLED,
     ]
     assert await pending(database, campaign) == []
 
 
 EARLIER = {
-    Status.RETRYING: (Verdict.HELD, Verdict.CANCELLED),
-    Status.FAILED: (Verdict.HELD, Verdict.CANCELLED),
-    Status.SENDING: (Verdict.UNKNOWN, Verdict.UNKNOWN),
-    Status.UNKNOWN: (Verdict.UNKNOWN, Verdict.UNKNOWN),
-    Status.ACCEPTED: (Verdict.REPEAT, Verdict.REPEAT),
-    Status.READ: (Verdict.REPEAT, Verdict.REPEAT),
+    Status.RETRYING: (Admission.HELD, Admission.CANCELLED),
+    Status.FAILED: (Admission.HELD, Admission.CANCELLED),
+    Status.SENDING: (Admission.UNKNOWN, Admission.UNKNOWN),
+    Status.UNKNOWN: (Admission.UNKNOWN, Admission.UNKNOWN),
+    Status.ACCEPTED: (Admission.REPEAT, Admission.REPEAT),
+    Status.READ: (Admission.REPEAT, Admission.REPEAT),
 }
 
 
@@ -115,11 +115,11 @@ async def test_what_an_earlier_run_did_is_told_first(database: Database, campaig
         rows[status] = await put(database, status, key=word, **own)
     again = [message(campaign, number) for number in range(1, len(EARLIER) + 1)]
     await move(database, campaign, "paused")
-    paused = dict(zip(EARLIER, await verdicts(database, *again), strict=True))
+    paused = dict(zip(EARLIER, await admissions(database, *again), strict=True))
     assert paused == {status: expected for status, (expected, _) in EARLIER.items()}
     assert await pending(database, campaign) == [1, 2], "those that were held"
     await move(database, campaign, "cancelled")
-    cancelled = dict(zip(EARLIER, await verdicts(database, *again), strict=True))
+    cancelled = dict(zip(EARLIER, await admissions(database, *again), strict=True))
     assert cancelled == {status: expected for status, (_, expected) in EARLIER.items()}
     retried = await row(database, rows[Status.RETRYING])
     assert (retried.status, retried.error_code) == ("failed", "campaign_cancelled")
@@ -127,17 +127,17 @@ async def test_what_an_earlier_run_did_is_told_first(database: Database, campaig
 
 async def test_what_was_held_is_sent_by_a_job_of_the_next_round(database: Database, campaign: Campaign) -> None:
     await move(database, campaign, "paused")
-    assert await verdicts(database, message(campaign, 1)) == [Verdict.HELD]
+    assert await admissions(database, message(campaign, 1)) == [Admission.HELD]
     await move(database, campaign, "running")
     key = recipients.key_of(campaign.id, 1, 1)
-    assert await verdicts(database, message(campaign, 1, key)) == [Verdict.SEND]
-    assert await verdicts(database, message(campaign, 1)) == [Verdict.BUSY], "the job of the round before"
+    assert await admissions(database, message(campaign, 1, key)) == [Admission.SEND]
+    assert await admissions(database, message(campaign, 1)) == [Admission.BUSY], "the job of the round before"
 
 
 async def test_unsent_are_those_queued_without_a_message(database: Database, campaign: Campaign) -> None:
     async with database.reading() as s:
         assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 2, 3]
-    await verdicts(database, message(campaign, 2))
+    await admissions(database, message(campaign, 2))
     async with database.transaction() as s:
         assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 3]
         assert await recipients.unsent(s, campaign.id, 1, 10) == [3]
@@ -153,7 +153,7 @@ async def test_a_row_names_the_recipient_and_only_where_the_message_is_its(
     other = message(campaign, 2, "b", once="mine")
     stranger = message(campaign, 3, "c", phone="+4917")
     gone = message(campaign, 3, "d", once=once_of(999, 3), campaign_id=999)
-    assert await verdicts(database, message(campaign, 1), other, stranger, gone) == [Verdict.SEND] * 4
+    assert await admissions(database, message(campaign, 1), other, stranger, gone) == [Admission.SEND] * 4
     async with database.reading() as s:
         rows = await s.execute(select(Message.job_key, Message.campaign_id, Message.recipient_id))
     assert {key: rest for key, *rest in rows} == {

@@ -14,7 +14,7 @@ from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
 from crmd.crm.messages import queries as messages
-from crmd.crm.messages.begin import Begun, Outgoing, Verdict, begin, begin_many
+from crmd.crm.messages.begin import Admission, MessageStart, Outgoing, begin, begin_many
 from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message, MessageEvent
@@ -29,7 +29,7 @@ def outgoing(key: str = "job-1", **changes: Any) -> Outgoing:
     return Outgoing(**{**fields, "job_key": key, "job_enqueued_at": NOW, **changes})
 
 
-async def begun(database: Database, new: Outgoing | None = None) -> Begun:
+async def begun(database: Database, new: Outgoing | None = None) -> MessageStart:
     async with database.transaction() as s:
         return await begin(s, CampaignGate(), new or outgoing(), NOW)
 
@@ -57,7 +57,7 @@ async def put(database: Database, status: Status, **changes: Any) -> int:
 
 async def test_a_new_message_is_sent(database: Database) -> None:
     first = await begun(database)
-    assert (first.verdict, first.status) == (Verdict.SEND, Status.SENDING)
+    assert (first.admission, first.status) == (Admission.SEND, Status.SENDING)
     message = await row(database, first.message_id)
     assert (message.direction, message.phone, message.type, message.text) == ("out", PHONE, "text", "hello")
     assert (message.job_queue, message.job_key, message.job_enqueued_at) == ("message", "job-1", NOW)
@@ -76,7 +76,7 @@ async def test_it_belongs_to_its_contact_and_campaign(database: Database) -> Non
 
 async def test_a_campaign_that_is_gone_is_left_out(database: Database) -> None:
     first = await begun(database, outgoing(campaign_id=4711))
-    assert first.verdict is Verdict.SEND
+    assert first.admission is Admission.SEND
     assert (await row(database, first.message_id)).campaign_id is None
 
 
@@ -84,12 +84,12 @@ async def test_a_contact_that_opted_out_gets_nothing(database: Database) -> None
     async with database.transaction() as s:
         await contacts.opt_out(s, PHONE, NOW)
     first = await begun(database)
-    assert (first.verdict, first.status) == (Verdict.OPTED_OUT, Status.FAILED)
+    assert (first.admission, first.status) == (Admission.OPTED_OUT, Status.FAILED)
     assert (await row(database, first.message_id)).error_code == "opted_out"
     assert await steps(database, first.message_id) == ["failed"]
     async with database.transaction() as s:
         await contacts.opt_in(s, PHONE)
-    assert (await begun(database)).verdict is Verdict.SEND
+    assert (await begun(database)).admission is Admission.SEND
     assert (await row(database, first.message_id)).error_code is None
 
 
@@ -98,64 +98,66 @@ async def test_what_was_sent_is_not_sent_again(database: Database) -> None:
         for once in (None, f"campaign:1:{status}"):
             new = outgoing(f"{status}-{once}", once=once)
             message_id = await put(database, status, key=new.job_key, once=once)
-            assert await begun(database, new) == Begun(message_id, Verdict.REPEAT, status, f"wamid.{message_id}")
+            repeat = MessageStart(message_id, Admission.REPEAT, status, f"wamid.{message_id}")
+            assert await begun(database, new) == repeat
 
 
 @pytest.mark.parametrize("status", [Status.SENDING, Status.RETRYING, Status.ACCEPTED])
 async def test_a_word_that_was_used_for_somebody_else_sends_nothing(database: Database, status: Status) -> None:
     message_id = await put(database, status, key="a", once="word")
     other = await begun(database, outgoing("b", once="word", phone="+4915187654321"))
-    assert (other.message_id, other.verdict, other.phone) == (message_id, Verdict.OTHER_RECIPIENT, PHONE)
+    assert (other.message_id, other.admission, other.phone) == (message_id, Admission.OTHER_RECIPIENT, PHONE)
     assert (await row(database, message_id)).status == status
 
 
 async def test_a_word_for_two_recipients_at_once_sends_one_message(database: Database) -> None:
     two = [outgoing("a", once="word"), outgoing("b", once="word", phone="+4915187654321")]
     async with database.transaction() as s:
-        verdicts = [one.verdict for one in await begin_many(s, CampaignGate(), two, NOW)]
-    assert verdicts == [Verdict.SEND, Verdict.OTHER_RECIPIENT]
+        admissions = [one.admission for one in await begin_many(s, CampaignGate(), two, NOW)]
+    assert admissions == [Admission.SEND, Admission.OTHER_RECIPIENT]
 
 
 async def test_what_an_earlier_delivery_may_have_sent_is_unknown(database: Database) -> None:
     for status in (Status.SENDING, Status.UNKNOWN):
         message_id = await put(database, status, key=status)
-        assert await begun(database, outgoing(status)) == Begun(message_id, Verdict.UNKNOWN, Status.UNKNOWN)
+        unknown = MessageStart(message_id, Admission.UNKNOWN, Status.UNKNOWN)
+        assert await begun(database, outgoing(status)) == unknown
         assert (await row(database, message_id)).status == "unknown"
 
 
 async def test_what_did_not_go_out_may_be_sent(database: Database) -> None:
     for status in (Status.RETRYING, Status.FAILED):
         message_id = await put(database, status, key=status)
-        assert await begun(database, outgoing(status)) == Begun(message_id, Verdict.SEND, Status.SENDING)
+        assert await begun(database, outgoing(status)) == MessageStart(message_id, Admission.SEND, Status.SENDING)
         assert (await row(database, message_id)).status == "sending"
 
 
 async def test_a_key_that_is_used_again_is_another_message(database: Database) -> None:
     first = await put(database, Status.ACCEPTED)
     second = await begun(database, outgoing(job_enqueued_at=NOW + timedelta(milliseconds=1)))
-    assert second.verdict is Verdict.SEND
+    assert second.admission is Admission.SEND
     assert second.message_id != first
 
 
 async def test_under_once_another_job_finds_the_message(database: Database) -> None:
     message_id = await put(database, Status.SENDING, once="o")
     other = outgoing("job-2", once="o")
-    assert (await begun(database, other)).verdict is Verdict.BUSY, "job-1 is at it"
+    assert (await begun(database, other)).admission is Admission.BUSY, "job-1 is at it"
     same_key = outgoing(once="o", job_enqueued_at=NOW + timedelta(hours=1))
-    assert (await begun(database, same_key)).verdict is Verdict.UNKNOWN, "job-1 is over, as its key was free"
-    assert (await begun(database, other)).verdict is Verdict.UNKNOWN
+    assert (await begun(database, same_key)).admission is Admission.UNKNOWN, "job-1 is over, as its key was free"
+    assert (await begun(database, other)).admission is Admission.UNKNOWN
     async with database.transaction() as s:
         await messages.settle_by_hand(s, message_id, "failed", NOW)
-    assert (await begun(database, other)).verdict is Verdict.SEND
+    assert (await begun(database, other)).admission is Admission.SEND
     assert (await row(database, message_id)).job_key == "job-2"
 
 
 async def test_of_two_jobs_at_the_same_moment_one_sends(database: Database) -> None:
-    async def one(key: str) -> Verdict:
-        return (await begun(database, outgoing(key, once="o"))).verdict
+    async def one(key: str) -> Admission:
+        return (await begun(database, outgoing(key, once="o"))).admission
 
-    verdicts = await asyncio.gather(*(one(f"job-{n}") for n in range(5)))
-    assert sorted(verdicts) == [Verdict.BUSY] * 4 + [Verdict.SEND]
+    admissions = await asyncio.gather(*(one(f"job-{n}") for n in range(5)))
+    assert sorted(admissions) == [Admission.BUSY] * 4 + [Admission.SEND]
 
 
 async def test_many_at_once_are_told_apart(database: Database) -> None:
@@ -170,12 +172,12 @@ async def test_many_at_once_are_told_apart(database: Database) -> None:
             outgoing("d", campaign_id=1),
         ]
         found = await begin_many(s, CampaignGate(), new, NOW)
-    assert [one.verdict for one in found] == [
-        Verdict.SEND,
-        Verdict.BUSY,
-        Verdict.REPEAT,
-        Verdict.OPTED_OUT,
-        Verdict.SEND,
+    assert [one.admission for one in found] == [
+        Admission.SEND,
+        Admission.BUSY,
+        Admission.REPEAT,
+        Admission.OPTED_OUT,
+        Admission.SEND,
     ]
     assert len({one.message_id for one in found}) == 4
 
@@ -183,7 +185,7 @@ async def test_many_at_once_are_told_apart(database: Database) -> None:
 async def test_the_book_gathers_what_comes_together(database: Database) -> None:
     repository = MessageRepository(database, CampaignGate())
     found = await asyncio.gather(*(repository.begin(outgoing(f"job-{n}")) for n in range(250)))
-    assert {one.verdict for one in found} == {Verdict.SEND}
+    assert {one.admission for one in found} == {Admission.SEND}
     await asyncio.gather(*(repository.accepted(one.message_id, f"w{one.message_id}") for one in found))
     async with database.reading() as s:
         rows = await messages.page(s, MessageFilter(status=Status.ACCEPTED), None, 1000)
@@ -198,8 +200,8 @@ async def test_one_that_cannot_be_written_does_not_keep_out_the_others(database:
     bad = outgoing("bad", job_enqueued_at=NOW.replace(tzinfo=None))
     calls = [repository.begin(outgoing("a")), repository.begin(bad), repository.begin(outgoing("b"))]
     first, error, last = await asyncio.gather(*calls, return_exceptions=True)
-    assert isinstance(first, Begun)
-    assert isinstance(last, Begun)
+    assert isinstance(first, MessageStart)
+    assert isinstance(last, MessageStart)
     assert isinstance(error, Exception)
 
 
@@ -211,7 +213,7 @@ async def test_a_caller_that_is_cancelled_before_its_turn_writes_nothing(databas
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert (await repository.begin(outgoing())).verdict is Verdict.SEND
+    assert (await repository.begin(outgoing())).admission is Admission.SEND
 
 
 # Outcomes

@@ -17,7 +17,7 @@ from crmd.crm.contacts.repository import ContactFilter, ContactRow
 from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.database import Database
 from crmd.crm.features import forgetting
-from crmd.crm.messages.begin import Outgoing, Verdict, begin
+from crmd.crm.messages.begin import Admission, Outgoing, begin
 from crmd.crm.messages.queries import MessageFilter, page, record_inbound
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
@@ -31,9 +31,9 @@ def outgoing(phone: str, key: str = "k", **fields: object) -> Outgoing:
     return Outgoing(phone, "text", "hi", "message", key, AT, **fields)  # type: ignore[arg-type]
 
 
-async def verdict(database: Database, phone: str, key: str = "k", **fields: object) -> Verdict:
+async def admission(database: Database, phone: str, key: str = "k", **fields: object) -> Admission:
     async with database.transaction() as s:
-        return (await begin(s, CampaignGate(), outgoing(phone, key, **fields), AT)).verdict
+        return (await begin(s, CampaignGate(), outgoing(phone, key, **fields), AT)).admission
 
 
 async def teach(database: Database, phone: str, wa_phone: str) -> None:
@@ -93,10 +93,10 @@ async def test_who_writes_by_the_other_form_meets_the_contact(database: Database
         assert (await contacts.by_phone(s, writes)) is contact
         await contacts.opt_out(s, writes, AT, "w1")
     assert await all_phones(database) == [known]
-    assert await verdict(database, known) is await verdict(database, writes, "k2") is Verdict.OPTED_OUT
+    assert await admission(database, known) is await admission(database, writes, "k2") is Admission.OPTED_OUT
     async with database.transaction() as s:
         assert await contacts.opt_in(s, writes, AT + timedelta(seconds=1), "w2")
-    assert await verdict(database, known) is Verdict.SEND
+    assert await admission(database, known) is Admission.SEND
 
 
 async def test_where_both_are_contacts_a_word_holds_for_both_and_neither_is_merged(database: Database) -> None:
@@ -108,13 +108,13 @@ async def test_where_both_are_contacts_a_word_holds_for_both_and_neither_is_merg
     async with database.reading() as s:
         rows = (await s.scalars(select(Contact).order_by(Contact.id))).all()
     assert [(one.phone, one.name, one.opted_out_at) for one in rows] == [(LONG, "Ana", AT), (SHORT, "A.", AT)]
-    assert await verdict(database, LONG) is Verdict.OPTED_OUT
+    assert await admission(database, LONG) is Admission.OPTED_OUT
 
 
 async def test_an_opt_out_of_0_1_0_under_one_form_holds_for_the_other(database: Database) -> None:
     async with database.transaction() as s:
         s.add_all([Contact(phone=LONG), Contact(phone=SHORT, opted_out_at=AT)])
-    assert await verdict(database, LONG) is Verdict.OPTED_OUT
+    assert await admission(database, LONG) is Admission.OPTED_OUT
 
 
 async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> None:
@@ -126,7 +126,7 @@ async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> No
     async with database.transaction() as s:
         assert (await contacts.ensure(s, HER_WA)).id == ada
         await contacts.opt_out(s, HER_WA, AT, "w1")
-    assert await verdict(database, ADA, "k2") is Verdict.OPTED_OUT
+    assert await admission(database, ADA, "k2") is Admission.OPTED_OUT
     assert await all_phones(database) == [ADA]
 
 
@@ -153,7 +153,7 @@ async def test_what_was_taught_before_there_was_a_contact(database: Database, fi
         contact = await contacts.ensure(s, numbers[0])
         assert (await contacts.ensure(s, numbers[1])) is contact
         await contacts.opt_out(s, HER_WA, AT, "w1")
-    assert await verdict(database, ADA) is await verdict(database, HER_WA, "k2") is Verdict.OPTED_OUT
+    assert await admission(database, ADA) is await admission(database, HER_WA, "k2") is Admission.OPTED_OUT
 
 
 async def test_what_was_taught_before_an_import(database: Database) -> None:
@@ -163,7 +163,7 @@ async def test_what_was_taught_before_an_import(database: Database) -> None:
     async with database.transaction() as s:
         assert (await contacts.ensure(s, HER_WA)).name == "Ada"
         await contacts.opt_out(s, HER_WA, AT, "w1")
-    assert await verdict(database, ADA) is Verdict.OPTED_OUT
+    assert await admission(database, ADA) is Admission.OPTED_OUT
 
 
 @pytest.mark.parametrize(("words", "out"), [([(0, "out"), (1, "in")], False), ([(1, "out"), (0, "in")], True)])
@@ -182,9 +182,9 @@ async def test_two_contacts_that_turn_out_to_be_one_person_keep_the_later_word(
     assert {one.opted_out_at is not None for one in rows} == {out}
     assert {one.marketing_stopped_at for one in rows} == {AT}
     assert len(rows) == 2
-    assert await verdict(database, ADA) is (Verdict.OPTED_OUT if out else Verdict.SEND)
-    assert await verdict(database, ADA, "k2", marketing=True) is (
-        Verdict.OPTED_OUT if out else Verdict.MARKETING_STOPPED
+    assert await admission(database, ADA) is (Admission.OPTED_OUT if out else Admission.SEND)
+    assert await admission(database, ADA, "k2", marketing=True) is (
+        Admission.OPTED_OUT if out else Admission.MARKETING_STOPPED
     )
 
 
@@ -234,7 +234,7 @@ async def test_of_a_person_that_is_forgotten_no_number_is_left(database: Databas
     async with database.transaction() as s:
         ada = await contacts.ensure(s, "+4915100000002")
         await record_inbound(s, ada, wamid="w", type="text", text="hi", at=AT, now=AT, phone="+4915100000001")
-    await verdict(database, "+4915100000001")
+    await admission(database, "+4915100000001")
     async with database.transaction() as s:
         assert await contacts.forget(s, ada.id, forgetting())
         assert await page(s, MessageFilter(), None, 9) == []
@@ -247,8 +247,8 @@ async def test_one_word_for_one_person_is_one_message(database: Database) -> Non
         await contacts.ensure(s, ADA)
     await teach(database, ADA, HER_WA)
     for phone, other in ((LONG, SHORT), (ADA, HER_WA)):
-        assert await verdict(database, phone, f"a{phone}", once=f"word{phone}") is Verdict.SEND
-        assert await verdict(database, other, f"b{phone}", once=f"word{phone}") is Verdict.BUSY
+        assert await admission(database, phone, f"a{phone}", once=f"word{phone}") is Admission.SEND
+        assert await admission(database, other, f"b{phone}", once=f"word{phone}") is Admission.BUSY
 
 
 async def test_many_that_teach_and_opt_out_at_once(database: Database) -> None:

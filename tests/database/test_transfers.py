@@ -23,7 +23,9 @@ NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
 KIND = "import_contacts"
 
 
-async def begin(database: Database, key: str = "job", at: datetime = NOW, now: datetime = NOW) -> transfers.Begun:
+async def begin(
+    database: Database, key: str = "job", at: datetime = NOW, now: datetime = NOW
+) -> transfers.StartedTransfer:
     async with database.transaction() as s:
         return await transfers.begin(s, KIND, key, at, "file", now)
 

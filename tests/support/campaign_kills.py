@@ -37,7 +37,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Told:
+class KillOutcome:
     """What was seen in the end."""
 
     taken: Counter[str]
@@ -52,7 +52,7 @@ class Told:
     """Those of them about which webhooks told in the end."""
 
 
-def run(daemons: Daemons, *, count: int, rate: str, kills: Sequence[Kill], timeout: float) -> Told:
+def run(daemons: Daemons, *, count: int, rate: str, kills: Sequence[Kill], timeout: float) -> KillOutcome:
     """A campaign to so many contacts, its daemon killed on the way."""
     daemon = daemons.make()
     with sandbox(daemon.port, status_seconds=(0.2, 0.5, 1.0), read_share=0.5) as whatsapp:
@@ -77,10 +77,10 @@ def run(daemons: Daemons, *, count: int, rate: str, kills: Sequence[Kill], timeo
         daemon.stop()
         statuses = {row.phone: row.status for row in rows}
         settled = sum(row.once in unknown and row.status in OUT for row in rows)
-        return Told(whatsapp.recipients(), statuses, len(unknown), seconds, settled)
+        return KillOutcome(whatsapp.recipients(), statuses, len(unknown), seconds, settled)
 
 
-def check(told: Told, count: int, kills: Sequence[Kill]) -> None:
+def check(told: KillOutcome, count: int, kills: Sequence[Kill]) -> None:
     """Each contact once or, where a kill came in between, unknown; and what WhatsApp told of is known."""
     twice = {phone: times for phone, times in told.taken.items() if times > 1}
     assert not twice

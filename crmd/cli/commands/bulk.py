@@ -66,7 +66,7 @@ async def by_filter(session: Session, options: Globals, action: Action, selectio
     if keys and not yes:
         await _show_samples(session, selection, keys, count)
         _confirm(action, count)
-    done, skipped = await _Run(session, action, selection).all(count) if keys else (0, 0)
+    done, skipped = await _Pass(session, action, selection).all(count) if keys else (0, 0)
     if options.json:
         print_json({"done": done, "skipped": skipped})
     else:
@@ -75,7 +75,7 @@ async def by_filter(session: Session, options: Globals, action: Action, selectio
     return ExitCode.OK
 
 
-class _Run:
+class _Pass:
     """One pass through a selection."""
 
     def __init__(self, session: Session, action: Action, selection: Selection) -> None:

@@ -12,7 +12,7 @@ from yarl import URL
 
 from crmd.config.tables import needs_key
 from crmd.crm.ai.answers import Outcome, Refused, Unclear, read_chat, read_transcript
-from crmd.crm.outbound.adaptive_rate import Pace
+from crmd.crm.outbound.adaptive_rate import AdaptiveRate
 from crmd.crm.outbound.http import HttpClient, NoAnswer, NotSent
 
 # Newer models of OpenAI take the limit under another name, and refuse the one that all other services know.
@@ -31,7 +31,7 @@ class AiClient:
         model: str,
         transcription_model: str,
         timeout_seconds: float,
-        pace: Pace | None = None,
+        rate: AdaptiveRate | None = None,
     ) -> None:
         secret = key.get_secret_value()
         if any(character <= " " or character > "~" for character in secret):
@@ -44,7 +44,7 @@ class AiClient:
         """For chat answers, where the job names no other."""
         self.transcription_model = transcription_model
         self.timeout_seconds = timeout_seconds
-        self.pace = pace or Pace()
+        self.adaptive_rate = rate or AdaptiveRate()
 
     async def chat(
         self,

@@ -10,7 +10,7 @@ from crmd.crm.ai.answers import Answered, Outcome
 from crmd.crm.ai.audio import recording
 from crmd.crm.ai.client import AiClient
 from crmd.crm.ai.payloads import ChatReply, ReplyTo, TranscribeAudio
-from crmd.crm.ai.policy import ending
+from crmd.crm.ai.policy import signal_for
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages.payloads import SendMessage
@@ -113,7 +113,7 @@ def _client(ctx: JobContext) -> AiClient:
     client = ctx.get(AiClient)
     if not client.configured:
         raise Snooze("ai.key is not set; the job waits until it is", after=UNCONFIGURED_SECONDS)
-    seconds = client.pace.remaining_seconds(SERVICE)
+    seconds = client.adaptive_rate.remaining_seconds(SERVICE)
     if seconds:
         raise RateLimited("the AI service failed several times in a row; asking waits", after=seconds)
     return client
@@ -121,8 +121,8 @@ def _client(ctx: JobContext) -> AiClient:
 
 async def _answer(ctx: JobContext, client: AiClient, outcome: Outcome, model: str) -> Answered:
     if not isinstance(outcome, Answered):
-        raise ending(outcome, ctx, client.pace)
-    client.pace.answered()
+        raise signal_for(outcome, ctx, client.adaptive_rate)
+    client.adaptive_rate.answered()
     try:
         async with ctx.get(Database).transaction() as session:
             await usage.record(

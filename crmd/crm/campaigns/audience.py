@@ -16,7 +16,7 @@ from crmd.crm.imports.payloads import ImportContacts
 from crmd.crm.imports.rows import Found, Rejected
 from crmd.crm.imports.source import ImportSource, Rows
 from crmd.crm.tabular.xlsx_source import TooManyReaders, XlsxReaders
-from crmd.crm.thread_runner import OwnThread, in_own_thread
+from crmd.crm.thread_runner import ThreadRunner, run_in_thread
 from crmd.errors import Permanent, RequestError, Snooze
 from crmd.jobs import JobContext
 
@@ -43,9 +43,9 @@ async def chunks(ctx: JobContext, payload: RunCampaign, position: int) -> AsyncG
 
     Who does not take all of them has to close it.
     """
-    wanted = await in_own_thread(lambda: payload.content.variables)  # its templates are compiled
+    wanted = await run_in_thread(lambda: payload.content.variables)  # its templates are compiled
     if payload.audience.file is None:
-        thread = OwnThread()
+        thread = ThreadRunner()
         try:
             inline = payload.audience.recipients or []
             recipients = await thread.run(
@@ -57,7 +57,7 @@ async def chunks(ctx: JobContext, payload: RunCampaign, position: int) -> AsyncG
             yield Chunk(recipients, len(recipients))
         return
     source = await _open(ctx, payload.audience.file, payload.default_region)
-    thread = OwnThread()
+    thread = ThreadRunner()
     thread.interrupt = source.interrupt
     try:
         await _reading(thread, source.open)
@@ -77,7 +77,7 @@ async def _open(ctx: JobContext, file: str, region: str | None) -> ImportSource:
     return ImportSource(stored.path, how, utc_now(), ctx.get(XlsxReaders))
 
 
-async def _reading(thread: OwnThread, call: Callable[[], T]) -> T:
+async def _reading(thread: ThreadRunner, call: Callable[[], T]) -> T:
     try:
         return await thread.run(call)
     except TooManyReaders as error:

@@ -21,7 +21,7 @@ from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
-from crmd.crm.thread_runner import in_own_thread
+from crmd.crm.thread_runner import run_in_thread
 from crmd.errors import Permanent, Snooze
 from crmd.jobs import ENQUEUE_MAX, JobContext
 
@@ -68,7 +68,7 @@ class Sending:
         async with self._database.reading() as s:
             page = await campaign_recipients.pending(s, self._id, len(starts))
             left = self._left or (await campaign_recipients.counts(s, self._id))[RecipientState.PENDING]
-        filled = await in_own_thread(lambda: fill(self._id, self._payload.content, page, self._payload.category))
+        filled = await run_in_thread(lambda: fill(self._id, self._payload.content, page, self._payload.category))
         await self._enqueue(campaign, page, filled, starts)
         self._left = left - len(page)
         total = campaign.total or len(page)

@@ -151,7 +151,7 @@ async def details(database: Database, campaign_id: int) -> dict[str, Any]:
             "recipients": counts,
             "skipped": skipped,
             "messages": by_status,
-            "definition": _shown(campaign.definition),
+            "definition": _without_recipients(campaign.definition),
         }
 
     return await database_bounded(read())
@@ -171,7 +171,7 @@ def summary(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _shown(definition: dict[str, Any]) -> dict[str, Any]:
+def _without_recipients(definition: dict[str, Any]) -> dict[str, Any]:
     """The definition without inline recipients, of which there may be a thousand."""
     audience = definition.get("audience", {})
     if "recipients" not in audience:

@@ -25,7 +25,7 @@ Meaning = Literal["out", "in"]
 Words = tuple[str, ...]
 
 
-class OptWords:
+class ConsentKeywords:
     """A resource of handlers: the words of the configuration and the shipped phrases.
 
     A message has to say just that, with nothing more than a please, thanks or a reason such as "wrong number"

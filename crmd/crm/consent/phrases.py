@@ -1,4 +1,4 @@
-"""How people say in each language that they want no more messages: data, read by `opt_words`.
+"""How people say in each language that they want no more messages: data, read by `keywords`.
 
 A text is an opt-out when the whole of it is a phrase, or a verb with an object. The words here are normalised as
 the text is: write them with or without accents, in any case. What also means something else in a conversation with

@@ -71,7 +71,7 @@ class Address:
     """Of PostgreSQL; it may hold a password."""
 
     @property
-    def shown(self) -> str:
+    def masked(self) -> str:
         """Without credentials, for logs and errors."""
         return str(self.path) if self.path else mask_url(self.dsn)
 

@@ -177,10 +177,10 @@ class Database:
     def _explained(self, error: BaseException) -> BaseException:
         """The error with the place where it happened, if it is one of the database."""
         if isinstance(error, RecordsUnusable | RecordsUnavailable):
-            return type(error)(f"{self.address.shown}: {error}")
+            return type(error)(f"{self.address.masked}: {error}")
         if not isinstance(error, Exception):
             return error
-        shown = f"{self.address.shown}: {db_errors.reason(error)}"
+        shown = f"{self.address.masked}: {db_errors.reason(error)}"
         if db_errors.is_unusable(error) or (
             self.is_sqlite and isinstance(error, PermissionError | FileNotFoundError)
         ):

@@ -60,7 +60,7 @@ async def bring_up_to_date(engine: AsyncEngine, address: Address, schema: Schema
         await connection.execution_options(**reading_options(engine))
         version = await connection.run_sync(_version)
     if version is None:
-        async with _alone(engine) as connection:
+        async with _locked(engine) as connection:
             version = await connection.run_sync(_create, schema)
     if version == schema.head:
         return
@@ -102,14 +102,14 @@ async def _upgrade(address: Address, migrations: Path) -> None:
     """
     engine = create_engine(address, connections=1, statement_timeout=None)
     try:
-        async with _alone(engine) as connection:
+        async with _locked(engine) as connection:
             missing = await connection.run_sync(_missing, migrations)
         for script in missing:
             last = 0 if hasattr(script.module, "prepare") else None
             while last is not None:
-                async with _alone(engine) as connection:
+                async with _locked(engine) as connection:
                     last = await connection.run_sync(script.module.prepare, last)
-            async with _alone(engine) as connection:
+            async with _locked(engine) as connection:
                 await connection.run_sync(upgrade, migrations, script.revision)
     finally:
         await engine.dispose()
@@ -132,7 +132,7 @@ def _config(migrations: Path) -> Config:
 
 
 @asynccontextmanager
-async def _alone(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def _locked(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction beside which no other daemon makes or migrates tables; SQLite has one writer anyway."""
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":

@@ -9,11 +9,11 @@ from crmd.config.mailbox import Mailbox, read_mailbox
 from crmd.crm.email.attachments import read_attachments
 from crmd.crm.email.message import compose, message_id
 from crmd.crm.email.payloads import SendEmail
-from crmd.crm.email.policy import ending
+from crmd.crm.email.policy import signal_for
 from crmd.crm.email.smtp import AllBusy, SmtpClient
 from crmd.crm.email.smtp_outcomes import Accepted, Mail
 from crmd.crm.outbound.adaptive_rate import SERVICE
-from crmd.crm.thread_runner import in_own_thread
+from crmd.crm.thread_runner import run_in_thread
 from crmd.errors import Permanent, RateLimited, Snooze
 from crmd.jobs import JobContext, job
 
@@ -48,7 +48,7 @@ async def send_email(ctx: JobContext, payload: SendEmail) -> MailSent:
     """Sends the mail. After a lost answer it is sent again under the same Message-ID."""
     client = ctx.get(SmtpClient)
     sender = _sender(client, payload)
-    seconds = client.pace.remaining_seconds(SERVICE)
+    seconds = client.adaptive_rate.remaining_seconds(SERVICE)
     if seconds:
         raise RateLimited("the mail server failed several times in a row; sending waits", after=seconds)
     own_id = message_id(ctx.key, ctx.enqueued_at, sender)
@@ -58,8 +58,8 @@ async def send_email(ctx: JobContext, payload: SendEmail) -> MailSent:
     except AllBusy:
         raise Snooze("all connections to the mail server are busy", after=BUSY_SECONDS) from None
     if not isinstance(outcome, Accepted):
-        raise ending(outcome, ctx, client.pace)
-    client.pace.answered()
+        raise signal_for(outcome, ctx, client.adaptive_rate)
+    client.adaptive_rate.answered()
     if outcome.refused:
         counts = len(outcome.refused), len(payload.recipients)
         ctx.log.warning("the mail server refused %d of %d recipients", *counts)
@@ -76,7 +76,7 @@ async def _mail(ctx: JobContext, payload: SendEmail, sender: Mailbox, own_id: st
     now = datetime.now(UTC)
     try:
         # In a thread: megabytes are encoded, and a template may take its time.
-        return await in_own_thread(
+        return await run_in_thread(
             lambda: compose(payload, sender=sender, message_id=own_id, sent_at=now, attached=attached)
         )
     except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from crmd.crm.email.smtp_outcomes import NotTaken, Refused, Unclear, Unusable
-from crmd.crm.outbound.adaptive_rate import Pace, Wait
+from crmd.crm.outbound.adaptive_rate import AdaptiveRate, Wait
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry
 from crmd.jobs import JobContext
 
@@ -16,20 +16,20 @@ LATER_WAIT = Wait(60, 2, 1800)
 Failure = Refused | Unusable | NotTaken | Unclear
 
 
-def ending(outcome: Failure, ctx: JobContext, pace: Pace) -> JobSignal:
-    """What the handler has to raise; notes in `pace` whether the server works."""
+def signal_for(outcome: Failure, ctx: JobContext, rate: AdaptiveRate) -> JobSignal:
+    """What the handler has to raise; notes in `rate` whether the server works."""
     if isinstance(outcome, Refused):
-        pace.answered()
+        rate.answered()
         if not outcome.passing:
             return Permanent(str(outcome), code=str(outcome.code))
         return Retry(str(outcome), after=_spread(LATER_WAIT.nth(ctx.attempt - 1)))
     if isinstance(outcome, Unusable):
         return PauseQueue(f"{outcome.reason}; correct [smtp], then: crmd resume {ctx.queue}")
-    return _lost(outcome, pace)
+    return _not_answered(outcome, rate)
 
 
-def _lost(outcome: NotTaken | Unclear, pace: Pace) -> JobSignal:
-    stop_seconds = pace.failed()
+def _not_answered(outcome: NotTaken | Unclear, rate: AdaptiveRate) -> JobSignal:
+    stop_seconds = rate.failed()
     if isinstance(outcome, Unclear):
         # A second copy, with the same Message-ID, is recognised; a mail that never came is not.
         return Retry(f"the mail may have been taken, its answer was lost: {outcome.reason}; it is sent once more")

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from crmd.config.mailbox import Mailbox, read_mailbox
 from crmd.crm.email.smtp_outcomes import Mail, Outcome
-from crmd.crm.email.smtp_session import ConnectFailed, Lost, Security, Server, Session
-from crmd.crm.outbound.adaptive_rate import Pace
+from crmd.crm.email.smtp_session import ConnectFailed, ConnectionLost, Security, Server, Session
+from crmd.crm.outbound.adaptive_rate import AdaptiveRate
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after so long; servers commonly do it after 5 minutes, some after one."""
@@ -47,12 +47,12 @@ class SmtpClient:
         timeout_seconds: float,
         idle_seconds: float = IDLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
-        pace: Pace | None = None,
+        rate: AdaptiveRate | None = None,
     ) -> None:
         self.configured = bool(host)
         self.sender: Mailbox | None = read_mailbox(sender) if sender else None
         """Whom mail is from where the job does not say."""
-        self.pace = pace or Pace()
+        self.adaptive_rate = rate or AdaptiveRate()
         self._server = Server(host, port, security, username, password, timeout_seconds, _local_name())
         self._idle_seconds = idle_seconds
         self._clock = clock
@@ -102,7 +102,7 @@ class SmtpClient:
         while session := await self._take_idle():
             try:
                 return await self._offer(session, mail)
-            except Lost:
+            except ConnectionLost:
                 continue  # nothing was said about this mail: the next connection takes it
         try:
             session = await Session.open(self._server, await self._tls_context())

@@ -56,7 +56,7 @@ class Server:
         return f"{self.host}:{self.port}"
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection had been idle, and the server had closed it: nothing was said of the mail."""
 
 
@@ -125,7 +125,7 @@ class Session:
         return True
 
     async def send(self, mail: Mail) -> Outcome:
-        """Offers one mail. Raises Lost where an idle connection turns out to be closed."""
+        """Offers one mail. Raises ConnectionLost where an idle connection turns out to be closed."""
         transaction = _Transaction(self._smtp, self._server, mail, reused=self._mails_count > 0)
         self._mails_count += 1
         self._sound = False  # until the transaction is over: one that is cancelled leaves the server in the middle
@@ -177,7 +177,7 @@ class _Transaction:
         except SMTPResponseException as error:
             return self._answered(error, "sender" if not self._begun else "mail")
         except (OSError, _smtp_error()) as error:
-            return self._lost(f"{self._server}: {one_line(str(error)) or type(error).__name__}")
+            return self._connection_lost(f"{self._server}: {one_line(str(error)) or type(error).__name__}")
 
     async def _run(self) -> Outcome:
         if too_large := self._too_large():
@@ -231,16 +231,17 @@ class _Transaction:
     def _answered(self, error: SMTPResponseException, what: str) -> Outcome:
         text = one_line(str(error.message))
         if error.code == _CLOSING or not 400 <= error.code < 600:
-            return self._lost(f"{self._server} answered {error.code} {text}", surely=error.code == _CLOSING)
+            reason = f"{self._server} answered {error.code} {text}"
+            return self._connection_lost(reason, surely=error.code == _CLOSING)
         if error.code in _LOGIN_CODES:
             return Unusable(f"{self._server} wants another login: {error.code} {text}")
         return Refused(error.code, text, what)
 
-    def _lost(self, reason: str, *, surely: bool = False) -> Outcome:
+    def _connection_lost(self, reason: str, *, surely: bool = False) -> Outcome:
         """`surely`: the server said that it did not take the mail."""
         self._smtp.close()
         if not self._begun and self._reused:
-            raise Lost(reason)
+            raise ConnectionLost(reason)
         return Unclear(reason) if self._all_said and not surely else NotTaken(reason)
 
 

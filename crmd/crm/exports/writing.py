@@ -17,7 +17,7 @@ from crmd.crm.files import transfers
 from crmd.crm.files.store import FileStore, StoredFile
 from crmd.crm.tabular.writers import CsvWriter, JsonLinesWriter, Writer, instant
 from crmd.crm.tabular.xlsx_writer import TooManyRows, XlsxWriter
-from crmd.crm.thread_runner import OwnThread
+from crmd.crm.thread_runner import ThreadRunner
 from crmd.errors import Permanent
 from crmd.jobs import JobContext
 
@@ -89,7 +89,7 @@ async def _write(ctx: JobContext, payload: Export, table: Table) -> tuple[Stored
     store, count = ctx.get(FileStore), 0
     async with store.create(kind="export", name=name, media_type=MEDIA_TYPES[payload.format]) as new:
         output = _Output(partial(_writer, new.path, payload, table))
-        thread = OwnThread()
+        thread = ThreadRunner()
         thread.interrupt = output.stop
         try:
             await thread.run(output.open)

@@ -18,7 +18,7 @@ DELETED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedTransfer:
     """A transfer as an earlier delivery of the job left it, or a new one."""
 
     id: int
@@ -30,7 +30,7 @@ class Begun:
 
 async def begin(
     s: AsyncSession, kind: str, job_key: str, job_enqueued_at: datetime, file_id: str | None, now: datetime
-) -> Begun:
+) -> StartedTransfer:
     """The transfer of a job: the one that it began, else a new one. Deletes some that are older than `KEEP`.
 
     A job that a person retries counts as added again: it takes over what it had not finished.
@@ -46,7 +46,7 @@ async def begin(
         s.add(row)
     row.job_enqueued_at, row.file_id = job_enqueued_at, row.file_id or file_id
     await s.flush()
-    return Begun(row.id, dict(row.counts), dict(row.cursor), row.result)
+    return StartedTransfer(row.id, dict(row.counts), dict(row.cursor), row.result)
 
 
 async def advance(s: AsyncSession, transfer_id: int, counts: Mapping[str, int], cursor: Mapping[str, Any]) -> None:

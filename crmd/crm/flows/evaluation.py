@@ -47,7 +47,7 @@ class StepFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class StepContext:
     """What a step sees."""
 
     flow: str
@@ -105,8 +105,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What a step makes of a run."""
+class Transition:
+    """Where a run goes from a step, and what is to be done for it."""
 
     state: RunState
     step: str
@@ -116,39 +116,41 @@ class Turn:
     change: Change | None = None
 
 
-def take(step: AnyStep, flow: FlowDefinition, scene: Scene) -> Turn:
-    """Takes a step. Raises StepFailed."""
+def evaluate(step: AnyStep, flow: FlowDefinition, context: StepContext) -> Transition:
+    """What a step makes of a run. Raises StepFailed."""
     match step:
         case End():
-            return Turn(RunState.DONE, step.id)
+            return Transition(RunState.DONE, step.id)
         case Branch():
-            return _to(_way(step, scene.known), step)
+            return _to(_way(step, context.known), step)
         case WaitForReply():
-            return Turn(RunState.WAITING_FOR_REPLY, step.id, wait_seconds=seconds_of(step.timeout))
+            return Transition(RunState.WAITING_FOR_REPLY, step.id, wait_seconds=seconds_of(step.timeout))
         case Wait():
             following = flow.after(step)
             if following is None:
-                return Turn(RunState.DONE, step.id)
-            return Turn(RunState.WAITING, following, wait_seconds=seconds_of(step.duration))
+                return Transition(RunState.DONE, step.id)
+            return Transition(RunState.WAITING, following, wait_seconds=seconds_of(step.duration))
         case SetAttribute() | AddTag() | RemoveTag():
-            return _to(flow.after(step), step, change=_change(step, scene))
+            return _to(flow.after(step), step, change=_change(step, context))
         case _:
-            return _to(flow.after(step), step, job=_job(step, scene))
+            return _to(flow.after(step), step, job=_job(step, context))
 
 
-def after_reply(step: WaitForReply, flow: FlowDefinition) -> Turn:
+def after_reply(step: WaitForReply, flow: FlowDefinition) -> Transition:
     """The contact answered."""
     return _to(step.on_reply or flow.below(step), step)
 
 
-def after_timeout(step: WaitForReply) -> Turn:
+def after_timeout(step: WaitForReply) -> Transition:
     """The contact did not answer in time."""
     return _to(step.on_timeout, step)
 
 
-def _to(following: str | None, step: AnyStep, *, job: StepJob | None = None, change: Change | None = None) -> Turn:
+def _to(
+    following: str | None, step: AnyStep, *, job: StepJob | None = None, change: Change | None = None
+) -> Transition:
     state = RunState.DONE if following is None else RunState.RUNNING
-    return Turn(state, following or step.id, job=job, change=change)
+    return Transition(state, following or step.id, job=job, change=change)
 
 
 def _way(step: Branch, known: Known) -> str:
@@ -158,23 +160,23 @@ def _way(step: Branch, known: Known) -> str:
     return step.else_
 
 
-def _change(step: SetAttribute | AddTag | RemoveTag, scene: Scene) -> Change:
+def _change(step: SetAttribute | AddTag | RemoveTag, context: StepContext) -> Change:
     if isinstance(step, SetAttribute):
-        return Change("set_attribute", step.name, _filled(step.value, scene.variables, "value"))
+        return Change("set_attribute", step.name, _filled(step.value, context.variables, "value"))
     return Change(step.type, step.tag)
 
 
-def _job(step: Passed, scene: Scene) -> StepJob:
-    variables = scene.variables
+def _job(step: Passed, context: StepContext) -> StepJob:
+    variables = context.variables
     match step:
         case Send():
             content = _filled(step.content(), variables)
-            message = {**content, "to": scene.contact.phone, "once": scene.once}
+            message = {**content, "to": context.contact.phone, "once": context.once}
             if step.category is not None:
                 message["category"] = step.category
             return StepJob("message", "send_message", _checked(SendMessage, message), unique_for=0)
         case Webhook():
-            event = {"event": step.event, "data": _event_data(step, scene, variables)}
+            event = {"event": step.event, "data": _event_data(step, context, variables)}
             target = {"url": step.url} if step.endpoint is None else {"endpoint": step.endpoint}
             return StepJob("webhook", "deliver_webhook", _checked(DeliverWebhook, {**target, **event}))
         case Email():
@@ -184,18 +186,18 @@ def _job(step: Passed, scene: Scene) -> StepJob:
             return StepJob("email", "send_email", _checked(SendEmail, given))
         case AiReply():
             asked = {name: _filled(getattr(step, name), variables, name) for name in ("instructions", "prompt")}
-            to = {"to": scene.contact.phone, "once": scene.once}
+            to = {"to": context.contact.phone, "once": context.once}
             question = {"system": asked["instructions"], "prompt": asked["prompt"], "reply_to": to}
             return StepJob("ai", "chat_reply", _checked(ChatReply, question))
         case _:
             raise StepFailed(f"a step of type {step.type} adds no job")
 
 
-def _event_data(step: Webhook, scene: Scene, variables: Mapping[str, Any]) -> Any:
+def _event_data(step: Webhook, context: StepContext, variables: Mapping[str, Any]) -> Any:
     if step.data is not None:
         return _filled(step.data, variables, "data")
-    contact = {"phone": scene.contact.phone, "name": scene.contact.name, "email": scene.contact.email}
-    return {"flow": scene.flow, "run": scene.run_id, "step": step.id, "contact": contact}
+    contact = {"phone": context.contact.phone, "name": context.contact.name, "email": context.contact.email}
+    return {"flow": context.flow, "run": context.run_id, "step": step.id, "contact": contact}
 
 
 def _filled(value: Any, variables: Mapping[str, Any], field: str = "", *, html: bool = False) -> Any:

@@ -87,14 +87,14 @@ async def _answer(s: AsyncSession, run: FlowRun, wamid: str, text: str) -> Posit
     step = flow.find(run.step or "")
     if not isinstance(step, WaitForReply):
         return None
-    turn = after_reply(step, flow)
+    transition = after_reply(step, flow)
     saved = run.data.get("saved", {})
     data = {
         "saved": {**saved, step.save_as: text} if step.save_as else saved,
         "reply": text,
         "messages": [*run.data.get("messages", []), wamid][-MESSAGES_KEPT:],
     }
-    moved = await flows.save(s, Position(run.id, run.count), Step(turn.state, turn.step, data))
+    moved = await flows.save(s, Position(run.id, run.count), Step(transition.state, transition.step, data))
     return Position(run.id, run.count + 1) if moved else None
 
 

@@ -19,12 +19,12 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition, FlowName, read_flow
-from crmd.crm.flows.evaluation import Change, Scene, StepFailed, Turn, after_timeout, take
+from crmd.crm.flows.evaluation import Change, StepContext, StepFailed, Transition, after_timeout, evaluate
 from crmd.crm.flows.repository import Position, RunState, Step
 from crmd.crm.flows.steps import VariableName, WaitForReply
 from crmd.crm.flows.tables import FlowRun
 from crmd.crm.payload import Payload, invalid
-from crmd.crm.thread_runner import in_own_thread
+from crmd.crm.thread_runner import run_in_thread
 from crmd.errors import Permanent, RequestError
 from crmd.jobs import JobContext, job
 
@@ -127,19 +127,19 @@ class _Walk:
         A run that is under way goes on from where it is, as the job that was at it may have died. One that waits
         since a later step is not woken.
         """
-        found = await self._look()
+        found = await self._read()
         if found and found[0].count != count and found[0].state != RunState.RUNNING:
             await self._leave(found[0])
             return _progress(self._run_id, found[0])
         while found and RunState(found[0].state).live:
             run, contact = found
-            turn = await self._step(run, contact)
-            found = await self._look()
-            if turn is None or turn.wait_seconds is not None:
+            transition = await self._step(run, contact)
+            found = await self._read()
+            if transition is None or transition.wait_seconds is not None:
                 break
         return _progress(self._run_id, found[0] if found else None)
 
-    async def _look(self) -> tuple[FlowRun, ContactView] | None:
+    async def _read(self) -> tuple[FlowRun, ContactView] | None:
         async with self._database.reading() as s:
             run = await flows.load(s, self._run_id)
             contact = await contacts.view(s, run.contact_id) if run else None
@@ -151,7 +151,7 @@ class _Walk:
             payload, key = continuation(Position(run.id, run.count))
             await self._ctx.enqueue("flow", "run_flow", payload, key=key, at=run.wake_at)
 
-    async def _step(self, run: FlowRun, contact: ContactView) -> Turn | None:
+    async def _step(self, run: FlowRun, contact: ContactView) -> Transition | None:
         """Takes one step; None where the run ended by it, or something else moved it meanwhile."""
         at = Position(run.id, run.count)
         if contact.opted_out_at is not None:
@@ -159,37 +159,38 @@ class _Walk:
             return None
         try:
             # In a thread: a definition may be large, and a template may take its time.
-            turn = await in_own_thread(lambda: _turn(run, contact))
-            await self._add_job(at, turn)
-            saved = await self._save(run, turn)
+            transition = await run_in_thread(lambda: _evaluate(run, contact))
+            await self._add_job(at, transition)
+            saved = await self._save(run, transition)
         except StepFailed as error:
             reason = f"step {run.step}: {error}"
             await self._end(run, RunState.FAILED, reason)
             raise Permanent(f"run {run.id} failed at {reason}") from None
-        if saved and turn.wait_seconds is not None:
+        if saved and transition.wait_seconds is not None:
             # After the save: a job that came before it would find nothing to do. One lost between is added again.
             payload, key = continuation(Position(run.id, run.count + 1))
-            await self._ctx.enqueue("flow", "run_flow", payload, key=key, delay=turn.wait_seconds)
-        return turn if saved else None
+            await self._ctx.enqueue("flow", "run_flow", payload, key=key, delay=transition.wait_seconds)
+        return transition if saved else None
 
-    async def _add_job(self, at: Position, turn: Turn) -> None:
-        if turn.job is None:
+    async def _add_job(self, at: Position, transition: Transition) -> None:
+        if transition.job is None:
             return
-        new, options = turn.job, {"key": f"flow-{at.run_id}-{at.count}"}
+        new, options = transition.job, {"key": f"flow-{at.run_id}-{at.count}"}
         try:
             await self._ctx.enqueue(new.queue, new.name, new.arguments(), **options, **new.options())
         except RequestError as error:
             raise StepFailed(str(error)) from None
 
-    async def _save(self, run: FlowRun, turn: Turn) -> bool:
+    async def _save(self, run: FlowRun, transition: Transition) -> bool:
         """One transaction: the step is counted, and the contact changed, or neither."""
-        wake_at = None if turn.wait_seconds is None else utc_now() + timedelta(seconds=turn.wait_seconds)
-        step = Step(turn.state, turn.step, run.data, wake_at)
+        wait_seconds = transition.wait_seconds
+        wake_at = None if wait_seconds is None else utc_now() + timedelta(seconds=wait_seconds)
+        step = Step(transition.state, transition.step, run.data, wake_at)
         try:
             async with self._database.transaction() as s:
                 if not await flows.save(s, Position(run.id, run.count), step):
                     return False
-                await _apply(s, run.contact_id, turn.change)
+                await _apply(s, run.contact_id, transition.change)
         except ValueError as error:  # the contact takes no such change
             raise StepFailed(str(error)) from None
         return True
@@ -209,7 +210,7 @@ def _definition(run: FlowRun) -> FlowDefinition:
         ) from None
 
 
-def _turn(run: FlowRun, contact: ContactView) -> Turn:
+def _evaluate(run: FlowRun, contact: ContactView) -> Transition:
     flow = _definition(run)
     if run.count >= MAX_RUN_STEPS:
         raise StepFailed(f"the run has made {MAX_RUN_STEPS:,} steps, which is the most; look for a loop")
@@ -217,8 +218,8 @@ def _turn(run: FlowRun, contact: ContactView) -> Turn:
     if isinstance(step, WaitForReply) and run.state == RunState.WAITING_FOR_REPLY:
         return after_timeout(step)
     known = run.data
-    return take(
-        step, flow, Scene(flow.name, run.id, run.count, contact, known.get("reply"), known.get("saved", {}))
+    return evaluate(
+        step, flow, StepContext(flow.name, run.id, run.count, contact, known.get("reply"), known.get("saved", {}))
     )
 
 

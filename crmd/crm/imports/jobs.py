@@ -20,7 +20,7 @@ from crmd.crm.imports.report import Report
 from crmd.crm.imports.rows import Found
 from crmd.crm.imports.source import ImportFolder, ImportSource
 from crmd.crm.tabular.xlsx_source import TooManyReaders, XlsxReaders
-from crmd.crm.thread_runner import OwnThread
+from crmd.crm.thread_runner import ThreadRunner
 from crmd.errors import Permanent, RecordsError, RequestError, Snooze
 from crmd.jobs import JobContext, job
 
@@ -92,7 +92,7 @@ class _Import:
         path, name = await self._file()
         source = ImportSource(path, self._payload, datetime.now(UTC), self._ctx.get(XlsxReaders))
         chunks = ImportChunks(source)
-        thread = OwnThread()
+        thread = ThreadRunner()
         thread.interrupt = source.interrupt
         try:
             begun = await self._begin(f"{await _reading(thread, source.signature)}:{_digest(self._payload)}")
@@ -115,7 +115,7 @@ class _Import:
             raise Permanent(str(error), code="no_file") from None
         return path, path.name
 
-    async def _begin(self, signature: str) -> transfers.Begun:
+    async def _begin(self, signature: str) -> transfers.StartedTransfer:
         """Finds how far an earlier run came; a file or a payload that has changed is started over."""
         ctx, enqueued_at = self._ctx, datetime.fromtimestamp(self._ctx.enqueued_at, UTC)
         async with self._database.transaction() as s:
@@ -126,7 +126,7 @@ class _Import:
             self._counts |= {name: begun.counts[name] for name in self._counts}
         return begun
 
-    async def _import(self, thread: OwnThread, chunks: ImportChunks, name: str) -> None:
+    async def _import(self, thread: ThreadRunner, chunks: ImportChunks, name: str) -> None:
         """Rows that are in the database already are checked once more: the report and the duplicates need them."""
         while (chunk := await _reading(thread, lambda: chunks.next_chunk(CHUNK_ROWS))) is not None:
             self._rows += chunk.rows
@@ -168,7 +168,7 @@ class _Import:
         self._counts["created"] += len(found) - len(there)
         self._counts["skipped" if self._payload.update == "skip" else "updated"] += len(there)
 
-    async def _give_up(self, thread: OwnThread, rejected: Report, name: str, row: int) -> NoReturn:
+    async def _give_up(self, thread: ThreadRunner, rejected: Report, name: str, row: int) -> NoReturn:
         report = await self._save_report(thread, rejected, name)
         told = f"the report, file {report.id}, says why" if report else "see why by a dry run"
         raise Permanent(
@@ -182,7 +182,7 @@ class _Import:
             raise Snooze(f"rows up to {self._done:,} are in; the timeout is near, the rest comes next", after=0.0)
 
     async def _finish(
-        self, thread: OwnThread, source: ImportSource, rejected: Report, name: str
+        self, thread: ThreadRunner, source: ImportSource, rejected: Report, name: str
     ) -> ContactsImported:
         report = await self._save_report(thread, rejected, name)
         result = ContactsImported(
@@ -204,7 +204,7 @@ class _Import:
             )
         return result
 
-    async def _save_report(self, thread: OwnThread, rejected: Report, name: str) -> StoredFile | None:
+    async def _save_report(self, thread: ThreadRunner, rejected: Report, name: str) -> StoredFile | None:
         if not rejected.count:
             return None
         store, name = self._ctx.get(FileStore), f"{Path(name).stem}-rejected.csv"
@@ -213,7 +213,7 @@ class _Import:
         return new.stored
 
 
-async def _reading(thread: OwnThread, call: Callable[[], T]) -> T:
+async def _reading(thread: ThreadRunner, call: Callable[[], T]) -> T:
     """Runs a call that reads the file; what is wrong with the file fails the job."""
     try:
         return await thread.run(call)

@@ -106,7 +106,7 @@ class RowCheck:
         try:
             return self._found(row.number, self._draft(row))
         except _BadCell as bad:
-            return Rejected(row.number, bad.column, _shown(bad.value), bad.reason, self._opt_out(row))
+            return Rejected(row.number, bad.column, _excerpt(bad.value), bad.reason, self._opt_out(row))
 
     def _opt_out(self, row: Row) -> OptOut | None:
         """What a row that is not a contact says of its number: who may have said no is not written to."""
@@ -283,7 +283,7 @@ def _holds(whole: str, part: str) -> bool:
 SHOWN_CHARS = 80
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     """A value for the report: short, and on one line."""
     text = value if isinstance(value, str) else repr(value)
     cut = text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from crmd.crm.consent.keywords import Meaning, OptWords
+from crmd.crm.consent.keywords import ConsentKeywords, Meaning
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
@@ -58,7 +58,7 @@ async def whatsapp_event(ctx: JobContext, payload: WhatsAppEvent) -> EventTaken:
             await _take_message(ctx, message, taken)
     except RecordsUnavailable as error:
         raise Snooze(f"the event waits: {error}", after=UNAVAILABLE_SECONDS) from None
-    words = ctx.get(OptWords) if event.numberless else None
+    words = ctx.get(ConsentKeywords) if event.numberless else None
     for wamid, said in event.numberless:
         if words is not None and words.meaning(*said) == "out":
             ctx.log.warning(
@@ -169,7 +169,7 @@ async def _record(ctx: JobContext, received: Inbound) -> list[Position] | None:
 
 def _meaning(ctx: JobContext, received: Inbound) -> Meaning | None:
     """What a message to the business alone asks for: in a group a word may be meant for others."""
-    return ctx.get(OptWords).meaning(*received.said) if received.private else None
+    return ctx.get(ConsentKeywords).meaning(*received.said) if received.private else None
 
 
 async def _recorded(ctx: JobContext, received: Inbound) -> tuple[Contact, Message] | None:

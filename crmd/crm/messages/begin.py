@@ -34,7 +34,7 @@ Stop = Literal["paused", "cancelled"]
 """Why a campaign's message may not begin: not now, or never."""
 
 
-class Verdict(StrEnum):
+class Admission(StrEnum):
     """Whether a message may be sent."""
 
     SEND = "send"
@@ -75,11 +75,11 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class MessageStart:
     """The message's row, and whether to send."""
 
     message_id: int
-    verdict: Verdict
+    admission: Admission
     status: Status
     """As it now stands in the row."""
     wamid: str | None = None
@@ -108,13 +108,15 @@ class Gate(Protocol):
         """Takes back messages of paused campaigns, by their recipients; gives those that it took."""
 
 
-async def begin(s: AsyncSession, gate: Gate, new: Outgoing, now: datetime) -> Begun:
+async def begin(s: AsyncSession, gate: Gate, new: Outgoing, now: datetime) -> MessageStart:
     """As `begin_many`, for one message."""
     [begun] = await begin_many(s, gate, [new], now)
     return begun
 
 
-async def begin_many(s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], now: datetime) -> list[Begun]:
+async def begin_many(
+    s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], now: datetime
+) -> list[MessageStart]:
     """Makes or finds the row of each message and says whether it may be sent; then it stands as `sending`.
 
     The row is that of `once`, else that of the job. What an earlier delivery left as `sending` becomes `unknown`.
@@ -125,13 +127,13 @@ async def begin_many(s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], 
     recalled = await _recall(s, gate, outgoing, stopped, now) if stopped else {}
     going = [(new, members.get(place)) for place, new in enumerate(outgoing) if place not in recalled]
     begun = iter(await _begin_all(s, going, now) if going else ())
-    verdicts = {place: Begun(0, verdict, Status.RETRYING) for place, verdict in recalled.items()}
-    return [verdicts.get(place) or next(begun) for place in range(len(outgoing))]
+    admissions = {place: MessageStart(0, admission, Status.RETRYING) for place, admission in recalled.items()}
+    return [admissions.get(place) or next(begun) for place in range(len(outgoing))]
 
 
 async def _recall(
     s: AsyncSession, gate: Gate, outgoing: Sequence[Outgoing], stopped: Mapping[int, Member], now: datetime
-) -> dict[int, Verdict]:
+) -> dict[int, Admission]:
     """Which messages of campaigns that do not go on are not to begin, by their place, and why.
 
     One that may be out already is not among them: its row says what became of it.
@@ -142,12 +144,12 @@ async def _recall(
     paused = {place: stopped[place].recipient_id for place in unsent if stopped[place].stop == "paused"}
     ids = sorted({recipient_id for recipient_id in paused.values() if recipient_id is not None})
     held = await gate.suspend(s, ids) if ids else set()
-    found: dict[int, Verdict] = {}
+    found: dict[int, Admission] = {}
     for place, (message_id, status) in unsent.items():
         if place in paused:
-            found[place] = Verdict.HELD if paused[place] in held else Verdict.PAUSED
+            found[place] = Admission.HELD if paused[place] in held else Admission.PAUSED
             continue
-        found[place] = Verdict.CANCELLED
+        found[place] = Admission.CANCELLED
         if status is Status.RETRYING:
             await failed(s, message_id, CAMPAIGN_CANCELLED, "its campaign was cancelled or stopped", now)
     return found
@@ -161,7 +163,7 @@ async def _rows_of(s: AsyncSession, words: Sequence[str]) -> dict[str, tuple[int
 
 async def _begin_all(
     s: AsyncSession, outgoing: Sequence[tuple[Outgoing, Member | None]], now: datetime
-) -> list[Begun]:
+) -> list[MessageStart]:
     persons = await people.behind(s, {new.phone for new, _ in outgoing})
     rows = [_row(new, persons.get(new.phone), member, now) for new, member in outgoing]
     inserting = insert_into(s, Message).on_conflict_do_nothing()
@@ -182,7 +184,7 @@ async def _begin_all(
         if message_id is None:
             begun.append(await _begin_again(s, new, row, now))
         else:
-            begun.append(Begun(message_id, _verdict(row), Status(row["status"])))
+            begun.append(MessageStart(message_id, _admission(row), Status(row["status"])))
     return begun
 
 
@@ -218,12 +220,12 @@ def _unwanted(new: Outgoing, person: Person | None) -> str | None:
     return MARKETING_STOPPED if new.marketing and person.stopped_marketing else None
 
 
-def _verdict(row: dict[str, Any]) -> Verdict:
-    """What the row's error code says; the verdicts are named like the codes."""
-    return Verdict(row["error_code"]) if row["error_code"] else Verdict.SEND
+def _admission(row: dict[str, Any]) -> Admission:
+    """What the row's error code says; the admissions are named like the codes."""
+    return Admission(row["error_code"]) if row["error_code"] else Admission.SEND
 
 
-async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now: datetime) -> Begun:
+async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now: datetime) -> MessageStart:
     """There is a row: it says what an earlier delivery, or another job, made of the message."""
     m = MESSAGE.c
     job = and_(m.job_key == row["job_key"], m.job_enqueued_at == row["job_enqueued_at"])
@@ -232,20 +234,20 @@ async def _begin_again(s: AsyncSession, new: Outgoing, row: dict[str, Any], now:
     query = select(*columns).where(which).order_by(m.once.is_(None))
     found = (await s.execute(query.limit(1).with_for_update())).one()
     if found.once is not None and found.once == new.once and not await _is_same(s, found.phone, new.phone):
-        return Begun(found.id, Verdict.OTHER_RECIPIENT, Status(found.status), phone=found.phone)
+        return MessageStart(found.id, Admission.OTHER_RECIPIENT, Status(found.status), phone=found.phone)
     status, ours = Status(found.status), (found.job_queue, found.job_key) == (new.job_queue, new.job_key)
     if status is Status.SENDING and not ours:
-        return Begun(found.id, Verdict.BUSY, status)
+        return MessageStart(found.id, Admission.BUSY, status)
     if status in (Status.SENDING, Status.UNKNOWN):
         await unknown(s, found.id, "an earlier delivery of its job was lost while it sent the message", now)
-        return Begun(found.id, Verdict.UNKNOWN, Status.UNKNOWN)
+        return MessageStart(found.id, Admission.UNKNOWN, Status.UNKNOWN)
     if status not in (Status.RETRYING, Status.FAILED):
-        return Begun(found.id, Verdict.REPEAT, status, found.wamid)
+        return MessageStart(found.id, Admission.REPEAT, status, found.wamid)
     renewed = ("status", "status_at", "error_code", "contact_id", "job_queue", "job_key", "job_enqueued_at")
     values = {name: row[name] for name in renewed}
     await s.execute(update(MESSAGE).where(m.id == found.id).values(**values, wamid=None, error=None))
     await note_all(s, [(found.id, Status(row["status"]), now, row["error_code"])])
-    return Begun(found.id, _verdict(row), Status(row["status"]))
+    return MessageStart(found.id, _admission(row), Status(row["status"]))
 
 
 async def _is_same(s: AsyncSession, phone: str, other: str) -> bool:

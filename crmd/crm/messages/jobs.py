@@ -6,9 +6,9 @@ import asyncio
 from typing import TypedDict
 
 from crmd.crm.database.types import utc_now
-from crmd.crm.messages.begin import Verdict
+from crmd.crm.messages.begin import Admission
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.messages.policy import ending
+from crmd.crm.messages.policy import signal_for
 from crmd.crm.messages.recording import MessageRecord
 from crmd.crm.outbound.adaptive_rate import SERVICE
 from crmd.crm.whatsapp.client import SEND_SECONDS, Accepted, WhatsAppClient
@@ -50,9 +50,9 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
         await _mark_read(ctx, client, payload.mark_read)
     async with await _place(ctx, client.line) as place:
         begun = await record.begin()
-        if begun.verdict is Verdict.HELD:
-            return MessageSent(message_id="", recipient=payload.digits, status=begun.verdict.value)
-        if begun.verdict is Verdict.REPEAT:
+        if begun.admission is Admission.HELD:
+            return MessageSent(message_id="", recipient=payload.digits, status=begun.admission.value)
+        if begun.admission is Admission.REPEAT:
             return MessageSent(message_id=begun.wamid or "", recipient=payload.digits, status=begun.status.value)
         try:
             slot_at = await place.slot()
@@ -72,13 +72,13 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
         await record.lost()
         raise
     if not isinstance(outcome, Accepted):
-        signal = ending(outcome, ctx, payload, client.pace)
+        signal = signal_for(outcome, ctx, payload, client.adaptive_rate)
         await record.ended(outcome, signal, begun_at)
         raise signal
-    client.pace.answered()
-    client.pace.free(payload.digits)
+    client.adaptive_rate.answered()
+    client.adaptive_rate.free(payload.digits)
     if payload.subject:
-        client.pace.free(payload.subject)
+        client.adaptive_rate.free(payload.subject)
     await record.accepted(outcome.message_id, outcome.recipient)
     return MessageSent(message_id=outcome.message_id, recipient=outcome.recipient, status=outcome.status)
 
@@ -90,11 +90,11 @@ def _check_ready(client: WhatsAppClient, payload: SendMessage) -> None:
             "whatsapp.phone_number_id and whatsapp.token are not set; the job waits until they are",
             after=UNCONFIGURED_SECONDS,
         )
-    seconds = client.pace.remaining_seconds(SERVICE)
+    seconds = client.adaptive_rate.remaining_seconds(SERVICE)
     if seconds:
         raise RateLimited("WhatsApp failed several times in a row; sending waits", after=seconds)
     if payload.subject:
-        seconds = client.pace.remaining_seconds(payload.subject)
+        seconds = client.adaptive_rate.remaining_seconds(payload.subject)
         if seconds:
             raise Snooze(f"{payload.subject} cannot be sent now; the job waits", after=seconds)
 

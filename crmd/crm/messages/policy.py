@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, Pace, Wait
+from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, AdaptiveRate, Wait
 from crmd.crm.outbound.http import NotSent
 from crmd.crm.whatsapp.client import Foreign, Refused, Unclear
 from crmd.crm.whatsapp.errors import SUBJECT_WAIT, ErrorClass, ErrorRow, Scope
@@ -32,13 +32,13 @@ _OTHER_AREAS = frozenset({
 Failure = Refused | NotSent | Unclear | Foreign
 
 
-def ending(failure: Failure, ctx: JobContext, message: SendMessage, pace: Pace) -> JobSignal:
-    """What the handler has to raise; remembers in `pace` what the failure means for later messages."""
+def signal_for(failure: Failure, ctx: JobContext, message: SendMessage, rate: AdaptiveRate) -> JobSignal:
+    """What the handler has to raise; remembers in `rate` what the failure means for later messages."""
     if isinstance(failure, Refused):
-        return _not_before(failure.retry_after_seconds, _Refusal(failure, ctx, message, pace).ending())
+        return _not_before(failure.retry_after_seconds, _Refusal(failure, ctx, message, rate).signal())
     if isinstance(failure, Foreign):
-        return _not_before(failure.retry_after_seconds, _foreign(failure, ctx, pace))
-    stop_seconds = pace.failed()
+        return _not_before(failure.retry_after_seconds, _foreign(failure, ctx, rate))
+    stop_seconds = rate.failed()
     if isinstance(failure, Unclear):
         return OutcomeUnknown(
             f"WhatsApp may have taken the message: {failure.reason}; look for its status, or ask"
@@ -52,16 +52,16 @@ def ending(failure: Failure, ctx: JobContext, message: SendMessage, pace: Pace) 
 class _Refusal:
     """WhatsApp's own error, and all that its policy depends on."""
 
-    def __init__(self, error: Refused, ctx: JobContext, message: SendMessage, pace: Pace) -> None:
+    def __init__(self, error: Refused, ctx: JobContext, message: SendMessage, rate: AdaptiveRate) -> None:
         self._error = error
         self._ctx = ctx
         self._message = message
-        self._pace = pace
+        self._rate = rate
 
-    def ending(self) -> JobSignal:
+    def signal(self) -> JobSignal:
         row = self._error.row
         if row is None or row.scope is not Scope.SERVICE:
-            self._pace.answered()
+            self._rate.answered()
         if row is None:
             self._log(urgent=True)
             if self._error.transient:
@@ -82,7 +82,7 @@ class _Refusal:
 
     def _retry(self, row: ErrorRow) -> JobSignal:
         if row.scope is Scope.SERVICE:
-            stop_seconds = self._pace.failed()
+            stop_seconds = self._rate.failed()
             if stop_seconds:
                 return RateLimited(str(self._error), after=stop_seconds)
         after = _spread(row.wait, self._ctx.attempt - 1) if row.wait else None
@@ -94,7 +94,7 @@ class _Refusal:
             after = random.uniform(wait.first_seconds, 2 * wait.first_seconds)
             return RateLimited(str(self._error), after=after, scope="key")
         name = self._name(row.scope)
-        park = self._pace.park(name, row.wait or MINUTE_WAIT)
+        park = self._rate.park(name, row.wait or MINUTE_WAIT)
         lasted_seconds = park.until - park.first_at
         if row.alert_after_seconds and lasted_seconds > row.alert_after_seconds:
             self._ctx.log.error("%s has waited %.0f s for: %s", name, lasted_seconds, row.meaning)
@@ -114,7 +114,7 @@ class _Refusal:
 
     def _pause(self, row: ErrorRow) -> JobSignal:
         if row.scope in (Scope.TEMPLATE, Scope.FLOW):
-            park = self._pace.park(self._name(row.scope), SUBJECT_WAIT)
+            park = self._rate.park(self._name(row.scope), SUBJECT_WAIT)
             return Snooze(f"{self._error}; {row.advice}; until then its messages wait", after=park.seconds)
         return PauseQueue(f"{self._error}; {row.advice}, {_resume(self._ctx)}")
 
@@ -165,12 +165,12 @@ def _not_before(seconds: float | None, signal: JobSignal) -> JobSignal:
     return signal
 
 
-def _foreign(answer: Foreign, ctx: JobContext, pace: Pace) -> JobSignal:
+def _foreign(answer: Foreign, ctx: JobContext, rate: AdaptiveRate) -> JobSignal:
     reason = f"HTTP {answer.status} that is not WhatsApp's: {answer.snippet}"
     if answer.status in _REQUEST_REFUSED:
         return Permanent(reason, code=f"http_{answer.status}")
     if answer.status == 429:
-        return RateLimited(reason, after=pace.park("HTTP 429", MINUTE_WAIT).seconds)
+        return RateLimited(reason, after=rate.park("HTTP 429", MINUTE_WAIT).seconds)
     return PauseQueue(f"{reason}; check whatsapp.base_url and what stands before it, {_resume(ctx)}")
 
 

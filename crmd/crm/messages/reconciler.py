@@ -44,13 +44,13 @@ _LIVE = (State.WAITING, State.DELAYED, State.ACTIVE)
 _log = logging.getLogger(__name__)
 
 
-class LostMessages(BackgroundTask):
+class MessageReconciler(BackgroundTask):
     """Holds messages against their jobs: one at once where its job is told to be unknown, others now and then."""
 
     def __init__(
         self, database: Database, inspector: Inspector, unknown_jobs: UnknownJobs, events: Events
     ) -> None:
-        super().__init__("lost messages")
+        super().__init__("message reconciler")
         self._database = database
         self._inspector = inspector
         self._unknown_jobs = unknown_jobs

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from crmd.crm.contacts.phones import is_wa_id, masked
-from crmd.crm.messages.begin import CAMPAIGN_CANCELLED, Begun, Outgoing, Verdict
+from crmd.crm.messages.begin import CAMPAIGN_CANCELLED, Admission, MessageStart, Outgoing
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.queries import MARKETING_STOPPED, OPTED_OUT
 from crmd.crm.messages.repository import MessageRepository
@@ -41,7 +41,7 @@ class MessageRecord:
         self._repository = ctx.get(MessageRepository)
         self._id = 0
 
-    async def begin(self) -> Begun:
+    async def begin(self) -> MessageStart:
         """Writes the row. Returns where the message is to be sent, was sent or is held; else raises a signal."""
         beginning = asyncio.ensure_future(self._repository.begin(self._outgoing()))
         try:
@@ -52,29 +52,29 @@ class MessageRecord:
             await self._take_back(beginning)
             raise
         self._id = begun.message_id
-        match begun.verdict:
-            case Verdict.UNKNOWN:
+        match begun.admission:
+            case Admission.UNKNOWN:
                 raise OutcomeUnknown(
                     f"an earlier run may have sent the message (record {begun.message_id}): "
                     "its status webhook settles it, or a person"
                 )
-            case Verdict.BUSY:
+            case Admission.BUSY:
                 raise Snooze("another job with the same `once` is sending the message", after=BUSY_SECONDS)
-            case Verdict.OTHER_RECIPIENT:
+            case Admission.OTHER_RECIPIENT:
                 raise Permanent(
                     f"`once` {self._payload.once!r} was used for a message to {masked(begun.phone)}, and this one "
                     f"is to {masked(self._outgoing().phone)}; use a different `once` for each recipient",
                     code=ONCE_DIFFERS,
                 )
-            case Verdict.OPTED_OUT:
+            case Admission.OPTED_OUT:
                 raise Permanent("the contact has opted out and gets no messages", code=OPTED_OUT)
-            case Verdict.MARKETING_STOPPED:
+            case Admission.MARKETING_STOPPED:
                 raise Permanent("the contact has stopped marketing messages", code=MARKETING_STOPPED)
-            case Verdict.PAUSED:
+            case Admission.PAUSED:
                 raise Snooze("the message's campaign is paused", after=PAUSED_SECONDS)
-            case Verdict.CANCELLED:
+            case Admission.CANCELLED:
                 raise Permanent("the message's campaign was cancelled or stopped", code=CAMPAIGN_CANCELLED)
-            case Verdict.SEND | Verdict.REPEAT | Verdict.HELD:
+            case Admission.SEND | Admission.REPEAT | Admission.HELD:
                 return begun
 
     async def not_begun(self, error: BaseException) -> None:
@@ -126,14 +126,14 @@ class MessageRecord:
         )
         return self._ctx.attempt >= allowed
 
-    async def _take_back(self, beginning: asyncio.Future[Begun]) -> None:
+    async def _take_back(self, beginning: asyncio.Future[MessageStart]) -> None:
         """What was written meanwhile must not look like a send under way to the next delivery."""
         await asyncio.wait([beginning], timeout=BRIEF_SECONDS)
         if not beginning.done():
             beginning.cancel()  # leaves the row out where its transaction has not begun
         elif not beginning.cancelled() and beginning.exception() is None:
             begun = beginning.result()
-            if begun.verdict is Verdict.SEND:
+            if begun.admission is Admission.SEND:
                 await self._briefly(
                     lambda: self._repository.retrying(begun.message_id, None, "its job was stopped")
                 )

@@ -17,7 +17,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages import statuses
-from crmd.crm.messages.begin import Begun, Gate, Outgoing, begin_many
+from crmd.crm.messages.begin import Gate, MessageStart, Outgoing, begin_many
 from crmd.crm.messages.queries import OPEN
 from crmd.crm.messages.statuses import Applied, StatusUpdate
 from crmd.engine.group_commit import GroupCommit
@@ -41,7 +41,7 @@ class MessageRepository:
         self._accept = _grouped(database, _accept)
         self._apply = _grouped(database, _apply)
 
-    async def begin(self, new: Outgoing) -> Begun:
+    async def begin(self, new: Outgoing) -> MessageStart:
         """The message's row, and whether it may be sent."""
         return await self._begin.call(new)
 
@@ -89,7 +89,7 @@ def _grouped(
     return GroupCommit(write, MOST_AT_ONCE, lambda error: not isinstance(error, RecordsError))
 
 
-async def _begin(gate: Gate, s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[Begun]:
+async def _begin(gate: Gate, s: AsyncSession, outgoing: Sequence[Outgoing]) -> list[MessageStart]:
     return await begin_many(s, gate, outgoing, utc_now())
 
 

@@ -45,12 +45,12 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Delivered:
     """The channel took it."""
 
 
 @dataclass(frozen=True, slots=True)
-class NotTold:
+class NotDelivered:
     """The channel did not take it, or nobody knows; nothing in the reason is secret."""
 
     reason: str
@@ -95,7 +95,7 @@ class NotifyClient:
 
     async def send(
         self, channel: str, *, title: str | None, text: str, level: Level, timeout_seconds: float
-    ) -> Told | NotTold:
+    ) -> Delivered | NotDelivered:
         """Sends to a channel other than LOG. Where time runs out, the message may have gone out, or still will."""
         if self._threads is None:
             raise RuntimeError("NotifyClient.start() was not called")
@@ -109,10 +109,12 @@ class NotifyClient:
         except TimeoutError:
             # What becomes of it later concerns nobody, an error neither.
             work.add_done_callback(lambda done: done.cancelled() or done.exception())
-            return NotTold(f"no answer within {timeout_seconds:g} s")
+            return NotDelivered(f"no answer within {timeout_seconds:g} s")
 
 
-def _send(url: str, title: str | None, text: str, level: Level, timeout_seconds: float) -> Told | NotTold:
+def _send(
+    url: str, title: str | None, text: str, level: Level, timeout_seconds: float
+) -> Delivered | NotDelivered:
     """Runs in a thread."""
     apprise = _apprise()
     said: list[str] = []
@@ -121,7 +123,7 @@ def _send(url: str, title: str | None, text: str, level: Level, timeout_seconds:
     target = apprise.Apprise(asset=asset)
     if not target.add(url):
         reason = _without_secrets(said, url)
-        return NotTold(f"Apprise does not understand its URL{f': {reason}' if reason else ''}", final=True)
+        return NotDelivered(f"Apprise does not understand its URL{f': {reason}' if reason else ''}", final=True)
     for plugin in target:
         plugin.socket_connect_timeout = min(CONNECT_SECONDS, timeout_seconds)
         plugin.socket_read_timeout = timeout_seconds
@@ -133,8 +135,8 @@ def _send(url: str, title: str | None, text: str, level: Level, timeout_seconds:
             body_format=apprise.NotifyFormat.TEXT,
         )
     except Exception as error:  # of whichever of the hundred services
-        return NotTold(_without_secrets([*said, f"{type(error).__name__}: {error}"], url))
-    return Told() if done else NotTold(_without_secrets(said, url) or "Apprise could not send it")
+        return NotDelivered(_without_secrets([*said, f"{type(error).__name__}: {error}"], url))
+    return Delivered() if done else NotDelivered(_without_secrets(said, url) or "Apprise could not send it")
 
 
 class _Capture(logging.Handler):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
-from crmd.crm.notifications.client import LEVELS, LOG, Level, NotifyClient, NotTold
+from crmd.crm.notifications.client import LEVELS, LOG, Level, NotDelivered, NotifyClient
 from crmd.crm.notifications.repository import Gathered
 from crmd.crm.payload import NotBlank, Payload
 from crmd.errors import Permanent, Retry
@@ -147,7 +147,7 @@ async def _send(ctx: JobContext, channel: str, title: str | None, text: str, lev
     if remaining is not None:
         longest = min(longest, max(_RESERVE_SECONDS, remaining - _RESERVE_SECONDS))
     outcome = await client.send(channel, title=title, text=text, level=level, timeout_seconds=longest)
-    if isinstance(outcome, NotTold):
+    if isinstance(outcome, NotDelivered):
         said = f"channel {channel}: {outcome.reason}"
         raise Permanent(said) if outcome.final else Retry(said)
 

@@ -42,7 +42,7 @@ class Park:
     """Length of the present wait."""
 
 
-class Pace:
+class AdaptiveRate:
     """Growing waits by name, bounded in number, and a count of failures in a row.
 
     It may be lost at any time: a restart only begins the waits from their first length again.

@@ -32,7 +32,7 @@ class CsvSource:
 
     def __iter__(self) -> Iterator[Row]:
         """All rows. Raises UnreadableFile."""
-        records = _Records(self._lines, self._delimiter)
+        records = _RecordReader(self._lines, self._delimiter)
         try:
             for row in records:
                 if row.number == 1 and _separator(row.cells, self._delimiter):
@@ -99,7 +99,7 @@ def _separator(cells: Sequence[str], delimiter: str) -> bool:
     return delimiter.join(cells).lower() == f"sep={delimiter}"
 
 
-class _Records:
+class _RecordReader:
     """The records of a file. After a broken one reading goes on at its second line."""
 
     def __init__(self, lines: TextLines, delimiter: str) -> None:

@@ -195,10 +195,10 @@ def _joined(chunks: Iterable[str]) -> str:
 
 @pass_context  # without it, constants would be shown while compiling
 def _finalize(context: Context, value: Any) -> Any:
-    return _shown(value)
+    return _printable(value)
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     """What may be printed: a list or a dictionary is never meant for a reader."""
     if isinstance(value, str):
         _budget.get().charge(len(value))
@@ -280,7 +280,7 @@ def _built(value: Any) -> Any:
 
 
 def _concat(parts: list[Any]) -> str:
-    texts = [str(_shown(part)) for part in parts]
+    texts = [str(_printable(part)) for part in parts]
     _check_sum(texts)
     return str(_budget.get().built("".join(texts)))
 
@@ -293,7 +293,7 @@ def _steps(values: Any) -> Iterator[Any]:
 
 
 def _join(values: Any, separator: Any = "") -> str:
-    texts, between = [str(_shown(value)) for value in values], str(separator)
+    texts, between = [str(_printable(value)) for value in values], str(separator)
     _check_sum(texts, len(between) * len(texts))
     return between.join(texts)
 

@@ -93,10 +93,10 @@ class _Inspection:
             self._seen += 1
             if self._seen > MAX_NODES or depth > MAX_DEPTH:
                 _refuse(node, "the template is too complex")
-            self._look(node)
+            self._check(node)
             waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
 
-    def _look(self, node: nodes.Node) -> None:
+    def _check(self, node: nodes.Node) -> None:
         if not isinstance(node, _ALLOWED):
             _refuse(node, f"{_TAGS.get(type(node), type(node).__name__)} cannot be used here")
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:

@@ -165,13 +165,13 @@ def body(enqueued_at: float, payload: DeliverWebhook) -> str:
 def _failure(client: WebhookClient, exchange: Exchange, host: str) -> JobSignal:
     if isinstance(exchange, Answer):
         snippet = exchange.snippet(client.snippet_bytes)
-        return _ending(exchange, snippet, client.retry_after_seconds(exchange), host)
+        return _signal_for(exchange, snippet, client.retry_after_seconds(exchange), host)
     if isinstance(exchange, NotSent) and exchange.forbidden:
         return Permanent(f"the URL is refused: {exchange.reason}")
     return Retry(f"no answer from {host}: {exchange.reason}")
 
 
-def _ending(answer: Answer, snippet: str, retry_after_seconds: float | None, host: str) -> JobSignal:
+def _signal_for(answer: Answer, snippet: str, retry_after_seconds: float | None, host: str) -> JobSignal:
     line = " ".join(snippet.split())
     said = f"{host} answered {answer.status}: {line}" if line else f"{host} answered {answer.status}"
     if answer.status in _TRY_AGAIN or answer.status >= 500:

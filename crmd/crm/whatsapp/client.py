@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 from yarl import URL
 
-from crmd.crm.outbound.adaptive_rate import Pace
+from crmd.crm.outbound.adaptive_rate import AdaptiveRate
 from crmd.crm.outbound.http import Answer, Exchange, HttpClient, NoAnswer, NotSent
 from crmd.crm.outbound.retry_after import retry_after_seconds
 from crmd.crm.whatsapp.errors import THROUGHPUT_REACHED, ErrorRow, find_row
@@ -93,7 +93,7 @@ class WhatsAppClient:
         api_version: str,
         phone_number_id: str,
         token: SecretStr,
-        pace: Pace | None = None,
+        rate: AdaptiveRate | None = None,
         line: SendLine | None = None,
     ) -> None:
         secret = token.get_secret_value()
@@ -106,7 +106,7 @@ class WhatsAppClient:
         self._token = token
         self.phone_number_id = phone_number_id
         self.configured = bool(phone_number_id and secret)
-        self.pace = pace or Pace()
+        self.adaptive_rate = rate or AdaptiveRate()
         self.line = line or SendLine(None)
 
     async def send(

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from crmd.crm.campaigns.gate import CampaignGate
-from crmd.crm.consent.keywords import OptWords
+from crmd.crm.consent.keywords import ConsentKeywords
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.inbound.jobs import whatsapp_event
@@ -21,7 +21,7 @@ from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing, begin
 from crmd.crm.messages.jobs import send_message
 from crmd.crm.messages.queries import Status
-from crmd.crm.messages.reconciler import LostMessages
+from crmd.crm.messages.reconciler import MessageReconciler
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
 from crmd.crm.messages.tables import Message
@@ -51,7 +51,7 @@ class Post:
     database: Database
     server: WhatsAppServer
     resources: dict[type, Any]
-    lost: LostMessages
+    lost: MessageReconciler
     pools: list[WorkerPool] = field(default_factory=list)
 
     async def start_pool(self, identity: str = "daemon") -> WorkerPool:
@@ -110,8 +110,8 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
             assert spec is not None
             engine.handle_spec(spec.queue or "", spec)
         settler = UnknownJobs(engine.inspector)
-        given = (database, whatsapp, MessageRepository(database, CampaignGate()), OptWords((), ()), settler)
-        lost = LostMessages(database, engine.inspector, settler, engine.store.events)
+        given = (database, whatsapp, MessageRepository(database, CampaignGate()), ConsentKeywords((), ()), settler)
+        lost = MessageReconciler(database, engine.inspector, settler, engine.store.events)
         yield Post(engine, database, server, {type(one): one for one in given}, lost)
         await lost.stop()
         await server.stop()

@@ -9,11 +9,11 @@ from dataclasses import fields, replace
 import pytest
 
 from crmd.config.tables import WhatsAppTable
-from crmd.crm.consent.keywords import Grammar, OptWords, normal
+from crmd.crm.consent.keywords import ConsentKeywords, Grammar, normal
 from crmd.crm.consent.phrases import LANGUAGES
 from crmd.crm.inbound.kinds import words_of
 
-WORDS = OptWords(("stop", "unsubscribe"), ("start", "subscribe"))
+WORDS = ConsentKeywords(("stop", "unsubscribe"), ("start", "subscribe"))
 
 WRITTEN_OTHERWISE = """
 STOP! | Stop. | “STOP” | 'stop' | stop… | *STOP* | _stop_ | Stop?! | ＳＴＯＰ | 𝐒𝐓𝐎𝐏 | Ⓢⓣⓞⓟ |
@@ -215,7 +215,7 @@ def test_a_reason_beside_it_does_not_hide_it() -> None:
 
 @pytest.mark.parametrize("language", PHRASES)
 def test_the_phrases_of_each_language(language: str) -> None:
-    own, said = OptWords(("stop",), (), [language]), listed(PHRASES[language])
+    own, said = ConsentKeywords(("stop",), (), [language]), listed(PHRASES[language])
     assert [text for text in said if WORDS.meaning(text) != "out"] == []
     assert [text for text in said if own.meaning(text) != "out"] == [], "by its own phrases"
 
@@ -228,7 +228,7 @@ def test_what_only_sounds_like_it_costs_nobody_a_customer() -> None:
 
 @pytest.mark.parametrize("language", ALSO_SAID)
 def test_what_people_also_say(language: str) -> None:
-    own = OptWords(("stop",), (), [language])
+    own = ConsentKeywords(("stop",), (), [language])
     said, otherwise = listed(ALSO_SAID[language]), listed(ALSO_SOMETHING_ELSE[language])
     assert [text for text in said if WORDS.meaning(text) != "out"] == []
     assert [text for text in said if own.meaning(text) != "out"] == [], "by its own phrases"
@@ -275,7 +275,7 @@ def test_every_shipped_phrase_is_heard_and_none_means_something_else_in_another_
 
 
 def test_a_word_of_the_configuration_wins_over_a_shipped_phrase() -> None:
-    own = OptWords(("no mas",), ("Sair", "¡Quiero volver!"))
+    own = ConsentKeywords(("no mas",), ("Sair", "¡Quiero volver!"))
     assert own.meaning("SAIR") == "in"
     assert own.meaning("quiero volver, por favor") == "in"
     assert own.meaning("No más.") == "out"
@@ -283,7 +283,7 @@ def test_a_word_of_the_configuration_wins_over_a_shipped_phrase() -> None:
 
 
 def test_without_languages_only_the_configured_words_are_heard() -> None:
-    own = OptWords(("stop", "weg damit"), ("start",), ())
+    own = ConsentKeywords(("stop", "weg damit"), ("start",), ())
     assert own.meaning("Weg damit, bitte!") == "out"
     assert own.meaning("stop 🛑") == "out"
     assert own.meaning("abmelden") is own.meaning("unsubscribe") is None
@@ -291,7 +291,7 @@ def test_without_languages_only_the_configured_words_are_heard() -> None:
 
 def test_a_word_cannot_mean_both_however_it_is_written() -> None:
     with pytest.raises(ValueError, match="stop"):
-        OptWords(("Stop!",), ("ＳＴＯＰ",))
+        ConsentKeywords(("Stop!",), ("ＳＴＯＰ",))
 
 
 def test_the_setting_names_the_shipped_languages() -> None:
