@@ -15,6 +15,7 @@ import python_calamine
 from pydantic import ValidationError
 from sqlalchemy import insert
 
+from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow, ContactView
@@ -238,7 +239,7 @@ async def test_contacts_are_chosen_by_a_filter(office: Office) -> None:
 
 async def add_messages(office: Office) -> None:
     async with office.database.transaction() as s:
-        campaign = Campaign(name="spring", definition={}, status="done", cursor={})
+        campaign = Campaign(name="spring", definition={}, status="done", progress=CampaignProgress())
         s.add(campaign)
         await s.flush()
         rows = [
