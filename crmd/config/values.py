@@ -140,7 +140,7 @@ def _known(name: str, info: ValidationInfo) -> str:
     return name
 
 
-Name = Annotated[str, Field(pattern=f"^{_NAME}$", title="1 to 64 of the characters a-z 0-9 _ -")]
+Name = Annotated[str, Field(pattern=rf"^{_NAME}\Z", title="1 to 64 of the characters a-z 0-9 _ -")]
 QueueName = Annotated[Name, AfterValidator(_not_reserved)]
 KnownQueue = Annotated[QueueName, AfterValidator(_known)]
 
@@ -302,7 +302,7 @@ BasePath = Annotated[str, AfterValidator(_base_path), Field(title='a path such a
 HttpUrl = Annotated[
     str,
     Field(
-        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?\Z",
         title='a URL such as "https://example.com", without credentials',
         repr=False,
     ),

@@ -172,6 +172,11 @@ MISTAKES = [
         "whatsapp.phone_number_id",
         'must be the digits of the number\'s id, not "+49"',
     ),
+    (
+        '[whatsapp]\napi_version = "v23.0\\n"',
+        "whatsapp.api_version",
+        'must be a version such as "v23.0", not "v23.0\\n"',
+    ),
     ("[whatsapp]\napi_version = '23'", "whatsapp.api_version", 'must be a version such as "v23.0", not "23"'),
     (
         "[whatsapp]\nbase_url = 'graph.facebook.com'",
