@@ -198,10 +198,10 @@ async def test_a_migration_that_waits_for_a_table_lets_running_daemons_go_on(
         async with backup.begin() as connection:
             await connection.execute(count)
             newer = await opened(postgres.url(name), later)
-            assert "lock timeout" in (newer.trouble or "")
+            assert "lock timeout" in (newer.last_error or "")
             async with running.reading() as session:
                 assert (await session.execute(count)).scalar() == 0
-        await wait_until(lambda: newer.trouble is None, 30.0, "the tables are migrated")
+        await wait_until(lambda: newer.last_error is None, 30.0, "the tables are migrated")
         await newer.stop()
         await running.stop()
     finally:

@@ -57,12 +57,12 @@ async def test_a_server_that_comes_after_the_start_is_found(
         await database.start()
         for _ in range(3):
             assert not await answers(database)
-        assert database.trouble
+        assert database.last_error
     finally:
         postgres.start()
     await wait_until(lambda: answers(database))
     assert told(caplog) == ["unavailable", "back"]
-    assert database.trouble is None
+    assert database.last_error is None
     await database.stop()
 
 
@@ -178,5 +178,5 @@ async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -
 async def test_a_port_where_nobody_listens_may_be_listened_on_later(tmp_path: Path) -> None:
     database = Database("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)
     await database.start()
-    assert "127.0.0.1" in str(database.trouble)
+    assert "127.0.0.1" in str(database.last_error)
     await database.stop()

@@ -55,11 +55,11 @@ class Database:
         self._schema = schema
         self._engine: AsyncEngine | None = None
         self._opener: asyncio.Task[None] | None = None
-        self._trouble: str | None = "not opened yet"
+        self._last_error: str | None = "not opened yet"
         self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
         self._unavailable_told = False
-        # SQLite has one writer at a time. In here they take turns, in order, and hold no connection meanwhile.
-        self._turn = asyncio.Lock()
+        # SQLite has one writer at a time. Those of this process wait here, in order, and without a connection.
+        self._write_lock = asyncio.Lock()
         self._writer: asyncio.Task[object] | None = None
 
     @property
@@ -68,15 +68,15 @@ class Database:
         return self.address.kind == SQLITE
 
     @property
-    def trouble(self) -> str | None:
+    def last_error(self) -> str | None:
         """Why the database is unavailable; None where it is not, as far as is known."""
-        return self._trouble
+        return self._last_error
 
     @property
     def engine(self) -> AsyncEngine:
         """The engine; raises RecordsUnavailable while the database could not be opened."""
         if self._engine is None:
-            raise RecordsUnavailable(f"the records are not available: {self._trouble}")
+            raise RecordsUnavailable(f"the records are not available: {self._last_error}")
         return self._engine
 
     async def start(self) -> None:
@@ -101,7 +101,7 @@ class Database:
             await asyncio.wait([opener])
         engine, self._engine = self._engine, None
         if engine is not None:
-            self._trouble = "closed"
+            self._last_error = "closed"
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await engine.dispose()
@@ -125,7 +125,7 @@ class Database:
         if task and task.cancelling():
             await asyncio.sleep(0)  # a cancellation that waited for the last transaction's end comes here
         try:
-            async with self._taking_turns(reading), AsyncSession(engine, expire_on_commit=False) as session:
+            async with self._writing_alone(reading), AsyncSession(engine, expire_on_commit=False) as session:
                 await self._begin(session, options)
                 yield session
                 await session.commit()
@@ -135,7 +135,7 @@ class Database:
         self._note_back()
 
     @asynccontextmanager
-    async def _taking_turns(self, reading: bool) -> AsyncIterator[None]:
+    async def _writing_alone(self, reading: bool) -> AsyncIterator[None]:
         if reading or not self.is_sqlite:
             yield
             return
@@ -144,7 +144,7 @@ class Database:
             raise RuntimeError("a transaction of the records is open in this task; use its session")
         try:
             async with asyncio.timeout(BUSY_TIMEOUT_S):
-                await self._turn.acquire()
+                await self._write_lock.acquire()
         except TimeoutError:
             raise RecordsUnavailable(f"other writers kept the records busy for {BUSY_TIMEOUT_S:g} s") from None
         self._writer = task
@@ -152,7 +152,7 @@ class Database:
             yield
         finally:
             self._writer = None
-            self._turn.release()
+            self._write_lock.release()
 
     async def _begin(self, session: AsyncSession, options: dict[str, object]) -> None:
         """Takes a connection and begins. Only this may fail to connect: later an OSError is the caller's own."""
@@ -198,16 +198,16 @@ class Database:
                 self._note_unavailable(str(error))
             except Exception as error:
                 _log.exception("the records cannot be opened")
-                self._trouble = db_errors.reason(error)
+                self._last_error = db_errors.reason(error)
 
-    def _note_unavailable(self, trouble: str) -> None:
-        self._trouble = trouble
+    def _note_unavailable(self, error: str) -> None:
+        self._last_error = error
         if self._told.allow("unavailable") is not None:
             self._unavailable_told = True
-            _log.warning("the records are not available: %s", trouble)
+            _log.warning("the records are not available: %s", error)
 
     def _note_back(self) -> None:
-        self._trouble = None
+        self._last_error = None
         if self._unavailable_told:
             self._unavailable_told = False
             _log.info("the records are available again")

@@ -27,7 +27,7 @@ class Cursor(aiosqlite.Cursor):
     """A cursor that is closed here: handing that over to the thread takes longer than doing it."""
 
     async def close(self) -> None:
-        """Closes it; fine twice."""
+        """Closes it; idempotent."""
         self._cursor.close()
 
 
@@ -55,7 +55,7 @@ class Connection(aiosqlite.Connection):
         return self
 
     async def close(self) -> None:
-        """Closes it; fine twice."""
+        """Closes it; idempotent."""
         await finished(asyncio.ensure_future(super().close()))
 
 
