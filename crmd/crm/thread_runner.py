@@ -33,7 +33,7 @@ class ThreadRunner:
             raise
 
     def close(self, last: Callable[[], None] = lambda: None) -> None:
-        """Runs one last call after those before it, waits for none, and takes no more. Fine twice."""
+        """Runs one last call after those before it, waits for none, and takes no more; idempotent."""
         try:
             self._executor.submit(last)
         except RuntimeError:  # closed before

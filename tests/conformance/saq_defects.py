@@ -106,7 +106,7 @@ DEFECTS = (
     ),
     Defect(
         "L10",
-        "a result that is no JSON: finish and retry raise, the job is stuck and runs again",
+        "a result that is not JSON: finish and retry raise, the job is stuck and runs again",
         "it fails once, with the reason",
         (
             f"{_LOST}a_result_that_is_no_json_fails_its_job_once",

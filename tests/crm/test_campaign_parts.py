@@ -65,7 +65,7 @@ def refusal(payload: dict[str, Any]) -> str:
             },
             "content: template.components.0.parameters.0.text: line 1: Encountered unknown tag 'x'",
         ),
-        ({"default_region": "XX"}, 'default_region: "XX" is no country code such as "DE"'),
+        ({"default_region": "XX"}, 'default_region: "XX" is not a country code such as "DE"'),
         ({"canary": {"count": 0, "max_failure_share": 0.1}}, "canary.count: "),
         ({"canary": {"count": 5, "max_failure_share": 1.0}}, "canary.max_failure_share: "),
         ({"canary": {"count": 5, "max_failure_share": 0.1, "wait": "600"}}, "canary.wait: 600 has no unit"),

@@ -423,8 +423,8 @@ async def test_an_export_that_takes_too_long_is_tried_again(
     ("payload", "reason"),
     [
         ({"format": "ods"}, "'csv', 'xlsx' or 'jsonl'"),
-        ({"columns": ["telephone"]}, '"telephone" is no column'),
-        ({"columns": ["attributes."]}, '"attributes." is no column'),
+        ({"columns": ["telephone"]}, '"telephone" is not a column'),
+        ({"columns": ["attributes."]}, '"attributes." is not a column'),
         ({"columns": []}, "at least 1 item"),
         ({"delimiter": "="}, "must be a character such as"),
         ({"filter": {"tag": "x"}}, "Extra inputs"),

@@ -303,7 +303,7 @@ def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08rest", "gzip"),
         (b"%PDF-1.7", "PDF"),
         (b"PK\x03\x04 and no more", "damaged"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, "no text file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20, "not a text file"),
         (b'[{"phone": "1"}]', "neither CSV, XLSX nor JSON Lines"),
         (b"<html><body>", "neither CSV, XLSX nor JSON Lines"),
     ],
@@ -315,7 +315,7 @@ def test_what_is_no_table_is_refused_with_the_reason(tmp_path: Path, data: bytes
 
 def test_a_format_that_is_said_and_wrong(tmp_path: Path) -> None:
     path = book(tmp_path / "f.xlsx", {"S": [["a"]]})
-    with pytest.raises(UnreadableFile, match="it is no csv but an XLSX"):
+    with pytest.raises(UnreadableFile, match="it is not csv but an XLSX"):
         read(path, format="csv")
     with pytest.raises(UnreadableFile, match="damaged"):
         read(write(tmp_path / "g", "phone,name"), format="xlsx")

@@ -582,14 +582,14 @@ async def test_what_nobody_described_is_counted_and_passed_over(hall: Hall) -> N
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"statuses": [{"status": "sent", "timestamp": "1"}]}, r"statuses\.0\.id is no id"),
+        ({"statuses": [{"status": "sent", "timestamp": "1"}]}, r"statuses\.0\.id is not an id"),
         ({"statuses": [{"id": "w", "status": "sent", "timestamp": "soon"}]}, r"statuses\.0\.timestamp"),
         ({"statuses": [{"id": "w", "status": "sent", "timestamp": "9" * 30}]}, r"statuses\.0\.timestamp"),
         ({"statuses": [{"id": "w", "status": "sent", "timestamp": True}]}, r"statuses\.0\.timestamp"),
-        ({"statuses": [7]}, r"statuses\.0 is no object"),
-        ({"statuses": {}}, r"statuses is no list"),
-        ({"messages": [{"from": "49151", "type": "text", "timestamp": "1"}]}, r"messages\.0\.id is no id"),
-        ({"messages": "x"}, r"messages is no list"),
+        ({"statuses": [7]}, r"statuses\.0 is not an object"),
+        ({"statuses": {}}, r"statuses is not a list"),
+        ({"messages": [{"from": "49151", "type": "text", "timestamp": "1"}]}, r"messages\.0\.id is not an id"),
+        ({"messages": "x"}, r"messages is not a list"),
     ],
 )
 async def test_malformed_parts_fail_the_job_and_the_rest_is_taken_in(

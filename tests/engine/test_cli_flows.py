@@ -96,7 +96,7 @@ def test_without_a_database_it_says_what_to_do(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
-    [("x.json", "{", "is no JSON"), ("x.toml", "= 1", "is no TOML"), ("x.json", None, "cannot be read")],
+    [("x.json", "{", "is not JSON"), ("x.toml", "= 1", "is not TOML"), ("x.json", None, "cannot be read")],
 )
 def test_files_that_cannot_be_read(cli: Cli, name: str, content: str | None, reason: str) -> None:
     cli.configure("")

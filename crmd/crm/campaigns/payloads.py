@@ -26,7 +26,7 @@ def check_region(region: str) -> str:
     import phonenumbers
 
     if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise invalid(f'"{region}" is no country code such as "DE"')
+        raise invalid(f'"{region}" is not a country code such as "DE"')
     return region
 
 

@@ -44,7 +44,7 @@ class NewRecipient:
     """Somebody that a campaign goes to; with a reason: does not go to."""
 
     phone: str
-    """E.164; what was given in its place where that is no number."""
+    """E.164; what was given in its place where that is not a number."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
 

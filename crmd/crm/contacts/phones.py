@@ -44,7 +44,7 @@ def normal_phone(text: str, region: str | None = None) -> str:
     if len(written) > MAX_CHARS or not _BEGIN.match(written):
         raise ValueError("is not a phone number")
     if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
-        raise ValueError(f'"{region}" is no country; write it like "DE"')
+        raise ValueError(f'"{region}" is not a country; write it like "DE"')
     if written.startswith("00"):
         written = f"+{written[2:]}" if region is None else written
     try:
@@ -53,7 +53,7 @@ def normal_phone(text: str, region: str | None = None) -> str:
         raise ValueError(_explained(error.error_type, written, region)) from None
     if written[0] != "+":
         if not phonenumbers.is_valid_number(number):
-            raise ValueError(f"is no number in use in {region}")
+            raise ValueError(f"is not a number in use in {region}")
         return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     found = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if mexican := _MEXICAN_MOBILE.fullmatch(found):

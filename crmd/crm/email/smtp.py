@@ -65,11 +65,11 @@ class SmtpClient:
         self._open = False
 
     async def start(self) -> None:
-        """Makes ready to send; starting twice is fine."""
+        """Makes ready to send; idempotent."""
         self._open = True
 
     async def stop(self) -> None:
-        """Closes all idle connections; stopping twice, or before starting, is fine."""
+        """Closes all idle connections; idempotent, also before start."""
         self._open = False
         if self._sweep:
             self._sweep.cancel()

@@ -34,13 +34,13 @@ def _check_delimiter(delimiter: str) -> str:
 
 def _check_contact_column(name: str) -> str:
     if name not in CONTACT_COLUMNS and (not name.startswith(ATTRIBUTE_PREFIX) or name == ATTRIBUTE_PREFIX):
-        raise invalid(f'"{name}" is no column; there are {", ".join(CONTACT_COLUMNS)} and attributes.NAME')
+        raise invalid(f'"{name}" is not a column; there are {", ".join(CONTACT_COLUMNS)} and attributes.NAME')
     return name
 
 
 def _check_message_column(name: str) -> str:
     if name not in MESSAGE_COLUMNS:
-        raise invalid(f'"{name}" is no column; there are {", ".join(MESSAGE_COLUMNS)}')
+        raise invalid(f'"{name}" is not a column; there are {", ".join(MESSAGE_COLUMNS)}')
     return name
 
 

@@ -127,7 +127,7 @@ class FileStore:
         return self.limits.max_bytes
 
     async def start(self) -> None:
-        """Makes the folder and begins to remove what has expired. Fine twice. Raises ConfigError."""
+        """Makes the folder and begins to remove what has expired; idempotent. Raises ConfigError."""
         if self._sweeper is not None:
             return
         try:
@@ -138,7 +138,7 @@ class FileStore:
         self._sweeper = asyncio.create_task(self._sweep(), name="remove expired files")
 
     async def stop(self) -> None:
-        """Ends the sweeping. Fine twice, or before start."""
+        """Ends the sweeping; idempotent, also before start."""
         sweeper, self._sweeper = self._sweeper, None
         if sweeper:
             sweeper.cancel()

@@ -124,7 +124,7 @@ def _read(file: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{file} cannot be read: {error}") from None
     except ValueError as error:
-        raise click.UsageError(f"{file} is no {'TOML' if file.endswith('.toml') else 'JSON'}: {error}") from None
+        raise click.UsageError(f"{file} is not {'TOML' if file.endswith('.toml') else 'JSON'}: {error}") from None
 
 
 def _json(view: FlowView) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _looked_up(subject: str, known: Known) -> Any:
 def _same(value: Any, other: Plain) -> bool:
     if value is None:
         return False
-    if isinstance(value, str) and isinstance(other, str):  # long ids are no numbers, though they look like it
+    if isinstance(value, str) and isinstance(other, str):  # long ids are not numbers, though they look like it
         return _text(value) == _text(other)
     one, two = _number(value), _number(other)
     return one == two if one is not None and two is not None else _text(value) == _text(other)

@@ -20,7 +20,7 @@ def _check_region(region: str) -> str:
     import phonenumbers
 
     if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise invalid(f'"{region}" is no country code such as "DE"')
+        raise invalid(f'"{region}" is not a country code such as "DE"')
     return region
 
 
@@ -43,7 +43,7 @@ def _check_meaning(meaning: str) -> str:
     if meaning.startswith(ATTRIBUTE_PREFIX):
         return ATTRIBUTE_PREFIX + _checked(check_attribute_name, meaning.removeprefix(ATTRIBUTE_PREFIX))
     if meaning not in FIELDS:
-        raise invalid(f'"{meaning}" is no field; write {", ".join(FIELDS)} or attributes.NAME')
+        raise invalid(f'"{meaning}" is not a field; write {", ".join(FIELDS)} or attributes.NAME')
     return meaning
 
 

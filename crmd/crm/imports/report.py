@@ -43,5 +43,5 @@ class Report:
             shutil.copyfileobj(self._file, file)
 
     def close(self) -> None:
-        """Frees memory and disk. Fine twice."""
+        """Frees memory and disk; idempotent."""
         self._file.close()

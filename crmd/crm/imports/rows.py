@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a row is no contact."""
+    """Why a row is not a contact."""
 
     number: int
     column: str

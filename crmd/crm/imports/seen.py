@@ -21,7 +21,7 @@ class Seen:
         return int(row)
 
     def close(self) -> None:
-        """Frees the disk. Fine twice."""
+        """Frees the disk; idempotent."""
         db, self._db = self._db, None
         if db is not None:
             db.close()

@@ -133,7 +133,7 @@ def read_event(payload: WhatsAppEvent, phone_number_id: str) -> Event:
             continue
         value = change.get("value")
         if not isinstance(value, dict):
-            event.malformed.append(f"{place}.value is no object")
+            event.malformed.append(f"{place}.value is not an object")
             continue
         number = _object(value.get("metadata")).get("phone_number_id")
         if phone_number_id and number is not None and str(number) != phone_number_id:
@@ -147,14 +147,14 @@ def _changes(payload: WhatsAppEvent, event: Event) -> Iterator[tuple[str, dict[s
     for number, entry in enumerate(payload.entry):
         changes = entry.get("changes") if isinstance(entry, dict) else None
         if not isinstance(changes, list):
-            event.malformed.append(f"entry.{number}.changes is no list")
+            event.malformed.append(f"entry.{number}.changes is not a list")
             continue
         for index, change in enumerate(changes):
             place = f"entry.{number}.changes.{index}"
             if isinstance(change, dict):
                 yield place, change
             else:
-                event.malformed.append(f"{place} is no object")
+                event.malformed.append(f"{place} is not an object")
 
 
 def _read_value(value: dict[str, Any], kinds: Sequence[str], place: str, event: Event) -> None:
@@ -167,11 +167,11 @@ def _read_value(value: dict[str, Any], kinds: Sequence[str], place: str, event: 
     for kind in kinds:
         items = value.get(kind)
         if items is not None and not isinstance(items, list):
-            event.malformed.append(f"{place}.{kind} is no list")
+            event.malformed.append(f"{place}.{kind} is not a list")
         for index, item in enumerate(_list(items)):
             try:
                 if not isinstance(item, dict):
-                    raise _Malformed(f"{place}.{kind}.{index} is no object")
+                    raise _Malformed(f"{place}.{kind}.{index} is not an object")
                 if kind == "statuses":
                     _read_status(item, f"{place}.{kind}.{index}", event)
                 elif kind == "messages":
@@ -257,7 +257,7 @@ def _phone(wa_id: object) -> str | None:
 def _id(item: dict[str, Any], place: str) -> str:
     found = item.get("id")
     if not isinstance(found, str) or not 0 < len(found) <= _MAX_ID:
-        raise _Malformed(f"{place}.id is no id")
+        raise _Malformed(f"{place}.id is not an id")
     return found
 
 
@@ -268,7 +268,7 @@ def _instant(item: dict[str, Any], place: str) -> datetime:
             raise ValueError
         return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
-        raise _Malformed(f"{place}.timestamp is no time in epoch seconds") from None
+        raise _Malformed(f"{place}.timestamp is not a time in epoch seconds") from None
 
 
 def _label(kind: str, name: object) -> str:

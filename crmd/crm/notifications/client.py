@@ -83,12 +83,12 @@ class NotifyClient:
         return "info" if channel == LOG else self._channels[channel].level
 
     async def start(self) -> None:
-        """Makes ready; starting twice is fine."""
+        """Makes ready; idempotent."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="notify")
 
     async def stop(self) -> None:
-        """Takes no more; what is under way ends by its own timeouts. Fine twice, or before start."""
+        """Takes no more; what is under way ends by its own timeouts; idempotent, also before start."""
         threads, self._threads = self._threads, None
         if threads:
             threads.shutdown(wait=False, cancel_futures=True)

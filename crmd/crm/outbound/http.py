@@ -103,7 +103,7 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Makes the session; starting twice is fine."""
+        """Makes the session; idempotent."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=self._connector(),
@@ -113,7 +113,7 @@ class HttpClient:
             )
 
     async def stop(self) -> None:
-        """Closes all connections; stopping twice, or before starting, is fine."""
+        """Closes all connections; idempotent, also before start."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()

@@ -50,7 +50,7 @@ class CsvSource:
         """Nothing: reading a line never takes long."""
 
     def close(self) -> None:
-        """Closes the file. Fine twice."""
+        """Closes the file; idempotent."""
         self._lines.close()
 
     def _detect(self, is_known: Callable[[str], bool]) -> str:

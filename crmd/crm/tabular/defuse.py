@@ -1,7 +1,7 @@
 """Formula injection: a text that a spreadsheet would run is written so that it does not, and read back as it was.
 
 As OWASP advises, a text that begins with `=`, `+`, `-`, `@`, tab, a line end or the full-width forms of these gets
-an apostrophe in front. Plain numbers do not, as they are no formulas: +491701234567 and -5 stay as they are, so
+an apostrophe in front. Plain numbers do not, as they are not formulas: +491701234567 and -5 stay as they are, so
 that whoever reads the file gets a phone number and not a text with an apostrophe.
 """
 

@@ -67,7 +67,7 @@ _OF_REGION = {
 def detect(path: Path, region: str | None = None) -> str:
     """The codec of a text file: by its mark, by its zero bytes, by its letters; ASCII is UTF-8.
 
-    `region` decides between code pages that fit equally well. Raises UnreadableFile for what is no text.
+    `region` decides between code pages that fit equally well. Raises UnreadableFile for what is not text.
     """
     with path.open("rb") as file:
         start = file.read(BLOCK_BYTES)
@@ -88,7 +88,7 @@ def check_codec(name: str) -> str:
         io.TextIOWrapper(io.BytesIO(), name)
         return codecs.lookup(name).name
     except (LookupError, ValueError):
-        raise ValueError(f'"{name}" is no encoding of text; "utf-8", "cp1252" and "utf-16" are some') from None
+        raise ValueError(f'"{name}" is not a text encoding; "utf-8", "cp1252" and "utf-16" are some') from None
 
 
 def _wide(start: bytes) -> str:
@@ -99,7 +99,7 @@ def _wide(start: bytes) -> str:
     if even > 0.3 and odd < 0.1:
         return "utf-16-be"
     if len(start) - len(start.translate(None, _NO_TEXT)) > _NO_TEXT_SHARE * len(start):
-        raise UnreadableFile("it is no text file; give a CSV, XLSX or JSON Lines file")
+        raise UnreadableFile("it is not a text file; give a CSV, XLSX or JSON Lines file")
     return "utf-8"  # a few stray zero bytes: their rows are refused
 
 

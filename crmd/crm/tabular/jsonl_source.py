@@ -41,7 +41,7 @@ class JsonLinesSource:
         """Nothing: reading a line never takes long."""
 
     def close(self) -> None:
-        """Closes the file. Fine twice."""
+        """Closes the file; idempotent."""
         self._lines.close()
 
 

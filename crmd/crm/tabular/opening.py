@@ -53,7 +53,7 @@ def open_source(path: Path, how: Reading, is_known: Callable[[str], bool], xlsx:
     if how.format == "xlsx" or (how.format is None and is_package):
         return xlsx.open(path, how.sheet)
     if is_package:
-        raise UnreadableFile(f"it is no {how.format} but an XLSX workbook or a ZIP archive")
+        raise UnreadableFile(f"it is not {how.format} but an XLSX workbook or a ZIP archive")
     try:
         encoding = check_codec(how.encoding) if how.encoding else detect(path, how.region)
     except ValueError as error:

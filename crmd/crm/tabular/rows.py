@@ -43,4 +43,4 @@ class Source(Protocol):
         """From any thread: an iteration under way ends soon."""
 
     def close(self) -> None:
-        """Closes the file, once no iteration is under way. Fine twice."""
+        """Closes the file, once no iteration is under way; idempotent."""

@@ -64,5 +64,5 @@ class TextLines:
         return min(1.0, given / self._size)
 
     def close(self) -> None:
-        """Closes the file. Fine twice."""
+        """Closes the file; idempotent."""
         self._text.close()

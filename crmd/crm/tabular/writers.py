@@ -27,7 +27,7 @@ class Writer(Protocol):
         """From any thread: what is under way ends soon, and the file is of no use."""
 
     def close(self) -> None:
-        """Closes everything, whether the file is whole or not. Fine twice."""
+        """Closes everything, whether the file is whole or not; idempotent."""
 
 
 class CsvWriter:
@@ -52,7 +52,7 @@ class CsvWriter:
         """Nothing: no call takes long."""
 
     def close(self) -> None:
-        """Closes the file. Fine twice."""
+        """Closes the file; idempotent."""
         self._file.close()
 
 
@@ -74,7 +74,7 @@ class JsonLinesWriter:
         """Nothing: no call takes long."""
 
     def close(self) -> None:
-        """Closes the file. Fine twice."""
+        """Closes the file; idempotent."""
         self._file.close()
 
 

@@ -67,7 +67,7 @@ class XlsxWriter:
         self._child.kill()
 
     def close(self) -> None:
-        """Ends the process and removes what lies about. Fine twice."""
+        """Ends the process and removes what lies about; idempotent."""
         self._child.kill()
         with suppress(OSError):  # what it did not take any more
             self._input.close()

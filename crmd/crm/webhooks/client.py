@@ -77,11 +77,11 @@ class WebhookClient:
         return (to.signer if isinstance(to, Endpoint) else self._signer) is not None
 
     async def start(self) -> None:
-        """Makes ready to post; starting twice is fine."""
+        """Makes ready to post; idempotent."""
         await self._http.start()
 
     async def stop(self) -> None:
-        """Closes all connections; stopping twice, or before starting, is fine."""
+        """Closes all connections; idempotent, also before start."""
         await self._http.stop()
 
     async def post(

@@ -136,7 +136,7 @@ class WhatsAppClient:
         return outcome
 
     async def mark_read(self, message_id: str, *, timeout_seconds: float) -> str | None:
-        """Shows the sender of an inbound message that it was read. Fine twice. Returns None, or why it failed."""
+        """Shows the sender of an inbound message that it was read; idempotent. Returns None, or why it failed."""
         body = {"messaging_product": "whatsapp", "status": "read", "message_id": message_id}
         exchange = await self._post(body, timeout_seconds)
         if isinstance(exchange, NotSent | NoAnswer):

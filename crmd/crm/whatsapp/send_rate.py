@@ -178,7 +178,7 @@ class SendLine:
         try:
             slots = await rate.take(wanted)
         except StoreError:
-            # The few that are prepared leave at half the rate: others do not begin while the store is away.
+            # The few that are prepared leave at half the rate: others do not begin while the store is unavailable.
             return Slots(1, self._clock() - asked_at + 2 * self._between_seconds, 0.0)
         self._between_seconds = slots.between_seconds
         return slots
