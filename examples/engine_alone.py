@@ -4,13 +4,11 @@
 import asyncio
 import sys
 
-from crmd.engine.admin.control import Control
-from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.assembly import EngineAdmin
 from crmd.engine.admin.views import NewJob
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import QueueSettings, SettingsRegistry
-from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.jobs import Catalog, JobContext, JobSpec
 
@@ -21,17 +19,17 @@ async def greet(ctx: JobContext, payload: dict[str, str]) -> str:
 
 async def main(url: str) -> None:
     registry = SettingsRegistry({"greetings": QueueSettings("greetings", concurrency=2)})
-    store = Store(StoreTarget(url))
-    await store.start(wait=False)
-    control = Control(store, Inspector(store, registry))
+    admin = EngineAdmin.at(url, registry)
+    await admin.start()
     catalog = Catalog()
     catalog.add("greetings", JobSpec("greet", "greetings", greet))
-    pool = WorkerPool(PoolParts(store, control, registry, catalog, "example", MemoryFiles(), SaqWorker))
+    parts = PoolParts(admin.store, admin.control, registry, catalog, "example", MemoryFiles(), SaqWorker)
+    pool = WorkerPool(parts)
     await pool.start()
-    [added] = await control.enqueue("greetings", [NewJob("greet", {"name": "ann"})])
-    print((await control.wait("greetings", added.key, timeout=10)).result)
+    [added] = await admin.control.enqueue("greetings", [NewJob("greet", {"name": "ann"})])
+    print((await admin.control.wait("greetings", added.key, timeout=10)).result)
     await pool.stop(drain_timeout=5)
-    await store.stop()
+    await admin.stop()
 
 
 if __name__ == "__main__":

@@ -15,13 +15,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 from crmd.client.repeating import in_parts, repeated
 from crmd.config.model import Settings
-from crmd.engine.admin.control import Control
-from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.assembly import EngineAdmin
 from crmd.engine.admin.requests import STORE_OWNER, RequestKey, check_request_key
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob
 from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store import keys
-from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import StoreError, StoreUnavailable, UnknownQueue
 
 T = TypeVar("T")
@@ -177,31 +175,24 @@ class StoreBackend:
     """Straight to the store."""
 
     def __init__(self, url: str) -> None:
-        self._store = Store(StoreTarget(url))
         self._registry = SettingsRegistry(Settings().queue_settings())
-        self._inspector = Inspector(self._store, self._registry)
-        self._control = Control(self._store, self._inspector)
+        self._admin = EngineAdmin.at(url, self._registry)
         self._learn_at: dict[str, float] = {}
 
     async def start(self) -> None:
         """Connects."""
-        try:
-            await self._store.start(wait=False)
-        except BaseException:
-            await self._store.stop()
-            raise
+        await self._admin.start()
 
     async def stop(self) -> None:
         """Disconnects."""
-        await self._control.stop()
-        await self._store.stop()
+        await self._admin.stop()
 
     async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
         """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
         name = self._known(queue)
         if idempotency_key is None:
             await self._learn(name, jobs)
-            return await self._control.enqueue(name, jobs)
+            return await self._admin.control.enqueue(name, jobs)
         added: list[Added] = []
         for part, key in in_parts(jobs, check_request_key(idempotency_key)):
             added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
@@ -220,7 +211,7 @@ class StoreBackend:
 
     async def _told_unique_for(self, queue: str) -> float | None:
         try:
-            seconds = float(await self._store.command("HGET", keys.UNIQUE_FOR, queue) or b"") / 1000
+            seconds = float(await self._admin.store.command("HGET", keys.UNIQUE_FOR, queue) or b"") / 1000
         except StoreUnavailable:
             raise
         except (StoreError, ValueError):  # the next daemon to announce itself puts it right
@@ -229,19 +220,19 @@ class StoreBackend:
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
         await self._learn(queue, jobs)
-        return (await self._control.enqueue_request(queue, jobs, key)).jobs
+        return (await self._admin.control.enqueue_request(queue, jobs, key)).jobs
 
     async def job(self, queue: str, key: str) -> JobView:
         """One job."""
-        return await self._inspector.job(self._known(queue), key)
+        return await self._admin.inspector.job(self._known(queue), key)
 
     async def wait(self, queue: str, key: str, timeout: float | None) -> JobView:
         """One job once it is over."""
-        return await self._control.wait(self._known(queue), key, timeout)
+        return await self._admin.control.wait(self._known(queue), key, timeout)
 
     async def cancel(self, queue: str, key: str) -> JobView:
         """Cancels one job."""
-        return await self._control.cancel(self._known(queue), key)
+        return await self._admin.control.cancel(self._known(queue), key)
 
     def _known(self, queue: str) -> str:
         """A queue of the daemon's own configuration is not known here, and needs no more than its name."""

@@ -24,8 +24,8 @@ from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
 from crmd.embedded.server import EmbeddedStore
 from crmd.embedded.state_folder import StateDir
+from crmd.engine.admin.assembly import EngineAdmin
 from crmd.engine.admin.control import Control
-from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import Scheduler
@@ -91,8 +91,8 @@ async def build(
     if embedded:
         store.why_away = lambda: embedded.last_error
     registry = SettingsRegistry(settings.queue_settings(), settings.schedule_settings())
-    inspector = Inspector(store, registry)
-    control = Control(store, inspector)
+    admin = EngineAdmin(store, registry)
+    inspector, control = admin.inspector, admin.control
     catalog = build_catalog(loaded)
     for queue in registry.queues if only is None else only:
         catalog.load(queue)

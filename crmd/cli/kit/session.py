@@ -89,26 +89,19 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 async def connect(options: Globals) -> AsyncIterator[Session]:
     """The engine's surface on the configured store; raises StoreUnavailable that says where it looked."""
     loaded = load_settings(options)
-    from crmd.engine.admin.control import Control
-    from crmd.engine.admin.inspector import Inspector
+    from crmd.engine.admin.assembly import EngineAdmin
     from crmd.engine.admin.schedules import Schedules
     from crmd.engine.settings import SettingsRegistry
-    from crmd.engine.store.client import Store, StoreTarget
 
     settings = loaded.settings
     registry = SettingsRegistry(settings.queue_settings(), settings.schedule_settings())
-    store = Store(StoreTarget(store_url(loaded)))
+    admin = EngineAdmin.at(store_url(loaded), registry)
+    await admin.start()
     try:
-        await store.start(wait=False)
-        inspector = Inspector(store, registry)
-        control = Control(store, inspector)
-        try:
-            schedules = Schedules(control, registry)
-            yield Session(registry.queues, inspector, control, schedules, settings.unconfigured())
-        finally:
-            await control.stop()
+        schedules = Schedules(admin.control, registry)
+        yield Session(registry.queues, admin.inspector, admin.control, schedules, settings.unconfigured())
     finally:
-        await store.stop()
+        await admin.stop()
 
 
 def store_url(loaded: Loaded) -> str:

@@ -1,0 +1,38 @@
+"""The engine as it is used from outside, put together once for the daemon, the command line and applications."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from crmd.engine.admin.control import Control
+from crmd.engine.admin.inspector import Inspector
+from crmd.engine.settings import SettingsRegistry
+from crmd.engine.store.client import Store, StoreTarget
+
+
+class EngineAdmin:
+    """What reads and changes the queues of one store."""
+
+    def __init__(self, store: Store, registry: SettingsRegistry) -> None:
+        self.store = store
+        self.registry = registry
+        self.inspector = Inspector(store, registry)
+        self.control = Control(store, self.inspector)
+
+    @classmethod
+    def at(cls, url: str, registry: SettingsRegistry) -> Self:
+        """On a store of its own at that URL; not connected yet."""
+        return cls(Store(StoreTarget(url)), registry)
+
+    async def start(self) -> None:
+        """Connects. Raises StoreUnavailable where nothing answers now, and StoreUnusable."""
+        try:
+            await self.store.start(wait=False)
+        except BaseException:
+            await self.store.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Disconnects. Idempotent."""
+        await self.control.stop()
+        await self.store.stop()
