@@ -89,7 +89,7 @@ async def build(
     url = embedded.url if embedded else settings.redis.url.get_secret_value()
     store = Store(StoreTarget(url), events)
     if embedded:
-        store.why_away = lambda: embedded.last_error
+        store.why_unavailable = lambda: embedded.last_error
     registry = SettingsRegistry(settings.queue_settings(), settings.schedule_settings())
     admin = EngineAdmin(store, registry)
     inspector, control = admin.inspector, admin.control
@@ -104,7 +104,7 @@ async def build(
             control=control,
             registry=registry,
             catalog=catalog,
-            host_id=state.identity,
+            host_id=state.host_id,
             files=state,
             make_worker=SaqWorker,
             resources=clients,

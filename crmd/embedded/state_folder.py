@@ -15,13 +15,13 @@ from pathlib import Path
 from crmd.errors import ConfigError, CrmdError, Problem, StateDirTaken, StoreFull
 
 LOCK_NAME = "lock"
-IDENTITY_NAME = "identity"
+HOST_ID_NAME = "identity"
 SET_ASIDE = ".set-aside-"
 SET_ASIDE_KEPT = 5
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_IDENTITY = re.compile(r"[0-9a-f]{32}")
+_HOST_ID = re.compile(r"[0-9a-f]{32}")
 _PRIVATE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -80,13 +80,13 @@ class StateDir:
             os.close(fd)
 
     @property
-    def identity(self) -> str:
+    def host_id(self) -> str:
         """32 hex digits that stay the same for the life of the folder; made on first use."""
-        known = self.read_private(IDENTITY_NAME)
-        if known is not None and _IDENTITY.fullmatch(known.strip()):
+        known = self.read_private(HOST_ID_NAME)
+        if known is not None and _HOST_ID.fullmatch(known.strip()):
             return known.strip()
         made = uuid.uuid4().hex
-        self.write_private(IDENTITY_NAME, made + "\n")
+        self.write_private(HOST_ID_NAME, made + "\n")
         return made
 
     def write_private(self, name: str, text: str) -> None:
@@ -150,7 +150,7 @@ class StateDir:
     def _close_to_others(self, info: os.stat_result) -> None:
         # Only a folder that is plainly ours changes its mode: a mistyped "/tmp" or "." must not.
         ours = not info.st_mode & stat.S_ISVTX and (
-            (self.path / IDENTITY_NAME).exists() or not any(self.path.iterdir())
+            (self.path / HOST_ID_NAME).exists() or not any(self.path.iterdir())
         )
         if not ours:
             raise self._refusal(

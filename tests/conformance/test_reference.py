@@ -67,7 +67,7 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
     text = KEYS.section("State folder")
     files = StoreFiles(Path("/state"))
     names = {
-        *(statedir.LOCK_NAME, statedir.IDENTITY_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
+        *(statedir.LOCK_NAME, statedir.HOST_ID_NAME, credentials.FILE_NAME, credentials.SOURCE_NAME),
         *(
             server_config.PASSWORD_NAME,
             pending_acks.FILE,

@@ -62,7 +62,7 @@ def test_a_foreign_folder_that_is_open_is_left_alone(tmp_path: Path) -> None:
 def test_an_open_folder_that_was_ours_before_is_closed(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "state")
     state.create()
-    assert state.identity
+    assert state.host_id
     state.path.chmod(0o755)
     state.create()
     assert mode(state.path) == 0o700
@@ -122,9 +122,9 @@ def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
 def test_identity_is_stable_and_private(tmp_path: Path) -> None:
     first, second = StateDir(tmp_path / "state"), StateDir(tmp_path / "state")
     first.create()
-    assert first.identity == second.identity
-    assert len(first.identity) == 32
-    assert int(first.identity, 16) > 0
+    assert first.host_id == second.host_id
+    assert len(first.host_id) == 32
+    assert int(first.host_id, 16) > 0
     assert mode(first.path / "identity") == 0o600
 
 

@@ -19,7 +19,7 @@ LOOK_EVERY_S = 2.0
 """A message may be lost with a connection: each wait looks for itself now and then."""
 
 
-class Waiter:
+class CompletionWaiter:
     """Wakes waits when the store publishes a status of their job."""
 
     def __init__(self, store: Store) -> None:
@@ -50,7 +50,7 @@ class Waiter:
                 await asyncio.shield(self._unsubscribe(job_id))
 
     async def stop(self) -> None:
-        """Closes the connection. Fine twice."""
+        """Closes the connection. Idempotent."""
         async with self._lock:
             await self._close()
 

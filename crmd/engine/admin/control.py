@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from crmd.engine.admin.completion_waiter import Waiter
+from crmd.engine.admin.completion_waiter import CompletionWaiter
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.requests import MAX_JOBS, Fingerprint, Requested, RequestKey, made_keys
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob, State
@@ -55,10 +55,10 @@ class Control:
         self.store = store
         self.inspector = inspector
         self._now = now
-        self._waiter = Waiter(store)
+        self._waiter = CompletionWaiter(store)
 
     async def stop(self) -> None:
-        """Closes what waits hold open. Fine twice."""
+        """Closes what waits hold open. Idempotent."""
         await self._waiter.stop()
 
     async def enqueue(self, queue: str, jobs: Sequence[NewJob]) -> list[Added]:

@@ -50,7 +50,7 @@ class Listing:
         page = _Page(self._scripts.keys.job_prefix, self._settings, state, search, min(max(limit, 1), MAX_PAGE))
         async for batch in self._walk(state, cursor, page.limit):
             small = sum(len(item.document or b"") for _, item in batch) <= INLINE_BYTES
-            behind = page.take(batch) if small else await asyncio.to_thread(page.take, batch)
+            behind = page.fill(batch) if small else await asyncio.to_thread(page.fill, batch)
             if behind is not None:
                 return JobPage(page.jobs, behind, page.size)
         return JobPage(page.jobs, None, page.size)
@@ -125,7 +125,7 @@ class _Page:
         self._needle = search.lower() if search else None
         self._scanned = self._scanned_bytes = 0
 
-    def take(self, batch: Sequence[tuple[str, Inspected]]) -> str | None:
+    def fill(self, batch: Sequence[tuple[str, Inspected]]) -> str | None:
         """Adds those of the batch that belong on it; where it goes on, once it is full."""
         for position, item in batch:
             size = len(item.document or b"")

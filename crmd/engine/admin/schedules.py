@@ -92,7 +92,9 @@ class Schedules:
     async def get(self, name: str) -> ScheduleView:
         """One schedule."""
         settings, store = self.settings(name), self._control.store
-        where, [record] = await asyncio.gather(stored.position(store, name), stored.records(store, [name]))
+        where, [record] = await asyncio.gather(
+            stored.position(store, name), stored.stored_schedules(store, [name])
+        )
         goes_on = settings.enabled and record.paused_at is None
         made = schedule(settings)
         return ScheduleView(

@@ -52,7 +52,7 @@ def instant(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def epoch(text: str | None) -> float | None:
+def epoch_seconds(text: str | None) -> float | None:
     """Epoch seconds of what `instant` wrote."""
     return datetime.fromisoformat(text).timestamp() if text else None
 
@@ -115,9 +115,11 @@ class JobView:
         """The job from what `to_json` made."""
         fields = {name: data[name] for name in cls.__slots__}
         for name in ("enqueued_at", "started_at", "finished_at", "run_at"):
-            fields[name] = epoch(fields[name])
+            fields[name] = epoch_seconds(fields[name])
         fields["state"] = State(fields["state"])
-        fields["timeline"] = [TimelineEntry(**{**entry, "at": epoch(entry["at"])}) for entry in data["timeline"]]
+        fields["timeline"] = [
+            TimelineEntry(**{**entry, "at": epoch_seconds(entry["at"])}) for entry in data["timeline"]
+        ]
         return cls(**fields)
 
 

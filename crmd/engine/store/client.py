@@ -74,7 +74,7 @@ class Store:
         self.last_error: str | None = None
         self.refusal: str | None = None
         """Why the store, though it answers, does not take what has to be written; None while it does."""
-        self.why_away: Callable[[], str | None] = _no_reason
+        self.why_unavailable: Callable[[], str | None] = _no_reason
         """What the server's keeper knows of why it does not serve, such as a full disk."""
         self.latency_ms: float | None = None
         self.memory_ratio: float | None = None
@@ -103,7 +103,7 @@ class Store:
     def trouble(self) -> str:
         """Why the store does not serve, in one line."""
         return (
-            self.why_away()
+            self.why_unavailable()
             or self.last_error
             or self.refusal
             or f"{self.target.masked}: the store does not answer"
@@ -126,7 +126,7 @@ class Store:
         if self._fatal:
             raise self._fatal
         if not self._settled.is_set():
-            raise self._away()
+            raise self._unavailable()
 
     async def stop(self) -> None:
         """Closes every connection. Idempotent, also before start."""
@@ -155,7 +155,7 @@ class Store:
     async def command(self, *command: str | bytes | int | float) -> Any:
         """Runs one command. Raises RequestError for a value that cannot be sent."""
         if self._connection is None:
-            raise self._away()
+            raise self._unavailable()
         try:
             return await self._connection.submit(command)
         except NoScriptError:
@@ -178,7 +178,7 @@ class Store:
         connection = cast(AbstractConnection, self.redis.connection_pool.make_connection())
         try:
             await connection.connect()
-            _heed_cancellation()
+            _raise_swallowed_cancellation()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -235,7 +235,7 @@ class Store:
         )
         return Redis(connection_pool=pool)
 
-    def _away(self) -> StoreUnavailable:
+    def _unavailable(self) -> StoreUnavailable:
         return StoreUnavailable(self.trouble)
 
     async def _run(self) -> None:
@@ -282,9 +282,9 @@ class Store:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + REPLY_TIMEOUT_S):
                 await connection.connect()
-                _heed_cancellation()
+                _raise_swallowed_cancellation()
                 info = await self._info(connection)
-                _heed_cancellation()
+                _raise_swallowed_cancellation()
                 self._check(info)
         except (RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
@@ -333,7 +333,7 @@ class Store:
     async def _load(self, scripts: list[Script], connection: PipelinedConnection | None = None) -> None:
         connection = connection or self._connection
         if connection is None:
-            raise self._away()
+            raise self._unavailable()
         try:
             await asyncio.gather(*(connection.submit(("SCRIPT", "LOAD", script.text)) for script in scripts))
         except (RedisError, OSError) as error:
@@ -353,11 +353,11 @@ class Store:
 
 
 def _no_reason() -> str | None:
-    """The default of `why_away`."""
+    """The default of `why_unavailable`."""
     return None
 
 
-def _heed_cancellation() -> None:
+def _raise_swallowed_cancellation() -> None:
     """Raises a cancellation that was swallowed: Python 3.11's `wait_for`, by which redis sends, may do so."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -78,7 +78,7 @@ async def claim(
     return Claim(what.decode()), now
 
 
-async def records(store: Store, names: Sequence[str]) -> list[ScheduleRecord]:
+async def stored_schedules(store: Store, names: Sequence[str]) -> list[ScheduleRecord]:
     """What is kept of some schedules."""
     return [_record(await store.command("HGETALL", keys.schedule(name))) for name in names]
 

@@ -16,7 +16,7 @@ local function wants_trim(index, keep, keep_min, keep_age)
   return (size > keep and age >= keep_min) or (keep_age > 0 and age > keep_age)
 end
 
-local function look(k, a)
+local function observe(k, a)
   local first = redis.call('ZRANGEBYSCORE', KEYS[k], '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   local completed, failed = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
   local keep_min, keep_age = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -28,7 +28,7 @@ end
 
 -- A queue with a structure of the wrong type is passed over: the others are not to suffer for it.
 for q = 0, (#KEYS - 1) / 4 - 1 do
-  local whole, next_due, wanted = pcall(look, 2 + q * 4, 1 + q * 4)
+  local whole, next_due, wanted = pcall(observe, 2 + q * 4, 1 + q * 4)
   due[#due + 1] = whole and next_due or -1
   untrimmed[#untrimmed + 1] = whole and wanted and 1 or 0
 end
