@@ -25,7 +25,7 @@ async def test_mutated_requests_are_never_an_error_of_ours(daemons: Daemons, cou
     assert outcome.statuses.total() >= count
     assert grown < 64
     assert daemon.get("/health").status in (200, 503)
-    assert not [record for record in daemon.database() if record["level"] == "error"]
+    assert not [record for record in daemon.log_records() if record["level"] == "error"]
 
 
 @pytest.mark.faults

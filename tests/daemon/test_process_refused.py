@@ -70,9 +70,9 @@ def test_a_start_waits_for_a_store_that_refuses_writes(
         assert daemon.get("/readyz").status == 503
         wait_until_sync(lambda: any(words in text for text in daemon.notify.values("STATUS")), 5)  # type: ignore[union-attr]
         wait_until_sync(lambda: daemon.logged("waiting for the store"), 5)
-        lines = len(daemon.database())
+        lines = len(daemon.log_records())
         assert cpu_share(daemon.pid, 1.0) < 0.1
-        assert len(daemon.database()) - lines <= 1
+        assert len(daemon.log_records()) - lines <= 1
         assert daemon.notify.has("READY=1") is None
         assert daemon.running
     daemon.wait_ready()

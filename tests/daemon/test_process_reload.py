@@ -68,7 +68,7 @@ def test_password_drain_and_log_level_change_and_the_port_waits(daemons: Daemons
     daemon.port = port
     assert reload(daemon) == f"{IN_FORCE}; at the next start: http.port"
     assert (status(daemon, "the first one"), status(daemon, "the second one")) == (401, 200)
-    assert any(record["level"] == "debug" for record in daemon.database())
+    assert any(record["level"] == "debug" for record in daemon.log_records())
     daemon.configure()
     assert reload(daemon) == IN_FORCE
     daemon.add(1, seconds=60)

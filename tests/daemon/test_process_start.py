@@ -94,7 +94,7 @@ def test_http_answers_before_the_store_does_and_the_store_is_waited_for(
     daemon.wait_ready()
     assert time.monotonic() - came < HANG_S
     wait_until_sync(lambda: daemon.notify and daemon.notify.has("READY=1"), 5)
-    assert len(daemon.database()) < 8
+    assert len(daemon.log_records()) < 8
     daemon.stop()
 
 

@@ -27,7 +27,7 @@ def unready(daemon: DaemonProcess) -> bool:
 
 
 def since(daemon: DaemonProcess, lines: int) -> list[str]:
-    return [f"{one['message']} {one.get('reason', '')}" for one in daemon.database()[lines:]]
+    return [f"{one['message']} {one.get('reason', '')}" for one in daemon.log_records()[lines:]]
 
 
 def test_the_embedded_store_killed_at_work_costs_nothing(daemons: Daemons) -> None:
@@ -35,7 +35,7 @@ def test_the_embedded_store_killed_at_work_costs_nothing(daemons: Daemons) -> No
     keys = daemon.add(200, seconds=0.1)
     running = daemon.add(10, seconds=0.5)
     daemon.wait_effects("done", 60)
-    lines = len(daemon.database())
+    lines = len(daemon.log_records())
     server = daemon.store_pid
     os.kill(server, signal.SIGKILL)
     killed = time.time()
@@ -57,7 +57,7 @@ def test_an_external_store_away_for_three_seconds(daemons: Daemons, own_store: S
     running = daemon.add(30, seconds=1.5, url=own_store.url)
     daemon.wait_effects("started", 30)
     waits = daemon.add(20, seconds=0.0, url=own_store.url)
-    lines = len(daemon.database())
+    lines = len(daemon.log_records())
     own_store.kill()
     gone = time.monotonic()
     wait_until_sync(lambda: unready(daemon), 5)

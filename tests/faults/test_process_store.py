@@ -36,7 +36,7 @@ class Outage:
 
     def __init__(self, daemon: DaemonProcess) -> None:
         self._daemon = daemon
-        self._lines = len(daemon.database())
+        self._lines = len(daemon.log_records())
         self._cpu = cpu_seconds(daemon.pid)
         self._rss = resident_bytes(daemon.pid)
         self.began = time.monotonic()
@@ -52,7 +52,7 @@ class Outage:
         took = time.monotonic() - self.began
         share = (cpu_seconds(self._daemon.pid) - self._cpu) / took
         growth = resident_bytes(self._daemon.pid) - self._rss
-        said = self._daemon.database()[self._lines :]
+        said = self._daemon.log_records()[self._lines :]
         report(
             f"{took:.0f} s: {share:.1%} of a processor, {len(said)} log lines, {growth / 1e6:.1f} MB more, "
             f"unready after {self.unready_after} s, /livez within {self.slowest_livez * 1000:.0f} ms"

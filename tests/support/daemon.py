@@ -248,14 +248,14 @@ class DaemonProcess:
         """Standard error so far."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
-    def database(self) -> list[dict[str, Any]]:
+    def log_records(self) -> list[dict[str, Any]]:
         """The log lines so far."""
         lines = self.log().split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def logged(self, words: str) -> list[dict[str, Any]]:
         """The log lines whose message has these words."""
-        return [record for record in self.database() if words in record["message"]]
+        return [record for record in self.log_records() if words in record["message"]]
 
     def out(self) -> str:
         """Standard output so far."""
