@@ -16,6 +16,8 @@ class Heap:
 
     def __init__(self) -> None:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+        if self._trim:
+            self._trim(0)  # what the start has left free
         self._kept_bytes = _resident_bytes() if self._trim else 0
         """The least that was resident since the last trimming."""
 
