@@ -1,4 +1,4 @@
-"""One message to many people: audience, pace, canary, pause and resume.
+"""One message to many people: audience, backpressure, canary, pause and resume.
 
 Knows contacts, imports and messages.
 """

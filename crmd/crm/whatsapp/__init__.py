@@ -1,4 +1,4 @@
-"""The Cloud API: client, content, errors, and the pace of sending.
+"""The Cloud API: client, content, errors, and the rate of sending.
 
 Knows no other feature.
 """
