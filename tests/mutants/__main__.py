@@ -24,7 +24,8 @@ PROJECT = Path(__file__).parents[2]
 AT_ONCE = 2
 LONGEST_S = 300.0
 """A defect may make its tests hang: that is noticed too."""
-_CAUGHT = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_CAUGHT = re.compile(r"^(?:FAILED|ERROR) (\S+::\S+)", re.MULTILINE)
+"""A test that failed, not a file of tests that could not be loaded."""
 
 
 def main(words: list[str]) -> int:
@@ -73,12 +74,10 @@ def _run_tests(defect: Defect, folder: Path) -> tuple[bool, str]:
 
 @contextmanager
 def _copy() -> Iterator[Path]:
-    """The code and its tests in a folder of their own."""
+    """The project in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="crmd-mutant-") as name:
-        folder = Path(name)
-        for part in ("crmd", "tests"):
-            shutil.copytree(PROJECT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(PROJECT / "pyproject.toml", folder)
+        folder = Path(name) / "crmd"
+        shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
         yield folder
 
 

@@ -21,8 +21,8 @@ DEFECTS = (
     # claims
     Defect(
         "a delayed job is promoted a second late",
-        "string.format('%.3f', k.now / 1000), 'LIMIT', 0, PROMOTE_BATCH",
-        "string.format('%.3f', k.now / 1000 - 1), 'LIMIT', 0, PROMOTE_BATCH",
+        "string.format('%.3f', k.now / 1000), 'LIMIT', 0, BATCH",
+        "string.format('%.3f', k.now / 1000 - 1), 'LIMIT', 0, BATCH",
         "lua -k claim",
     ),
     Defect(
@@ -87,7 +87,7 @@ DEFECTS = (
     ),
     Defect(
         "a claim does not say when the next parked job is free",
-        "local wait = c.any_parked and parked_wait() or -1",
+        "local wait = c.any_parked and parked_wait(k) or -1",
         "local wait = -1",
         "lua -k limits",
     ),
