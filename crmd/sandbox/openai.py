@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from email import message_from_bytes
 from typing import Any
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from crmd.sandbox.faults import FaultKind, Faults, Service
 from crmd.sandbox.journal import Journal, Kind, excerpt
@@ -63,7 +64,7 @@ class AiService:
         if wrong is not None:
             return wrong
         try:
-            form = await _read_form(request)
+            form = _read_form(request.headers.get("Content-Type", ""), await request.read())
         except ValueError as error:
             return _error(400, str(error))
         wrong = await self._fault(request)
@@ -155,23 +156,25 @@ def _texts(messages: Any) -> list[tuple[str, str]] | None:
     return found
 
 
-async def _read_form(request: web.Request) -> dict[str, Any]:
+def _read_form(content_type: str, raw: bytes) -> dict[str, Any]:
     """The fields of a form; of the file its name and size. Raises ValueError."""
-    if not request.content_type.startswith("multipart/"):
+    if not content_type.startswith("multipart/"):
         raise ValueError("the body must be multipart/form-data")
     form: dict[str, Any] = {}
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader) or part.name is None:
-            raise ValueError("the form has a part without a name")
-        if part.filename is None:
-            form[part.name] = (await part.read(decode=True)).decode("utf-8", "replace")[:1000]
+    whole = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + raw)
+    for part in whole.walk():
+        if part.is_multipart():
             continue
-        size = 0
-        while chunk := await part.read_chunk():
-            size += len(chunk)
-            if size > MAX_AUDIO_BYTES:
-                raise ValueError(f"the file is larger than {MAX_AUDIO_BYTES} bytes")
-        form[part.name] = (part.filename[:200], size)
+        name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(content, bytes):
+            raise ValueError("the form has a part without a name")
+        filename = part.get_filename()
+        if filename is None:
+            form[name] = content.decode("utf-8", "replace")[:1000]
+            continue
+        if len(content) > MAX_AUDIO_BYTES:
+            raise ValueError(f"the file is larger than {MAX_AUDIO_BYTES} bytes")
+        form[name] = (filename[:200], len(content))
     return form
 
 

@@ -28,9 +28,9 @@ from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
-from tests.support.ai_server import GONE, KEY, AiServer
 from tests.support.context import RecordedRun, make_context
 from tests.support.file_site import FileSite
+from tests.support.services import KEY, AiServer
 from tests.support.wait import wait_until
 
 VOICE = b"OggS\x00\x02" + bytes(range(256)) * 40
@@ -274,10 +274,10 @@ async def test_answers_that_are_not_the_apis(bench: Bench, status: int, body: An
 
 
 async def test_no_answer(bench: Bench) -> None:
-    bench.server.then(GONE)
+    bench.server.then_drop()
     assert isinstance(await bench.signal_of(), Retry)
     bench.ai = bench.client(timeout_seconds=0.3)
-    bench.server.hanging = True
+    bench.server.then_hang()
     signal = await bench.signal_of()
     assert isinstance(signal, Retry)
     assert "no answer within 0.3 s" in str(signal)
@@ -294,7 +294,7 @@ async def test_nobody_listens(bench: Bench) -> None:
 
 
 async def test_a_cancelled_job_hands_nothing_over(bench: Bench) -> None:
-    bench.server.hanging = True
+    bench.server.then_hang()
     job = asyncio.create_task(bench.chat({"prompt": "Hi", "reply_to": {"to": "+4915112345678"}}))
     await wait_until(lambda: bench.server.requests)
     job.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from email import message_from_bytes
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -19,6 +20,7 @@ TOKEN = "EAAtestTOKENvalue123"
 NUMBER_ID = SandboxSettings().phone_number_id
 VERSION = "v23.0"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+KEY = "sk-test-1234567890"
 LONG_S = 3600.0
 
 
@@ -210,3 +212,56 @@ class NotifySite(SandboxService):
     def note(self, request: web.Request, raw: bytes) -> None:
         """Keeps one message."""
         self.received.append(json.loads(raw))
+
+
+class AiServer(SandboxService):
+    """A service that speaks OpenAI's protocol; answers with `text` what nothing else was said of."""
+
+    service = Service.AI
+
+    def __init__(self) -> None:
+        super().__init__(ai_key=KEY)
+        self.text: Any = "You are welcome."
+        self.finish_reason = "stop"
+        self.requests: list[dict[str, Any]] = []
+        """Bodies of chat requests; of recordings their fields, `file` as name, type and content."""
+        self.authorizations: list[str | None] = []
+
+    @property
+    def base_url(self) -> str:
+        """What `ai.base_url` has to be."""
+        return f"{self.url}/v1"
+
+    def then_error(self, status: int, code: str | None = None, message: str = "no", **more: Any) -> None:
+        """The next request is answered with an error as the API words it."""
+        headers = more.pop("headers", None)
+        self.then(status, {"error": {"message": message, "type": "error", "code": code, **more}}, headers)
+
+    def note(self, request: web.Request, raw: bytes) -> None:
+        """Keeps the request, and says what it is answered with."""
+        self.authorizations.append(request.headers.get("Authorization"))
+        is_form = request.content_type == "multipart/form-data"
+        self.requests.append(_form(request.headers["Content-Type"], raw) if is_form else json.loads(raw))
+        if self.authorizations[-1] == f"Bearer {KEY}" and not self.sandbox.faults.pending():
+            usage = {"input_tokens": 30, "output_tokens": 9}
+            self.then(200, {"text": self.text, "usage": usage} if is_form else self._completion())
+
+    def _completion(self) -> dict[str, Any]:
+        message = {"role": "assistant", "content": self.text}
+        return {
+            "model": "small-2024",
+            "choices": [{"index": 0, "message": message, "finish_reason": self.finish_reason}],
+            "usage": {"prompt_tokens": 21, "completion_tokens": 7, "total_tokens": 28},
+        }
+
+
+def _form(content_type: str, raw: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for part in message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + raw).walk():
+        content = part.get_payload(decode=True)
+        if isinstance(content, bytes):
+            name = str(part.get_param("name", header="content-disposition"))
+            fields[name] = (
+                (part.get_filename(), part["Content-Type"], content) if name == "file" else content.decode()
+            )
+    return fields
