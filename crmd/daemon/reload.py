@@ -40,7 +40,7 @@ class Reloader:
             self._task = asyncio.create_task(self._run(daemon), name="reload")
 
     async def stop(self) -> None:
-        """Ends it. Fine twice, or before start."""
+        """Ends it. Idempotent, also before start."""
         task, self._task = self._task, None
         if task:
             task.cancel()

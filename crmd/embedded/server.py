@@ -105,7 +105,7 @@ class EmbeddedStore:
         return self.url
 
     async def prepare(self) -> None:
-        """Checks what can be checked before the server runs; from then on `url` is what it will be. Fine twice."""
+        """Checks what can be checked before the server runs; from then on `url` is what it will be. Idempotent."""
         if self._program is not None:
             return
         if not self._state.locked:

@@ -197,7 +197,7 @@ class Connections:
         return True
 
     def forget(self, connection: _Connection) -> None:
-        """Strikes a connection off; fine twice."""
+        """Strikes a connection off; idempotent."""
         self._lingering.pop(connection, None)
         if self._by_transport.pop(connection.transport, None) is None:
             return

@@ -49,7 +49,7 @@ class Callback:
             self._verifying = asyncio.create_task(self._verify(), name="verify callback")
 
     async def stop(self) -> None:
-        """Closes all connections. Fine twice, or before start."""
+        """Closes all connections. Idempotent, also before start."""
         if self._verifying:
             self._verifying.cancel()
             await asyncio.wait([self._verifying])

@@ -67,7 +67,7 @@ class Sandbox:
         return self.addresses
 
     async def stop(self) -> None:
-        """Ends everything. Fine twice, or before start."""
+        """Ends everything. Idempotent, also before start."""
         runner, self._runner = self._runner, None
         self.journal.end()
         self.faults.release()

@@ -38,7 +38,7 @@ class SmtpSink:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Closes all connections. Fine twice, or before start."""
+        """Closes all connections. Idempotent, also before start."""
         if self._server:
             self._server.close()
         for session in self._sessions:

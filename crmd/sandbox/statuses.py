@@ -80,7 +80,7 @@ class Statuses:
         return await self._tell(entry, status, self._clock(), code)
 
     async def stop(self) -> None:
-        """Ends all that is under way. Fine twice."""
+        """Ends all that is under way. Idempotent."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:

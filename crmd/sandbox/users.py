@@ -191,7 +191,7 @@ class Users:
         return self._files.get(media_id)
 
     async def stop(self) -> None:
-        """Ends what is under way. Fine twice."""
+        """Ends what is under way. Idempotent."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -55,7 +55,7 @@ class CloudApi:
         await self.callback.start()
 
     async def stop(self) -> None:
-        """Ends what is under way. Fine twice, or before start."""
+        """Ends what is under way. Idempotent, also before start."""
         await self.statuses.stop()
         await self.users.stop()
         await self.callback.stop()

@@ -53,7 +53,7 @@ class Crm:
         self.password = shown["password"]
 
     async def stop(self) -> None:
-        """Ends the daemon. Fine twice, or before start."""
+        """Ends the daemon. Idempotent, also before start."""
         if self._session:
             await self._session.close()
         process = self._process
