@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from crmd.config import schema
@@ -30,6 +29,7 @@ STATE_DIR = ("daemon", "state_dir")
 
 _PATHS = (STATE_DIR, ("redis", "server"))
 _NEAR = 0.75
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 # Kubernetes sets these for a service that is named crmd.
 _KUBERNETES = re.compile(r"CRMD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
@@ -276,10 +276,7 @@ def _from_text(key: FieldInfo, text: str) -> object:
     if kind is int:
         return int(text) if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII) else text
     if kind is bool:
-        try:
-            return TypeAdapter(bool).validate_strings(text.strip())
-        except ValidationError:
-            return text
+        return _FLAGS.get(text.strip().lower(), text)
     if kind is float:
         number = _structure(text)
         return number if isinstance(number, int | float) else text
