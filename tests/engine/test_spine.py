@@ -86,6 +86,7 @@ async def test_a_job_passes_the_files_that_the_page_lists_and_no_others(store_ur
         pool = await r.start_pool()
         worker = pool.workers["notification"]
         await pool.tick.stop()  # what a daemon does every second is no part of a job's path
+        await pool.wake_listener.ready.wait()  # what it hears first makes every worker claim
         await wait_until(lambda: worker._peek._connection is not None and worker._peek._wanted.is_set(), 5)
         with trace.recording(), Client(store_url) as client:
             trace.begin()
