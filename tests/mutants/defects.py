@@ -304,7 +304,7 @@ DEFECTS = (
         "a paused schedule adds its job",
         "if known[1] ~= seen or known[2] then",
         "if known[1] ~= seen then",
-        "engine -k schedule or scheduler or cron",
+        "lua -k schedule",
     ),
     Defect(
         "a schedule is due at the moment it was due before",
