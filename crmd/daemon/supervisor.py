@@ -145,11 +145,11 @@ class Supervisor:
         await daemon.store.start(wait=True)
         await daemon.resources.start()
         await daemon.message_reconciler.start()
-        await self._start_fleet(daemon)
+        await self._start_pool(daemon)
         await daemon.scheduler.start()
         await daemon.alerts.start()
 
-    async def _start_fleet(self, daemon: Daemon) -> None:
+    async def _start_pool(self, daemon: Daemon) -> None:
         """What the store refuses is waited for, as a running daemon does; only what it denies for good ends us."""
         pause = START_AGAIN_FIRST_S
         while True:

@@ -38,7 +38,7 @@ WITHIN = {
 
 STILL_THERE = _split(
     """
-    Books Shown Turn _peek _shown _start_fleet _suspect fate lab lost make_suspect shown suspect take
+    Books Shown Turn _shown _suspect fate lab lost make_suspect shown suspect
     test_alone test_books test_doubled test_hanging test_lost test_odd_jobs test_welcome welcome
     """
 )

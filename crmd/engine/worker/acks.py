@@ -75,7 +75,7 @@ class AckBuffer:
         """Notes an ack to be written."""
         self._new[ack.job_id] = ack
 
-    def take(self) -> Batch:
+    def take_batch(self) -> Batch:
         """Acks to write now; `written` or `failed` ends that. One of a job that is being written waits."""
         new, sending = self._new, self._sending
         if not new:

@@ -112,7 +112,7 @@ class LanePeek:
                 await self._wanted.wait()
                 await self._store.wait_connected()
                 try:
-                    if await self._peek():
+                    if await self._wait_for_arrival():
                         self._wanted.clear()
                         self._on_arrival()
                 except (RedisError, OSError, TimeoutError):
@@ -122,7 +122,7 @@ class LanePeek:
         finally:
             await self._disconnect()
 
-    async def _peek(self) -> bool:
+    async def _wait_for_arrival(self) -> bool:
         if self._connection is None:
             self._connection = await self._store.dedicated_connection()
         await self._connection.send_command("BLMOVE", self._lane, self._lane, "LEFT", "LEFT", BLOCK_S)

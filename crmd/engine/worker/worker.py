@@ -219,7 +219,7 @@ class QueueWorker:
         if self._unreconciled:
             await self._reconcile()
         # No await from here until both are noted: the other pump has to see them.
-        acks, slots = self.acks.take(), self._slots_to_claim()
+        acks, slots = self.acks.take_batch(), self._slots_to_claim()
         if not acks and not slots:
             return False
         token, asked = next(self._tokens), self.next_claim.asked
