@@ -31,6 +31,11 @@ def seconds_of(duration: str) -> float:
     return parse_duration(duration) or 0.0
 
 
+def _or_plain(schema: dict[str, Any]) -> None:
+    """A text may be written as a string, too."""
+    schema["anyOf"].insert(0, {"type": "string"})
+
+
 def _check_duration(text: str) -> str:
     try:
         seconds = parse_duration(text)
@@ -87,7 +92,7 @@ class Send(_Passed):
     """Sends a message: exactly one content, as in `send_message`; all texts in it may have variables."""
 
     type: Literal["send"]
-    text: Text | None = None
+    text: Text | None = Field(None, json_schema_extra=_or_plain)
     template: Template | None = None
     interactive: Interactive | None = None
     image: Captioned | None = None
