@@ -17,6 +17,7 @@ from crmd.config.load import load
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.maintenance.heartbeat import host_prefix
 from crmd.engine.settings import Backoff, QueueSettings
+from crmd.engine.store.keys import QueueKeys
 from crmd.errors import ConfigError, IllegalTransition, StoreError
 from tests.support.documents import put_job, stored_job
 from tests.support.engine_harness import EngineHarness, engine_harness, kill, saq_queue, watch_for_a_lease
@@ -233,7 +234,10 @@ async def test_a_suspect_whose_claim_is_lost_is_tried_again(
         work = held(r)
         work.go.set()
         key = await _suspect(r)
-        between.lose_reply(":unique_for\r\n$1\r\n1\r\n")  # the claim of one slot: others ask for more
+        unique_prefix = QueueKeys("q").unique_prefix
+        between.lose_reply(
+            f"{unique_prefix}\r\n$1\r\n2\r\n$1\r\n1\r\n"
+        )  # the claim of one slot: others ask for more
         await r.start_pool("one")
         await wait_until(between.lost.is_set, 5)
         assert work.starts == 0
