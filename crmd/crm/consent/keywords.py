@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from crmd.crm.consent.phrases import ANYWHERE, LACKS, LANGUAGES, NEGATIONS, NOW, POLITE, REASONS, Language
@@ -40,7 +40,12 @@ class ConsentKeywords:
         self._out, self._in = (frozenset(one - {""}) for one in given)
         if both := self._out & self._in:
             raise ValueError(f'"{min(both)}" cannot be one of opt_out_words and one of opt_in_words')
-        self._languages = [_grammar(language) for language in languages]
+        self._names = tuple(languages)
+
+    @cached_property
+    def _languages(self) -> list[Grammar]:
+        """Made at the first message: a daemon that gets none need not hold them."""
+        return [_grammar(language) for language in self._names]
 
     def meaning(self, *texts: str | None) -> Meaning | None:
         """What the texts of a message ask for: the first that asks for something decides."""
