@@ -38,10 +38,17 @@ async def read_body(request: web.Request, max_bytes: int, too_large: str) -> byt
                     last = bytearray()
                 if not request.content.is_eof():
                     await request.app[CONNECTIONS].next_piece(request)
+            check_whole(request)
     except TimeoutError:
         detail = f"the body did not come within {BODY_SECONDS:g} s"
         raise HttpProblem(408, detail, headers={"Connection": "close"}) from None
     return b"".join((*pieces, last))
+
+
+def check_whole(request: web.Request) -> None:
+    """Raises what cut the body off: a read that had just been given data sees only its end."""
+    if error := request.content.exception():
+        raise error
 
 
 def body_turn(request: web.Request) -> Turn:

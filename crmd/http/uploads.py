@@ -10,6 +10,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import parse_content_disposition
 
+from crmd.http.bodies import check_whole
 from crmd.http.problems import HttpProblem
 
 CHUNK_BYTES = 256 * 1024
@@ -40,7 +41,7 @@ async def read_upload(request: web.Request) -> Upload:
         return await _from_form(request)
     kind = request.content_type
     name = _name_in(request.headers.get("Content-Disposition"))
-    return Upload(name, "" if kind == _NO_MEDIA_TYPE else kind, _chunks(request.content.read))
+    return Upload(name, "" if kind == _NO_MEDIA_TYPE else kind, _chunks(request, request.content.read))
 
 
 async def _from_form(request: web.Request) -> Upload:
@@ -53,17 +54,19 @@ async def _from_form(request: web.Request) -> Upload:
                 break
             if isinstance(part, BodyPartReader) and part.filename is not None:
                 kind = part.headers.get("Content-Type", "")
-                return Upload(part.filename, kind, _chunks(part.read_chunk))
+                return Upload(part.filename, kind, _chunks(request, part.read_chunk))
     except MALFORMED as error:
         raise _malformed(error) from None
     raise HttpProblem(422, "the form has no file: send a part with a filename")
 
 
-async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+async def _chunks(request: web.Request, read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
     while True:
         try:
             async with _patience():
                 chunk = await read(CHUNK_BYTES)
+            if not chunk:
+                check_whole(request)
         except web.RequestPayloadError as error:
             raise HttpProblem(400, f"the body ended before it was whole: {error}") from None
         except MALFORMED as error:

@@ -128,7 +128,9 @@ async def test_many_large_bodies_at_once_are_bounded_in_bytes(
         p99s = ", ".join(f"{one * 1000:.0f}" for one in slowest)
         _log.info("%d bodies: %s; %.0f MiB more at most; /health p99 %s ms", count, dict(found), grown, p99s)
         assert grown < 768  # the limit of 256, and what buffers and the heap add
-        assert found.keys() == {"408"}
+        # Those that are told to go and still send are held to a number: of a thousand at once a few are cut off.
+        assert found.keys() <= {"408", "cut"}
+        assert found["cut"] <= found.total() // 50
 
 
 async def test_refused_and_aborted_bodies_are_not_kept(daemon: DaemonProcess) -> None:

@@ -156,6 +156,25 @@ async def test_those_that_gave_way_are_held_to_a_number(store_url: str, monkeypa
     await wait_until(lambda: not connections._lingering)
 
 
+@pytest.mark.parametrize("path", ["/api/v1/queues/email/jobs", "/api/v1/files?name=a.csv"])
+async def test_a_body_that_is_cut_as_data_comes_is_not_taken_for_a_whole_one(crm: Site, path: str) -> None:
+    login = crm.headers["Authorization"]
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {login}\r\nContent-Length: 1000\r\n"
+    request = f"{head}Content-Type: application/json\r\n\r\n{{".encode()
+    connections = crm.server.connections
+    async with await RawConnection.open(crm.server.address, request) as client:
+        await wait_until(lambda: any(one._request and one.body_bytes for one in connections._bodies))
+        [cut] = connections._bodies
+        assert cut._request
+        content = cut._request.content
+        await wait_until(lambda: content._waiter is not None, what="its reader waits for more")
+        content.feed_data(b"}")  # its reader is woken, and has not run yet
+        connections._cut(cut, "it gave way")
+        answer = await client.answer()
+        assert answer
+        assert (answer.status, answer.json["detail"]) == (408, "it gave way")
+
+
 async def test_a_body_that_is_streamed_to_disk_is_not_weighed(crm: Site) -> None:
     connections = crm.server.connections
     connections._most_body_bytes = 1_000
