@@ -4,11 +4,11 @@ CrmdError
 ├── ConfigError              every problem of the configuration at once (exit 78)
 ├── StateDirTaken            another daemon lives in the state folder (exit 69)
 ├── StoreError
-│   ├── StoreUnavailable     the store is away, or did not answer in time (exit 69)
+│   ├── StoreUnavailable     the store is unavailable, or did not answer in time (exit 69)
 │   ├── StoreFull            the store is at its memory limit, or its disk is full
 │   └── StoreUnusable        wrong credentials, wrong kind or version of store (exit 78)
 ├── RecordsError
-│   ├── RecordsUnavailable   the database is away, or busy for too long (exit 69)
+│   ├── RecordsUnavailable   the database is unavailable, or busy for too long (exit 69)
 │   └── RecordsUnusable      wrong credentials, damaged, or migrated by a newer crmd (exit 78)
 ├── RequestError             what was asked for cannot be done
 │   ├── UnknownQueue
@@ -101,7 +101,7 @@ class StoreError(CrmdError):
 
 
 class StoreUnavailable(StoreError):
-    """The store is away, or did not answer in time."""
+    """The store is unavailable, or did not answer in time."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -121,7 +121,7 @@ class RecordsError(CrmdError):
 
 
 class RecordsUnavailable(RecordsError):
-    """The database is away, or busy for too long."""
+    """The database is unavailable, or busy for too long."""
 
     exit_code = ExitCode.UNAVAILABLE
 

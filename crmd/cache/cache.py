@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 class Cache:
     """Values under `<prefix><key>` as JSON. No method waits longer than `timeout_seconds` for the store.
 
-    Methods raise StoreUnavailable where the store is away, StoreFull where it takes no more, StoreError where a
+    Methods raise StoreUnavailable if the store cannot be reached, StoreFull if it takes no more, StoreError if a
     key holds something else than asked for, and ValueError for a key or a ttl that cannot be.
     """
 

@@ -238,7 +238,7 @@ class StoreBackend:
         """A queue of the daemon's own configuration is not known here, and needs no more than its name."""
         if queue not in self._registry.queues:
             if not _QUEUE_NAME.fullmatch(queue):
-                raise UnknownQueue(f"{queue!r} is no queue's name: 1 to 64 of a-z, 0-9, _ and -")
+                raise UnknownQueue(f"{queue!r} is not a queue's name: 1 to 64 of a-z, 0-9, _ and -")
             self._registry.put(QueueSettings(queue))
         return queue
 

@@ -451,7 +451,7 @@ class AlertsTable(SettingsTable):
     failure_share: Share = 0.5
     """Alert when this share of at least 20 jobs failed within five minutes; 1: never."""
     store_away: OrNone[Annotated[Duration, Field(ge=1, le=DAY)]] = 30.0
-    """Alert when the store was away this long: in the log at once, elsewhere once it is back."""
+    """Alert when the store was unavailable this long: in the log at once, elsewhere once it is back."""
     repeat: Duration = Field(3600.0, ge=MINUTE, le=30 * DAY)
     """How often the same alert is repeated while it lasts."""
 

@@ -31,7 +31,7 @@ def _rate(value: object) -> Rate:
 
 def _key(value: object) -> str:
     if not isinstance(value, str) or not KEY_PATTERN.fullmatch(value):
-        raise ValueError("is no key: 1 to 200 letters, digits and . _ : @ + -")
+        raise ValueError("is not a key: 1 to 200 letters, digits and . _ : @ + -")
     return value
 
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 async def status_line(daemon: Daemon) -> str:
-    """What the queues hold, or why the store is away."""
+    """What the queues hold, or why the store is unavailable."""
     if not daemon.store.connected:
-        return f"the store is away: {daemon.store.trouble}"
+        return f"the store is unavailable: {daemon.store.trouble}"
     if daemon.store.refusal:
         return f"the store takes no writes: {daemon.store.refusal}"
     try:
         counts = (await daemon.pool.inspect()).values()
     except CrmdError as error:
-        return f"the store is away: {error}"
+        return f"the store is unavailable: {error}"
     paused = sum(one.paused for one in counts)
     text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
     if paused:

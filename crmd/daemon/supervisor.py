@@ -36,7 +36,7 @@ STATUS_EVERY_S = 5.0
 START_LOOK_S = 0.5
 """While the start waits for the store, what it waits for is looked at so often."""
 START_EXTENSION_S = 60.0
-"""What systemd is asked to wait for a start that goes on: a store that is away is waited for without end."""
+"""How much longer systemd is asked to wait, again and again: a start on an unavailable store has no deadline."""
 START_AGAIN_FIRST_S = 0.1
 START_AGAIN_MAX_S = 1.0
 """A store that refuses what the start has to write is asked again so often."""

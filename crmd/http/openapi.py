@@ -30,7 +30,7 @@ _PROBLEM_TEXT = {
     422: "The request is understood and wrong; `errors` lists why.",
     429: "Too many failed logins, or the quota of uploads is used up; see Retry-After.",
     500: "An error inside crmd; the log has it under `id`.",
-    503: "The store, or the database of the records, is away.",
+    503: "The store, or the database of the records, is unavailable.",
     507: "The store, or the disk of the files, takes no more.",
 }
 _BYTES = {"type": "string", "format": "binary"}

@@ -24,7 +24,7 @@ LOG_BURST = 20
 """Lines of one status before they are held to one a second: a scanner shall not fill the log."""
 
 RETRY_AFTER_SECONDS = 1
-"""What a client is told to wait when the store is away."""
+"""What a client is told to wait when the store is unavailable."""
 
 _STATUS_BY_ERROR: tuple[tuple[type[errors.CrmdError], int], ...] = (
     (errors.UnknownQueue, 404),

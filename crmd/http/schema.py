@@ -32,7 +32,7 @@ DURATION_PATTERN = r"^\s*\d{1,12}(\.\d{1,12})?\s*(ms|s|min|m|h|d)\s*$"
 
 def read_duration(value: object) -> float:
     """Parses text such as "30s" to seconds; raises ValueError with advice."""
-    seconds = parse_duration(value)  # type: ignore[arg-type]  # it refuses what is no text, with advice
+    seconds = parse_duration(value)  # type: ignore[arg-type]  # it refuses what is not text, with advice
     if seconds is None:
         raise ValueError("leave it out instead of none")
     if seconds > MAX_DELAY_SECONDS:

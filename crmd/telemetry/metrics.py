@@ -98,7 +98,7 @@ class Metrics:
         queues: Mapping[str, Mapping[str, float | None]] | None = None,
         totals: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """What the store holds now, by queue; without the store only that it is away is told."""
+        """What the store holds now, by queue; without the store only that it is unavailable is told."""
         self._store.set(connected, writable, latency_seconds, memory_ratio, queues or {}, totals or {})
 
     def render(self) -> bytes:

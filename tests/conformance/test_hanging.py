@@ -43,7 +43,7 @@ def calm(found: FaultCost) -> None:
     assert found.lines_per_second <= 2, found.lines
 
 
-# The store is away, or refuses
+# The store is unavailable, or refuses
 
 
 async def test_a_dead_store_costs_nearly_nothing(own_store: StoreServer) -> None:

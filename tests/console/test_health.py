@@ -1,4 +1,4 @@
-"""Probes and summaries: shapes, states, and what they say when the store is away."""
+"""Probes and summaries: shapes, states, and what they say when the store is unavailable."""
 
 from __future__ import annotations
 

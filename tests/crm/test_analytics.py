@@ -40,7 +40,7 @@ class Queues(Inspector):
 
     async def metrics(self) -> dict[str, QueueMetrics]:
         if self.away:
-            raise StoreUnavailable("the store is away")
+            raise StoreUnavailable("the store is unavailable")
         counts = replace(NO_COUNTS, waiting=3, active=1, oldest_waiting_seconds=1.5)
         totals = QueueTotals("message", completed=self.completed, failed=2, retried=1)
         return {"message": QueueMetrics(counts, totals, 0.0, {**NOTHING, "p95": 40.0}, {**NOTHING})}

@@ -525,7 +525,7 @@ async def test_skipped_recipients_are_none_of_the_first(bench: CampaignBench) ->
     assert await bench.counts() == {"pending": 2, "queued": 2, "skipped": 4}
 
 
-# What is away
+# What is unavailable
 
 
 async def test_without_the_database_the_campaign_waits(bench: CampaignBench) -> None:

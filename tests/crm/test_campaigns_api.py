@@ -167,7 +167,7 @@ async def test_resuming_wakes_the_job_that_waits(desk: Desk) -> None:
 
 async def test_what_cannot_be_taken_back_finds_out_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(queue: str, key: str) -> None:
-        raise StoreUnavailable("the store is away")
+        raise StoreUnavailable("the store is unavailable")
 
     await desk.make(10)
     monkeypatch.setattr(desk.site.harness.control, "delete", away)

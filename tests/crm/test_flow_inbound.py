@@ -133,7 +133,7 @@ async def test_a_reply_at_the_last_step_ends_the_run(bench: FlowBench) -> None:
 
 
 class BrokenRun(StoredRun):
-    """Adds no job: the store is away."""
+    """Adds no job: the store is unavailable."""
 
     async def enqueue(self, queue: str, name: str, jobs: Any) -> list[str]:
         raise StoreUnavailable("away")

@@ -110,7 +110,7 @@ async def test_the_effect_begins_before_the_request(
 ) -> None:
     class Refusing(RecordedRun):
         async def effect_begun(self) -> None:
-            raise ConnectionError("the store is away")
+            raise ConnectionError("the store is unavailable")
 
     with pytest.raises(ConnectionError):
         await send(repository, whatsapp, run=Refusing())

@@ -47,7 +47,7 @@ class SettledJobs(UnknownJobs):
     async def settle(self, settled: Settled) -> bool:
         """Notes it."""
         if self._hall.store_away:
-            raise StoreUnavailable("the store is away")
+            raise StoreUnavailable("the store is unavailable")
         self._hall.settled.append(settled)
         return True
 
@@ -388,7 +388,7 @@ async def test_a_message_starts_a_flow_once(hall: Hall) -> None:
 async def test_flows_see_a_message_whose_job_died_before_they_did(hall: Hall) -> None:
     class Unavailable(RecordedRun):
         async def enqueue(self, queue: str, name: str, jobs: Any) -> list[str]:
-            raise StoreUnavailable("the store is away")
+            raise StoreUnavailable("the store is unavailable")
 
     told = event(messages=[text_message("wamid.1", "an order")])
     with pytest.raises(StoreUnavailable):

@@ -212,16 +212,16 @@ async def test_a_store_that_is_away_goes_to_the_log_and_its_return_is_told_once(
         own_store.kill()
         await wait_until(lambda: not engine.store.connected)
         await machines.looks()
-        assert not [record for record in caplog.records if "has been away" in record.getMessage()]
+        assert not [record for record in caplog.records if "has been unavailable" in record.getMessage()]
         machines.clock.at += 30
         await machines.looks(5)
-        said = [record.getMessage() for record in caplog.records if "has been away" in record.getMessage()]
+        said = [record.getMessage() for record in caplog.records if "has been unavailable" in record.getMessage()]
         assert len(said) == 2, "each daemon writes to its own log, once"
         own_store.start()
         await wait_until(lambda: engine.store.connected)
         await machines.looks()
         [text] = await machines.told()
-        assert text.startswith("the store was away for ")
+        assert text.startswith("the store was unavailable for ")
         assert text.endswith("; it is back")
 
 

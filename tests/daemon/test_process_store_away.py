@@ -71,7 +71,7 @@ def test_an_external_store_away_for_three_seconds(daemons: Daemons, own_store: S
     assert health.json["queues"] == "unhealthy"
     assert str(own_store.socket) in health.json["reason"]
     share = cpu_share(daemon.pid, max(1.0, 3.0 - (time.monotonic() - gone)))
-    daemon.wait_effects("done", 30)  # they ended while the store was away
+    daemon.wait_effects("done", 30)  # they ended while the store was unavailable
     own_store.start()
     back = time.time()
     daemon.wait_effects("done", 50)

@@ -61,9 +61,9 @@ class Case:
 def cases(sign: int) -> st.SearchStrategy[Case]:
     """Cases whose steps of less than an hour all go one way.
 
-    When a short step is undone while a daemon is away, that daemon cannot tell it from a step before its first
-    look: the store's time and the time of the correction are the same either way. See "The clock of limits" in
-    docs/explanation/architecture.md. A step that is longer than the daemon was away must be told apart, there
+    When a short step is undone while a daemon is cut off, that daemon cannot tell it from a step before its first
+    look: the store's time and the time of the correction are the same either way. See "The limit clock" in
+    docs/explanation/architecture.md. A step that is longer than the daemon was cut off must be told apart, there
     and back.
     """
     short = st.integers(201, 5_000).map(lambda ms: sign * ms)
@@ -78,7 +78,7 @@ BACK_AND_FORTH = (
     Case(Rate(1, 1.0), [Move(0, 0, 1, 0), Move(3_600_000, 0, 1, 0), Move(-3_600_000, 1_017, 1, 1)]),
     Case(Rate(1, 1.0), [Move(0, 0, 1, 0), Move(-3_600_000, 0, 1, 1), Move(3_600_000, 0, 1, 0)]),
 )
-"""A step that one daemon corrects, and that is undone while the other was away all the time."""
+"""A step that one daemon corrects, and that is undone while the other was unavailable all the time."""
 LONG_AWAY = Case(
     Rate(1, 1.0),
     [Move(0, 39_440, 1, 0), Move(40_000, 1_060, 1, 1), Move(0, 885, 1, 1), Move(40_000, 87, 1, 0)],
@@ -171,7 +171,7 @@ async def test_a_step_back_while_no_daemon_was_there_holds_a_limit_for_a_period_
 
 
 async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, clock: StoreClock) -> None:
-    """One knew the clock before the step, the other since; the first corrects it while the second is away."""
+    """One knew the clock before the step, the other since; the first corrects it while the second is cut off."""
     first, second = (ScriptHarness(store, QueueSettings("q", rate_limit=Rate(1, 3600))) for _ in range(2))
     await first.add(*(f"k{n}" for n in range(9)))
     await claim(first)

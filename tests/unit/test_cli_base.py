@@ -53,7 +53,7 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "lines"),
     [
-        (StoreUnavailable("the store\nis away"), 69, ["crmd: the store is away"]),
+        (StoreUnavailable("the store\nis unavailable"), 69, ["crmd: the store is unavailable"]),
         (
             ConfigError([Problem("a.toml", "http.port", "is no port"), Problem("environment", "CRMD_X", "odd")]),
             78,

@@ -42,8 +42,8 @@ def test_data_from_a_file(tmp_path: Path) -> None:
         ('{"a": NaN}', [], "-d: is not JSON: NaN is not a JSON number"),
         ("[" * 100_000, [], "-d: is nested too deeply"),
         ("@/nowhere/p.json", [], "No such file"),
-        (None, ["text"], "'text' is no part of a payload; write name=text"),
-        (None, ["=x"], "'=x' is no part of a payload"),
+        (None, ["text"], "'text' is not part of a payload; write name=text"),
+        (None, ["=x"], "'=x' is not part of a payload"),
         (None, ["n:=3x"], "n:=: is not JSON at line 1 column 2"),
     ],
 )

@@ -136,7 +136,7 @@ def _pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip(":"):
         raise click.UsageError(
-            f"{text!r} is no part of a payload; write name=text, name:=json, or -d '{{\"name\": …}}'"
+            f"{text!r} is not part of a payload; write name=text, name:=json, or -d '{{\"name\": …}}'"
         )
     if name.endswith(":"):
         return name[:-1], parse_json(value, f"{name}=")

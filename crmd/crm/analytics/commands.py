@@ -54,7 +54,7 @@ async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
 
 
 async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
-    """The queues as they are; None where the store is away: the database tells the rest."""
+    """The queues as they are, or None if the store is unavailable; the database has the rest."""
     from crmd.crm.analytics.figures import queue_part
 
     try:

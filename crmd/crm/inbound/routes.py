@@ -70,7 +70,9 @@ class WhatsAppHook:
         # The token is always compared, so that timing reveals nothing.
         known = hmac.compare_digest(_bytes(given), token)
         if not known or query.get("hub.mode") != "subscribe" or not 0 < len(challenge) <= MAX_CHALLENGE:
-            self._refuse(request, 403, "hub.verify_token is not whatsapp.verify_token, or it is no subscription")
+            self._refuse(
+                request, 403, "hub.verify_token is not whatsapp.verify_token, or it is not a subscription"
+            )
         return web.Response(text=challenge, content_type="text/plain")
 
     async def take(self, request: web.Request) -> web.Response:

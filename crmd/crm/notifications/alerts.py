@@ -133,7 +133,10 @@ class Alerts(Periodic):
             return
         self._away_told_at = now
         _log.error(
-            "%s: the store has been away for %s: %s", TITLE, about(now - self._away_since), self._store.trouble
+            "%s: the store has been unavailable for %s: %s",
+            TITLE,
+            about(now - self._away_since),
+            self._store.trouble,
         )
 
     async def _after_away(self) -> None:
@@ -144,6 +147,6 @@ class Alerts(Periodic):
         seconds = self._monotonic() - since
         if limit is not None and seconds >= limit:
             # All daemons saw the same outage, and come back within a few seconds.
-            text = f"the store was away for {about(seconds)}; it is back"
+            text = f"the store was unavailable for {about(seconds)}; it is back"
             await self._notify("store", "", text, unique_for=max(60.0, limit))
         self._away_since = self._away_told_at = None

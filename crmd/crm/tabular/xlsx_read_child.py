@@ -62,7 +62,7 @@ def _check_package(path: str) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise Refused(f"it is damaged: {error}; save it again as XLSX") from None
     if not any(entry.filename == "xl/workbook.xml" for entry in entries):
-        raise Refused("it is no XLSX workbook; save it as XLSX or CSV")
+        raise Refused("it is not an XLSX workbook; save it as XLSX or CSV")
     if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
         raise Refused("unpacked it is larger than 1 GiB; save it as CSV")
 

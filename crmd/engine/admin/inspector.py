@@ -39,7 +39,7 @@ DAEMONS_SHOWN = 1_000
 
 
 class Inspector:
-    """What queues hold and how they do. All methods raise StoreUnavailable where the store is away."""
+    """What queues hold, and how they are doing. Every method raises StoreUnavailable if the store is."""
 
     def __init__(self, store: Store, registry: SettingsRegistry) -> None:
         self.store = store

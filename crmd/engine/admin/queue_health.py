@@ -145,7 +145,7 @@ class QueueHealth:
     def _require_store(self) -> None:
         store = self._inspector.store
         if not store.connected:
-            raise StoreUnavailable(f"the store is away: {store.trouble}")
+            raise StoreUnavailable(f"the store is unavailable: {store.trouble}")
 
     def _stall(self, name: str, seen: QueueObservation) -> str | None:
         settings = self._inspector.settings.get(name)

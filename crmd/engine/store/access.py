@@ -74,7 +74,7 @@ class StoreAccess:
         except StoreUnusable as error:
             store.note_refusal(str(error))
         except StoreError:
-            pass  # noted by the store already, or it is away
+            pass  # noted by the store already, or it is unavailable
 
     async def _missing(self) -> list[str]:
         """What is not granted, in words."""

@@ -46,7 +46,7 @@ def store_error(error: Exception, what: str) -> StoreError:
     if refuses_writes(error):
         return StoreUnavailable(f"{what}: the store takes no writes now ({_in_short(text)}); try again later")
     if isinstance(error, _AWAY) or text.startswith("BUSY "):
-        return StoreUnavailable(f"{what}: the store is away ({_in_short(text)}); try again when it is back")
+        return StoreUnavailable(f"{what}: the store is unavailable ({_in_short(text)}); try again when it is back")
     return StoreError(f"{what}: the store answers: {_in_short(text)}")
 
 
