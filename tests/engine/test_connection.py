@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import QueueSettings
@@ -75,9 +76,17 @@ async def test_a_store_that_goes_fails_what_waits_and_is_used_again_when_it_is_b
         assert await store.command("ECHO", "2") == b"2"
 
 
-async def test_redis_py_still_has_its_transport(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with connected(store_url):
-        assert caplog.record_tuples == []
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_redis_py_still_has_its_transport(
+    store_url: str, caplog: pytest.LogCaptureFixture, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def connect() -> None:
+        async with connected(store_url) as store:
+            assert await store.command("ECHO", "1") == b"1"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(connect())
+    assert caplog.record_tuples == []
 
 
 @pytest.mark.usefixtures("no_transport")

@@ -218,7 +218,9 @@ class _Streams:
             self._on_broken(ConnectionError(str(error)))
 
 
-def _transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
+def _transport_of(connection: AbstractConnection) -> Any:
     """The transport under an open connection, to which redis-py has no public way; None where it is not found."""
     transport = getattr(getattr(connection, "_writer", None), "transport", None)
-    return transport if isinstance(transport, asyncio.Transport) else None
+    # Not by its class: uvloop's transports are none of asyncio's.
+    usable = all(callable(getattr(transport, name, None)) for name in ("write", "abort", "set_protocol"))
+    return transport if usable else None
