@@ -23,6 +23,7 @@ from crmd.engine.admin.views import QueueCounts, QueueMetrics, QueueTotals
 from crmd.errors import Permanent, StoreUnavailable
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun, make_context
+from tests.support.database import fetch
 
 NOW = datetime(2026, 3, 5, 12, 2, tzinfo=UTC)
 HOUR = datetime(2026, 3, 5, 11, tzinfo=UTC)
@@ -66,8 +67,7 @@ async def add(database: Database, *rows: Any) -> None:
 
 
 async def data_of(database: Database, starts_at: datetime = HOUR, period: Period = Period.HOUR) -> dict[str, Any]:
-    async with database.reading() as s:
-        found = await snapshots.get(s, period, starts_at)
+    found = await fetch(database, snapshots.get, period, starts_at)
     assert found is not None
     return found.data
 
@@ -131,8 +131,7 @@ async def test_run_twice_it_keeps_one_and_knows_late_statuses(database: Database
     assert after["messages"]["by_status"] == {"read": 1, "sent": 1}
     assert after["messages"]["delivery_rate"] == 0.5
     assert after["queues"] == before["queues"], "what the queues did then is not what they do two days later"
-    async with database.reading() as s:
-        assert len(await snapshots.last(s, Period.HOUR, 10)) == 1
+    assert len(await fetch(database, snapshots.last, Period.HOUR, 10)) == 1
 
 
 async def test_queues_are_counted_from_one_snapshot_to_the_next(database: Database, queues: Queues) -> None:
@@ -157,8 +156,7 @@ async def test_earlier_times_are_computed_again_where_there_is_something_to_tell
     run = RecordedRun()
     result = await take(context(database, queues, run), TakeSnapshot(period=Period.HOUR, again=4), NOW)
     assert result["computed"] == 5
-    async with database.reading() as s:
-        kept = await snapshots.last(s, Period.HOUR, 10)
+    kept = await fetch(database, snapshots.last, Period.HOUR, 10)
     assert [one.starts_at for one in kept] == [HOUR - timedelta(hours=3), HOUR]
     assert [fraction for fraction, _ in run.progress_notes] == [0.2, 0.4, 0.6, 0.8, 1.0]
 
@@ -180,11 +178,9 @@ async def test_cancelled_half_way_it_leaves_the_latest_and_the_next_run_does_the
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with database.reading() as s:
-        assert [one.starts_at for one in await snapshots.last(s, Period.HOUR, 10)] == [HOUR]
+    assert [one.starts_at for one in await fetch(database, snapshots.last, Period.HOUR, 10)] == [HOUR]
     await take(context(database, queues), payload, NOW)
-    async with database.reading() as s:
-        assert len(await snapshots.last(s, Period.HOUR, 10)) == 4
+    assert len(await fetch(database, snapshots.last, Period.HOUR, 10)) == 4
 
 
 async def test_a_day_is_that_of_utc(database: Database, queues: Queues) -> None:
@@ -212,8 +208,7 @@ async def test_without_the_store_nothing_is_kept_and_the_job_is_tried_again(
     queues.away = True
     with pytest.raises(StoreUnavailable):
         await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    async with database.reading() as s:
-        assert await snapshots.last(s, Period.HOUR, 10) == []
+    assert await fetch(database, snapshots.last, Period.HOUR, 10) == []
     queues.away = False
     await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
     assert "queues" in await data_of(database)

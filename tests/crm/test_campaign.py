@@ -32,6 +32,7 @@ from crmd.engine.admin.views import State
 from crmd.errors import Snooze, StoreFull
 from crmd.jobs import NewPayload
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
+from tests.support.database import commit, fetch
 from tests.support.engine_harness import engine_harness, kill
 from tests.support.flows import StoredRun
 from tests.support.services import WhatsAppServer
@@ -112,14 +113,12 @@ async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) ->
     result = await bench.result(definition(to))
     assert (result["total"], result["queued"], result["skipped"]) == (6, 3, 3)
     assert set(await bench.sent(3)) == {"+551181234567", phone(2), phone(3)}
-    async with bench.database.reading() as s:
-        reasons = await campaign_recipients.skipped_reasons(s, (await bench.campaign()).id)
+    reasons = await fetch(bench.database, campaign_recipients.skipped_reasons, (await bench.campaign()).id)
     assert reasons == {"another number of the same person is a recipient": 2, "the contact has opted out": 1}
 
 
 async def test_marketing_leaves_out_who_has_stopped_it(bench: CampaignBench) -> None:
-    async with bench.database.transaction() as s:
-        await contacts.stop_marketing(s, phone(1), utc_now())
+    await commit(bench.database, contacts.stop_marketing, phone(1), utc_now())
     await bench.start_pool()
     result = await bench.result(definition(inline(3)))
     assert (result["queued"], result["skipped"]) == (2, 1)
@@ -137,8 +136,7 @@ async def test_contacts_by_tags_get_a_template_with_their_values(bench: Campaign
         ContactRow(phone(5), "eve", tags=["club"], attributes={"code": ""}),
         ContactRow(phone(6), "fay", tags=["club"], attributes={"code": "F6"}),
     )
-    async with bench.database.transaction() as s:
-        await contacts.opt_out(s, phone(6), utc_now())
+    await commit(bench.database, contacts.opt_out, phone(6), utc_now())
     await bench.start_pool()
     result = await bench.result(definition({"filter": {"tags": ["club"]}}, TEMPLATE))
     assert (result["total"], result["queued"], result["skipped"]) == (5, 2, 3)

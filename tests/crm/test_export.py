@@ -31,6 +31,7 @@ from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, RecordsUnavailable
 from tests.support.context import RecordedRun
+from tests.support.database import commit
 from tests.support.engine_harness import kill
 from tests.support.transfers import Office, open_office, transfer_harness
 from tests.support.wait import wait_until
@@ -62,8 +63,7 @@ async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Off
 
 
 async def add(office: Office, *rows: ContactRow) -> None:
-    async with office.database.transaction() as s:
-        await contacts.upsert(s, rows)
+    await commit(office.database, contacts.upsert, rows)
 
 
 async def odd_contacts(office: Office) -> None:
@@ -75,8 +75,7 @@ async def odd_contacts(office: Office) -> None:
         for n, text in enumerate(ODD)
     ]
     await add(office, *rows, ContactRow("+491701239999"), ContactRow("+491701239998", tags=["a, b", "[x"]))
-    async with office.database.transaction() as s:
-        await contacts.opt_out(s, "+491701239999", AT)
+    await commit(office.database, contacts.opt_out, "+491701239999", AT)
 
 
 async def many(office: Office, count: int) -> None:

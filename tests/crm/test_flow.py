@@ -18,6 +18,7 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State
 from crmd.errors import Permanent
 from crmd.jobs import NewPayload
+from tests.support.database import commit
 from tests.support.engine_harness import kill
 from tests.support.flows import PHONE, FlowBench, StoredRun
 from tests.support.wait import wait_until
@@ -144,8 +145,7 @@ async def test_webhook_email_and_ai_steps_add_their_jobs(bench: FlowBench) -> No
 
 async def test_a_mail_goes_to_the_contacts_own_address(bench: FlowBench) -> None:
     await bench.put({"id": "mail", "type": "email", "subject": "Hi", "text": "x"})
-    async with bench.database.transaction() as s:
-        await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, email="ada@example.com")])
+    await commit(bench.database, contacts.upsert, [contacts.ContactRow(phone=PHONE, email="ada@example.com")])
     await bench.start_pool("flow")
     view = await bench.finished(await bench.start())
     assert (await bench.payload("email", f"flow-{view.result['run']}-0"))["to"] == ["ada@example.com"]
@@ -299,8 +299,7 @@ async def test_a_cancelled_run_goes_no_further(bench: FlowBench) -> None:
     await bench.start_pool()
     await bench.start()
     run = await bench.run_in("waiting")
-    async with bench.database.transaction() as s:
-        assert await flows.cancel(s, run.id, "by hand")
+    assert await commit(bench.database, flows.cancel, run.id, "by hand")
     await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     view = await bench.finished(f"flow-{run.id}-1")
     assert view.result["state"] == "cancelled"

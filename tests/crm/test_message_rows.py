@@ -21,6 +21,7 @@ from crmd.crm.messages.tables import Message
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import IllegalTransition, JobSignal, OutcomeUnknown, Permanent, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
+from tests.support.database import commit, fetch
 from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
@@ -49,16 +50,14 @@ class Desk:
         return caught.value
 
     async def rows(self) -> list[Message]:
-        async with self.database.reading() as s:
-            return await messages.page(s, messages.MessageFilter(), None, 100)
+        return await fetch(self.database, messages.page, messages.MessageFilter(), None, 100)
 
     async def row(self) -> Message:
         [row] = await self.rows()
         return row
 
     async def steps(self) -> set[str]:
-        async with self.database.reading() as s:
-            return {event.status for event in await messages.history(s, (await self.row()).id)}
+        return {event.status for event in await fetch(self.database, messages.history, (await self.row()).id)}
 
 
 @pytest.fixture
@@ -69,8 +68,7 @@ def desk(
 
 
 async def test_a_sent_message_is_in_the_database(desk: Desk) -> None:
-    async with desk.database.transaction() as s:
-        contact = await contacts.ensure(s, PHONE)
+    contact = await commit(desk.database, contacts.ensure, PHONE)
     await desk.send(key="order-17", enqueued_at=1_700_000_000.123)
     row = await desk.row()
     assert (row.direction, row.phone, row.contact_id) == ("out", PHONE, contact.id)
@@ -82,8 +80,7 @@ async def test_a_sent_message_is_in_the_database(desk: Desk) -> None:
 
 async def test_a_number_that_nobody_knows_gets_no_contact(desk: Desk) -> None:
     await desk.send({"to": PHONE.removeprefix("+")})
-    async with desk.database.reading() as s:
-        assert await contacts.by_phone(s, PHONE) is None
+    assert await fetch(desk.database, contacts.by_phone, PHONE) is None
     assert ((await desk.row()).phone, (await desk.row()).contact_id) == (PHONE, None)
 
 
@@ -143,8 +140,7 @@ async def test_a_word_that_was_used_for_somebody_else_fails_and_names_both(desk:
 
 
 async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
-    async with desk.database.transaction() as s:
-        await contacts.opt_out(s, PHONE, utc_now())
+    await commit(desk.database, contacts.opt_out, PHONE, utc_now())
     run = RecordedRun()
     signal = await desk.signal(run=run)
     assert isinstance(signal, Permanent)
@@ -168,8 +164,7 @@ async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(des
         await desk.send(other, key=f"o{number}")
     assert len(desk.server.messages) == 3
     assert all("category" not in message for message in desk.server.messages)
-    async with desk.database.transaction() as s:
-        await contacts.resume_marketing(s, PHONE, utc_now() + timedelta(seconds=1))
+    await commit(desk.database, contacts.resume_marketing, PHONE, utc_now() + timedelta(seconds=1))
     await desk.send({"category": "marketing"}, key="again")
 
 
@@ -179,8 +174,7 @@ async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) ->
     signal = await desk.signal({"category": "marketing"}, key="a")
     assert isinstance(signal, Permanent)
     assert signal.code == "131050"
-    async with desk.database.reading() as s:
-        contact = await contacts.by_phone(s, PHONE)
+    contact = await fetch(desk.database, contacts.by_phone, PHONE)
     assert contact
     assert contact.marketing_stopped_at
     assert contact.marketing_stopped_at >= before
@@ -196,8 +190,7 @@ async def test_who_was_written_to_by_another_number_is_heard(desk: Desk, to: str
     desk.server.know_as(to, wa_id)
     sent = await desk.send({"to": f"+{to}"}, key="a")
     assert sent["recipient"] == wa_id
-    async with desk.database.transaction() as s:
-        await contacts.opt_out(s, f"+{wa_id}", utc_now(), "w1")
+    await commit(desk.database, contacts.opt_out, f"+{wa_id}", utc_now(), "w1")
     for number, phone in enumerate((to, wa_id)):
         assert (await desk.signal({"to": f"+{phone}"}, key=f"k{number}")).code == "opted_out"  # type: ignore[attr-defined]
     assert len(desk.server.messages) == 1

@@ -24,6 +24,7 @@ from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from crmd.jobs import spec_of
 from tests.support.context import RecordedRun, make_context
+from tests.support.database import commit, fetch
 from tests.support.engine_harness import engine_harness
 from tests.support.services import SECRET, Receiver
 from tests.support.wait import wait_until
@@ -83,13 +84,11 @@ class Bench:
         return caught.value
 
     async def status(self, name: str) -> EndpointStatus:
-        async with self.database.reading() as session:
-            return await endpoints.status(session, name)
+        return await fetch(self.database, endpoints.status, name)
 
     async def fail_since(self, name: str, ago: timedelta) -> None:
         """As if it had failed since then."""
-        async with self.database.transaction() as session:
-            await endpoints.note_failure(session, name, utc_now() - ago, "before", disable_after=None)
+        await commit(self.database, endpoints.note_failure, name, utc_now() - ago, "before", disable_after=None)
 
     async def publish(self, run: RecordedRun, **context: Any) -> Any:
         payload = PublishEvent(event="order.paid", data={"id": 17})

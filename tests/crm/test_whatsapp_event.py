@@ -32,6 +32,7 @@ from crmd.crm.messages.unknown_jobs import Settled, UnknownJobs
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import JobSignal, Permanent, Snooze, StoreUnavailable
 from tests.support.context import RecordedRun, make_context
+from tests.support.database import commit, fetch
 from tests.support.meta import event, failure, sender, status, text_message
 
 PHONE = "+4915112345678"
@@ -88,12 +89,10 @@ class Hall:
             return await s.get_one(Message, message_id)
 
     async def inbound(self) -> list[Message]:
-        async with self.database.reading() as s:
-            return await messages.page(s, messages.MessageFilter(direction="in"), None, 100)
+        return await fetch(self.database, messages.page, messages.MessageFilter(direction="in"), None, 100)
 
     async def contact(self, phone: str = PHONE) -> Contact:
-        async with self.database.reading() as s:
-            found = await contacts.by_phone(s, phone)
+        found = await fetch(self.database, contacts.by_phone, phone)
         assert found is not None
         return found
 
@@ -119,8 +118,7 @@ async def test_statuses_move_a_message_on_in_any_order(hall: Hall) -> None:
     )
     assert taken == {"statuses": 1, "messages": 0, "repeated": 2, "foreign": 0, "ignored": {}}
     assert (await hall.row(message_id)).status == "read"
-    async with hall.database.reading() as s:
-        history = {one.status for one in await messages.history(s, message_id)}
+    history = {one.status for one in await fetch(hall.database, messages.history, message_id)}
     assert history == {"sending", "accepted", "sent", "delivered", "read"}
 
 
@@ -182,8 +180,7 @@ async def test_a_repeated_event_changes_nothing(hall: Hall) -> None:
     _, wamid = await hall.sent()
     told = event(statuses=[status(wamid)], messages=[text_message("wamid.IN", "stop")])
     await hall.take(told)
-    async with hall.database.transaction() as s:
-        await contacts.opt_in(s, PHONE)
+    await commit(hall.database, contacts.opt_in, PHONE)
     taken = await hall.take(told)
     assert (taken["statuses"], taken["messages"], taken["repeated"]) == (0, 0, 2)
     assert len(await hall.inbound()) == 1
@@ -221,8 +218,7 @@ async def test_a_word_that_comes_late_undoes_no_later_one(hall: Hall) -> None:
 
 
 async def test_a_stop_from_the_other_form_of_a_number(hall: Hall) -> None:
-    async with hall.database.transaction() as s:
-        await contacts.ensure(s, "+5511981234567", "Ana")
+    await commit(hall.database, contacts.ensure, "+5511981234567", "Ana")
     await hall.take(
         event(messages=[text_message("w1", "parar", "551181234567")], contacts=[sender("551181234567")])
     )
@@ -372,8 +368,9 @@ async def flow(hall: Hall) -> None:
     """A flow that the word `order` starts."""
     steps = [{"id": "hello", "type": "send", "text": "hello"}]
     definition = {"name": "orders", "start": {"on": "message", "words": ["order"]}, "steps": steps}
-    async with hall.database.transaction() as s:
-        await flows.put(s, "orders", FlowDefinition.model_validate(definition).model_dump(mode="json"))
+    await commit(
+        hall.database, flows.put, "orders", FlowDefinition.model_validate(definition).model_dump(mode="json")
+    )
 
 
 @pytest.mark.usefixtures("flow")
@@ -437,8 +434,9 @@ async def any_flow(hall: Hall) -> None:
     """A flow that any message starts."""
     steps = [{"id": "hello", "type": "send", "text": "hello"}]
     definition = {"name": "any", "start": {"on": "message"}, "steps": steps}
-    async with hall.database.transaction() as s:
-        await flows.put(s, "any", FlowDefinition.model_validate(definition).model_dump(mode="json"))
+    await commit(
+        hall.database, flows.put, "any", FlowDefinition.model_validate(definition).model_dump(mode="json")
+    )
 
 
 @pytest.mark.usefixtures("any_flow")
@@ -539,8 +537,7 @@ async def test_whatever_one_item_has_of_a_wrong_type_the_others_are_taken_in(
                 messages=[*([wrong] if kind == "messages" else []), text_message(f"wamid.{place}", "hi")],
             )
             assert "secret" not in await mistakes(hall, good)
-            async with hall.database.reading() as s:
-                assert await messages.by_wamid(s, f"wamid.{place}"), place
+            assert await fetch(hall.database, messages.by_wamid, f"wamid.{place}"), place
     assert "secret" not in caplog.text
     assert "4915199999999" not in caplog.text
 

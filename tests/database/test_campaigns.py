@@ -25,6 +25,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
 from crmd.errors import IllegalTransition
 from tests.database.test_messages import outgoing
+from tests.support.database import commit, fetch
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DEFINITION: dict[str, Any] = {
@@ -105,8 +106,7 @@ async def test_a_campaign_is_made_once_for_each_name(database: Database) -> None
 
 async def test_many_who_make_the_same_campaign_at_once_get_one(database: Database) -> None:
     async def make_one() -> int:
-        async with database.transaction() as s:
-            return (await campaigns.create_or_get(s, "spring", DEFINITION, "job")).id
+        return (await commit(database, campaigns.create_or_get, "spring", DEFINITION, "job")).id
 
     assert len(set(await asyncio.gather(*(make_one() for _ in range(10))))) == 1
 
@@ -167,8 +167,7 @@ async def test_whose_messages_may_be_sent(database: Database) -> None:
         outgoing(str(place), campaign_id=number)
         for place, number in enumerate([*made.values(), made["paused"], 999_999, None])
     ]
-    async with database.reading() as s:
-        members = await CampaignGate().members(s, asked)
+    members = await fetch(database, CampaignGate().members, asked)
     stopped = {member.campaign_id: member.stop for member in members.values() if member.stop}
     assert stopped == {made["paused"]: "paused", made["cancelled"]: "cancelled", made["stopped"]: "cancelled"}
     assert {member.campaign_id for member in members.values()} == set(made.values())
@@ -278,13 +277,10 @@ async def test_what_was_queued_or_skipped_is_pending_no_more(database: Database)
 async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(database: Database) -> None:
     campaign_id, other = await make(database, count=3), await make(database, "other", count=1)
     numbers, [stranger] = await ids(database, campaign_id), await ids(database, other)
-    async with database.transaction() as s:
-        await recipients.mark_queued(s, [*numbers[:2], stranger])
-    async with database.transaction() as s:
-        assert await recipients.suspend(s, numbers) == set()
+    await commit(database, recipients.mark_queued, [*numbers[:2], stranger])
+    assert await commit(database, recipients.suspend, numbers) == set()
     await move(database, campaign_id, "paused")
-    async with database.transaction() as s:
-        assert await recipients.suspend(s, [*numbers, stranger, 999_999]) == set(numbers)
+    assert await commit(database, recipients.suspend, [*numbers, stranger, 999_999]) == set(numbers)
     assert await states(database, campaign_id) == ["pending"] * 3
     assert await states(database, other) == ["queued"]
 
@@ -292,12 +288,9 @@ async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(databas
 async def test_the_front_is_behind_the_last_recipient_whose_message_began(database: Database) -> None:
     campaign_id = await make(database, count=10)
     numbers = await ids(database, campaign_id)
-    async with database.reading() as s:
-        assert await recipients.send_progress(s, campaign_id) == SendProgress(0, 0, 0)
-    async with database.transaction() as s:
-        await recipients.mark_queued(s, numbers[:8])
-    async with database.reading() as s:
-        assert (await recipients.send_progress(s, campaign_id)).ahead == 8
+    assert await fetch(database, recipients.send_progress, campaign_id) == SendProgress(0, 0, 0)
+    await commit(database, recipients.mark_queued, numbers[:8])
+    assert (await fetch(database, recipients.send_progress, campaign_id)).ahead == 8
     await sent(database, campaign_id, numbers[0], numbers[3], numbers[1])
     async with database.reading() as s:
         front = await recipients.send_progress(s, campaign_id)
@@ -305,19 +298,16 @@ async def test_the_front_is_behind_the_last_recipient_whose_message_began(databa
             "numbers 2 was cancelled, or is tried again later: it is not ahead"
         )
     await sent(database, campaign_id, numbers[4])
-    async with database.reading() as s:
-        later = await recipients.send_progress(s, campaign_id, front.message_id)
+    later = await fetch(database, recipients.send_progress, campaign_id, front.message_id)
     assert (later.ahead, later.begun) == (3, 1)
     assert later.message_id > front.message_id
 
 
 async def test_messages_that_a_campaign_did_not_queue_are_no_part_of_its_progress(database: Database) -> None:
     campaign_id = await make(database, count=2)
-    async with database.transaction() as s:
-        await recipients.mark_queued(s, await ids(database, campaign_id))
+    await commit(database, recipients.mark_queued, await ids(database, campaign_id))
     await sent(database, campaign_id, 0)
     for once in (None, "my own"):
         async with database.transaction() as s:
             await s.execute(update(Message).values(once=once))
-        async with database.reading() as s:
-            assert (await recipients.send_progress(s, campaign_id)).ahead == 2
+        assert (await fetch(database, recipients.send_progress, campaign_id)).ahead == 2

@@ -14,6 +14,7 @@ from crmd.crm.contacts import transfers as contact_transfers
 from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
+from tests.support.database import commit
 
 PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -24,8 +25,7 @@ Word = tuple[str, datetime, str]
 
 async def say(database: Database, word: Word, phone: str = PHONE) -> None:
     what, at, wamid = word
-    async with database.transaction() as s:
-        await (contacts.opt_out if what == "out" else contacts.opt_in)(s, phone, at, wamid)
+    await commit(database, contacts.opt_out if what == "out" else contacts.opt_in, phone, at, wamid)
 
 
 async def contact(database: Database, phone: str = PHONE) -> ContactView:
@@ -95,18 +95,15 @@ async def test_an_opt_out_of_a_daemon_of_0_1_0_stands_against_an_older_word(data
 async def test_an_older_export_that_is_imported_again_undoes_no_later_word(database: Database) -> None:
     await say(database, ("out", AT, "w1"))
     await say(database, ("in", AT + SECOND, "w2"))
-    async with database.transaction() as s:
-        await contact_transfers.opt_out_many(s, [(PHONE, AT)])
+    await commit(database, contact_transfers.opt_out_many, [(PHONE, AT)])
     assert not await is_out(database)
-    async with database.transaction() as s:
-        await contact_transfers.opt_out_many(s, [(PHONE, AT + 2 * SECOND)])
+    await commit(database, contact_transfers.opt_out_many, [(PHONE, AT + 2 * SECOND)])
     assert await is_out(database)
 
 
 async def test_what_a_person_decides_now_holds_whatever_was_said(database: Database) -> None:
     await say(database, ("out", datetime(2100, 1, 1, tzinfo=UTC), "w1"))
-    async with database.transaction() as s:
-        assert await contacts.opt_in(s, PHONE)
+    assert await commit(database, contacts.opt_in, PHONE)
     assert not await is_out(database)
 
 
@@ -125,8 +122,7 @@ async def test_the_later_choice_about_marketing_holds(database: Database) -> Non
 async def test_of_two_choices_of_a_second_the_one_against_holds(database: Database) -> None:
     for phone, first in ((PHONE, True), ("+4915187654321", False)):
         for stop in (first, not first):
-            async with database.transaction() as s:
-                await (contacts.stop_marketing if stop else contacts.resume_marketing)(s, phone, AT)
+            await commit(database, contacts.stop_marketing if stop else contacts.resume_marketing, phone, AT)
         assert (await contact(database, phone)).marketing_stopped_at == AT
 
 

@@ -26,6 +26,7 @@ from crmd.crm.flows.tables import Flow, FlowRun
 from crmd.crm.messages.begin import Outgoing, begin_many
 from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.crm.schema import SCHEMA
+from tests.support.database import commit, fetch
 from tests.support.postgres import Postgres
 
 ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
@@ -33,14 +34,14 @@ AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 async def upsert(database: Database, *rows: ContactRow) -> UpsertCounts:
-    async with database.transaction() as s:
-        return await contacts.upsert(s, rows)
+    return await commit(database, contacts.upsert, rows)
 
 
 async def found(database: Database, **wanted: Any) -> list[str]:
     """The numbers that a filter lets through."""
-    async with database.reading() as s:
-        return [one.phone for one in await contacts.page(s, ContactFilter.model_validate(wanted), None, 100)]
+    return [
+        one.phone for one in await fetch(database, contacts.page, ContactFilter.model_validate(wanted), None, 100)
+    ]
 
 
 async def one(database: Database, phone: str) -> ContactView:
@@ -62,8 +63,7 @@ async def test_a_contact_is_added_once_and_its_name_is_not_overwritten(database:
 
 async def test_many_that_add_the_same_contact_at_once_get_the_same(database: Database) -> None:
     async def add() -> int:
-        async with database.transaction() as s:
-            return (await contacts.ensure(s, ADA)).id
+        return (await commit(database, contacts.ensure, ADA)).id
 
     assert len(set(await asyncio.gather(*(add() for _ in range(12))))) == 1
 
@@ -102,8 +102,7 @@ async def test_upserts_of_the_same_contacts_at_once_lose_nothing(database: Datab
     each = [[ContactRow(phone, attributes={f"a{n}": n}) for phone in order] for n, order in enumerate(orders)]
     counts = await asyncio.gather(*(upsert(database, *rows) for rows in each))
     assert sum(one.created for one in counts) == len(phones)
-    async with database.reading() as s:
-        page = await contacts.page(s, ContactFilter(), None, 2_000)
+    page = await fetch(database, contacts.page, ContactFilter(), None, 2_000)
     assert len(page) == len(phones)
     assert all(view.attributes == {"a0": 0, "a1": 1, "a2": 2} for view in page)
 
@@ -124,8 +123,7 @@ async def test_attributes_set_at_once_lose_nothing(database: Database) -> None:
     number = (await one(database, ADA)).id
 
     async def put(name: str) -> None:
-        async with database.transaction() as s:
-            await contacts.set_attribute(s, number, name, name)
+        await commit(database, contacts.set_attribute, number, name, name)
 
     names = [f"n{n}" for n in range(10)]
     await asyncio.gather(*map(put, names))
@@ -186,8 +184,7 @@ async def crowd(database: Database) -> Database:
         ContactRow(BOB, "Bob_x", None, ["b"], {"plan": 5, "n": 5.0, "on": 1, "deep": {"plan": "5"}}),
         ContactRow(EVE, None, "EVE@example.org", [], {'odd "name"': "it's"}),
     )
-    async with database.transaction() as s:
-        await contacts.opt_out(s, EVE, AT)
+    await commit(database, contacts.opt_out, EVE, AT)
     return database
 
 
@@ -238,8 +235,7 @@ def test_what_is_no_filter(wanted: dict[str, Any]) -> None:
 async def test_pages_go_by_id_and_miss_nobody(crowd: Database) -> None:
     seen, after = [], None
     while True:
-        async with crowd.reading() as s:
-            page = await contacts.page(s, ContactFilter(), after, 2)
+        page = await fetch(crowd, contacts.page, ContactFilter(), after, 2)
         if not page:
             break
         seen += [view.phone for view in page]
@@ -324,13 +320,13 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
 
     async def imports() -> None:
         for turn in range(12):
-            async with database.transaction() as s:
-                await contacts.upsert(s, [ContactRow(phone, name=str(turn)) for phone in (*shorts, *longs)])
+            await commit(
+                database, contacts.upsert, [ContactRow(phone, name=str(turn)) for phone in (*shorts, *longs)]
+            )
 
     async def stops() -> None:
         for _ in range(60):
-            async with database.transaction() as s:
-                await contacts.opt_out(s, draw.choice(longs), utc_now(), "w")
+            await commit(database, contacts.opt_out, draw.choice(longs), utc_now(), "w")
 
     async def sends(which: str) -> None:
         for turn in range(12):
@@ -338,8 +334,7 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
                 Outgoing(phone, "text", "x", "message", f"{which}{turn}{phone}", utc_now()) for phone in longs
             ]
             draw.shuffle(batch)
-            async with database.transaction() as s:
-                await begin_many(s, CampaignGate(), batch, utc_now())
+            await commit(database, begin_many, CampaignGate(), batch, utc_now())
 
     try:
         async with asyncio.TaskGroup() as group:  # who loses in a deadlock raises RecordsUnavailable

@@ -8,24 +8,24 @@ from datetime import UTC, datetime, timedelta
 from crmd.crm.database.database import Database
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus
+from tests.support.database import commit, fetch
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAYS = timedelta(days=3)
 
 
 async def fail(database: Database, after: timedelta, *, disable_after: timedelta | None = DAYS) -> bool:
-    async with database.transaction() as session:
-        return await endpoints.note_failure(session, "shop", AT + after, "x" * 600, disable_after=disable_after)
+    return await commit(
+        database, endpoints.note_failure, "shop", AT + after, "x" * 600, disable_after=disable_after
+    )
 
 
 async def succeed(database: Database) -> None:
-    async with database.transaction() as session:
-        await endpoints.note_success(session, "shop")
+    await commit(database, endpoints.note_success, "shop")
 
 
 async def status(database: Database) -> EndpointStatus:
-    async with database.reading() as session:
-        return await endpoints.status(session, "shop")
+    return await fetch(database, endpoints.status, "shop")
 
 
 async def test_failures_without_a_success_disable(database: Database) -> None:
@@ -54,8 +54,7 @@ async def test_only_a_person_enables(database: Database) -> None:
     await fail(database, DAYS)
     await succeed(database)
     assert (await status(database)).disabled_at is not None
-    async with database.transaction() as session:
-        await endpoints.enable(session, "shop")
+    await commit(database, endpoints.enable, "shop")
     assert await status(database) == EndpointStatus()
     assert not await fail(database, DAYS)
 

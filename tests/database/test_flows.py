@@ -15,14 +15,14 @@ from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.repository import KEEP_RUNS, LOOK_AFTER, Overdue, Position, RunState, Step
 from crmd.crm.flows.tables import Flow, FlowRun
+from tests.support.database import commit, fetch
 
 DEFINITION: dict[str, Any] = {"name": "welcome", "start": {"on": "message", "words": ["hi"]}, "steps": []}
 PHONE = "+491701234567"
 
 
 async def put(database: Database, name: str = "welcome", **options: Any) -> None:
-    async with database.transaction() as s:
-        await flows.put(s, name, {**DEFINITION, "name": name}, **options)
+    await commit(database, flows.put, name, {**DEFINITION, "name": name}, **options)
 
 
 async def begin(database: Database, once: str = "a", phone: str = PHONE, name: str = "welcome") -> int:
@@ -35,22 +35,20 @@ async def begin(database: Database, once: str = "a", phone: str = PHONE, name: s
 
 
 async def run_of(database: Database, run_id: int) -> FlowRun:
-    async with database.reading() as s:
-        run = await flows.load(s, run_id)
+    run = await fetch(database, flows.load, run_id)
     assert run is not None
     return run
 
 
 async def move(database: Database, run_id: int, count: int, state: RunState, **fields: Any) -> bool:
-    async with database.transaction() as s:
-        return await flows.save(s, Position(run_id, count), Step(state, "next", {"saved": {}}, **fields))
+    return await commit(
+        database, flows.save, Position(run_id, count), Step(state, "next", {"saved": {}}, **fields)
+    )
 
 
 async def test_a_definition_is_stored_and_replaced(database: Database) -> None:
-    async with database.transaction() as s:
-        assert await flows.put(s, "welcome", DEFINITION)
-    async with database.transaction() as s:
-        assert not await flows.put(s, "welcome", {**DEFINITION, "description": "new"}, enabled=False)
+    assert await commit(database, flows.put, "welcome", DEFINITION)
+    assert not await commit(database, flows.put, "welcome", {**DEFINITION, "description": "new"}, enabled=False)
     async with database.reading() as s:
         found = await flows.by_name(s, "welcome")
         assert await s.scalar(select(func.count()).select_from(Flow)) == 1
@@ -94,10 +92,8 @@ async def test_flows_come_in_pages_with_their_live_runs(database: Database) -> N
 async def test_triggers_are_those_of_enabled_flows(database: Database) -> None:
     await put(database, "b")
     await put(database, "a", enabled=False)
-    async with database.transaction() as s:
-        await flows.put(s, "c", {"name": "c", "steps": []})
-    async with database.reading() as s:
-        found = await flows.triggers(s)
+    await commit(database, flows.put, "c", {"name": "c", "steps": []})
+    found = await fetch(database, flows.triggers)
     assert [(one.name, one.start) for one in found] == [("b", {"on": "message", "words": ["hi"]}), ("c", {})]
 
 
@@ -134,10 +130,8 @@ async def test_a_finished_run_moves_no_more(database: Database) -> None:
 async def test_a_cancelled_run_moves_no_more(database: Database) -> None:
     await put(database)
     run_id = await begin(database)
-    async with database.transaction() as s:
-        assert await flows.cancel(s, run_id, "by hand")
-    async with database.transaction() as s:
-        assert not await flows.cancel(s, run_id, "again")
+    assert await commit(database, flows.cancel, run_id, "by hand")
+    assert not await commit(database, flows.cancel, run_id, "again")
     assert not await move(database, run_id, 0, RunState.RUNNING)
     run = await run_of(database, run_id)
     assert (run.state, run.error, run.count) == (RunState.CANCELLED, "by hand", 1)
@@ -149,8 +143,7 @@ async def test_the_runs_of_one_contact_are_ended_together(database: Database) ->
     other = await begin(database, "other", phone="+491709999999")
     await move(database, mine[0], 0, RunState.DONE)
     contact_id = (await run_of(database, mine[0])).contact_id
-    async with database.transaction() as s:
-        assert await flows.cancel_all(s, contact_id, "opted out") == 2
+    assert await commit(database, flows.cancel_all, contact_id, "opted out") == 2
     assert (await run_of(database, other)).state == RunState.RUNNING
     assert (await run_of(database, mine[0])).state == RunState.DONE
 
@@ -228,8 +221,7 @@ async def test_runs_come_in_pages_the_newest_first(database: Database) -> None:
 async def test_a_flow_goes_with_its_runs(database: Database) -> None:
     await put(database)
     run_id = await begin(database)
-    async with database.transaction() as s:
-        assert await flows.remove(s, "welcome")
+    assert await commit(database, flows.remove, "welcome")
     async with database.transaction() as s:
         assert not await flows.remove(s, "welcome")
         assert await flows.load(s, run_id) is None

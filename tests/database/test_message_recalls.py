@@ -18,6 +18,7 @@ from crmd.crm.messages.begin import Admission, begin_many
 from crmd.crm.messages.queries import Status
 from crmd.crm.messages.tables import Message
 from tests.database.test_messages import NOW, outgoing, put, row
+from tests.support.database import commit, fetch
 
 
 @pytest.fixture
@@ -43,13 +44,11 @@ async def move(database: Database, campaign: Campaign, *statuses: str) -> None:
 
 
 async def admissions(database: Database, *new: Any) -> list[Admission]:
-    async with database.transaction() as s:
-        return [begun.admission for begun in await begin_many(s, CampaignGate(), new, NOW)]
+    return [begun.admission for begun in await commit(database, begin_many, CampaignGate(), new, NOW)]
 
 
 async def pending(database: Database, campaign: Campaign) -> list[int]:
-    async with database.reading() as s:
-        return [one.id for one in await recipients.pending(s, campaign.id, 10)]
+    return [one.id for one in await fetch(database, recipients.pending, campaign.id, 10)]
 
 
 def message(campaign: Campaign, recipient: int, key: str | None = None, **changes: Any) -> Any:
@@ -135,8 +134,7 @@ async def test_what_was_held_is_sent_by_a_job_of_the_next_round(database: Databa
 
 
 async def test_unsent_are_those_queued_without_a_message(database: Database, campaign: Campaign) -> None:
-    async with database.reading() as s:
-        assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 2, 3]
+    assert await fetch(database, recipients.unsent, campaign.id, 0, 10) == [1, 2, 3]
     await admissions(database, message(campaign, 2))
     async with database.transaction() as s:
         assert await recipients.unsent(s, campaign.id, 0, 10) == [1, 3]

@@ -16,6 +16,7 @@ from crmd.crm.messages.begin import begin
 from crmd.crm.messages.queries import Status
 from crmd.crm.messages.statuses import Applied, StatusUpdate, apply_status, apply_statuses
 from tests.database.test_messages import NOW, outgoing, put, row, steps
+from tests.support.database import commit, fetch
 
 
 def told(wamid: str, status: Any, seconds: int = 0, **fields: Any) -> StatusUpdate:
@@ -23,8 +24,7 @@ def told(wamid: str, status: Any, seconds: int = 0, **fields: Any) -> StatusUpda
 
 
 async def apply(database: Database, *updates: StatusUpdate) -> list[Applied | None]:
-    async with database.transaction() as s:
-        return await apply_statuses(s, updates)
+    return await commit(database, apply_statuses, updates)
 
 
 async def accepted(database: Database, key: str = "job-1") -> tuple[int, str]:
@@ -81,13 +81,11 @@ async def test_failed_is_final_unless_it_was_delivered(database: Database) -> No
 
 
 async def test_a_status_may_come_before_the_answer_of_the_send(database: Database) -> None:
-    async with database.transaction() as s:
-        first = await begin(s, CampaignGate(), outgoing(), NOW)
+    first = await commit(database, begin, CampaignGate(), outgoing(), NOW)
     [applied] = await apply(database, told("wamid.A", "sent", job_key="job-1"))
     assert applied is not None
     assert not applied.settled
-    async with database.transaction() as s:
-        await messages.accepted(s, first.message_id, "wamid.A", NOW)
+    await commit(database, messages.accepted, first.message_id, "wamid.A", NOW)
     message = await row(database, first.message_id)
     assert (message.status, message.wamid) == ("sent", "wamid.A")
 
@@ -111,8 +109,7 @@ async def test_an_unknown_message_is_settled_by_its_jobs_key(database: Database)
 
 async def test_whatsapps_word_stands_against_a_persons(database: Database) -> None:
     message_id = await put(database, Status.UNKNOWN)
-    async with database.transaction() as s:
-        await messages.settle_by_hand(s, message_id, "failed", NOW)
+    await commit(database, messages.settle_by_hand, message_id, "failed", NOW)
     await apply(database, told("wamid.A", "sent", job_key="job-1"))
     message = await row(database, message_id)
     assert (message.status, message.wamid, message.error_code) == ("sent", "wamid.A", None)
@@ -155,8 +152,7 @@ async def test_a_thousand_statuses_in_any_order(database: Database) -> None:
     results = await apply(database, *updates)
     assert len(results) == 1050
     assert None not in results
-    async with database.reading() as s:
-        page = await messages.page(s, messages.MessageFilter(status=Status.READ), None, 100)
+    page = await fetch(database, messages.page, messages.MessageFilter(status=Status.READ), None, 100)
     assert [one.id for one in page] == [message_id for message_id, _ in known]
 
 

@@ -19,6 +19,7 @@ from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.errors import IllegalTransition
+from tests.support.database import commit, fetch
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PHONE = "+4915112345678"
@@ -30,8 +31,7 @@ def outgoing(key: str = "job-1", **changes: Any) -> Outgoing:
 
 
 async def begun(database: Database, new: Outgoing | None = None) -> MessageStart:
-    async with database.transaction() as s:
-        return await begin(s, CampaignGate(), new or outgoing(), NOW)
+    return await commit(database, begin, CampaignGate(), new or outgoing(), NOW)
 
 
 async def row(database: Database, message_id: int) -> Message:
@@ -40,8 +40,7 @@ async def row(database: Database, message_id: int) -> Message:
 
 
 async def steps(database: Database, message_id: int) -> list[str]:
-    async with database.reading() as s:
-        return [event.status for event in await messages.history(s, message_id)]
+    return [event.status for event in await fetch(database, messages.history, message_id)]
 
 
 async def put(database: Database, status: Status, **changes: Any) -> int:
@@ -81,14 +80,12 @@ async def test_a_campaign_that_is_gone_is_left_out(database: Database) -> None:
 
 
 async def test_a_contact_that_opted_out_gets_nothing(database: Database) -> None:
-    async with database.transaction() as s:
-        await contacts.opt_out(s, PHONE, NOW)
+    await commit(database, contacts.opt_out, PHONE, NOW)
     first = await begun(database)
     assert (first.admission, first.status) == (Admission.OPTED_OUT, Status.FAILED)
     assert (await row(database, first.message_id)).error_code == "opted_out"
     assert await steps(database, first.message_id) == ["failed"]
-    async with database.transaction() as s:
-        await contacts.opt_in(s, PHONE)
+    await commit(database, contacts.opt_in, PHONE)
     assert (await begun(database)).admission is Admission.SEND
     assert (await row(database, first.message_id)).error_code is None
 
@@ -112,8 +109,7 @@ async def test_a_word_that_was_used_for_somebody_else_sends_nothing(database: Da
 
 async def test_a_word_for_two_recipients_at_once_sends_one_message(database: Database) -> None:
     two = [outgoing("a", once="word"), outgoing("b", once="word", phone="+4915187654321")]
-    async with database.transaction() as s:
-        admissions = [one.admission for one in await begin_many(s, CampaignGate(), two, NOW)]
+    admissions = [one.admission for one in await commit(database, begin_many, CampaignGate(), two, NOW)]
     assert admissions == [Admission.SEND, Admission.OTHER_RECIPIENT]
 
 
@@ -146,8 +142,7 @@ async def test_under_once_another_job_finds_the_message(database: Database) -> N
     same_key = outgoing(once="o", job_enqueued_at=NOW + timedelta(hours=1))
     assert (await begun(database, same_key)).admission is Admission.UNKNOWN, "job-1 is over, as its key was free"
     assert (await begun(database, other)).admission is Admission.UNKNOWN
-    async with database.transaction() as s:
-        await messages.settle_by_hand(s, message_id, "failed", NOW)
+    await commit(database, messages.settle_by_hand, message_id, "failed", NOW)
     assert (await begun(database, other)).admission is Admission.SEND
     assert (await row(database, message_id)).job_key == "job-2"
 
@@ -187,8 +182,7 @@ async def test_the_book_gathers_what_comes_together(database: Database) -> None:
     found = await asyncio.gather(*(repository.begin(outgoing(f"job-{n}")) for n in range(250)))
     assert {one.admission for one in found} == {Admission.SEND}
     await asyncio.gather(*(repository.accepted(one.message_id, f"w{one.message_id}") for one in found))
-    async with database.reading() as s:
-        rows = await messages.page(s, MessageFilter(status=Status.ACCEPTED), None, 1000)
+    rows = await fetch(database, messages.page, MessageFilter(status=Status.ACCEPTED), None, 1000)
     assert {message.id: message.wamid for message in rows} == {
         one.message_id: f"w{one.message_id}" for one in found
     }
@@ -221,8 +215,7 @@ async def test_a_caller_that_is_cancelled_before_its_turn_writes_nothing(databas
 
 async def test_accepted_gives_it_its_wamid(database: Database) -> None:
     first = await begun(database)
-    async with database.transaction() as s:
-        await messages.accepted(s, first.message_id, "wamid.A", NOW)
+    await commit(database, messages.accepted, first.message_id, "wamid.A", NOW)
     message = await row(database, first.message_id)
     assert (message.status, message.wamid) == ("accepted", "wamid.A")
     assert await steps(database, first.message_id) == ["accepted", "sending"]
@@ -233,8 +226,7 @@ async def test_a_status_that_was_faster_than_the_answer_stands(database: Databas
         message_id, wamid = await put(database, status, key=status), f"wamid.{status}"
         async with database.transaction() as s:
             (await s.get_one(Message, message_id)).wamid = wamid
-        async with database.transaction() as s:
-            await messages.accepted(s, message_id, wamid, NOW)
+        await commit(database, messages.accepted, message_id, wamid, NOW)
         message = await row(database, message_id)
         assert (message.status, message.wamid) == (status, wamid)
 
@@ -242,8 +234,7 @@ async def test_a_status_that_was_faster_than_the_answer_stands(database: Databas
 async def test_a_wamid_that_another_message_has_does_not_stop_the_outcome(database: Database) -> None:
     await put(database, Status.ACCEPTED)
     second = await begun(database, outgoing("job-2"))
-    async with database.transaction() as s:
-        await messages.accepted(s, second.message_id, f"wamid.{second.message_id - 1}", NOW)
+    await commit(database, messages.accepted, second.message_id, f"wamid.{second.message_id - 1}", NOW)
     message = await row(database, second.message_id)
     assert (message.status, message.wamid) == ("accepted", None)
 
@@ -281,15 +272,13 @@ async def test_errors_are_kept_with_code_and_history(database: Database) -> None
 async def test_a_person_settles_what_is_unknown(database: Database) -> None:
     for status in ("sent", "failed"):
         message_id = await put(database, Status.UNKNOWN, key=status)
-        async with database.transaction() as s:
-            settled = await messages.settle_by_hand(s, message_id, status, NOW)
+        settled = await commit(database, messages.settle_by_hand, message_id, status, NOW)
         assert settled is not None
         assert (await row(database, message_id)).status == status
         async with database.transaction() as s:
             with pytest.raises(IllegalTransition, match="only unknown messages"):
                 await messages.settle_by_hand(s, message_id, "sent", NOW)
-    async with database.transaction() as s:
-        assert await messages.settle_by_hand(s, 4711, "sent", NOW) is None
+    assert await commit(database, messages.settle_by_hand, 4711, "sent", NOW) is None
 
 
 # Inbound, and questions
@@ -318,8 +307,7 @@ async def test_the_last_inbound_time_never_goes_back(database: Database) -> None
             await messages.record_inbound(
                 s, contact, wamid=f"wamid.{number}", type="text", text=None, at=at, now=NOW
             )
-    async with database.reading() as s:
-        found = await contacts.by_phone(s, PHONE)
+    found = await fetch(database, contacts.by_phone, PHONE)
     assert found is not None
     assert found.last_inbound_at == NOW
 
@@ -369,8 +357,7 @@ async def test_doubtful_are_those_that_stand_open_for_long(database: Database) -
 async def test_history_has_each_step_once(database: Database) -> None:
     first = await begun(database)
     for _ in range(3):
-        async with database.transaction() as s:
-            await messages.retrying(s, first.message_id, "2", "service down", NOW)
+        await commit(database, messages.retrying, first.message_id, "2", "service down", NOW)
         await begun(database)
     async with database.reading() as s:
         found: list[MessageEvent] = await messages.history(s, first.message_id)

@@ -21,6 +21,7 @@ from crmd.crm.messages.begin import Admission, Outgoing, begin
 from crmd.crm.messages.queries import MessageFilter, page, record_inbound
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.messages.statuses import StatusUpdate
+from tests.support.database import commit, fetch
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LONG, SHORT = "+5511981234567", "+551181234567"
@@ -32,13 +33,11 @@ def outgoing(phone: str, key: str = "k", **fields: object) -> Outgoing:
 
 
 async def admission(database: Database, phone: str, key: str = "k", **fields: object) -> Admission:
-    async with database.transaction() as s:
-        return (await begin(s, CampaignGate(), outgoing(phone, key, **fields), AT)).admission
+    return (await commit(database, begin, CampaignGate(), outgoing(phone, key, **fields), AT)).admission
 
 
 async def teach(database: Database, phone: str, wa_phone: str) -> None:
-    async with database.transaction() as s:
-        await people.note_sent(s, [(phone, wa_phone)], AT)
+    await commit(database, people.note_sent, [(phone, wa_phone)], AT)
 
 
 async def all_phones(database: Database) -> list[str]:
@@ -94,8 +93,7 @@ async def test_who_writes_by_the_other_form_meets_the_contact(database: Database
         await contacts.opt_out(s, writes, AT, "w1")
     assert await all_phones(database) == [known]
     assert await admission(database, known) is await admission(database, writes, "k2") is Admission.OPTED_OUT
-    async with database.transaction() as s:
-        assert await contacts.opt_in(s, writes, AT + timedelta(seconds=1), "w2")
+    assert await commit(database, contacts.opt_in, writes, AT + timedelta(seconds=1), "w2")
     assert await admission(database, known) is Admission.SEND
 
 
@@ -119,8 +117,7 @@ async def test_an_opt_out_of_0_1_0_under_one_form_holds_for_the_other(database: 
 
 async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> None:
     repository = MessageRepository(database, CampaignGate())
-    async with database.transaction() as s:
-        ada = (await contacts.ensure(s, ADA)).id
+    ada = (await commit(database, contacts.ensure, ADA)).id
     begun = await repository.begin(outgoing(ADA))
     await repository.accepted(begun.message_id, "wamid.1", phone=ADA, wa_phone=HER_WA)
     async with database.transaction() as s:
@@ -132,14 +129,12 @@ async def test_the_answer_to_a_send_teaches_the_number(database: Database) -> No
 
 async def test_a_status_teaches_it_where_the_answer_was_lost(database: Database) -> None:
     repository = MessageRepository(database, CampaignGate())
-    async with database.transaction() as s:
-        ada = (await contacts.ensure(s, ADA)).id
+    ada = (await commit(database, contacts.ensure, ADA)).id
     begun = await repository.begin(outgoing(ADA))
     await repository.unknown(begun.message_id, "no answer")
     [applied] = await repository.apply_statuses([StatusUpdate("wamid.1", "sent", AT, "k", recipient=HER_WA)])
     assert applied
-    async with database.reading() as s:
-        found = await contacts.by_phone(s, HER_WA)
+    found = await fetch(database, contacts.by_phone, HER_WA)
     assert found
     assert found.id == ada
 
@@ -158,8 +153,7 @@ async def test_what_was_taught_before_there_was_a_contact(database: Database, fi
 
 async def test_what_was_taught_before_an_import(database: Database) -> None:
     await teach(database, ADA, HER_WA)
-    async with database.transaction() as s:
-        await contacts.upsert(s, [ContactRow(ADA, "Ada")])
+    await commit(database, contacts.upsert, [ContactRow(ADA, "Ada")])
     async with database.transaction() as s:
         assert (await contacts.ensure(s, HER_WA)).name == "Ada"
         await contacts.opt_out(s, HER_WA, AT, "w1")
@@ -174,8 +168,7 @@ async def test_two_contacts_that_turn_out_to_be_one_person_keep_the_later_word(
         async with database.transaction() as s:
             at = AT + timedelta(seconds=seconds)
             await (contacts.opt_out if what == "out" else contacts.opt_in)(s, phone, at, "w")
-    async with database.transaction() as s:
-        await contacts.stop_marketing(s, HER_WA, AT)
+    await commit(database, contacts.stop_marketing, HER_WA, AT)
     await teach(database, ADA, HER_WA)
     async with database.reading() as s:
         rows = (await s.scalars(select(Contact))).all()
@@ -189,8 +182,7 @@ async def test_two_contacts_that_turn_out_to_be_one_person_keep_the_later_word(
 
 
 async def test_a_stranger_is_not_believed(database: Database) -> None:
-    async with database.transaction() as s:
-        await contacts.ensure(s, "+15551234567")
+    await commit(database, contacts.ensure, "+15551234567")
     await teach(database, "+15551234567", "+9115551234567")
     async with database.reading() as s:
         for table in (ContactIdentity, WaNumber):
@@ -243,8 +235,7 @@ async def test_of_a_person_that_is_forgotten_no_number_is_left(database: Databas
 
 
 async def test_one_word_for_one_person_is_one_message(database: Database) -> None:
-    async with database.transaction() as s:
-        await contacts.ensure(s, ADA)
+    await commit(database, contacts.ensure, ADA)
     await teach(database, ADA, HER_WA)
     for phone, other in ((LONG, SHORT), (ADA, HER_WA)):
         assert await admission(database, phone, f"a{phone}", once=f"word{phone}") is Admission.SEND
@@ -257,8 +248,7 @@ async def test_many_that_teach_and_opt_out_at_once(database: Database) -> None:
         s.add_all([Contact(phone=LONG), Contact(phone=SHORT), Contact(phone=ADA), Contact(phone=HER_WA)])
 
     async def out(phone: str, second: int) -> None:
-        async with database.transaction() as s:
-            await contacts.opt_out(s, phone, AT + timedelta(seconds=second), "w")
+        await commit(database, contacts.opt_out, phone, AT + timedelta(seconds=second), "w")
 
     await asyncio.gather(
         *(teach(database, *pair) for pair in ((LONG, SHORT), (SHORT, LONG), (ADA, HER_WA), (HER_WA, ADA))),

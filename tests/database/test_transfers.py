@@ -17,6 +17,7 @@ from crmd.crm.files.tables import Transfer
 from crmd.crm.messages import transfers as message_transfers
 from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.tables import Message
+from tests.support.database import commit
 from tests.support.transfers import open_office
 
 NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
@@ -26,19 +27,18 @@ KIND = "import_contacts"
 async def begin(
     database: Database, key: str = "job", at: datetime = NOW, now: datetime = NOW
 ) -> transfers.StartedTransfer:
-    async with database.transaction() as s:
-        return await transfers.begin(s, KIND, key, at, "file", now)
+    return await commit(database, transfers.begin, KIND, key, at, "file", now)
 
 
 async def test_a_transfer_goes_on_where_it_was_until_it_is_finished(database: Database) -> None:
     first = await begin(database)
     assert (first.counts, first.cursor, first.result) == ({}, {}, None)
-    async with database.transaction() as s:
-        await transfers.advance(s, first.id, {"created": 5}, {"row": 7})
+    await commit(database, transfers.advance, first.id, {"created": 5}, {"row": 7})
     again = await begin(database)
     assert (again.id, again.counts, again.cursor) == (first.id, {"created": 5}, {"row": 7})
-    async with database.transaction() as s:
-        await transfers.finish(s, first.id, counts={"created": 9}, result={"rows": 9}, now=NOW, report_id="r")
+    await commit(
+        database, transfers.finish, first.id, counts={"created": 9}, result={"rows": 9}, now=NOW, report_id="r"
+    )
     done = await begin(database)
     assert (done.id, done.result) == (first.id, {"rows": 9})
     async with database.reading() as s:
@@ -52,8 +52,7 @@ async def test_a_job_added_anew_takes_over_what_is_not_finished_and_nothing_else
     assert (await begin(database, "other")).id != first.id
     taken = await begin(database, at=later)
     assert taken.id == first.id
-    async with database.transaction() as s:
-        await transfers.finish(s, first.id, counts={}, result={"rows": 1}, now=NOW)
+    await commit(database, transfers.finish, first.id, counts={}, result={"rows": 1}, now=NOW)
     new = await begin(database, at=later + timedelta(minutes=1))
     assert new.id != first.id
     assert new.result is None

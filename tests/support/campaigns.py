@@ -32,6 +32,7 @@ from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import JobContext, spec_of
 from tests.support.context import make_context
+from tests.support.database import commit, fetch
 from tests.support.engine_harness import EngineHarness
 from tests.support.flows import StoredRun
 from tests.support.services import WhatsAppServer
@@ -137,8 +138,7 @@ class CampaignBench:
 
     async def people(self, *rows: contacts.ContactRow) -> None:
         """Adds contacts."""
-        async with self.database.transaction() as s:
-            await contacts.upsert(s, rows)
+        await commit(self.database, contacts.upsert, rows)
 
     async def campaign(self, name: str = "spring") -> Campaign:
         """The campaign's row."""
@@ -163,20 +163,17 @@ class CampaignBench:
     async def counts(self) -> dict[str, int]:
         """Recipients by state."""
         campaign = await self.campaign()
-        async with self.database.reading() as s:
-            return await campaign_recipients.counts(s, campaign.id)
+        return await fetch(self.database, campaign_recipients.counts, campaign.id)
 
     async def reasons(self) -> dict[str, int]:
         """Why recipients were skipped."""
         campaign = await self.campaign()
-        async with self.database.reading() as s:
-            return await campaign_recipients.skipped_reasons(s, campaign.id)
+        return await fetch(self.database, campaign_recipients.skipped_reasons, campaign.id)
 
     async def statuses(self) -> dict[str, int]:
         """The campaign's messages by status."""
         campaign = await self.campaign()
-        async with self.database.reading() as s:
-            return await messages.campaign_counts(s, campaign.id)
+        return await fetch(self.database, messages.campaign_counts, campaign.id)
 
     async def sent(self, count: int) -> dict[str, str]:
         """The text that each number got, once there are so many; none got two."""

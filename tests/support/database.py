@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
 
 BACKENDS = ("sqlite", "postgresql")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @pytest.fixture(params=BACKENDS)
@@ -51,6 +55,28 @@ async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]
     await made.start()
     yield made
     await made.stop()
+
+
+async def commit(
+    database: Database,
+    function: Callable[Concatenate[AsyncSession, P], Awaitable[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Calls a function of a repository in a transaction of its own."""
+    async with database.transaction() as session:
+        return await function(session, *args, **kwargs)
+
+
+async def fetch(
+    database: Database,
+    function: Callable[Concatenate[AsyncSession, P], Awaitable[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Calls a function of a repository that only reads."""
+    async with database.reading() as session:
+        return await function(session, *args, **kwargs)
 
 
 async def _empty(url: str) -> None:

@@ -30,6 +30,7 @@ from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobNotFound
 from crmd.jobs import JobContext, NewPayload
 from tests.support.context import RecordedRun, make_context
+from tests.support.database import commit
 from tests.support.engine_harness import EngineHarness
 from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
@@ -90,8 +91,7 @@ class FlowBench:
         """Stores a flow, checked."""
         definition = {"name": name, "steps": list(steps), **fields}
         check_flow(definition, name)
-        async with self.database.transaction() as s:
-            await flows.put(s, name, definition, enabled=definition.get("enabled", True))
+        await commit(self.database, flows.put, name, definition, enabled=definition.get("enabled", True))
 
     async def add(self, payload: dict[str, Any], key: str | None = None) -> str:
         """Adds a job `run_flow`."""
@@ -210,10 +210,8 @@ class FlowBench:
 
     async def opt_out(self, phone: str = PHONE) -> None:
         """The contact wants no messages."""
-        async with self.database.transaction() as s:
-            await contacts.opt_out(s, phone, utc_now())
+        await commit(self.database, contacts.opt_out, phone, utc_now())
 
     async def change(self, attributes: dict[str, Any]) -> None:
         """Sets attributes of the contact, which is made where there is none."""
-        async with self.database.transaction() as s:
-            await contacts.upsert(s, [contacts.ContactRow(phone=PHONE, attributes=attributes)])
+        await commit(self.database, contacts.upsert, [contacts.ContactRow(phone=PHONE, attributes=attributes)])
