@@ -1,27 +1,42 @@
-"""The command `crmd`: all its commands under one name."""
+"""The command `crmd`: all its commands under one name, each imported when it is typed."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 import click
 
-from crmd.cli.commands.access import password, token
-from crmd.cli.commands.actions import cancel, clean, promote, retry
-from crmd.cli.commands.check import check
-from crmd.cli.commands.demo import demo
-from crmd.cli.commands.enqueue import enqueue
-from crmd.cli.commands.jobs import job, jobs
-from crmd.cli.commands.queues import limit, pause, resume
-from crmd.cli.commands.run import run
-from crmd.cli.commands.sandbox import sandbox
-from crmd.cli.commands.schedules import schedules
-from crmd.cli.commands.status import status, workers
 from crmd.cli.kit import base
-from crmd.cli.kit.base import Command, Globals, Group, pass_globals, print_json
+from crmd.cli.kit.late import LateGroup
 from crmd.crm import features
 from crmd.version import __version__
+
+COMMANDS: Mapping[str, str] = {
+    "crmd.cli.commands.run:run": "Run the daemon in the foreground.",
+    "crmd.cli.commands.check:check": "Validate the configuration and show it.",
+    "crmd.cli.commands.status:status": "Show the live daemons and what each queue holds.",
+    "crmd.cli.commands.enqueue:enqueue": "Add a job to QUEUE and print its key.",
+    "crmd.cli.commands.jobs:jobs": "List the jobs of QUEUE.",
+    "crmd.cli.commands.jobs:job": "Show everything about one job.",
+    "crmd.cli.commands.actions:retry": "Run jobs that failed again.",
+    "crmd.cli.commands.actions:cancel": "Cancel jobs that are not over.",
+    "crmd.cli.commands.actions:promote": "Let delayed jobs start now.",
+    "crmd.cli.commands.actions:clean": "Delete jobs that are not active.",
+    "crmd.cli.commands.queues:pause": "Start no more jobs of QUEUE; running ones go on.",
+    "crmd.cli.commands.queues:resume": "Start jobs of QUEUE again.",
+    "crmd.cli.commands.queues:limit": "Set the rate of QUEUE on all daemons.",
+    "crmd.cli.commands.schedules:schedules": "List schedules, run or pause one.",
+    **features.commands(),
+    "crmd.cli.commands.status:workers": "List the live daemons.",
+    "crmd.cli.commands.access:password": "Show or set the password of the HTTP user.",
+    "crmd.cli.commands.access:token": "Make tokens for programs that use the HTTP API.",
+    "crmd.cli.commands.sandbox:sandbox": "Run local stand-ins of WhatsApp, mail, webhooks and AI.",
+    "crmd.cli.commands.demo:demo": "Show everything at work, with stand-ins for the services outside.",
+    "crmd.cli.commands.version:version": "Print the version.",
+}
+"""By `"module:name"`, and called by that name: the line that `crmd --help` has for it."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -31,39 +46,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def root() -> click.Group:
     """The command `crmd` itself."""
-    group = Group(
+    group = LateGroup(
         "crmd",
+        COMMANDS,
         help=f"crmd {__version__}: background jobs on Redis or an embedded Valkey.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     group.params.append(_version_option())
-    commands: tuple[click.Command, ...] = (run, check, status, enqueue, jobs, job, retry, cancel, promote, clean)
-    commands += (
-        pause,
-        resume,
-        limit,
-        schedules,
-        *features.commands(),
-        workers,
-        password,
-        token,
-        sandbox,
-        demo,
-        version,
-    )
-    for command in commands:
-        group.add_command(command)
     return group
-
-
-@click.command(cls=Command)
-@pass_globals
-def version(options: Globals) -> None:
-    """Print the version."""
-    if options.json:
-        print_json({"version": __version__})
-    else:
-        click.echo(__version__)
 
 
 def _version_option() -> click.Option:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ class Feature:
 
     jobs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By queue; each function has the name of its job."""
-    commands: tuple[str, ...] = ()
-    """Of the command line."""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """Of the command line: by reference the line that `crmd --help` has for it."""
     tables: str | None = None
     """The module of its tables."""
     forget: str | None = None
@@ -32,13 +32,13 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         jobs={"campaign": ("crmd.crm.campaigns.jobs:run_campaign",)},
-        commands=("crmd.crm.campaigns.commands:campaigns",),
+        commands={"crmd.crm.campaigns.commands:campaigns": "List campaigns, pause or cancel one."},
         tables="crmd.crm.campaigns.tables",
         forget="crmd.crm.campaigns.recipients:forget",
     ),
     Feature(
         jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.sweep:sweep_flows")},
-        commands=("crmd.crm.flows.commands:flows",),
+        commands={"crmd.crm.flows.commands:flows": "List flows, check or put one."},
         tables="crmd.crm.flows.tables",
         forget="crmd.crm.flows.repository:forget",
     ),
@@ -56,7 +56,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(jobs={"export": ("crmd.crm.exports.jobs:export_contacts", "crmd.crm.exports.jobs:export_messages")}),
     Feature(
         jobs={"analytics": ("crmd.crm.analytics.jobs:snapshot",)},
-        commands=("crmd.crm.analytics.commands:report",),
+        commands={"crmd.crm.analytics.commands:report": "Show what happened in the last hours or days."},
         tables="crmd.crm.analytics.tables",
     ),
     Feature(
@@ -77,9 +77,9 @@ def load(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def commands() -> Iterator[Any]:
-    """The commands of all features."""
-    return (load(reference) for feature in FEATURES for reference in feature.commands)
+def commands() -> dict[str, str]:
+    """The commands of all features, with their lines."""
+    return {reference: line for feature in FEATURES for reference, line in feature.commands.items()}
 
 
 def forgetting() -> list[Any]:

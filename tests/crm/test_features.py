@@ -50,7 +50,7 @@ def test_every_job_is_declared() -> None:
 
 
 def test_every_command_is_declared() -> None:
-    found = list(commands())
+    found = list(map(load, commands()))
     assert all(isinstance(command, click.Command) for command in found)
     assert [command.name for command in found] == list(dict.fromkeys(command.name for command in found))
     there = {module.__name__ for module in modules() if module.__name__.endswith(".commands")}

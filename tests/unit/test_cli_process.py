@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from crmd import __version__
+from crmd.cli.main import root
 from crmd.errors import ExitCode
 from tests.support.cli import crmd
 
@@ -24,6 +27,23 @@ def test_help_and_parsing_load_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stderr.strip(), done.returncode) == ("", 0)
     assert "crmd enqueue notification notify" in done.stdout
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    program = (
+        "import sys; from crmd.cli.main import root; from crmd.cli.kit import base;"
+        "base.run(root(), ['--help']); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    text, loaded = done.stdout.rstrip().rsplit("\n", 1)
+    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
+    assert listed == list(root().commands)
+    assert [name for name in loaded.split() if re.match(r"asyncio$|crmd\.(cli\.commands|crm\.\w+\.)", name)] == []
+
+
+def test_each_command_is_where_it_is_declared() -> None:
+    assert all(isinstance(command, click.Command) for command in root().commands.values())
+    assert [command.name for command in root().commands.values()] == list(root().commands)
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("version",)])

@@ -44,7 +44,7 @@ CLEAN = Action(
 )
 
 
-def _command(name: str, action: Action, short: str, help: str) -> click.Command:
+def _command(name: str, action: Action, help: str) -> click.Command:
     """The command of an action; all four take the same arguments."""
 
     @pass_globals
@@ -72,32 +72,28 @@ def _command(name: str, action: Action, short: str, help: str) -> click.Command:
         click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."),
         click.Option(["--rate"], callback=as_rate, metavar="R", help="At most so many at a time, such as 10/s."),
     ]
-    return Command(name, callback=run, params=parameters, help=help, short_help=short)
+    return Command(name, callback=run, params=parameters, help=help)
 
 
 retry = _command(
     "retry",
     RETRY,
-    "Run jobs that failed again.",
     "Run failed, cancelled or unknown jobs of QUEUE again, by KEY or by --state.\n\n"
     "Their attempts begin at 0 again. Jobs of unknown outcome are retried only by KEY.",
 )
 cancel = _command(
     "cancel",
     CANCEL,
-    "Cancel jobs that are not over.",
     "Cancel waiting, delayed or active jobs of QUEUE, by KEY or by --state.",
 )
 promote = _command(
     "promote",
     PROMOTE,
-    "Let delayed jobs start now.",
     "Let delayed jobs of QUEUE start now, by KEY or by --state delayed.",
 )
 clean = _command(
     "clean",
     CLEAN,
-    "Delete jobs that are not active.",
     "Delete jobs of QUEUE that are not active, by KEY or by --state.",
 )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crmd.config.load import Loaded
 
 
-@click.command(cls=Command, short_help="Validate the configuration and show it.")
+@click.command(cls=Command)
 @pass_globals
 def check(options: Globals) -> int:
     """Validate the configuration; print its problems, or the settings in force with their sources."""

@@ -26,7 +26,7 @@ PREFERRED_PORTS = {"http": 8080, "sandbox": 8090, "smtp": 8025}
 """Those of the daemon and of the sandbox, where nobody else has them."""
 
 
-@click.command(cls=Command, short_help="Show everything at work, with stand-ins for the services outside.")
+@click.command(cls=Command)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),

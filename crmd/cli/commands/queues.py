@@ -57,7 +57,7 @@ def resume(options: Globals, queues: tuple[str, ...], everything: bool) -> int:
     return in_session(options, work)
 
 
-@click.command(cls=Command, short_help="Set the rate of QUEUE on all daemons.")
+@click.command(cls=Command)
 @click.argument("queue")
 @click.argument("rate")
 @click.option("--for", "period", callback=as_duration, metavar="D", help="The configured limit again after this.")

@@ -12,7 +12,7 @@ from crmd.cli.kit.session import load_settings
 from crmd.errors import CrmdError
 
 
-@click.command(cls=Command, short_help="Run the daemon in the foreground.")
+@click.command(cls=Command)
 @click.option("--queues", metavar="A,B", help="Only these queues; by default all.")
 @pass_globals
 def run(options: Globals, queues: str | None) -> NoReturn:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(0, 1)
 
 
-@click.command(cls=Command, short_help="Run local stand-ins of WhatsApp, mail, webhooks and AI.")
+@click.command(cls=Command)
 @click.option("--host", default="127.0.0.1", show_default=True, help="IP address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8090, show_default=True, help="HTTP; 0: any free.")
 @click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crmd.engine.admin.schedules import ScheduleView
 
 
-@click.group(cls=ListingGroup, invoke_without_command=True, short_help="List schedules, run or pause one.")
+@click.group(cls=ListingGroup, invoke_without_command=True)
 @pass_globals
 @click.pass_context
 def schedules(context: click.Context, options: Globals) -> int:

@@ -21,7 +21,7 @@ LAST = {"day": 7, "hour": 24}
 MOST = 1000
 
 
-@click.command(cls=Command, short_help="Show what happened in the last hours or days.")
+@click.command(cls=Command)
 @click.option(
     "--period", type=click.Choice(list(LAST)), default="day", show_default=True, help="How long each is."
 )

@@ -23,7 +23,7 @@ _ID = click.argument("campaign_id", metavar="ID", type=click.IntRange(min=1))
 _REASON = click.option("--reason", metavar="R", help="Shown wherever the campaign is.")
 
 
-@click.group(cls=ListingGroup, invoke_without_command=True, short_help="List campaigns, pause or cancel one.")
+@click.group(cls=ListingGroup, invoke_without_command=True)
 @pass_globals
 @click.pass_context
 def campaigns(context: click.Context, options: Globals) -> int:

@@ -28,7 +28,7 @@ _NAME = click.option(
 )
 
 
-@click.group(cls=ListingGroup, invoke_without_command=True, short_help="List flows, check or put one.")
+@click.group(cls=ListingGroup, invoke_without_command=True)
 @pass_globals
 @click.pass_context
 def flows(context: click.Context, options: Globals) -> int:
