@@ -193,6 +193,16 @@ async def test_one_key_starts_one_run(bench: FlowBench) -> None:
     assert len(await bench.runs()) == 2
 
 
+async def test_a_repeated_start_does_not_end_a_wait(bench: FlowBench) -> None:
+    await bench.put(HELLO, REST, SECOND)
+    await bench.start_pool("flow")
+    for _ in range(2):
+        view = await bench.finished(await bench.start(key="order-17"))
+        assert (view.result["state"], view.result["count"]) == ("waiting", 2)
+    [run] = await bench.runs()
+    assert await delayed(bench) == [f"flow-{run.id}-2"]
+
+
 async def test_a_repeated_continuation_does_nothing(bench: FlowBench) -> None:
     await bench.put(HELLO, REST, SECOND, {**REST, "id": "rest2"}, {**SECOND, "id": "third"})
     await bench.start_pool("flow", "message")

@@ -84,8 +84,7 @@ async def run_flow(ctx: JobContext, payload: RunFlow) -> FlowProgress:
     database = ctx.get(Database)
     if payload.run is not None and payload.count is not None:
         return await _Walk(ctx, database, payload.run).go(payload.count)
-    at = await _start(ctx, database, payload)
-    return await _Walk(ctx, database, at.run_id).go(at.count)
+    return await _Walk(ctx, database, await _start(ctx, database, payload)).go(0)
 
 
 def continuation(at: Position) -> tuple[dict[str, Any], str]:
@@ -93,8 +92,8 @@ def continuation(at: Position) -> tuple[dict[str, Any], str]:
     return {"run": at.run_id, "count": at.count}, f"flow-{at.run_id}-{at.count}"
 
 
-async def _start(ctx: JobContext, database: Database, payload: RunFlow) -> Position:
-    """Makes the run; one job, and one key, starts one run, however often it is delivered."""
+async def _start(ctx: JobContext, database: Database, payload: RunFlow) -> int:
+    """Creates the run and returns its id; a key starts one run, however often its job is added or delivered."""
     phone = f"+{(payload.contact or '').removeprefix('+')}"
     async with database.transaction() as s:
         flow = await flows.by_name(s, payload.flow or "")
@@ -105,7 +104,7 @@ async def _start(ctx: JobContext, database: Database, payload: RunFlow) -> Posit
         contact = await contacts.ensure(s, phone)
         first, data = read_flow(flow.definition).first, new_data(saved=payload.data)
         at, _ = await flows.start(s, flow, contact.id, once=f"job:{ctx.key}", step=first, data=data)
-    return at
+    return at.run_id
 
 
 def new_data(*, saved: dict[str, Any] | None = None, wamid: str | None = None) -> dict[str, Any]:
