@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.database import backend, database, database_url, empty_url
 from tests.support.embedded import state_folder, stores
+from tests.support.engine_harness import engine
 from tests.support.postgres import postgres
 from tests.support.stepped_store import stepped_store
 from tests.support.store import own_store, redis, store_binary, store_server, store_url
@@ -13,6 +14,7 @@ __all__ = [
     "database",
     "database_url",
     "empty_url",
+    "engine",
     "own_store",
     "postgres",
     "redis",

@@ -42,208 +42,206 @@ class Held:
         return "done"
 
 
-def held(r: EngineHarness, queue: str = "q") -> Held:
+def held(engine: EngineHarness, queue: str = "q") -> Held:
     """Makes a held handler known under the name `work`."""
     handler = Held()
-    r.handle(queue, "work", handler.__call__)
+    engine.handle(queue, "work", handler.__call__)
     return handler
 
 
 # Killed daemons
 
 
-async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        key = await r.add("q", "work")
-        await wait_until(lambda: work.starts == 1)
-        await kill(pool)
-        work.go.set()
-        await r.start_pool("one")
-        view = await r.finished("q", key, 5)
-        assert (view.state, view.attempt, work.starts) == (State.COMPLETED, 1, 2)
+@pytest.mark.queues(QueueSettings("q", attempts=1))
+async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(engine: EngineHarness) -> None:
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    await kill(pool)
+    work.go.set()
+    await engine.start_pool("one")
+    view = await engine.finished("q", key, 5)
+    assert (view.state, view.attempt, work.starts) == (State.COMPLETED, 1, 2)
 
 
 @pytest.mark.parametrize("document", [{"timeout": 0}, {"timeout": 0, "heartbeat": 0, "retries": 1}, {}])
+@pytest.mark.queues(QueueSettings("q", timeout_seconds=None))
 async def test_a_job_without_a_time_limit_runs_again_when_its_daemon_is_killed(
-    store_url: str, document: dict[str, Any]
+    engine: EngineHarness, document: dict[str, Any]
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("q", timeout_seconds=None)) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        await put_job(r.store, "q", "k", {"function": "work", **document})
-        await wait_until(lambda: work.starts == 1)
-        await wait_until(lambda: _status(r, "k", "active"))
-        await kill(pool)
-        work.go.set()
-        await r.start_pool("one")
-        assert (await r.finished("q", "k", 5)).state is State.COMPLETED
-        assert await r.store.command("LLEN", "saq:q:active") == 0
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    await put_job(engine.store, "q", "k", {"function": "work", **document})
+    await wait_until(lambda: work.starts == 1)
+    await wait_until(lambda: _status(engine, "k", "active"))
+    await kill(pool)
+    work.go.set()
+    await engine.start_pool("one")
+    assert (await engine.finished("q", "k", 5)).state is State.COMPLETED
+    assert await engine.store.command("LLEN", "saq:q:active") == 0
 
 
-async def test_a_thousand_jobs_of_a_killed_daemon_run_again_within_two_seconds(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=1000, keep_completed=1000)) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        await r.control.enqueue("q", [NewJob("work") for _ in range(1000)])
-        await wait_until(lambda: work.starts == 1000, 10)
-        await kill(pool)
-        began = time.monotonic()
-        await r.start_pool("one")
-        await wait_until(lambda: work.starts == 2000, 10)
-        assert time.monotonic() - began < HANG_S  # a second on a machine at rest; by a sweep, minutes
-        work.go.set()
-        await wait_until(lambda: _completed(r, 1000), 10)
+@pytest.mark.queues(QueueSettings("q", concurrency=1000, keep_completed=1000))
+async def test_a_thousand_jobs_of_a_killed_daemon_run_again_within_two_seconds(engine: EngineHarness) -> None:
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    await engine.control.enqueue("q", [NewJob("work") for _ in range(1000)])
+    await wait_until(lambda: work.starts == 1000, 10)
+    await kill(pool)
+    began = time.monotonic()
+    await engine.start_pool("one")
+    await wait_until(lambda: work.starts == 2000, 10)
+    assert time.monotonic() - began < HANG_S  # a second on a machine at rest; by a sweep, minutes
+    work.go.set()
+    await wait_until(lambda: _completed(engine, 1000), 10)
 
 
-async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_over(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=20)) as r:
-        work = held(r)
-        dead = await r.start_pool()
-        await r.control.enqueue("q", [NewJob("work") for _ in range(20)])
-        await wait_until(lambda: work.starts == 20)
-        other = await r.start_pool()
-        await kill(dead)
-        await watch_for_a_lease(other)
-        work.go.set()
-        await wait_until(lambda: work.starts == 40, 5)
-        await wait_until(lambda: _completed(r, 20), 5)
-        assert (await r.inspector.totals())["q"].lost == 20
+@pytest.mark.queues(QueueSettings("q", concurrency=20))
+async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_over(engine: EngineHarness) -> None:
+    work = held(engine)
+    dead = await engine.start_pool()
+    await engine.control.enqueue("q", [NewJob("work") for _ in range(20)])
+    await wait_until(lambda: work.starts == 20)
+    other = await engine.start_pool()
+    await kill(dead)
+    await watch_for_a_lease(other)
+    work.go.set()
+    await wait_until(lambda: work.starts == 40, 5)
+    await wait_until(lambda: _completed(engine, 20), 5)
+    assert (await engine.inspector.totals())["q"].lost == 20
 
 
-async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        holder = await r.start_pool()
-        key = await r.add("q", "work")
-        await wait_until(lambda: work.starts == 1)
-        other = await r.start_pool()
-        await holder.tick.stop()
-        await holder.keeper.stop()
-        await watch_for_a_lease(other)
-        r.store.connected_since = time.monotonic()  # as after a reconnect
-        for _ in range(3):
-            await other.tick.run_once()
-        assert (await r.inspector.totals())["q"].lost == 0
-        work.go.set()
-        view = await r.finished("q", key)
-        assert (view.state, work.starts) == (State.COMPLETED, 1)
+async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(engine: EngineHarness) -> None:
+    work = held(engine)
+    holder = await engine.start_pool()
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    other = await engine.start_pool()
+    await holder.tick.stop()
+    await holder.keeper.stop()
+    await watch_for_a_lease(other)
+    engine.store.connected_since = time.monotonic()  # as after a reconnect
+    for _ in range(3):
+        await other.tick.run_once()
+    assert (await engine.inspector.totals())["q"].lost == 0
+    work.go.set()
+    view = await engine.finished("q", key)
+    assert (view.state, work.starts) == (State.COMPLETED, 1)
 
 
-async def test_leases_that_nobody_could_renew_are_not_believed(own_store: StoreServer) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        work = held(r)
-        holder = await r.start_pool()
-        key = await r.add("q", "work")
-        await wait_until(lambda: work.starts == 1)
-        other = await r.start_pool()
-        await holder.tick.stop()
-        await holder.keeper.stop()
-        await watch_for_a_lease(other)
-        with own_store.client() as admin:  # as on a full disk
-            admin.execute_command("ACL", "SETUSER", "default", "-zadd")
-            with pytest.raises(StoreError):
-                await other.tick.announce()
-            admin.execute_command("ACL", "SETUSER", "default", "+@all")
-        for _ in range(3):
-            await other.tick.run_once()
-        assert (await r.inspector.totals())["q"].lost == 0
-        work.go.set()
-        view = await r.finished("q", key)
-        assert (view.state, work.starts) == (State.COMPLETED, 1)
+async def test_leases_that_nobody_could_renew_are_not_believed(
+    engine: EngineHarness, own_store: StoreServer
+) -> None:
+    work = held(engine)
+    holder = await engine.start_pool()
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    other = await engine.start_pool()
+    await holder.tick.stop()
+    await holder.keeper.stop()
+    await watch_for_a_lease(other)
+    with own_store.client() as admin:  # as on a full disk
+        admin.execute_command("ACL", "SETUSER", "default", "-zadd")
+        with pytest.raises(StoreError):
+            await other.tick.announce()
+        admin.execute_command("ACL", "SETUSER", "default", "+@all")
+    for _ in range(3):
+        await other.tick.run_once()
+    assert (await engine.inspector.totals())["q"].lost == 0
+    work.go.set()
+    view = await engine.finished("q", key)
+    assert (view.state, work.starts) == (State.COMPLETED, 1)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 6, 9, 14])
-async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(store_url: str, turns: int) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=30)) as r:
-        starts: list[str] = []
-        go = asyncio.Event()
+@pytest.mark.queues(QueueSettings("q", concurrency=30))
+async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(engine: EngineHarness, turns: int) -> None:
+    starts: list[str] = []
+    go = asyncio.Event()
 
-        async def work(ctx: dict[str, Any]) -> None:
-            starts.append(ctx["job"].key)
-            await go.wait()
+    async def work(ctx: dict[str, Any]) -> None:
+        starts.append(ctx["job"].key)
+        await go.wait()
 
-        r.handle("q", "work", work)
-        pool = await r.start_pool("one")
-        await r.control.enqueue("q", [NewJob("work") for _ in range(30)])
-        await wait_until(lambda: len(starts) == 30)
-        begun, poison, *others = pool.workers["q"].executor.executions.values()
-        await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
-        await r.store.command("HSET", "crmd:q:q:crashes", poison.job_id, 2)
-        await kill(pool)
-        go.set()
-        successor = r.new_pool("one")
-        starting = asyncio.create_task(successor.start())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        starting.cancel()
-        await asyncio.wait([starting])
-        await kill(successor)
-        await r.start_pool("one")
-        for run in others:
-            assert (await r.finished("q", run.key, 5)).state is State.COMPLETED
-        assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
-        assert "poison" in ((await r.finished("q", poison.key, 5)).error or "")
-        assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
-
-
-async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        added = [await r.add("q", "work") for _ in range(3)]
-        await wait_until(lambda: work.starts == 3)
-        begun, aborted, other = (pool.workers["q"].executor.executions[f"saq:job:q:{key}"] for key in added)
-        await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
-        await r.control.cancel("q", aborted.key, "not wanted")
-        await kill(pool)
-        work.go.set()
-        # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
-        successor = r.new_pool("one")
-        await successor.workers["q"].scripts.recover(
-            successor.context.instance_id, host_prefix("one"), next(successor.context.tokens)
-        )
-        await successor.start()
-        assert (await r.finished("q", begun.key, 5)).state is State.UNKNOWN
-        view = await r.finished("q", aborted.key, 5)
-        assert (view.state, view.error) == (State.CANCELLED, "not wanted")
-        assert (await r.finished("q", other.key, 5)).state is State.COMPLETED
-        assert work.starts == 4
+    engine.handle("q", "work", work)
+    pool = await engine.start_pool("one")
+    await engine.control.enqueue("q", [NewJob("work") for _ in range(30)])
+    await wait_until(lambda: len(starts) == 30)
+    begun, poison, *others = pool.workers["q"].executor.executions.values()
+    await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+    await engine.store.command("HSET", "crmd:q:q:crashes", poison.job_id, 2)
+    await kill(pool)
+    go.set()
+    successor = engine.new_pool("one")
+    starting = asyncio.create_task(successor.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    await kill(successor)
+    await engine.start_pool("one")
+    for run in others:
+        assert (await engine.finished("q", run.key, 5)).state is State.COMPLETED
+    assert (await engine.finished("q", begun.key, 5)).state is State.UNKNOWN
+    assert "poison" in ((await engine.finished("q", poison.key, 5)).error or "")
+    assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
 
 
-async def test_a_suspect_stays_one_when_it_is_given_back(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        key = await _suspect(r)
-        pool = await r.start_pool("one")
-        await wait_until(lambda: work.starts == 1)
-        await pool.stop(0.0)
-        # Its next run is alone again: jobs beside it would be blamed for its third death.
-        assert await r.store.command("LRANGE", "crmd:q:q:suspects", 0, -1) == [f"saq:job:q:{key}".encode()]
-        work.go.set()
-        await r.start_pool("one")
-        view = await r.finished("q", key)
-        assert (view.state, work.starts) == (State.COMPLETED, 2)
+async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(engine: EngineHarness) -> None:
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    added = [await engine.add("q", "work") for _ in range(3)]
+    await wait_until(lambda: work.starts == 3)
+    begun, aborted, other = (pool.workers["q"].executor.executions[f"saq:job:q:{key}"] for key in added)
+    await pool.workers["q"].scripts.begin_effect(begun.job_id, begun.token)
+    await engine.control.cancel("q", aborted.key, "not wanted")
+    await kill(pool)
+    work.go.set()
+    # The recovery's answer is lost, or its daemon's connection: the leases are the new daemon's by now.
+    successor = engine.new_pool("one")
+    await successor.workers["q"].scripts.recover(
+        successor.context.instance_id, host_prefix("one"), next(successor.context.tokens)
+    )
+    await successor.start()
+    assert (await engine.finished("q", begun.key, 5)).state is State.UNKNOWN
+    view = await engine.finished("q", aborted.key, 5)
+    assert (view.state, view.error) == (State.CANCELLED, "not wanted")
+    assert (await engine.finished("q", other.key, 5)).state is State.COMPLETED
+    assert work.starts == 4
+
+
+async def test_a_suspect_stays_one_when_it_is_given_back(engine: EngineHarness) -> None:
+    work = held(engine)
+    key = await _suspect(engine)
+    pool = await engine.start_pool("one")
+    await wait_until(lambda: work.starts == 1)
+    await pool.stop(0.0)
+    # Its next run is alone again: jobs beside it would be blamed for its third death.
+    assert await engine.store.command("LRANGE", "crmd:q:q:suspects", 0, -1) == [f"saq:job:q:{key}".encode()]
+    work.go.set()
+    await engine.start_pool("one")
+    view = await engine.finished("q", key)
+    assert (view.state, work.starts) == (State.COMPLETED, 2)
 
 
 async def test_a_suspect_whose_claim_is_lost_is_tried_again(
     own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as r:
-        work = held(r)
+    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as engine:
+        work = held(engine)
         work.go.set()
-        key = await _suspect(r)
+        key = await _suspect(engine)
         unique_prefix = QueueKeys("q").unique_prefix
         between.lose_reply(
             f"{unique_prefix}\r\n$1\r\n2\r\n$1\r\n1\r\n"
         )  # the claim of one slot: others ask for more
-        await r.start_pool("one")
+        await engine.start_pool("one")
         await wait_until(between.lost.is_set, 5)
         assert work.starts == 0
         await wait_until(lambda: work.starts == 1, 15)
-        await wait_until(lambda: r.store.connected)
-        assert (await r.finished("q", key)).state is State.COMPLETED
+        await wait_until(lambda: engine.store.connected)
+        assert (await engine.finished("q", key)).state is State.COMPLETED
         gc.collect()
         assert "never retrieved" not in caplog.text
 
@@ -267,40 +265,40 @@ async def test_a_suspect_whose_claim_is_lost_is_tried_again(
         b"[" * 100_000,
     ],
 )
-async def test_what_is_no_job_is_set_aside_once_and_the_others_run(store_url: str, document: bytes) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        work.go.set()
-        await put_job(r.store, "q", "bad", document)
-        key = await r.add("q", "work")
-        before = await r.inspector.jobs("q")
-        json.dumps([view.to_json() for view in before.jobs])
-        pool = await r.start_pool()
-        assert isinstance(await saq_queue(pool, "q").info(jobs=True), dict)
-        assert (await r.finished("q", key)).state is State.COMPLETED
-        await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
-        await pool.tick.run_once()
-        assert await r.store.command("LLEN", "crmd:q:q:quarantine") == 1
-        assert await r.store.command("EXISTS", "saq:job:q:bad") == 0
-        counts = await r.inspector.counts("q")
-        assert (counts.waiting, counts.active) == (0, 0)
+async def test_what_is_no_job_is_set_aside_once_and_the_others_run(engine: EngineHarness, document: bytes) -> None:
+    work = held(engine)
+    work.go.set()
+    await put_job(engine.store, "q", "bad", document)
+    key = await engine.add("q", "work")
+    before = await engine.inspector.jobs("q")
+    json.dumps([view.to_json() for view in before.jobs])
+    pool = await engine.start_pool()
+    assert isinstance(await saq_queue(pool, "q").info(jobs=True), dict)
+    assert (await engine.finished("q", key)).state is State.COMPLETED
+    await wait_until(lambda: [name for name, _ in engine.events].count("job.quarantined") == 1)
+    await pool.tick.run_once()
+    assert await engine.store.command("LLEN", "crmd:q:q:quarantine") == 1
+    assert await engine.store.command("EXISTS", "saq:job:q:bad") == 0
+    counts = await engine.inspector.counts("q")
+    assert (counts.waiting, counts.active) == (0, 0)
 
 
-async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_of_others(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        first, second, third = [await r.add("q", "work") for _ in range(3)]
-        await wait_until(lambda: work.starts == 3)
-        await wait_until(lambda: _status(r, third, "active"))
-        await kill(pool)
-        await r.store.command("SET", f"saq:job:q:{first}", b"not json")
-        await r.store.command("DEL", f"saq:job:q:{second}")
-        work.go.set()
-        await r.start_pool("one")
-        assert (await r.finished("q", third)).state is State.COMPLETED
-        await wait_until(lambda: [name for name, _ in r.events].count("job.quarantined") == 1)
-        await wait_until(lambda: _idle(r))
+async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_of_others(
+    engine: EngineHarness,
+) -> None:
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    first, second, third = [await engine.add("q", "work") for _ in range(3)]
+    await wait_until(lambda: work.starts == 3)
+    await wait_until(lambda: _status(engine, third, "active"))
+    await kill(pool)
+    await engine.store.command("SET", f"saq:job:q:{first}", b"not json")
+    await engine.store.command("DEL", f"saq:job:q:{second}")
+    work.go.set()
+    await engine.start_pool("one")
+    assert (await engine.finished("q", third)).state is State.COMPLETED
+    await wait_until(lambda: [name for name, _ in engine.events].count("job.quarantined") == 1)
+    await wait_until(lambda: _idle(engine))
 
 
 @pytest.mark.parametrize(
@@ -319,27 +317,27 @@ async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_
         {"kwargs": None, "error": {"not": "text"}, "result": [1], "worker_id": 7},
     ],
 )
-async def test_a_job_with_odd_fields_runs_and_is_shown(store_url: str, fields: dict[str, Any]) -> None:
-    async with engine_harness(store_url, QueueSettings("q", backoff=FAST)) as r:
-        work = held(r)
-        await put_job(r.store, "q", "odd", {"function": "work", **fields})
-        await put_job(r.store, "q", "odd fails", {"function": "fail", **fields})
+@pytest.mark.queues(QueueSettings("q", backoff=FAST))
+async def test_a_job_with_odd_fields_runs_and_is_shown(engine: EngineHarness, fields: dict[str, Any]) -> None:
+    work = held(engine)
+    await put_job(engine.store, "q", "odd", {"function": "work", **fields})
+    await put_job(engine.store, "q", "odd fails", {"function": "fail", **fields})
 
-        async def fail(_: Any) -> None:
-            raise ValueError("no luck")
+    async def fail(_: Any) -> None:
+        raise ValueError("no luck")
 
-        r.handle("q", "fail", fail)
-        await _show(r)
-        await r.start_pool()
-        key = await r.add("q", "work")
-        await wait_until(lambda: work.starts == 2)
-        await wait_until(lambda: _status(r, "odd", "active"))
-        await _show(r)
-        work.go.set()
-        assert (await r.finished("q", "odd", 5)).state is State.COMPLETED
-        assert (await r.finished("q", "odd fails", 5)).state is State.FAILED
-        assert (await r.finished("q", key, 5)).state is State.COMPLETED
-        await _show(r)
+    engine.handle("q", "fail", fail)
+    await _show(engine)
+    await engine.start_pool()
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 2)
+    await wait_until(lambda: _status(engine, "odd", "active"))
+    await _show(engine)
+    work.go.set()
+    assert (await engine.finished("q", "odd", 5)).state is State.COMPLETED
+    assert (await engine.finished("q", "odd fails", 5)).state is State.FAILED
+    assert (await engine.finished("q", key, 5)).state is State.COMPLETED
+    await _show(engine)
 
 
 # Schedules
@@ -366,22 +364,21 @@ def test_two_schedules_of_one_job_are_two(tmp_path: Path) -> None:
     assert {name: schedules[name].cron for name in ("a", "b")} == {"a": "@daily", "b": "@hourly"}
 
 
-async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        work.go.set()
-        # What SAQ's worker leaves: a cron job in its slot, one long past, and one of a function that is gone.
-        await put_job(r.store, "q", "cron:work", {"function": "work"}, due=time.time() + 0.3)
-        await put_job(r.store, "q", "cron:past", {"function": "work"}, due=time.time() - 3600)
-        await put_job(r.store, "q", "cron:yearly", {"function": "work"}, due=time.time() + 300_000)
-        await put_job(r.store, "q", "cron:gone", {"function": "gone"}, due=time.time() - 1)
-        await r.start_pool()
-        [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.5)])
-        for key in ("cron:work", "cron:past", delayed.key):
-            assert (await r.finished("q", key, 4)).state is State.COMPLETED
-        await r.control.delete("q", "cron:yearly")
-        view = await r.inspector.job("q", "cron:gone")
-        assert (view.state, view.error) == (State.DELAYED, "no job 'gone' in queue q; known: work")
+async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(engine: EngineHarness) -> None:
+    work = held(engine)
+    work.go.set()
+    # What SAQ's worker leaves: a cron job in its slot, one long past, and one of a function that is gone.
+    await put_job(engine.store, "q", "cron:work", {"function": "work"}, due=time.time() + 0.3)
+    await put_job(engine.store, "q", "cron:past", {"function": "work"}, due=time.time() - 3600)
+    await put_job(engine.store, "q", "cron:yearly", {"function": "work"}, due=time.time() + 300_000)
+    await put_job(engine.store, "q", "cron:gone", {"function": "gone"}, due=time.time() - 1)
+    await engine.start_pool()
+    [delayed] = await engine.control.enqueue("q", [NewJob("work", delay=0.5)])
+    for key in ("cron:work", "cron:past", delayed.key):
+        assert (await engine.finished("q", key, 4)).state is State.COMPLETED
+    await engine.control.delete("q", "cron:yearly")
+    view = await engine.inspector.job("q", "cron:gone")
+    assert (view.state, view.error) == (State.DELAYED, "no job 'gone' in queue q; known: work")
 
 
 # Handlers
@@ -402,44 +399,42 @@ async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(store_url: 
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+@pytest.mark.queues(QueueSettings("q", concurrency=1, attempts=2, backoff=FAST, timeout_seconds=None))
 async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
-    store_url: str, error: BaseException, sync: bool
+    engine: EngineHarness, error: BaseException, sync: bool
 ) -> None:
-    async with engine_harness(
-        store_url, QueueSettings("q", concurrency=1, attempts=2, backoff=FAST, timeout_seconds=None)
-    ) as r:
-        runs: list[int] = []
+    runs: list[int] = []
 
-        def fail(_: Any) -> None:
-            runs.append(1)
-            raise error
+    def fail(_: Any) -> None:
+        runs.append(1)
+        raise error
 
-        async def fail_async(_: Any) -> None:
-            fail(_)
+    async def fail_async(_: Any) -> None:
+        fail(_)
 
-        r.handle("q", "fail", fail if sync else fail_async)
-        work = held(r)
-        work.go.set()
-        pool = await r.start_pool()
-        failing, following = await r.add("q", "fail"), await r.add("q", "work")
-        view = await r.finished("q", failing, 5)
-        assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
-        assert type(error).__name__ in (view.error or "")
-        assert (await r.finished("q", following, 5)).state is State.COMPLETED
-        assert (pool.active, pool.leaked) == (0, 0)
+    engine.handle("q", "fail", fail if sync else fail_async)
+    work = held(engine)
+    work.go.set()
+    pool = await engine.start_pool()
+    failing, following = await engine.add("q", "fail"), await engine.add("q", "work")
+    view = await engine.finished("q", failing, 5)
+    assert (view.state, view.attempt, len(runs)) == (State.FAILED, 2, 2)
+    assert type(error).__name__ in (view.error or "")
+    assert (await engine.finished("q", following, 5)).state is State.COMPLETED
+    assert (pool.active, pool.leaked) == (0, 0)
 
 
-async def test_sys_exit_in_a_thread_fails_its_job_only(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", attempts=1)) as r:
+@pytest.mark.queues(QueueSettings("q", attempts=1))
+async def test_sys_exit_in_a_thread_fails_its_job_only(engine: EngineHarness) -> None:
 
-        def leave(_: Any) -> None:
-            sys.exit("bye")
+    def leave(_: Any) -> None:
+        sys.exit("bye")
 
-        r.handle("q", "leave", leave)
-        await r.start_pool()
-        view = await r.finished("q", await r.add("q", "leave"), 5)
-        assert view.state is State.FAILED
-        assert "SystemExit: bye" in (view.error or "")
+    engine.handle("q", "leave", leave)
+    await engine.start_pool()
+    view = await engine.finished("q", await engine.add("q", "leave"), 5)
+    assert view.state is State.FAILED
+    assert "SystemExit: bye" in (view.error or "")
 
 
 def _recursive() -> Any:
@@ -469,134 +464,130 @@ def _deep() -> Any:
         (lambda: {("a", "b"): 1}, "not JSON"),
     ],
 )
+@pytest.mark.queues(QueueSettings("q", attempts=3, backoff=FAST))
 async def test_a_result_that_is_no_json_fails_its_job_once(
-    store_url: str, result: Callable[[], Any], reason: str
+    engine: EngineHarness, result: Callable[[], Any], reason: str
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("q", attempts=3, backoff=FAST)) as r:
-        runs: list[int] = []
+    runs: list[int] = []
 
-        async def odd(_: Any) -> Any:
-            runs.append(1)
-            return result()
+    async def odd(_: Any) -> Any:
+        runs.append(1)
+        return result()
 
-        r.handle("q", "odd", odd)
-        await r.start_pool()
-        view = await r.finished("q", await r.add("q", "odd"), 5)
-        assert (view.state, view.result, len(runs)) == (State.FAILED, None, 1)
-        assert reason in (view.error or "")
+    engine.handle("q", "odd", odd)
+    await engine.start_pool()
+    view = await engine.finished("q", await engine.add("q", "odd"), 5)
+    assert (view.state, view.result, len(runs)) == (State.FAILED, None, 1)
+    assert reason in (view.error or "")
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(store_url: str, fails: bool) -> None:
-    async with engine_harness(store_url, QueueSettings("q", attempts=2, backoff=FAST)) as r:
+@pytest.mark.queues(QueueSettings("q", attempts=2, backoff=FAST))
+async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(engine: EngineHarness, fails: bool) -> None:
 
-        async def spoil(ctx: dict[str, Any], items: list[Any]) -> int:
-            items.append({1, 2})
-            ctx["job"].kwargs["other"] = object()
-            await asyncio.sleep(0.1)  # long enough to be marked as active
-            if fails:
-                raise ValueError("no luck")
-            return len(items)
-
-        r.handle("q", "spoil", spoil)
-        await r.start_pool()
-        view = await r.finished("q", await r.add("q", "spoil", items=[1]), 5)
-        assert view.payload == {"items": [1]}
+    async def spoil(ctx: dict[str, Any], items: list[Any]) -> int:
+        items.append({1, 2})
+        ctx["job"].kwargs["other"] = object()
+        await asyncio.sleep(0.1)  # long enough to be marked as active
         if fails:
-            assert (view.state, view.attempt) == (State.FAILED, 2)
-        else:
-            assert (view.state, view.result) == (State.COMPLETED, 2)
+            raise ValueError("no luck")
+        return len(items)
+
+    engine.handle("q", "spoil", spoil)
+    await engine.start_pool()
+    view = await engine.finished("q", await engine.add("q", "spoil", items=[1]), 5)
+    assert view.payload == {"items": [1]}
+    if fails:
+        assert (view.state, view.attempt) == (State.FAILED, 2)
+    else:
+        assert (view.state, view.result) == (State.COMPLETED, 2)
 
 
-async def test_a_result_beyond_64_bits_is_kept_as_it_is(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
+async def test_a_result_beyond_64_bits_is_kept_as_it_is(engine: EngineHarness) -> None:
 
-        async def big(_: Any, n: int) -> list[int]:
-            return [n, 2**70]
+    async def big(_: Any, n: int) -> list[int]:
+        return [n, 2**70]
 
-        r.handle("q", "big", big)
-        await r.start_pool()
-        assert (await r.finished("q", await r.add("q", "big", n=2**65), 5)).result == [2**65, 2**70]
+    engine.handle("q", "big", big)
+    await engine.start_pool()
+    assert (await engine.finished("q", await engine.add("q", "big", n=2**65), 5)).result == [2**65, 2**70]
 
 
 # Answers under way, and cancels
 
 
 async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(own_store: StoreServer) -> None:
-    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as r:
-        work = held(r)
+    async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as engine:
+        work = held(engine)
         work.go.set()
-        pool = await r.start_pool("one")
+        pool = await engine.start_pool("one")
         await pool.wake_listener.ready.wait()
         between.reply_delay = 0.15
-        key = await r.add("q", "work")
+        key = await engine.add("q", "work")
         began = time.monotonic()
         await pool.stop(0.0)
         assert time.monotonic() - began < HANG_S
         between.reply_delay = 0.0
-        await wait_until(lambda: r.store.connected)
-        await r.start_pool("one")
-        view = await r.finished("q", key, 5)
+        await wait_until(lambda: engine.store.connected)
+        await engine.start_pool("one")
+        view = await engine.finished("q", key, 5)
         assert (view.state, view.attempt, view.delivery) == (State.COMPLETED, 1, 0)
 
 
-async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        work.go.set()
-        pool = await r.start_pool()
-        await put_job(r.store, "q", "k", {"function": "work", "ttl": 60})
-        await r.finished("q", "k")
-        before = await stored_job(r.store, "q", "k")
-        job = await saq_queue(pool, "q").job("k")
-        assert job is not None
-        await saq_queue(pool, "q").abort(job, "too late")  # no error, as with SAQ
-        with pytest.raises(IllegalTransition):
-            await r.control.cancel("q", "k")
-        assert await stored_job(r.store, "q", "k") == before
-        assert 0 < await r.store.command("TTL", "saq:job:q:k") <= 60
+async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(engine: EngineHarness) -> None:
+    work = held(engine)
+    work.go.set()
+    pool = await engine.start_pool()
+    await put_job(engine.store, "q", "k", {"function": "work", "ttl": 60})
+    await engine.finished("q", "k")
+    before = await stored_job(engine.store, "q", "k")
+    job = await saq_queue(pool, "q").job("k")
+    assert job is not None
+    await saq_queue(pool, "q").abort(job, "too late")  # no error, as with SAQ
+    with pytest.raises(IllegalTransition):
+        await engine.control.cancel("q", "k")
+    assert await stored_job(engine.store, "q", "k") == before
+    assert 0 < await engine.store.command("TTL", "saq:job:q:k") <= 60
 
 
-async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        work.go.set()
-        key = await r.add("q", "work")
-        pool = await r.start_pool(janitor_grace=0.1)
-        await r.finished("q", key)
-        ended = await stored_job(r.store, "q", key)
-        # abort() of SAQ's own queue on a finished job
-        await r.store.command(
-            "SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "aborting", "error": "late"})
-        )
-        await _janitor(pool, lambda: _status(r, key, "complete"))
-        assert (await r.inspector.job("q", key)).state is State.COMPLETED
+async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(engine: EngineHarness) -> None:
+    work = held(engine)
+    work.go.set()
+    key = await engine.add("q", "work")
+    pool = await engine.start_pool(janitor_grace=0.1)
+    await engine.finished("q", key)
+    ended = await stored_job(engine.store, "q", key)
+    # abort() of SAQ's own queue on a finished job
+    await engine.store.command(
+        "SET", f"saq:job:q:{key}", json.dumps({**ended, "status": "aborting", "error": "late"})
+    )
+    await _janitor(pool, lambda: _status(engine, key, "complete"))
+    assert (await engine.inspector.job("q", key)).state is State.COMPLETED
 
 
-async def test_an_abort_of_a_job_whose_daemon_is_dead_ends_it(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        work = held(r)
-        pool = await r.start_pool("one")
-        key = await r.add("q", "work")
-        await wait_until(lambda: work.starts == 1)
-        await kill(pool)
-        await r.control.cancel("q", key, "not wanted")
-        await r.start_pool("one")
-        view = await r.finished("q", key, 5)
-        assert (view.state, view.error, work.starts) == (State.CANCELLED, "not wanted", 1)
+async def test_an_abort_of_a_job_whose_daemon_is_dead_ends_it(engine: EngineHarness) -> None:
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    await kill(pool)
+    await engine.control.cancel("q", key, "not wanted")
+    await engine.start_pool("one")
+    view = await engine.finished("q", key, 5)
+    assert (view.state, view.error, work.starts) == (State.CANCELLED, "not wanted", 1)
 
 
-async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("qa"), QueueSettings("qb")) as r:
-        work = held(r, "qb")
-        await r.control.enqueue("qa", [NewJob("work", key="same")])
-        await r.control.cancel("qa", "same")
-        [added] = await r.control.enqueue("qb", [NewJob("work", key="same")])
-        assert added.created
-        work.go.set()
-        await r.start_pool()
-        assert (await r.finished("qb", "same")).state is State.COMPLETED
-        assert (await r.inspector.job("qa", "same")).state is State.CANCELLED
+@pytest.mark.queues(QueueSettings("qa"), QueueSettings("qb"))
+async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(engine: EngineHarness) -> None:
+    work = held(engine, "qb")
+    await engine.control.enqueue("qa", [NewJob("work", key="same")])
+    await engine.control.cancel("qa", "same")
+    [added] = await engine.control.enqueue("qb", [NewJob("work", key="same")])
+    assert added.created
+    work.go.set()
+    await engine.start_pool()
+    assert (await engine.finished("qb", "same")).state is State.COMPLETED
+    assert (await engine.inspector.job("qa", "same")).state is State.CANCELLED
 
 
 @pytest.mark.parametrize("name", ["job", "abort", "Upper", "with space", "a:b", "", "x" * 65])
@@ -613,98 +604,100 @@ def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0])
+@pytest.mark.queues(QueueSettings("q", concurrency=50))
 async def test_a_step_of_the_clock_takes_no_running_job(
-    store_url: str, step: float, monkeypatch: pytest.MonkeyPatch
+    engine: EngineHarness, step: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=50)) as r:
-        work = held(r)
-        pool = await r.start_pool()
-        keys_ = [await r.add("q", "work") for _ in range(50)]
-        await put_job(r.store, "q", "k", {"function": "work", "timeout": 600})
-        await wait_until(lambda: work.starts == 50)
-        wall = time.time
-        monkeypatch.setattr(time, "time", lambda: wall() + step)
-        pool.context.clock.now = r.control._now = lambda: wall() + step
-        [delayed] = await r.control.enqueue("q", [NewJob("work", delay=0.3)])
-        await watch_for_a_lease(pool)
-        await pool.tick.run_once()
-        assert pool.active == 50
-        assert all(run.cancel_reason is None for run in pool.workers["q"].executor.executions.values())
-        work.go.set()
-        for key in (*keys_, "k", delayed.key):
-            assert (await r.finished("q", key, 3)).state is State.COMPLETED
-        assert work.starts == 52
-        assert (await r.inspector.totals())["q"].lost == 0
+    work = held(engine)
+    pool = await engine.start_pool()
+    keys_ = [await engine.add("q", "work") for _ in range(50)]
+    await put_job(engine.store, "q", "k", {"function": "work", "timeout": 600})
+    await wait_until(lambda: work.starts == 50)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + step)
+    pool.context.clock.now = engine.control._now = lambda: wall() + step
+    [delayed] = await engine.control.enqueue("q", [NewJob("work", delay=0.3)])
+    await watch_for_a_lease(pool)
+    await pool.tick.run_once()
+    assert pool.active == 50
+    assert all(run.cancel_reason is None for run in pool.workers["q"].executor.executions.values())
+    work.go.set()
+    for key in (*keys_, "k", delayed.key):
+        assert (await engine.finished("q", key, 3)).state is State.COMPLETED
+    assert work.starts == 52
+    assert (await engine.inspector.totals())["q"].lost == 0
 
 
 @pytest.mark.parametrize("step_ms", [40_000, 3_600_000, -3_600_000])
-async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(store_url: str, step_ms: int) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=25)) as r:
-        clock = await freeze(r.store)
-        work = held(r)
-        pools = [await r.start_pool(), await r.start_pool()]
-        added = [await r.add("q", "work") for _ in range(50)]
-        await wait_until(lambda: work.starts == 50)
-        for _ in range(4):
-            await clock.step(step_ms)
-            for pool in pools:
-                await watch_for_a_lease(pool, pools)
-            for pool in pools:
-                await pool.tick.run_once()
-        work.go.set()
-        for key in added:
-            assert (await r.finished("q", key)).state is State.COMPLETED
-        assert (work.starts, (await r.inspector.totals())["q"].lost) == (50, 0)
+@pytest.mark.queues(QueueSettings("q", concurrency=25))
+async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(
+    engine: EngineHarness, step_ms: int
+) -> None:
+    clock = await freeze(engine.store)
+    work = held(engine)
+    pools = [await engine.start_pool(), await engine.start_pool()]
+    added = [await engine.add("q", "work") for _ in range(50)]
+    await wait_until(lambda: work.starts == 50)
+    for _ in range(4):
+        await clock.step(step_ms)
+        for pool in pools:
+            await watch_for_a_lease(pool, pools)
+        for pool in pools:
+            await pool.tick.run_once()
+    work.go.set()
+    for key in added:
+        assert (await engine.finished("q", key)).state is State.COMPLETED
+    assert (work.starts, (await engine.inspector.totals())["q"].lost) == (50, 0)
 
 
-async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=5)) as r:
-        clock = await freeze(r.store)
-        work = held(r)
-        dead = await r.start_pool()
-        await r.control.enqueue("q", [NewJob("work") for _ in range(5)])
-        await wait_until(lambda: work.starts == 5)
-        other = await r.start_pool()
-        await kill(dead)
-        await clock.step(-3_600_000)
-        await watch_for_a_lease(other)
-        work.go.set()
-        await wait_until(lambda: _completed(r, 5), 5)
-        assert (work.starts, (await r.inspector.totals())["q"].lost) == (10, 5)
-        assert [daemon.id for daemon in await r.inspector.daemons()] == [other.context.instance_id]
+@pytest.mark.queues(QueueSettings("q", concurrency=5))
+async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(engine: EngineHarness) -> None:
+    clock = await freeze(engine.store)
+    work = held(engine)
+    dead = await engine.start_pool()
+    await engine.control.enqueue("q", [NewJob("work") for _ in range(5)])
+    await wait_until(lambda: work.starts == 5)
+    other = await engine.start_pool()
+    await kill(dead)
+    await clock.step(-3_600_000)
+    await watch_for_a_lease(other)
+    work.go.set()
+    await wait_until(lambda: _completed(engine, 5), 5)
+    assert (work.starts, (await engine.inspector.totals())["q"].lost) == (10, 5)
+    assert [daemon.id for daemon in await engine.inspector.daemons()] == [other.context.instance_id]
 
 
-async def _suspect(r: EngineHarness) -> str:
+async def _suspect(engine: EngineHarness) -> str:
     """A waiting job whose daemon died twice with it."""
-    key = await r.add("q", "work")
+    key = await engine.add("q", "work")
     job_id = f"saq:job:q:{key}"
-    await r.store.command("LREM", "saq:q:queued", 0, job_id)
-    await r.store.command("HSET", "crmd:q:q:crashes", job_id, 2)
-    await r.store.command("RPUSH", "crmd:q:q:suspects", job_id)
+    await engine.store.command("LREM", "saq:q:queued", 0, job_id)
+    await engine.store.command("HSET", "crmd:q:q:crashes", job_id, 2)
+    await engine.store.command("RPUSH", "crmd:q:q:suspects", job_id)
     return key
 
 
-async def _status(r: EngineHarness, key: str, status: str) -> bool:
-    return bool((await stored_job(r.store, "q", key))["status"] == status)
+async def _status(engine: EngineHarness, key: str, status: str) -> bool:
+    return bool((await stored_job(engine.store, "q", key))["status"] == status)
 
 
-async def _completed(r: EngineHarness, count: int) -> bool:
-    return (await r.inspector.counts("q")).completed == count
+async def _completed(engine: EngineHarness, count: int) -> bool:
+    return (await engine.inspector.counts("q")).completed == count
 
 
-async def _idle(r: EngineHarness) -> bool:
-    counts = await r.inspector.counts("q")
+async def _idle(engine: EngineHarness) -> bool:
+    counts = await engine.inspector.counts("q")
     return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
 
 
-async def _show(r: EngineHarness) -> None:
+async def _show(engine: EngineHarness) -> None:
     """Everything that shows jobs, as JSON."""
-    shown = (await r.inspector.jobs("q")).jobs
+    shown = (await engine.inspector.jobs("q")).jobs
     json.dumps([view.to_json() for view in shown], allow_nan=False)
-    page = await saq_queue(r.new_pool(), "q").info(jobs=True, limit=100)
+    page = await saq_queue(engine.new_pool(), "q").info(jobs=True, limit=100)
     assert {job["key"] for job in page["jobs"]} <= {view.key for view in shown}
-    await r.inspector.counts("q")
-    await r.inspector.metrics()
+    await engine.inspector.counts("q")
+    await engine.inspector.metrics()
 
 
 async def _janitor(pool: Any, done: Callable[[], Any]) -> None:

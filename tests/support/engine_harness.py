@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.views import JobView, NewJob
@@ -95,6 +97,16 @@ async def engine_harness(url: str, *settings: QueueSettings) -> AsyncIterator[En
         yield made
     finally:
         await made.close()
+
+
+@pytest.fixture
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EngineHarness]:
+    """A harness with queue `q`, or with those of the mark `queues`; on `own_store` where the test has one."""
+    mark = request.node.get_closest_marker("queues")
+    own = "own_store" in request.fixturenames
+    url = request.getfixturevalue("own_store").url if own else request.getfixturevalue("store_url")
+    async with engine_harness(url, *(mark.args if mark else [QueueSettings("q")])) as made:
+        yield made
 
 
 def saq_worker(pool: WorkerPool, name: str) -> SaqWorker:
