@@ -52,14 +52,15 @@ class CampaignService:
 
     async def resume(self, campaign_id: int) -> None:
         """Lets a paused campaign go on, by its job; one is added where there is none any more."""
-        campaign = await database_bounded(self._get(campaign_id))
+        async with database_bounded(), self._database.reading() as s:
+            campaign = _found(campaign_id, await campaigns.get(s, campaign_id))
         campaigns.check_move(campaign, CampaignStatus.RUNNING)
         key = campaign.job_key or f"campaign:{campaign_id}"
         # first of all, as a campaign that runs without a job would not go on
         # again, as a job that completed holds its key
         new = NewJob("run_campaign", campaign.definition, key, delay=WAKE_SECONDS, again=True)
         await bounded(self._control.enqueue("campaign", [new]), READ_SECONDS)
-        await database_bounded(self._move(campaign_id, CampaignStatus.RUNNING, None))
+        await self._move(campaign_id, CampaignStatus.RUNNING, None)
         with suppress(RequestError, StoreError):
             await bounded(self._control.promote("campaign", key), READ_SECONDS)
 
@@ -68,19 +69,15 @@ class CampaignService:
 
         What cannot be taken back in time finds out by itself.
         """
-        campaign = await database_bounded(self._move(campaign_id, to, reason))
+        campaign = await self._move(campaign_id, to, reason)
         try:
             async with asyncio.timeout(ACTION_SECONDS):
                 await self._recall(campaign)
         except (RecordsError, StoreError, TimeoutError) as error:
             _log.info("messages of campaign %d stay in their queue until they find out: %s", campaign_id, error)
 
-    async def _get(self, campaign_id: int) -> Campaign:
-        async with self._database.reading() as s:
-            return _found(campaign_id, await campaigns.get(s, campaign_id))
-
     async def _move(self, campaign_id: int, to: CampaignStatus, reason: str | None) -> Campaign:
-        async with self._database.transaction() as s:
+        async with database_bounded(), self._database.transaction() as s:
             campaign = _found(campaign_id, await campaigns.get(s, campaign_id, lock=True))
             if campaign.status == CampaignStatus.DONE and not await campaign_recipients.unsent(
                 s, campaign_id, await _where_unsent_begin(s, campaign_id), 1
@@ -127,34 +124,26 @@ async def list_campaigns(
     database: Database, before_id: int | None, limit: int, status: str | None = None
 ) -> list[Campaign]:
     """Campaigns, the newest first, made before one. Raises RecordsUnavailable."""
-
-    async def read() -> list[Campaign]:
-        async with database.reading() as s:
-            return await campaigns.page(s, before_id, limit, status)
-
-    return await database_bounded(read())
+    async with database_bounded(), database.reading() as s:
+        return await campaigns.page(s, before_id, limit, status)
 
 
 async def details(database: Database, campaign_id: int) -> dict[str, Any]:
     """A campaign as it is now, with its counts, as JSON. Raises UnknownCampaign and RecordsUnavailable."""
-
-    async def read() -> dict[str, Any]:
-        async with database.reading() as s:
-            campaign = _found(campaign_id, await campaigns.get(s, campaign_id))
-            counts = await campaign_recipients.counts(s, campaign_id)
-            skipped = await campaign_recipients.skipped_reasons(s, campaign_id)
-            by_status = await messages.campaign_counts(s, campaign_id)
-        total = campaign.total
-        return {
-            **summary(campaign),
-            "progress": round(1 - counts["pending"] / total, 4) if total else float(total == 0),
-            "recipients": counts,
-            "skipped": skipped,
-            "messages": by_status,
-            "definition": _without_recipients(campaign.definition),
-        }
-
-    return await database_bounded(read())
+    async with database_bounded(), database.reading() as s:
+        campaign = _found(campaign_id, await campaigns.get(s, campaign_id))
+        counts = await campaign_recipients.counts(s, campaign_id)
+        skipped = await campaign_recipients.skipped_reasons(s, campaign_id)
+        by_status = await messages.campaign_counts(s, campaign_id)
+    total = campaign.total
+    return {
+        **summary(campaign),
+        "progress": round(1 - counts["pending"] / total, 4) if total else float(total == 0),
+        "recipients": counts,
+        "skipped": skipped,
+        "messages": by_status,
+        "definition": _without_recipients(campaign.definition),
+    }
 
 
 def summary(campaign: Campaign) -> dict[str, Any]:

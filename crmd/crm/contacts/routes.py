@@ -76,13 +76,15 @@ class ContactsApi:
             opted_out=asked.opted_out,
         )
         after = read_cursor(asked.cursor)
-        found = await database_bounded(self._contacts(wanted, after, asked.limit + 1))
+        async with database_bounded(), self._database.reading() as s:
+            found = await contacts.page(s, wanted, after, asked.limit + 1)
         return page("contacts", [_json(one) for one in found], asked.limit)
 
     async def get_contact(self, request: web.Request) -> web.Response:
         """One contact."""
         number = row_id(request.match_info["id"], "contact")
-        found = await database_bounded(self._contact(number))
+        async with database_bounded(), self._database.reading() as s:
+            found = await contacts.view(s, number)
         if found is None:
             raise HttpProblem(404, f"there is no contact {number}")
         return web.json_response(_json(found))
@@ -90,23 +92,11 @@ class ContactsApi:
     async def forget_contact(self, request: web.Request) -> web.Response:
         """Deletes a contact and its messages."""
         number = row_id(request.match_info["id"], "contact")
-        if not await database_bounded(self._forget(number)):
+        async with database_bounded(), self._database.transaction() as s:
+            found = await contacts.forget(s, number, self._forgetting)
+        if not found:
             raise HttpProblem(404, f"there is no contact {number}")
         return web.Response(status=204)
-
-    async def _contacts(
-        self, wanted: contacts.ContactFilter, after: int | None, limit: int
-    ) -> list[contacts.ContactView]:
-        async with self._database.reading() as session:
-            return await contacts.page(session, wanted, after, limit)
-
-    async def _contact(self, number: int) -> contacts.ContactView | None:
-        async with self._database.reading() as session:
-            return await contacts.view(session, number)
-
-    async def _forget(self, number: int) -> bool:
-        async with self._database.transaction() as session:
-            return await contacts.forget(session, number, self._forgetting)
 
 
 def _json(contact: contacts.ContactView) -> dict[str, Any]:

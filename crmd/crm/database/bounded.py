@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from crmd.errors import RecordsUnavailable
-
-T = TypeVar("T")
 
 SECONDS = 5.0
 
 
-async def database_bounded(call: Awaitable[T]) -> T:
-    """Awaits a call to the database; raises RecordsUnavailable after SECONDS."""
+@asynccontextmanager
+async def database_bounded() -> AsyncIterator[None]:
+    """Around what a request asks of the database; raises RecordsUnavailable after SECONDS."""
     try:
         async with asyncio.timeout(SECONDS):
-            return await call
+            yield
     except TimeoutError:
         raise RecordsUnavailable(f"the records did not answer within {SECONDS:g} s") from None

@@ -97,7 +97,8 @@ class FilesApi:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The file as an attachment: shown inline, an uploaded page could run scripts."""
-        stored = await database_bounded(self._files.get(request.match_info["id"]))
+        async with database_bounded():
+            stored = await self._files.get(request.match_info["id"])
         _check_range(request, stored)
         headers = {"Content-Type": stored.media_type, "Content-Disposition": _attachment(stored.name)}
         return web.FileResponse(stored.path, headers=headers)

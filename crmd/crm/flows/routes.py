@@ -17,7 +17,7 @@ from crmd.crm.flows.definition import FlowDefinition, FlowName, check_flow
 from crmd.crm.flows.repository import FlowView, RunState, RunView
 from crmd.errors import IllegalTransition, RequestError
 from crmd.http import schema
-from crmd.http.cursors import read_cursor, row_id, write_cursor
+from crmd.http.cursors import page, read_cursor, row_id, write_cursor
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
 from crmd.http.schema import PageQuery
@@ -103,7 +103,9 @@ class FlowsApi:
     async def list_flows(self, request: web.Request) -> web.Response:
         """A page of flows, without their steps."""
         asked = schema.query(request, PageQuery)
-        found = await database_bounded(self._flows(read_cursor(asked.cursor), asked.limit + 1))
+        after = read_cursor(asked.cursor)
+        async with database_bounded(), self._database.reading() as s:
+            found = await flows.page(s, after, asked.limit + 1)
         cursor = write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
         return web.json_response({"flows": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
@@ -117,10 +119,11 @@ class FlowsApi:
         name, data = request.match_info["name"], await schema.json_body(request)
         # Checking a large definition with many templates takes a tenth of a second.
         definition = await asyncio.to_thread(check_flow, data, name)
-        try:
-            created = await database_bounded(self._put(name, data, definition.enabled))
-        except ValueError as error:
-            raise RequestError(str(error)) from None
+        async with database_bounded(), self._database.transaction() as s:
+            try:
+                created = await flows.put(s, name, {"name": name, **data}, enabled=definition.enabled)
+            except ValueError as error:
+                raise RequestError(str(error)) from None
         found = await self._named(request)
         body = {**_json(found), "definition": found.flow.definition}
         return web.json_response(body, status=201 if created else 200)
@@ -128,17 +131,21 @@ class FlowsApi:
     async def delete(self, request: web.Request) -> web.Response:
         """Deletes a flow."""
         name = request.match_info["name"]
-        if not await database_bounded(self._delete(name)):
+        async with database_bounded(), self._database.transaction() as s:
+            found = await flows.remove(s, name)
+        if not found:
             raise _no_flow(name)
         return web.Response(status=204)
 
     async def list_runs(self, request: web.Request) -> web.Response:
         """A page of runs."""
         asked, flow = schema.query(request, RunsQuery), (await self._named(request)).flow
-        before = read_cursor(asked.cursor)
-        found = await database_bounded(self._runs(flow.id, asked, before))
-        cursor = write_cursor(found[asked.limit - 1].run.id) if len(found) > asked.limit else None
-        return web.json_response({"runs": [_run_json(one) for one in found[: asked.limit]], "cursor": cursor})
+        before, states = read_cursor(asked.cursor), () if asked.state is None else (asked.state,)
+        async with database_bounded(), self._database.reading() as s:
+            found = await flows.runs(
+                s, flow.id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
+            )
+        return page("runs", [_run_json(one) for one in found], asked.limit)
 
     async def get_run(self, request: web.Request) -> web.Response:
         """One run."""
@@ -148,55 +155,28 @@ class FlowsApi:
         """Ends a run."""
         body = await schema.body(request, schema.ReasonBody)
         found = await self._named_run(request)
-        if not await database_bounded(self._cancel(found.run.id, body.reason or CANCELLED)):
+        async with database_bounded(), self._database.transaction() as s:
+            cancelled = await flows.cancel(s, found.run.id, body.reason or CANCELLED)
+        if not cancelled:
             state = (await self._named_run(request)).run.state
             raise IllegalTransition(f"run {found.run.id} is {state}; only runs under way are cancelled")
         return web.json_response(_run_json(await self._named_run(request)))
 
     async def _named(self, request: web.Request) -> FlowView:
         name = request.match_info["name"]
-        found = await database_bounded(self._flow(name))
+        async with database_bounded(), self._database.reading() as s:
+            found = await flows.view(s, name)
         if found is None:
             raise _no_flow(name)
         return found
 
     async def _named_run(self, request: web.Request) -> RunView:
         name, number = request.match_info["name"], row_id(request.match_info["id"], "run")
-        found = await database_bounded(self._run(name, number))
+        async with database_bounded(), self._database.reading() as s:
+            found = await flows.run_view(s, name, number)
         if found is None:
             raise HttpProblem(404, f"flow {name} has no run {number}")
         return found
-
-    async def _flows(self, after_id: int | None, limit: int) -> list[FlowView]:
-        async with self._database.reading() as session:
-            return await flows.page(session, after_id, limit)
-
-    async def _flow(self, name: str) -> FlowView | None:
-        async with self._database.reading() as session:
-            return await flows.view(session, name)
-
-    async def _put(self, name: str, definition: dict[str, Any], enabled: bool) -> bool:
-        async with self._database.transaction() as session:
-            return await flows.put(session, name, {"name": name, **definition}, enabled=enabled)
-
-    async def _delete(self, name: str) -> bool:
-        async with self._database.transaction() as session:
-            return await flows.remove(session, name)
-
-    async def _runs(self, flow_id: int, asked: RunsQuery, before: int | None) -> list[RunView]:
-        states = () if asked.state is None else (asked.state,)
-        async with self._database.reading() as session:
-            return await flows.runs(
-                session, flow_id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
-            )
-
-    async def _run(self, name: str, number: int) -> RunView | None:
-        async with self._database.reading() as session:
-            return await flows.run_view(session, name, number)
-
-    async def _cancel(self, number: int, reason: str) -> bool:
-        async with self._database.transaction() as session:
-            return await flows.cancel(session, number, reason)
 
 
 def _no_flow(name: str) -> HttpProblem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -85,42 +84,30 @@ class MessagesApi:
             direction=asked.direction, status=asked.status, phone=asked.phone, campaign_id=asked.campaign
         )
         after = read_cursor(asked.cursor)
-        found = await database_bounded(self._messages(wanted, after, asked.limit + 1))
+        async with database_bounded(), self._database.reading() as s:
+            found = await messages.page(s, wanted, after, asked.limit + 1, newest_first=True)
         return page("messages", [_json(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
         """One message with its history."""
         number = row_id(request.match_info["id"], "message")
-        found = await database_bounded(self._message(number))
+        async with database_bounded(), self._database.reading() as s:
+            found = await s.get(Message, number)
+            history = await messages.history(s, number)
         if found is None:
             raise HttpProblem(404, f"there is no message {number}")
-        return web.json_response(found)
+        return web.json_response({**_json(found), "history": [_event_json(event) for event in history]})
 
     async def settle(self, request: web.Request) -> web.Response:
         """Settles an unknown message, and its job, by hand."""
         number = row_id(request.match_info["id"], "message")
         asked = await schema.body(request, SettleBody)
-        found = await database_bounded(self._settle(number, asked.status))
+        async with database_bounded(), self._database.transaction() as s:
+            found = await messages.settle_by_hand(s, number, asked.status, utc_now())
         if found is None:
             raise HttpProblem(404, f"there is no message {number}")
         await self._settle_job(found)
         return web.json_response(_json(found))
-
-    async def _messages(self, wanted: messages.MessageFilter, after: int | None, limit: int) -> Sequence[Message]:
-        async with self._database.reading() as session:
-            return await messages.page(session, wanted, after, limit, newest_first=True)
-
-    async def _message(self, number: int) -> dict[str, Any] | None:
-        async with self._database.reading() as session:
-            found = await session.get(Message, number)
-            if found is None:
-                return None
-            history = await messages.history(session, number)
-        return {**_json(found), "history": [_event_json(event) for event in history]}
-
-    async def _settle(self, number: int, status: Literal["sent", "failed"]) -> Message | None:
-        async with self._database.transaction() as session:
-            return await messages.settle_by_hand(session, number, status, utc_now())
 
     async def _settle_job(self, message: Message) -> None:
         if message.job_queue is None or message.job_key is None or message.job_enqueued_at is None:

@@ -49,7 +49,8 @@ class EndpointsApi:
     async def list(self, request: web.Request) -> web.Response:
         """All endpoints of the configuration."""
         tables = self._tables()
-        known = await database_bounded(self._statuses(*tables))
+        async with database_bounded(), self._database.reading() as s:
+            known = await endpoints.statuses(s, tuple(tables))
         shown = [_json(name, table, known.get(name)) for name, table in tables.items()]
         return web.json_response({"endpoints": shown})
 
@@ -60,16 +61,9 @@ class EndpointsApi:
         if table is None:
             named = ", ".join(tables) or "none"
             raise HttpProblem(404, f'no endpoint "{name}" in [webhook.endpoints]; there are: {named}')
-        await database_bounded(self._enable(name))
+        async with database_bounded(), self._database.transaction() as s:
+            await endpoints.enable(s, name)
         return web.json_response(_json(name, table, None))
-
-    async def _statuses(self, *names: str) -> dict[str, EndpointStatus]:
-        async with self._database.reading() as session:
-            return await endpoints.statuses(session, names)
-
-    async def _enable(self, name: str) -> None:
-        async with self._database.transaction() as session:
-            await endpoints.enable(session, name)
 
 
 def _json(name: str, table: EndpointTable, status: EndpointStatus | None) -> dict[str, Any]:
