@@ -175,8 +175,8 @@ DEFECTS: tuple[Defect, ...] = (
         "daemons are dead when the others saw no renewal for a lease by their own clocks; limits count real time",
         (
             "unit.test_lease_observer.test_any_change_is_a_sign_of_life",
-            "conformance.test_lost.test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon",
-            "conformance.test_lost.test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back",
+            "conformance.test_lost_jobs.test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon",
+            "conformance.test_lost_jobs.test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back",
             "faults.test_store_clock.test_steps_of_the_stores_clock_take_no_running_job",
             "lua.test_limit_clock.test_a_limit_counts_real_time_however_the_clock_is_set",
             "lua.test_limit_clock.test_a_limit_is_used_again_within_its_period",

@@ -16,9 +16,9 @@ class Defect:
     """`module.test`, below `tests`."""
 
 
-_LOST = "conformance.test_lost.test_"
-_DOUBLED = "conformance.test_doubled.test_"
-_HANGING = "conformance.test_hanging.test_"
+_LOST = "conformance.test_lost_jobs.test_"
+_DUPLICATE = "conformance.test_duplicate_deliveries.test_"
+_STUCK = "conformance.test_stuck_jobs.test_"
 _PLAIN = "conformance.test_plain_saq.test_"
 _PAGE = "conformance.test_page.test_"
 _CLIENT = "engine.test_store_client.test_"
@@ -167,8 +167,8 @@ DEFECTS = (
         "a retry without delay is queued twice, and exceeds its attempts",
         "put back once, in one step",
         (
-            f"{_DOUBLED}a_retry_at_once_runs_once_for_each_attempt",
-            f"{_DOUBLED}a_retry_after_the_time_of_the_handlers_choice_runs_once",
+            f"{_DUPLICATE}a_retry_at_once_runs_once_for_each_attempt",
+            f"{_DUPLICATE}a_retry_after_the_time_of_the_handlers_choice_runs_once",
             f"{_CLIENT}a_retry_whose_reply_is_lost_is_counted_once",
         ),
     ),
@@ -177,11 +177,11 @@ DEFECTS = (
         "the sweeper takes a job that was just dequeued; its success is overwritten, or it runs again",
         "a job is leased in the step that takes it; what the lease does not cover changes nothing",
         (
-            f"{_DOUBLED}a_job_mentioned_many_times_runs_once",
-            f"{_DOUBLED}a_recovery_takes_no_job_of_a_living_daemon",
-            f"{_DOUBLED}the_end_of_a_job_that_was_taken_over_is_not_overwritten",
-            f"{_DOUBLED}a_late_outcome_of_a_dead_daemon_changes_nothing",
-            f"{_DOUBLED}several_daemons_share_a_queue_and_run_each_job_once",
+            f"{_DUPLICATE}a_job_mentioned_many_times_runs_once",
+            f"{_DUPLICATE}a_recovery_takes_no_job_of_a_living_daemon",
+            f"{_DUPLICATE}the_end_of_a_job_that_was_taken_over_is_not_overwritten",
+            f"{_DUPLICATE}a_late_outcome_of_a_dead_daemon_changes_nothing",
+            f"{_DUPLICATE}several_daemons_share_a_queue_and_run_each_job_once",
         ),
     ),
     Defect(
@@ -189,8 +189,8 @@ DEFECTS = (
         "the page's retry queues a running job once more with each click",
         "only what failed or was cancelled is retried, once",
         (
-            f"{_DOUBLED}a_running_job_is_not_queued_a_second_time",
-            f"{_DOUBLED}a_failed_job_that_is_retried_many_times_at_once_is_queued_once",
+            f"{_DUPLICATE}a_running_job_is_not_queued_a_second_time",
+            f"{_DUPLICATE}a_failed_job_that_is_retried_many_times_at_once_is_queued_once",
             f"{_PAGE}clicks_on_retry_of_a_running_job_run_nothing_twice",
         ),
     ),
@@ -199,7 +199,7 @@ DEFECTS = (
         "outcomes of jobs that end while the store is dead are thrown away; they run again",
         "outcomes are kept and written when it is back, or spooled",
         (
-            f"{_DOUBLED}jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_once",
+            f"{_DUPLICATE}jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_once",
             f"{_CLIENT}outcomes_that_a_restarted_store_forgot_are_written_again",
             f"{_CLIENT}a_settle_whose_reply_is_lost_is_sent_again_and_counts_once",
             "engine.test_worker.test_outcomes_of_a_stop_without_a_store_are_written_at_the_next_start",
@@ -210,9 +210,9 @@ DEFECTS = (
         "update() races with the end: the finished job is active for ever",
         "an update needs the lease; what a SAQ client wrote is put right",
         (
-            f"{_DOUBLED}an_update_of_a_finished_job_changes_nothing",
-            f"{_DOUBLED}an_update_that_races_with_the_end_never_wins",
-            f"{_DOUBLED}what_a_saq_clients_update_made_of_a_finished_job_is_put_right",
+            f"{_DUPLICATE}an_update_of_a_finished_job_changes_nothing",
+            f"{_DUPLICATE}an_update_that_races_with_the_end_never_wins",
+            f"{_DUPLICATE}what_a_saq_clients_update_made_of_a_finished_job_is_put_right",
             f"{_PLAIN}what_a_saq_function_updates_is_kept_beside_unknown_fields",
         ),
     ),
@@ -220,14 +220,14 @@ DEFECTS = (
         "D6",
         "a drain puts cancelled jobs back and spends an attempt, or restarts them without end unseen",
         "given back uncounted, each time noted in the job's timeline",
-        (f"{_DOUBLED}a_job_given_back_by_deploys_spends_neither_attempts_nor_deliveries",),
+        (f"{_DUPLICATE}a_job_given_back_by_deploys_spends_neither_attempts_nor_deliveries",),
     ),
     Defect(
         "D7",
         "an enqueue that was stored but whose reply was lost answers None on its repetition",
         "the library repeats nothing; an enqueue under a taken key answers with the job that has it",
         (
-            f"{_DOUBLED}an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it",
+            f"{_DUPLICATE}an_enqueue_under_a_taken_key_answers_with_the_job_that_has_it",
             f"{_CLIENT}an_enqueue_whose_reply_is_lost_may_be_repeated_under_its_key",
         ),
     ),
@@ -237,10 +237,10 @@ DEFECTS = (
         "dequeue errors are swallowed and repeated at once: a whole core, no log line",
         "one connection that waits between attempts, a pause after a refusal, the reason said once",
         (
-            f"{_HANGING}a_dead_store_costs_nearly_nothing",
-            f"{_HANGING}an_acl_that_denies_what_queues_need_is_said_and_costs_little",
-            f"{_HANGING}wrong_types_at_every_structural_key_degrade_their_queue_only",
-            f"{_HANGING}at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused",
+            f"{_STUCK}a_dead_store_costs_nearly_nothing",
+            f"{_STUCK}an_acl_that_denies_what_queues_need_is_said_and_costs_little",
+            f"{_STUCK}wrong_types_at_every_structural_key_degrade_their_queue_only",
+            f"{_STUCK}at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused",
             f"{_CLIENT}reconnects_are_jittered_and_neither_rare_nor_hasty",
             f"{_CLIENT}a_master_that_becomes_a_replica_is_away_without_spinning_and_back_as_master",
         ),
@@ -250,10 +250,10 @@ DEFECTS = (
         "the pub/sub loop spins on a dead connection: a wedged process, hundreds of tracebacks a second",
         "the listener reconnects at intervals, and notices a connection that died silently",
         (
-            f"{_HANGING}a_store_that_dies_while_queues_start_costs_nearly_nothing",
-            f"{_HANGING}a_dead_store_costs_nearly_nothing",
-            f"{_HANGING}a_wake_connection_that_died_silently_is_noticed",
-            f"{_HANGING}a_wake_up_that_was_lost_is_made_up_for",
+            f"{_STUCK}a_store_that_dies_while_queues_start_costs_nearly_nothing",
+            f"{_STUCK}a_dead_store_costs_nearly_nothing",
+            f"{_STUCK}a_wake_connection_that_died_silently_is_noticed",
+            f"{_STUCK}a_wake_up_that_was_lost_is_made_up_for",
         ),
     ),
     Defect(
@@ -261,8 +261,8 @@ DEFECTS = (
         "each worker installs signal handlers, and removes them all when it stops",
         "signals belong to the daemon",
         (
-            f"{_HANGING}workers_take_no_signals",
-            f"{_HANGING}ten_queues_start_and_stop_without_touching_signals_and_at_once",
+            f"{_STUCK}workers_take_no_signals",
+            f"{_STUCK}ten_queues_start_and_stop_without_touching_signals_and_at_once",
             "daemon.test_process_stop.test_signals_until_the_very_end_do_no_harm",
         ),
     ),
@@ -271,7 +271,7 @@ DEFECTS = (
         "an idle stop waits for blocked reads and sleeping tasks: the whole grace",
         "everything waits on something that a stop can wake: at once",
         (
-            f"{_HANGING}ten_queues_start_and_stop_without_touching_signals_and_at_once",
+            f"{_STUCK}ten_queues_start_and_stop_without_touching_signals_and_at_once",
             "daemon.test_process_stop.test_an_idle_daemon_ends_within_a_second",
         ),
     ),
@@ -279,15 +279,15 @@ DEFECTS = (
         "S5",
         "idle slots take jobs during the drain",
         "none starts any more",
-        (f"{_HANGING}no_job_starts_during_a_drain", f"{_STOP}a_claim_answered_after_the_stop_starts_nothing"),
+        (f"{_STUCK}no_job_starts_during_a_drain", f"{_STOP}a_claim_answered_after_the_stop_starts_nothing"),
     ),
     Defect(
         "S6",
         "a handler that ignores being cancelled holds the stop, its slot, and other aborts",
         "it is given up after a second, its slot freed and counted as leaked",
         (
-            f"{_HANGING}a_handler_that_ignores_cancellation_does_not_hold_up_a_stop",
-            f"{_HANGING}a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_cancel",
+            f"{_STUCK}a_handler_that_ignores_cancellation_does_not_hold_up_a_stop",
+            f"{_STUCK}a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_cancel",
             "daemon.test_process_stop.test_a_handler_that_never_ends_does_not_hold_the_daemon",
         ),
     ),
@@ -296,7 +296,7 @@ DEFECTS = (
         "the stop waits for threads on the event loop",
         "nobody waits for threads; those that run on are counted",
         (
-            f"{_HANGING}a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the_stop",
+            f"{_STUCK}a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the_stop",
             f"{_STOP}threads_that_nobody_waits_for_are_counted_until_they_end",
         ),
     ),
@@ -305,7 +305,7 @@ DEFECTS = (
         "a frozen store holds every call, the page and /health",
         "every call answers within five seconds, then at once",
         (
-            f"{_HANGING}a_frozen_store_is_noticed_and_every_call_answers",
+            f"{_STUCK}a_frozen_store_is_noticed_and_every_call_answers",
             f"{_CLIENT}a_store_that_says_nothing_is_away_within_five_seconds",
             f"{_PAGE}health_answers_while_the_store_is_frozen",
         ),
@@ -315,8 +315,8 @@ DEFECTS = (
         "at the memory limit no job can be taken or finished",
         "taking and finishing go on; new jobs are refused from 80 % on",
         (
-            f"{_HANGING}at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused",
-            f"{_HANGING}new_jobs_are_refused_before_the_memory_limit_is_reached",
+            f"{_STUCK}at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused",
+            f"{_STUCK}new_jobs_are_refused_before_the_memory_limit_is_reached",
         ),
     ),
     Defect(
@@ -333,7 +333,7 @@ DEFECTS = (
         "all due jobs are moved in one step, and named in one log line",
         "in batches; no step holds the store for 20 ms",
         (
-            f"{_HANGING}due_jobs_are_promoted_in_batches",
+            f"{_STUCK}due_jobs_are_promoted_in_batches",
             "faults.test_due_jobs.test_a_hundred_thousand_due_jobs_never_hold_the_store",
         ),
     ),
@@ -341,18 +341,18 @@ DEFECTS = (
         "S12",
         "the second page of jobs is empty or wrong",
         "pages follow one another",
-        (f"{_HANGING}pages_of_jobs_follow_one_another",),
+        (f"{_STUCK}pages_of_jobs_follow_one_another",),
     ),
     Defect(
         "S13",
         "a connection for each slot, and polling",
         "a handful of connections, few trips",
-        (f"{_HANGING}ten_idle_queues_need_few_connections_and_few_trips",),
+        (f"{_STUCK}ten_idle_queues_need_few_connections_and_few_trips",),
     ),
     Defect(
         "S14",
         "every change of state writes the whole job, of whatever size",
         "a short job is written once after its enqueue; large ones are refused",
-        (f"{_HANGING}large_jobs_are_refused", f"{_HANGING}a_short_job_is_written_once_after_its_enqueue"),
+        (f"{_STUCK}large_jobs_are_refused", f"{_STUCK}a_short_job_is_written_once_after_its_enqueue"),
     ),
 )

@@ -120,7 +120,7 @@ DEFECTS = (
         "windows have no safety margin",
         "min(period_ms * SAFETY_SHARE, SAFETY_MAX_MS)",
         "min(period_ms * SAFETY_SHARE, 0)",
-        "lua -k limit or rate or books",
+        "lua -k limit or rate or indexes",
     ),
     # keyed limits
     Defect(
