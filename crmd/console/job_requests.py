@@ -20,7 +20,7 @@ from crmd.engine.codec import encode_payload
 from crmd.errors import InvalidPayload, JobTooLarge, RequestError, UnknownJob
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.bodies import body_turn
+from crmd.http.bodies import body_time_slice
 from crmd.http.problems import HttpProblem
 from crmd.jobs import Catalog
 
@@ -52,13 +52,13 @@ async def read_jobs(
     items = schema.checked(data, ManyBody, "body").jobs if many else [data]
     mistakes = _Mistakes()
     jobs = []
-    turn = body_turn(request)
+    time_slice = body_time_slice(request)
     for index, item in enumerate(items):
         read = partial(_read, index, item, catalog, queue, mistakes)
         takes_long = _takes_long(item, catalog, queue)
         jobs.append(await asyncio.get_running_loop().run_in_executor(checks, read) if takes_long else read())
-        if turn.over:
-            await turn.give_way()
+        if time_slice.over:
+            await time_slice.give_way()
     if mistakes.found:
         raise _problem(mistakes, many)
     return [job for job in jobs if job is not None], many

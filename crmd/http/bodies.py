@@ -8,7 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from crmd.http.connections import Connections
-from crmd.http.large_json import Turn
+from crmd.http.large_json import TimeSlice
 from crmd.http.problems import HttpProblem
 
 CONNECTIONS = web.AppKey("connections", Connections)
@@ -51,6 +51,6 @@ def check_whole(request: web.Request) -> None:
         raise error
 
 
-def body_turn(request: web.Request) -> Turn:
+def body_time_slice(request: web.Request) -> TimeSlice:
     """For work on a large body, which takes turns with the other large bodies."""
-    return Turn(partial(request.app[CONNECTIONS].next_piece, request))
+    return TimeSlice(partial(request.app[CONNECTIONS].next_piece, request))

@@ -11,30 +11,30 @@ from typing import Any
 
 LARGE_BYTES = 256 * 1024
 """Less is parsed at once: it takes some milliseconds."""
-TURN_SECONDS = 0.005
+SLICE_SECONDS = 0.005
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-class Turn:
-    """Tells long work when to let others go on; `next_turn` waits until it may go on itself."""
+class TimeSlice:
+    """Tells long work when to let others go on; `yield_to_others` waits until it may go on itself."""
 
-    def __init__(self, next_turn: Callable[[], Awaitable[None]]) -> None:
-        self._next_turn = next_turn
-        self._until = time.monotonic() + TURN_SECONDS
+    def __init__(self, yield_to_others: Callable[[], Awaitable[None]]) -> None:
+        self._yield_to_others = yield_to_others
+        self._until = time.monotonic() + SLICE_SECONDS
 
     @property
     def over(self) -> bool:
-        """Whether TURN_SECONDS have passed since it began."""
+        """Whether SLICE_SECONDS have passed since it began."""
         return time.monotonic() >= self._until
 
     async def give_way(self) -> None:
-        """Lets others go on, and begins the next turn."""
-        await self._next_turn()
-        self._until = time.monotonic() + TURN_SECONDS
+        """Lets others go on, and begins the next slice."""
+        await self._yield_to_others()
+        self._until = time.monotonic() + SLICE_SECONDS
 
 
-async def loads_in_turns(raw: bytes, decoder: JSONDecoder, turn: Turn) -> Any:
+async def loads_in_slices(raw: bytes, decoder: JSONDecoder, time_slice: TimeSlice) -> Any:
     """The value of a JSON text, as `json.loads` has it. Raises ValueError, RecursionError."""
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
     at = _skip_space(text, 0)
@@ -53,7 +53,7 @@ async def loads_in_turns(raw: bytes, decoder: JSONDecoder, turn: Turn) -> Any:
             raise JSONDecodeError("Expecting ':' delimiter", text, at)
         at = _skip_space(text, at + 1)
         if text.startswith("[", at):
-            found[name], at = await _array(text, at + 1, decoder, turn)
+            found[name], at = await _array(text, at + 1, decoder, time_slice)
         else:
             found[name], at = decoder.raw_decode(text, at)
         at, more = _next(text, at, "}")
@@ -64,7 +64,7 @@ async def loads_in_turns(raw: bytes, decoder: JSONDecoder, turn: Turn) -> Any:
     return found
 
 
-async def _array(text: str, at: int, decoder: JSONDecoder, turn: Turn) -> tuple[list[Any], int]:
+async def _array(text: str, at: int, decoder: JSONDecoder, time_slice: TimeSlice) -> tuple[list[Any], int]:
     """The elements of an array that begins before an offset, and the offset of its end."""
     found: list[Any] = []
     at = _skip_space(text, at)
@@ -75,8 +75,8 @@ async def _array(text: str, at: int, decoder: JSONDecoder, turn: Turn) -> tuple[
         value, at = decoder.raw_decode(text, at)
         found.append(value)
         at, more = _next(text, at, "]")
-        if turn.over:
-            await turn.give_way()
+        if time_slice.over:
+            await time_slice.give_way()
     return found, at
 
 

@@ -18,8 +18,8 @@ from pydantic import (
 
 from crmd.engine.durations import parse_duration
 from crmd.errors import mistakes_in
-from crmd.http.bodies import body_turn, read_body
-from crmd.http.large_json import LARGE_BYTES, loads_in_turns
+from crmd.http.bodies import body_time_slice, read_body
+from crmd.http.large_json import LARGE_BYTES, loads_in_slices
 from crmd.http.problems import HttpProblem
 
 M = TypeVar("M", bound=BaseModel)
@@ -111,7 +111,7 @@ async def json_body(request: web.Request) -> Any:
         return {}
     try:
         if len(raw) > LARGE_BYTES:
-            return await loads_in_turns(raw, _DECODER, body_turn(request))
+            return await loads_in_slices(raw, _DECODER, body_time_slice(request))
         return json.loads(raw, parse_constant=_no_constant)
     except RecursionError:
         raise HttpProblem(422, "the body is nested too deeply") from None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crmd.http import large_json
-from crmd.http.large_json import Turn, loads_in_turns
+from crmd.http.large_json import TimeSlice, loads_in_slices
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,18 +20,18 @@ VALUES = st.recursive(
 SEPARATORS = st.sampled_from([(",", ":"), (" ,\n", "\t: "), (", ", ": ")])
 
 
-class Turns:
-    """Counts those that were given away."""
+class Others:
+    """Counts how often they may go on."""
 
     def __init__(self) -> None:
-        self.given = 0
+        self.turns = 0
 
-    async def next_turn(self) -> None:
-        self.given += 1
+    async def go_on(self) -> None:
+        self.turns += 1
 
 
 async def parse(raw: bytes) -> Any:
-    return await loads_in_turns(raw, json.JSONDecoder(), Turn(Turns().next_turn))
+    return await loads_in_slices(raw, json.JSONDecoder(), TimeSlice(Others().go_on))
 
 
 @given(VALUES, SEPARATORS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.booleans())
@@ -69,7 +69,7 @@ async def test_the_last_of_two_members_of_one_name_counts() -> None:
 
 
 async def test_others_get_their_turn_between_elements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_json, "TURN_SECONDS", 0.0)
-    turns = Turns()
-    await loads_in_turns(b'{"jobs": [{"n": [1, 2]}, {}, 3]}', json.JSONDecoder(), Turn(turns.next_turn))
-    assert turns.given == 3
+    monkeypatch.setattr(large_json, "SLICE_SECONDS", 0.0)
+    others = Others()
+    await loads_in_slices(b'{"jobs": [{"n": [1, 2]}, {}, 3]}', json.JSONDecoder(), TimeSlice(others.go_on))
+    assert others.turns == 3
