@@ -22,7 +22,7 @@ from crmd.http import schema
 from crmd.http.auth import current_principal
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
-from crmd.telemetry.redact import redact_start, shown
+from crmd.telemetry.redact import redact_repr, redact_start
 
 ROOT = "/admin/queues"
 
@@ -162,7 +162,7 @@ def _job(view: JobView, chars: int) -> dict[str, Any]:
         "key": quote(view.key, safe=":@+"),
         "queue": view.queue,
         "function": view.job,
-        "kwargs": shown(view.payload, chars),
+        "kwargs": redact_repr(view.payload, chars),
         "status": view.state,
         "queued": _ms(view.enqueued_at),
         "started": _ms(view.started_at),
@@ -170,7 +170,7 @@ def _job(view: JobView, chars: int) -> dict[str, Any]:
         # SAQ's script treats 0 as unknown and animates the bar.
         "progress": 1.0 if view.state is State.COMPLETED else view.progress or 1e-9,
         "attempts": view.attempt,
-        "result": None if view.result is None else shown(view.result, chars),
+        "result": None if view.result is None else redact_repr(view.result, chars),
         "error": None if view.error is None else redact_start(view.error, chars),
     }
 

@@ -14,7 +14,7 @@ TRIAL = 'enqueue notification notify message="hello" --wait 10s'
 """A job that needs no account with any service."""
 
 
-def welcome(*, address: str | None, username: str, command: str) -> str:
+def startup_banner(*, address: str | None, username: str, command: str) -> str:
     """The text for a person who has just started the daemon.
 
     `address` is the URL where HTTP is served, None where it is off; `command` is how to type crmd for this daemon.

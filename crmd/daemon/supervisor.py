@@ -15,7 +15,7 @@ import uvloop
 
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
-from crmd.daemon.banner import short_path, typed_command, welcome
+from crmd.daemon.banner import short_path, startup_banner, typed_command
 from crmd.daemon.collector import tune_collector
 from crmd.daemon.descriptors import raise_file_limit
 from crmd.daemon.heap import Heap
@@ -245,7 +245,7 @@ class Supervisor:
         if self._loaded.path:
             options += ["--config", short_path(self._loaded.path, cwd)]
         options += ["--state-dir", short_path(settings.daemon.state_dir, cwd)]
-        text = welcome(
+        text = startup_banner(
             address=daemon.web.url if daemon.web else None,
             username=settings.auth.username,
             command=typed_command(sys.argv[0], options, cwd),

@@ -106,7 +106,7 @@ class TextFormatter(logging.Formatter):
     def body(self, record: logging.LogRecord) -> str:
         """What a person reads: logger, message, fields and traceback."""
         logger = record.name.removeprefix("crmd.")
-        fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={_format_value(value)}" for name, value in _fields(record).items())
         return _printable("\n".join([f"{logger}: {_message(record)}{fields}", *_trace(self, record)]))
 
 
@@ -153,7 +153,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return redact_fields(getattr(record, "fields", {}))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else redact(str(value))
     return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ' "=\n\r\t') else text
 

@@ -55,7 +55,7 @@ def redact_start(text: str, limit: int) -> str:
     return seen[: limit if whole else max(0, min(limit, len(seen) - _MARGIN_CHARS))] + CUT
 
 
-def shown(value: Any, limit: int) -> str:
+def redact_repr(value: Any, limit: int) -> str:
     """Up to `limit` characters of the value as Python writes it, masked; costs no more, however large it is."""
     if isinstance(value, str):
         return redact_start(value, limit)

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from crmd.daemon.banner import typed_command, welcome
+from crmd.daemon.banner import startup_banner, typed_command
 
 
 def test_it_names_everything_needed_to_go_on() -> None:
-    text = welcome(address="http://127.0.0.1:8080", username="admin", command=".venv/bin/crmd --state-dir .state")
+    command = ".venv/bin/crmd --state-dir .state"
+    text = startup_banner(address="http://127.0.0.1:8080", username="admin", command=command)
     assert "http://127.0.0.1:8080/admin/queues" in text
     assert "admin; its password: .venv/bin/crmd --state-dir .state password show" in text
     assert ".venv/bin/crmd --state-dir .state enqueue notification notify" in text
 
 
 def test_without_http_there_is_no_user() -> None:
-    text = welcome(address=None, username="admin", command="crmd")
+    text = startup_banner(address=None, username="admin", command="crmd")
     assert "HTTP is off" in text
     assert "password" not in text
 

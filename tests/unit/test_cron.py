@@ -19,7 +19,7 @@ def ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def shown(at_ms: int, zone: str = BERLIN) -> str:
+def local_time(at_ms: int, zone: str = BERLIN) -> str:
     return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone)).isoformat(timespec="minutes")
 
 
@@ -28,7 +28,7 @@ def due(table: Recurrence, start: str, count: int, zone: str = BERLIN) -> list[s
     times = [ms(start)]
     for _ in range(count):
         times.append(table.next_after(times[-1]))
-    return [shown(at, zone) for at in times[1:]]
+    return [local_time(at, zone) for at in times[1:]]
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_intervals_are_counted_from_1970_and_not_from_the_start() -> None:
 
 def test_a_day_that_comes_every_four_years() -> None:
     table = CronTable("0 0 29 2 *", "UTC")
-    assert shown(table.next_after(ms("2026-01-01T00:00:00+00:00")), "UTC") == "2028-02-29T00:00+00:00"
-    assert shown(table.last_at(ms("2026-01-01T00:00:00+00:00")), "UTC") == "2024-02-29T00:00+00:00"
+    assert local_time(table.next_after(ms("2026-01-01T00:00:00+00:00")), "UTC") == "2028-02-29T00:00+00:00"
+    assert local_time(table.last_at(ms("2026-01-01T00:00:00+00:00")), "UTC") == "2024-02-29T00:00+00:00"
 
 
 CRONS = [

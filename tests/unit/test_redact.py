@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crmd.telemetry import redact as redact_module
-from crmd.telemetry.redact import redact, redact_fields, redact_start, shown
+from crmd.telemetry.redact import redact, redact_fields, redact_repr, redact_start
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_no_cut_shows_a_secret(text: str, gap: str) -> None:
             cut = redact_start(written, limit)
             assert "geheim" not in cut
             assert len(cut) <= limit + 1
-            assert "geheim" not in shown({"a": written, "b": [written]}, limit)
-            assert "geheim" not in shown({"x" * padding: 1, "token": secret}, limit)
+            assert "geheim" not in redact_repr({"a": written, "b": [written]}, limit)
+            assert "geheim" not in redact_repr({"x" * padding: 1, "token": secret}, limit)
 
 
 class Watched(dict[str, Any]):
@@ -105,7 +105,7 @@ class Watched(dict[str, Any]):
 
 def test_no_more_of_a_value_is_looked_at_than_is_shown() -> None:
     large = Watched({f"key{number}": {"password": "geheim", "text": "x" * 1_000} for number in range(10_000)})
-    text = shown(large, 2_000)
+    text = redact_repr(large, 2_000)
     assert len(text) <= 2_001
     assert "geheim" not in text
     assert Watched.looked_at < 20
@@ -121,7 +121,7 @@ def test_only_the_start_of_a_text_is_masked(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(redact_module, "redact", count)
     for value in ("x" * 250_000, ["x" * 250_000] * 50, {"a": "x" * 250_000, "b": ["y" * 250_000] * 9}):
         masked.clear()
-        shown(value, 2_000)
+        redact_repr(value, 2_000)
         assert sum(masked) < 10_000
 
 
@@ -136,11 +136,11 @@ def test_only_the_start_of_a_text_is_masked(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_small_values_are_shown_whole(value: Any, text: str) -> None:
-    assert shown(value, 1_000) == text
+    assert redact_repr(value, 1_000) == text
 
 
 def test_a_deep_value_is_cut_below_some_levels() -> None:
     deep: Any = "geheim"
     for _ in range(5_000):
         deep = [deep]
-    assert shown(deep, 20_000) == "[" * 21 + "…" + "]" * 21
+    assert redact_repr(deep, 20_000) == "[" * 21 + "…" + "]" * 21
