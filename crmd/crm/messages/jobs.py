@@ -69,7 +69,7 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
             timeout_seconds=_timeout_seconds(ctx.remaining_seconds),
         )
     except asyncio.CancelledError:
-        await record.lost()
+        await record.interrupted()
         raise
     if not isinstance(outcome, Accepted):
         signal = signal_for(outcome, ctx, payload, client.adaptive_rate)

@@ -82,7 +82,7 @@ class MessageRecord:
         text = f"{type(error).__name__}: {error}"
         await self._briefly(lambda: self._repository.retrying(self._id, None, text))
 
-    async def lost(self) -> None:
+    async def interrupted(self) -> None:
         """The job is cancelled while the request is under way."""
         await self._briefly(
             lambda: self._repository.unknown(self._id, "its job was stopped while the message was sent")
