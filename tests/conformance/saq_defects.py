@@ -59,7 +59,7 @@ DEFECTS = (
         "one step of the store, and what a dead finder had taken over is found again",
         (
             f"{_LOST}a_recovery_that_is_cut_short_anywhere_loses_no_job",
-            f"{_LOST}what_a_recovery_took_over_and_could_not_settle_keeps_its_fate",
+            f"{_LOST}what_a_recovery_took_over_and_could_not_settle_keeps_its_outcome",
             "lua.test_recover.test_it_stays_unknown_when_its_finder_dies_too",
         ),
     ),

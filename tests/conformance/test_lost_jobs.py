@@ -188,7 +188,7 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(engine: Engine
     assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
 
 
-async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(engine: EngineHarness) -> None:
+async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_outcome(engine: EngineHarness) -> None:
     work = held(engine)
     pool = await engine.start_pool("one")
     added = [await engine.add("q", "work") for _ in range(3)]
@@ -211,9 +211,9 @@ async def test_what_a_recovery_took_over_and_could_not_settle_keeps_its_fate(eng
     assert work.starts == 4
 
 
-async def test_a_suspect_stays_one_when_it_is_given_back(engine: EngineHarness) -> None:
+async def test_a_crash_looping_job_stays_one_when_it_is_given_back(engine: EngineHarness) -> None:
     work = held(engine)
-    key = await _suspect(engine)
+    key = await _crash_looping(engine)
     pool = await engine.start_pool("one")
     await wait_until(lambda: work.starts == 1)
     await pool.stop(0.0)
@@ -225,13 +225,13 @@ async def test_a_suspect_stays_one_when_it_is_given_back(engine: EngineHarness) 
     assert (view.state, work.starts) == (State.COMPLETED, 2)
 
 
-async def test_a_suspect_whose_claim_is_lost_is_tried_again(
+async def test_a_crash_looping_job_whose_claim_is_lost_is_tried_again(
     own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as engine:
         work = held(engine)
         work.go.set()
-        key = await _suspect(engine)
+        key = await _crash_looping(engine)
         unique_prefix = QueueKeys("q").unique_prefix
         between.lose_reply(
             f"{unique_prefix}\r\n$1\r\n2\r\n$1\r\n1\r\n"
@@ -667,7 +667,7 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(e
     assert [daemon.id for daemon in await engine.inspector.daemons()] == [other.context.instance_id]
 
 
-async def _suspect(engine: EngineHarness) -> str:
+async def _crash_looping(engine: EngineHarness) -> str:
     """A waiting job whose daemon died twice with it."""
     key = await engine.add("q", "work")
     job_id = f"saq:job:q:{key}"

@@ -22,12 +22,12 @@ BUSY = QueueSettings("busy")
 async def make_crash_looping(r: EngineHarness, queue: str, name: str) -> str:
     """A waiting job whose daemon died twice with it."""
     keys = r.inspector.queue(queue).keys
-    job_id = keys.job_id("suspect")
-    await r.store.command("SET", job_id, document(queue, "suspect", function=name))
+    job_id = keys.job_id("crash-looping")
+    await r.store.command("SET", job_id, document(queue, "crash-looping", function=name))
     await r.store.command("HSET", keys.crashes, job_id, 2)
     await r.store.command("RPUSH", keys.suspects, job_id)
     await r.store.command("ZADD", keys.incomplete, 0, job_id)
-    return "suspect"
+    return "crash-looping"
 
 
 class Work:

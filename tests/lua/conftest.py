@@ -31,7 +31,7 @@ async def clock(store: Store) -> StoreClock:
 
 
 @pytest.fixture
-def lab(store: Store) -> ScriptHarness:
+def harness(store: Store) -> ScriptHarness:
     """The queue `q` as it is by default, but that finished jobs are not held back for ten seconds."""
     return ScriptHarness(store, QueueSettings("q", keep_min_seconds=0))
 

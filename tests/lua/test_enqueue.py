@@ -12,88 +12,88 @@ from tests.support.storeclock import StoreClock
 from tests.support.wait import wait_until
 
 
-async def test_jobs_wait_in_the_order_they_were_given(lab: ScriptHarness) -> None:
-    assert await lab.add("a", "b", "c") == [True, True, True]
-    assert await lab.lane() == ["a", "b", "c"]
-    assert await lab.redis("GET", lab.keys.job_id("a")) == document("q", "a")
-    counts = await lab.scripts.counts()
+async def test_jobs_wait_in_the_order_they_were_given(harness: ScriptHarness) -> None:
+    assert await harness.add("a", "b", "c") == [True, True, True]
+    assert await harness.lane() == ["a", "b", "c"]
+    assert await harness.redis("GET", harness.keys.job_id("a")) == document("q", "a")
+    counts = await harness.scripts.counts()
     assert (counts.waiting, counts.delayed, counts.active) == (3, 0, 0)
 
 
-async def test_more_jobs_than_one_call_takes(lab: ScriptHarness) -> None:
-    assert await lab.add(*(f"k{n}" for n in range(1_234))) == [True] * 1_234
-    assert await lab.lane() == [f"k{n}" for n in range(1_234)]
+async def test_more_jobs_than_one_call_takes(harness: ScriptHarness) -> None:
+    assert await harness.add(*(f"k{n}" for n in range(1_234))) == [True] * 1_234
+    assert await harness.lane() == [f"k{n}" for n in range(1_234)]
 
 
-async def test_a_key_twice_in_one_call_counts_once(lab: ScriptHarness) -> None:
-    assert await lab.scripts.enqueue([lab.new("a", {"n": 1}), lab.new("a", {"n": 2})]) == [True, False]
-    assert await lab.redis("GET", lab.keys.job_id("a")) == document("q", "a", {"n": 1})
-    assert await lab.lane() == ["a"]
+async def test_a_key_twice_in_one_call_counts_once(harness: ScriptHarness) -> None:
+    assert await harness.scripts.enqueue([harness.new("a", {"n": 1}), harness.new("a", {"n": 2})]) == [True, False]
+    assert await harness.redis("GET", harness.keys.job_id("a")) == document("q", "a", {"n": 1})
+    assert await harness.lane() == ["a"]
 
 
 @pytest.mark.parametrize("state", ["waiting", "delayed", "active", "active, aborted"])
-async def test_a_live_key_is_taken_and_its_job_stands(lab: ScriptHarness, state: str) -> None:
-    await lab.add("a", payload={"n": 1}, **({"delay_ms": 60_000} if state == "delayed" else {}))
+async def test_a_live_key_is_taken_and_its_job_stands(harness: ScriptHarness, state: str) -> None:
+    await harness.add("a", payload={"n": 1}, **({"delay_ms": 60_000} if state == "delayed" else {}))
     if state.startswith("active"):
-        await lab.claim()
+        await harness.claim()
     if state == "active, aborted":
-        await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("a"))
-    assert await lab.place("a") == state
-    assert await lab.add("a", payload={"n": 2}, priority=1) == [False]
-    assert await lab.redis("GET", lab.keys.job_id("a")) == document("q", "a", {"n": 1})
-    assert await lab.place("a") == state
-    assert await lab.redis("EXISTS", lab.keys.priorities) == 0
+        await harness.redis("ZREM", harness.keys.incomplete, harness.keys.job_id("a"))
+    assert await harness.place("a") == state
+    assert await harness.add("a", payload={"n": 2}, priority=1) == [False]
+    assert await harness.redis("GET", harness.keys.job_id("a")) == document("q", "a", {"n": 1})
+    assert await harness.place("a") == state
+    assert await harness.redis("EXISTS", harness.keys.priorities) == 0
 
 
 @pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.FAILED, AckKind.UNKNOWN, AckKind.ABORTED])
-async def test_a_finished_key_is_free_and_begins_anew(lab: ScriptHarness, kind: AckKind) -> None:
-    token = lab.token()
-    await lab.add("a", priority=2)
-    await lab.claim(1, token)
-    await lab.end("a", token, kind, entry=b'{"at":1,"event":"x"}')
-    assert await lab.add("a") == [True]
-    found = await lab.inspect("a")
-    assert (await lab.place("a"), found.priority, found.log) == ("waiting", 0, [])
-    assert await lab.redis("SCARD", lab.keys.unknown) == 0
-    assert await lab.lane() == ["a"]
+async def test_a_finished_key_is_free_and_begins_anew(harness: ScriptHarness, kind: AckKind) -> None:
+    token = harness.token()
+    await harness.add("a", priority=2)
+    await harness.claim(1, token)
+    await harness.end("a", token, kind, entry=b'{"at":1,"event":"x"}')
+    assert await harness.add("a") == [True]
+    found = await harness.inspect("a")
+    assert (await harness.place("a"), found.priority, found.log) == ("waiting", 0, [])
+    assert await harness.redis("SCARD", harness.keys.unknown) == 0
+    assert await harness.lane() == ["a"]
 
 
-async def test_what_an_aborted_life_left_does_not_haunt_the_next(lab: ScriptHarness) -> None:
+async def test_what_an_aborted_life_left_does_not_haunt_the_next(harness: ScriptHarness) -> None:
     """A plain client aborts a job of rank that had died once; the key is used again before anybody ends it."""
-    await lab.add("a", priority=2)
-    await lab.redis("HSET", lab.keys.crashes, lab.keys.job_id("a"), 2)
-    await lab.redis("RPUSH", lab.keys.log("a"), '{"at":1,"event":"lost"}')
-    await lab.stock_abort("a")
-    assert await lab.add("a") == [True]
-    found = await lab.inspect("a")
+    await harness.add("a", priority=2)
+    await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id("a"), 2)
+    await harness.redis("RPUSH", harness.keys.log("a"), '{"at":1,"event":"lost"}')
+    await harness.stock_abort("a")
+    assert await harness.add("a") == [True]
+    found = await harness.inspect("a")
     assert (found.priority, found.crash_count, found.log) == (0, 0, [])
 
 
-async def test_a_delay_counts_from_now_and_a_time_is_a_time(lab: ScriptHarness, clock: StoreClock) -> None:
-    await lab.add("later", delay_ms=1_500)
-    await lab.add("at", due_ms=clock.ms + 2_500)
-    await lab.add("past", due_ms=clock.ms - 1)
-    await lab.add("present", due_ms=clock.ms)
-    await lab.add("at once", delay_ms=0)
-    assert await lab.lane() == ["past", "present", "at once"]
-    due = [(await lab.inspect(key)).due for key in ("later", "at")]
+async def test_a_delay_counts_from_now_and_a_time_is_a_time(harness: ScriptHarness, clock: StoreClock) -> None:
+    await harness.add("later", delay_ms=1_500)
+    await harness.add("at", due_ms=clock.ms + 2_500)
+    await harness.add("past", due_ms=clock.ms - 1)
+    await harness.add("present", due_ms=clock.ms)
+    await harness.add("at once", delay_ms=0)
+    assert await harness.lane() == ["past", "present", "at once"]
+    due = [(await harness.inspect(key)).due for key in ("later", "at")]
     assert due == [clock.ms / 1000 + 1.5, clock.ms / 1000 + 2.5]
 
 
-async def test_a_rank_goes_to_the_priority_lane(lab: ScriptHarness) -> None:
-    await lab.add("low", priority=10)
-    await lab.add("high", priority=1)
-    await lab.add("plain")
-    lane = await lab.redis("ZRANGE", lab.keys.priority, 0, -1)
-    assert [lab.keys.key_of(raw.decode()) for raw in lane] == ["high", "low"]
-    assert ((await lab.inspect("low")).priority, await lab.lane()) == (10, ["plain"])
+async def test_a_rank_goes_to_the_priority_lane(harness: ScriptHarness) -> None:
+    await harness.add("low", priority=10)
+    await harness.add("high", priority=1)
+    await harness.add("plain")
+    lane = await harness.redis("ZRANGE", harness.keys.priority, 0, -1)
+    assert [harness.keys.key_of(raw.decode()) for raw in lane] == ["high", "low"]
+    assert ((await harness.inspect("low")).priority, await harness.lane()) == (10, ["plain"])
 
 
 async def test_workers_are_woken_for_rank_and_for_the_earliest_time_only(
-    lab: ScriptHarness, clock: StoreClock
+    harness: ScriptHarness, clock: StoreClock
 ) -> None:
     heard: list[bytes] = []
-    async with lab.store.redis.pubsub() as listener:
+    async with harness.store.redis.pubsub() as listener:
         await listener.subscribe(keys.WAKE_CHANNEL)
         await listener.get_message(timeout=1)
 
@@ -102,27 +102,27 @@ async def test_workers_are_woken_for_rank_and_for_the_earliest_time_only(
                 heard.append(message["data"])
             return len(heard)
 
-        await lab.add("plain")
+        await harness.add("plain")
         assert await news() == 0
-        await lab.add("rank", priority=3)
+        await harness.add("rank", priority=3)
         await wait_until(lambda: news(), 1)
-        await lab.add("soon", delay_ms=1_000)
-        await lab.add("later", delay_ms=2_000)
-        await lab.add("sooner", delay_ms=500)
-        await lab.add("rank, later", priority=1, delay_ms=3_000)
+        await harness.add("soon", delay_ms=1_000)
+        await harness.add("later", delay_ms=2_000)
+        await harness.add("sooner", delay_ms=500)
+        await harness.add("rank, later", priority=1, delay_ms=3_000)
         await wait_until(lambda: len(heard) >= 3 or news(), 1)
         assert (await news(), set(heard)) == (3, {b"q"})
 
 
 @pytest.mark.parametrize("wrong", ["queued", "incomplete", "leases", "priority", "priorities"])
 async def test_a_structure_of_the_wrong_type_stores_no_job_that_nobody_would_find(
-    lab: ScriptHarness, wrong: str, untidy: None
+    harness: ScriptHarness, wrong: str, untidy: None
 ) -> None:
-    await lab.redis("SET", getattr(lab.keys, wrong), "wrong")
-    new = [lab.new("plain"), lab.new("ranked", priority=1)]
+    await harness.redis("SET", getattr(harness.keys, wrong), "wrong")
+    new = [harness.new("plain"), harness.new("ranked", priority=1)]
     with pytest.raises(StoreError, match="WRONGTYPE"):
-        await lab.scripts.enqueue(new)
-    await lab.redis("DEL", getattr(lab.keys, wrong))
-    assert await lab.redis("ZCARD", lab.keys.incomplete) == 0
-    assert await lab.scripts.enqueue(new) == [True, True]
-    assert sorted(await lab.claimed()) == ["plain", "ranked"]
+        await harness.scripts.enqueue(new)
+    await harness.redis("DEL", getattr(harness.keys, wrong))
+    assert await harness.redis("ZCARD", harness.keys.incomplete) == 0
+    assert await harness.scripts.enqueue(new) == [True, True]
+    assert sorted(await harness.claimed()) == ["plain", "ranked"]

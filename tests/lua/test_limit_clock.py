@@ -30,10 +30,10 @@ TRIES = 4
 """Claims until the clock is corrected and one of them counts."""
 
 
-async def claim(lab: ScriptHarness, slots: int = 10) -> Claimed:
+async def claim(harness: ScriptHarness, slots: int = 10) -> Claimed:
     """Claims as a worker does: at once again where the clock was in doubt."""
     for _ in range(TRIES):
-        claimed = await lab.claim(slots)
+        claimed = await harness.claim(slots)
         if claimed.reason not in (UNSURE, CORRECTED):
             return claimed
         assert claimed.jobs == []
@@ -104,8 +104,8 @@ def test_a_limit_counts_real_time_however_often_the_clock_is_set(workbench: Benc
 
 async def _counts_real_time(store: Store, clock: StoreClock, case: Case) -> None:
     labs = [ScriptHarness(store, QueueSettings("q", rate_limit=case.rate)) for _ in range(2)]
-    for lab in labs:
-        await claim(lab)  # both know the clock
+    for harness in labs:
+        await claim(harness)  # both know the clock
     await labs[0].add(*(f"k{n}" for n in range(sum(move.want for move in case.moves))))
     count, period_ms = rate_window(case.rate)
     starts = Starts()
@@ -126,18 +126,18 @@ async def _counts_real_time(store: Store, clock: StoreClock, case: Case) -> None
 async def test_a_limit_is_used_again_within_its_period(
     store: Store, clock: StoreClock, step_ms: int, rate: Rate
 ) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=rate))
-    await lab.add(*(f"k{n}" for n in range(5 * rate.count)))
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=rate))
+    await harness.add(*(f"k{n}" for n in range(5 * rate.count)))
     for _ in range(4):
-        started = sum([len((await claim(lab, 500)).jobs) for _ in range(4)])
+        started = sum([len((await claim(harness, 500)).jobs) for _ in range(4)])
         assert started <= rate.count
-        assert (await lab.claim()).reason == "limited"
+        assert (await harness.claim()).reason == "limited"
         await clock.step(step_ms)
-        claimed = await claim(lab)
+        claimed = await claim(harness)
         assert claimed.reason == "limited"
         assert 0 < claimed.wait_ms <= 61_000
         await clock.forward(claimed.wait_ms)
-        assert (await claim(lab, 1)).jobs
+        assert (await claim(harness, 1)).jobs
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
@@ -149,8 +149,8 @@ async def test_a_daemon_that_starts_after_the_step_is_told_by_the_first_that_was
     assert len((await claim(old)).jobs) == 5
     await clock.step(step_ms)
     assert (await claim(old)).reason == "limited"
-    for lab in (new, old, new, old):
-        assert (await lab.claim()).reason == "limited"
+    for harness in (new, old, new, old):
+        assert (await harness.claim()).reason == "limited"
     await clock.forward(61_000)
     assert len((await claim(new)).jobs) == 5
 
@@ -179,15 +179,15 @@ async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, cloc
     await claim(second)
     for step_ms in (0, 0, 3_600_000, -40_000, -3_600_000):
         await clock.step(step_ms)
-        for lab in (first, second, first):
-            assert (await claim(lab)).reason == "limited"
-        for lab in (first, second):
-            assert (await lab.claim()).reason == "limited"
+        for harness in (first, second, first):
+            assert (await claim(harness)).reason == "limited"
+        for harness in (first, second):
+            assert (await harness.claim()).reason == "limited"
 
 
 async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
-    await claim(lab)
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    await claim(harness)
     command = store.command
 
     async def slow(*parts: str | bytes | int | float) -> object:
@@ -196,87 +196,87 @@ async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypat
         return await command(*parts)
 
     monkeypatch.setattr(store, "command", slow)
-    assert [(await lab.claim()).reason for _ in range(3)] == ["unsure", "empty", "empty"]
+    assert [(await harness.claim()).reason for _ in range(3)] == ["unsure", "empty", "empty"]
     monkeypatch.undo()
-    assert (await lab.counters()).get("correction") is None
-    assert (await lab.claim()).reason == "empty"
+    assert (await harness.counters()).get("correction") is None
+    assert (await harness.claim()).reason == "empty"
 
 
 async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, QueueSettings("q"))
-    await lab.add(*(f"k{n}" for n in range(9)))
+    harness = ScriptHarness(store, QueueSettings("q"))
+    await harness.add(*(f"k{n}" for n in range(9)))
     for step_ms in STEPS_MS:
         await clock.step(step_ms)
-        assert len((await lab.claim(1)).jobs) == 1
-    assert "correction" not in await lab.counters()
+        assert len((await harness.claim(1)).jobs) == 1
+    assert "correction" not in await harness.counters()
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreClock, step_ms: int) -> None:
-    lab = ScriptHarness(store, QueueSettings("q"))
-    await lab.add("a")
-    await lab.scripts.slow_down(10)
+    harness = ScriptHarness(store, QueueSettings("q"))
+    await harness.add("a")
+    await harness.scripts.slow_down(10)
     await clock.step(step_ms)
     if step_ms > 10_000:  # what a step does to a time to live
-        await lab.redis("DEL", lab.keys.blocked)
-    claimed = await claim(lab)
+        await harness.redis("DEL", harness.keys.blocked)
+    claimed = await claim(harness)
     assert (claimed.reason, claimed.wait_ms) == ("blocked", 10_000)
     await clock.forward(9_999)
-    assert (await claim(lab)).reason == "blocked"
+    assert (await claim(harness)).reason == "blocked"
     await clock.forward(1)
-    assert len((await claim(lab)).jobs) == 1
+    assert len((await claim(harness)).jobs) == 1
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
     store: Store, clock: StoreClock, step_ms: int
 ) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
-    await claim(lab)
-    await lab.add("a")
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    await claim(harness)
+    await harness.add("a")
     await clock.step(step_ms)
-    await lab.scripts.slow_down(10)
-    claimed = await claim(lab)
+    await harness.scripts.slow_down(10)
+    claimed = await claim(harness)
     assert claimed.reason == "blocked"
     assert 9_900 <= claimed.wait_ms <= 10_100
     await clock.forward(claimed.wait_ms)
-    assert len((await claim(lab)).jobs) == 1
+    assert len((await claim(harness)).jobs) == 1
 
 
 async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
-    await claim(lab)
-    await lab.scripts.slow_down(10)
-    assert (await claim(lab)).reason == "blocked"
-    await lab.redis("DEL", lab.keys.blocked)
-    await lab.add("a")
-    assert len((await claim(lab)).jobs) == 1
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+    await claim(harness)
+    await harness.scripts.slow_down(10)
+    assert (await claim(harness)).reason == "blocked"
+    await harness.redis("DEL", harness.keys.blocked)
+    await harness.add("a")
+    assert len((await claim(harness)).jobs) == 1
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: StoreClock, step_ms: int) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
-    await lab.add("a", "b", payload={"to": "ann"})
-    assert lab.keys_of(await claim(lab)) == ["a"]
+    harness = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
+    await harness.add("a", "b", payload={"to": "ann"})
+    assert harness.keys_of(await claim(harness)) == ["a"]
     await clock.step(step_ms)
-    claimed = await claim(lab)
+    claimed = await claim(harness)
     assert claimed.jobs == []
     assert 0 < claimed.wait_ms <= 6_061
     await clock.forward(claimed.wait_ms - 1)
-    assert (await claim(lab)).jobs == []
+    assert (await claim(harness)).jobs == []
     await clock.forward(1)
-    assert lab.keys_of(await claim(lab)) == ["b"]
+    assert harness.keys_of(await claim(harness)) == ["b"]
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
 async def test_what_is_shown_of_a_limit_is_right_after_a_step(
     store: Store, clock: StoreClock, step_ms: int
 ) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
-    await lab.add(*(f"k{n}" for n in range(9)))
-    await claim(lab, 3)
-    await lab.scripts.slow_down(10)
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+    await harness.add(*(f"k{n}" for n in range(9)))
+    await claim(harness, 3)
+    await harness.scripts.slow_down(10)
     await clock.step(step_ms)
-    await claim(lab)
-    seen = await lab.scripts.counts()
+    await claim(harness)
+    seen = await harness.scripts.counts()
     assert (seen.rate_left, seen.blocked_until_ms - seen.now_ms) == (2, 10_000)

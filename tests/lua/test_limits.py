@@ -36,9 +36,9 @@ SLACK_MS = 65 * 60_000
 """So much longer than it counts the state of a key stays, for clocks that are set forward."""
 
 
-async def add_to(lab: ScriptHarness, to: Any, *keys: str, **options: Any) -> None:
+async def add_to(harness: ScriptHarness, to: Any, *keys: str, **options: Any) -> None:
     """Adds jobs for one recipient."""
-    await lab.add(*keys, payload={"to": to}, **options)
+    await harness.add(*keys, payload={"to": to}, **options)
 
 
 async def test_the_next_comes_as_many_periods_later_as_started_at_once(
@@ -123,11 +123,11 @@ async def test_jobs_for_others_and_for_nobody_pass(one: ScriptHarness) -> None:
 
 async def test_a_parked_job_counts_as_waiting_and_spends_nothing(store: Store, clock: StoreClock) -> None:
     both = QueueSettings("q", limits=ONE_A_SECOND.limits, rate_limit=Rate(2, 60))
-    lab = ScriptHarness(store, both)
-    await add_to(lab, "ann", "a1", "a2", "a3")
-    await add_to(lab, "bob", "b1")
-    assert await lab.claimed(10) == ["a1", "b1"]
-    counts = await lab.scripts.counts()
+    harness = ScriptHarness(store, both)
+    await add_to(harness, "ann", "a1", "a2", "a3")
+    await add_to(harness, "bob", "b1")
+    assert await harness.claimed(10) == ["a1", "b1"]
+    counts = await harness.scripts.counts()
     assert (counts.waiting, counts.active, counts.rate_left) == (2, 2, 0)
 
 
@@ -207,14 +207,14 @@ async def test_the_state_of_a_key_expires_by_itself(one: ScriptHarness) -> None:
 
 async def test_several_limits_all_have_to_be_free(store: Store, clock: StoreClock) -> None:
     limits = (KeyedLimit("to", Rate(1, 1), 1), KeyedLimit("campaign", Rate(1, 3), 2))
-    lab = ScriptHarness(store, QueueSettings("q", limits=limits))
+    harness = ScriptHarness(store, QueueSettings("q", limits=limits))
     for n, (to, campaign) in enumerate([("ann", "x"), ("ann", "y"), ("bob", "x"), ("cid", "x"), ("dan", "z")]):
-        await lab.add(f"k{n}", payload={"to": to, "campaign": campaign})
-    assert await lab.claimed(10) == ["k0", "k2", "k4"]
+        await harness.add(f"k{n}", payload={"to": to, "campaign": campaign})
+    assert await harness.claimed(10) == ["k0", "k2", "k4"]
     await clock.forward(1_010)
-    assert await lab.claimed(10) == ["k1"]
+    assert await harness.claimed(10) == ["k1"]
     await clock.forward(6_060 - 1_010)
-    assert await lab.claimed(10) == ["k3"]
+    assert await harness.claimed(10) == ["k3"]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ class Play:
     """Plays steps on the store."""
 
     def __init__(self, store: Store, clock: StoreClock, *limits: KeyedLimit) -> None:
-        self.lab = ScriptHarness(store, QueueSettings("q", limits=limits, keep_min_seconds=0))
+        self.harness = ScriptHarness(store, QueueSettings("q", limits=limits, keep_min_seconds=0))
         self.clock = clock
         self.payloads: dict[str, dict[str, Any]] = {}
         self.running: dict[str, str] = {}
@@ -147,7 +147,7 @@ class Play:
     async def add(self, count: int, payload: dict[str, Any]) -> list[str]:
         """Adds jobs; says their keys."""
         keys = [f"k{len(self.payloads) + n}" for n in range(count)]
-        await self.lab.add(*keys, payload=payload)
+        await self.harness.add(*keys, payload=payload)
         self.payloads |= dict.fromkeys(keys, payload)
         return keys
 
@@ -157,10 +157,10 @@ class Play:
 
     async def claim(self, slots: int) -> list[str]:
         """One claim; says what started."""
-        token = self.lab.token()
-        claimed = await self.lab.claim(slots, token)
+        token = self.harness.token()
+        claimed = await self.harness.claim(slots, token)
         self.wait_ms, self.reason = claimed.wait_ms, claimed.reason
-        started = self.lab.keys_of(claimed)
+        started = self.harness.keys_of(claimed)
         self.running |= dict.fromkeys(started, token)
         return started
 
@@ -170,7 +170,7 @@ class Play:
             return None
         key = sorted(self.running)[step.nth % len(self.running)]
         stored = document("q", key, self.payloads[key], status=step.kind.status)
-        assert await self.lab.settle(key, self.running.pop(key), step.kind, document=stored) == "done"
+        assert await self.harness.settle(key, self.running.pop(key), step.kind, document=stored) == "done"
         return key, step.kind
 
     async def all_end(self, slots: int) -> set[str]:
@@ -181,12 +181,12 @@ class Play:
             started |= set(new)
             while self.running:
                 await self.end(End(0, AckKind.COMPLETE))
-            counts = await self.lab.scripts.counts()
+            counts = await self.harness.scripts.counts()
             if not counts.waiting:
                 break
             await self.clock.forward(max(1, self.wait_ms))
-        assert await self.lab.redis("ZCARD", self.lab.keys.incomplete) == 0
-        assert await self.lab.redis("EXISTS", self.lab.keys.parked, self.lab.keys.queued) == 0
+        assert await self.harness.redis("ZCARD", self.harness.keys.incomplete) == 0
+        assert await self.harness.redis("EXISTS", self.harness.keys.parked, self.harness.keys.queued) == 0
         return started
 
 
@@ -213,7 +213,7 @@ def test_with_slots_for_all_exactly_what_is_free_starts(
                 case Claim():
                     assert set(await play.claim(step.slots)) == model.claim(clock.ms)
                     waiting = sum(map(len, model.parked.values()))
-                    assert (await play.lab.scripts.counts()).waiting == waiting
+                    assert (await play.harness.scripts.counts()).waiting == waiting
         for debt in model.debts.values():
             debt.check()
         await play.all_end(500)

@@ -102,11 +102,11 @@ async def play(store: Store, clock: StoreClock, case: Case) -> tuple[Starts, lis
     return starts, claims
 
 
-async def top_up(lab: ScriptHarness, left: int) -> int:
+async def top_up(harness: ScriptHarness, left: int) -> int:
     """Lets jobs always wait; says how many it added."""
     if left >= 2 * MAX_JOBS_PER_CALL:
         return 0
-    return sum(await lab.add(*(uuid.uuid4().hex for _ in range(1000))))
+    return sum(await harness.add(*(uuid.uuid4().hex for _ in range(1000))))
 
 
 @MODEL
@@ -147,16 +147,16 @@ async def test_a_window_is_over_a_moment_after_its_last_ms(
     store: Store, clock: StoreClock, count: int, in_a_bucket: int
 ) -> None:
     """Small limits to the ms, large ones to the end of a bucket: here the starts come in a bucket's last ms."""
-    lab = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(count, 10)))
-    _, period_ms = rate_window(lab.scripts.settings.rate_limit)
+    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(count, 10)))
+    _, period_ms = rate_window(harness.scripts.settings.rate_limit)
     await clock.set(clock.ms - clock.ms % in_a_bucket + in_a_bucket - 1)
-    await lab.add(*(f"k{n}" for n in range(count + 1)))
-    assert sum([len(await lab.claimed(500)) for _ in range(4)]) == count
+    await harness.add(*(f"k{n}" for n in range(count + 1)))
+    assert sum([len(await harness.claimed(500)) for _ in range(4)]) == count
     await clock.forward(period_ms)
-    claimed = await lab.claim(1)
+    claimed = await harness.claim(1)
     assert (claimed.jobs, claimed.wait_ms) == ([], 1)
     await clock.forward(1)
-    assert len(await lab.claimed(1)) == 1
+    assert len(await harness.claimed(1)) == 1
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def test_a_limit_is_used_where_jobs_always_wait(workbench: Bench, steady: Steady
         while clock.ms <= ends:
             added += await top_up(labs[0], added - len(starts.at))
             waits = []
-            for lab in labs:
-                claimed = await lab.claim(steady.slots)
+            for harness in labs:
+                claimed = await harness.claim(steady.slots)
                 starts.add(clock.ms, len(claimed.jobs))
                 waits.append(claimed.wait_ms if claimed.reason == "limited" else 1)
             await clock.forward(max(1, min(waits)))
@@ -222,19 +222,19 @@ def test_a_changed_limit_holds_at_once_and_is_used(
     rates = [Rate(count, period_ms / 1000) for count, period_ms in counts]
 
     async def scenario(store: Store, clock: StoreClock) -> None:
-        lab = ScriptHarness(store, QueueSettings("q", rate_limit=rates[0]))
+        harness = ScriptHarness(store, QueueSettings("q", rate_limit=rates[0]))
         starts, added = Starts(), 0
         for turn, rate in enumerate([*rates[1:], rates[0]]):
             if turn < len(rates) - 1:
                 count, window_ms = rate_window(rate)
-                await lab.redis("HSET", lab.keys.override, "count", count, "period_ms", window_ms)
+                await harness.redis("HSET", harness.keys.override, "count", count, "period_ms", window_ms)
             else:
-                await lab.redis("DEL", lab.keys.override)
+                await harness.redis("DEL", harness.keys.override)
             changed, period_ms = clock.ms, round(rate.period_seconds * 1000)
             # What started before may hold the new limit back for one of its windows, not longer.
             while clock.ms <= changed + 4 * period_ms:
-                added += await top_up(lab, added - len(starts.at))
-                claimed = await lab.claim(slots)
+                added += await top_up(harness, added - len(starts.at))
+                claimed = await harness.claim(slots)
                 starts.add(clock.ms, len(claimed.jobs))
                 await clock.forward(claimed.wait_ms if claimed.reason == "limited" else 1)
             assert starts.most_in_a_window(period_ms, since=changed) <= rate.count

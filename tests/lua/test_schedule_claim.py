@@ -12,23 +12,23 @@ from tests.support.storeclock import StoreClock
 SEEN_MS = 60_000
 
 
-async def claim(lab: ScriptHarness, clock: StoreClock) -> Claim:
+async def claim(harness: ScriptHarness, clock: StoreClock) -> Claim:
     """A daemon that saw the schedule at SEEN_MS claims what is due now."""
-    job = lab.new("scheduled", unique_ms=1_000)
-    what, _ = await schedules.claim(lab.store, "a", lab.keys, SEEN_MS, clock.ms, job)
+    job = harness.new("scheduled", unique_ms=1_000)
+    what, _ = await schedules.claim(harness.store, "a", harness.keys, SEEN_MS, clock.ms, job)
     return what
 
 
 @pytest.mark.parametrize("change", ["paused", "another daemon was first"])
 async def test_a_change_between_the_look_and_the_claim_adds_nothing(
-    lab: ScriptHarness, clock: StoreClock, change: str
+    harness: ScriptHarness, clock: StoreClock, change: str
 ) -> None:
-    await lab.redis("HSET", keys.schedule("a"), "position", SEEN_MS)
+    await harness.redis("HSET", keys.schedule("a"), "position", SEEN_MS)
     if change == "paused":
-        await schedules.pause(lab.store, "a", None, None)
+        await schedules.pause(harness.store, "a", None, None)
     else:
-        assert await claim(lab, clock) is Claim.CLAIMED
-    before = await lab.lane()
-    assert await claim(lab, clock) is Claim.OTHER
-    assert await lab.lane() == before
-    await lab.redis("DEL", keys.schedule("a"))
+        assert await claim(harness, clock) is Claim.CLAIMED
+    before = await harness.lane()
+    assert await claim(harness, clock) is Claim.OTHER
+    assert await harness.lane() == before
+    await harness.redis("DEL", keys.schedule("a"))

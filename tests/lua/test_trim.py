@@ -16,142 +16,145 @@ SMALL = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=0)
 PATIENT = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=10)
 
 
-async def finish(lab: ScriptHarness, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
+async def finish(harness: ScriptHarness, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
     """Runs one job to its end."""
-    token = lab.token()
-    await lab.add(key)
-    await lab.claim(1, token)
-    await lab.end(key, token, kind, entry=b"{}", **fields)
+    token = harness.token()
+    await harness.add(key)
+    await harness.claim(1, token)
+    await harness.end(key, token, kind, entry=b"{}", **fields)
 
 
-async def kept(lab: ScriptHarness) -> list[str]:
+async def kept(harness: ScriptHarness) -> list[str]:
     """The keys that have JSON."""
-    names = [name async for name in lab.store.redis.scan_iter(lab.keys.job_prefix + "*")]
-    return sorted(lab.keys.key_of(name.decode()) for name in names)
+    names = [name async for name in harness.store.redis.scan_iter(harness.keys.job_prefix + "*")]
+    return sorted(harness.keys.key_of(name.decode()) for name in names)
 
 
 async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, SMALL)
+    harness = ScriptHarness(store, SMALL)
     for n in range(6):
-        await finish(lab, f"c{n}")
-        await finish(lab, f"f{n}", AckKind.FAILED)
-        await finish(lab, f"x{n}", AckKind.ABORTED)
+        await finish(harness, f"c{n}")
+        await finish(harness, f"f{n}", AckKind.FAILED)
+        await finish(harness, f"x{n}", AckKind.ABORTED)
         await clock.forward(1)
-    assert await kept(lab) == ["c3", "c4", "c5", "f4", "f5", "x3", "x4", "x5"]
-    counts = await lab.scripts.counts()
+    assert await kept(harness) == ["c3", "c4", "c5", "f4", "f5", "x3", "x4", "x5"]
+    counts = await harness.scripts.counts()
     assert (counts.completed, counts.failed, counts.cancelled) == (3, 2, 3)
     # no_leaks sees that the timelines went with their jobs
 
 
 async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, SMALL)
+    harness = ScriptHarness(store, SMALL)
     for n in range(3):
-        await finish(lab, f"u{n}", AckKind.UNKNOWN)
+        await finish(harness, f"u{n}", AckKind.UNKNOWN)
         await clock.forward(1)
-    counts = await lab.scripts.counts()
+    counts = await harness.scripts.counts()
     assert (counts.failed, counts.unknown) == (2, 2)
 
 
 async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, PATIENT)
+    harness = ScriptHarness(store, PATIENT)
     for n in range(6):
-        await finish(lab, f"c{n}")
+        await finish(harness, f"c{n}")
         await clock.forward(1_000)
-    assert len(await kept(lab)) == 6
-    assert await lab.scripts.trim() == 0
+    assert len(await kept(harness)) == 6
+    assert await harness.scripts.trim() == 0
     await clock.set(clock.ms - 6_000 + 9_999)
-    assert await lab.scripts.trim() == 0
+    assert await harness.scripts.trim() == 0
     await clock.forward(1)
-    assert await lab.scripts.trim() == 1
+    assert await harness.scripts.trim() == 1
     await clock.forward(60_000)
-    assert await lab.scripts.trim() == 2
-    assert await kept(lab) == ["c3", "c4", "c5"]
+    assert await harness.scripts.trim() == 2
+    assert await kept(harness) == ["c3", "c4", "c5"]
 
 
 async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, PATIENT)
+    harness = ScriptHarness(store, PATIENT)
     fillers = HARD_CAP + PATIENT.keep_completed
     for start in range(0, fillers, 1_000):
         pairs = [part for n in range(start, min(fillers, start + 1_000)) for part in (clock.ms - 1, f"x{n:05}")]
-        await lab.redis("ZADD", lab.keys.completed, *pairs)
+        await harness.redis("ZADD", harness.keys.completed, *pairs)
     for n in range(64):
-        await finish(lab, f"a{n}")
-        assert await lab.redis("ZCARD", lab.keys.completed) <= 10_000 + PATIENT.keep_completed
-    assert await lab.redis("ZSCORE", lab.keys.completed, "x00000") is None
+        await finish(harness, f"a{n}")
+        assert await harness.redis("ZCARD", harness.keys.completed) <= 10_000 + PATIENT.keep_completed
+    assert await harness.redis("ZSCORE", harness.keys.completed, "x00000") is None
 
 
 async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
-    await finish(lab, "old")
+    harness = ScriptHarness(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
+    await finish(harness, "old")
     await clock.forward(30_000)
-    await finish(lab, "new")
+    await finish(harness, "new")
     await clock.forward(30_000)
-    assert await lab.scripts.trim() == 0
+    assert await harness.scripts.trim() == 0
     await clock.forward(1)
-    assert await lab.scripts.trim() == 1
-    assert await kept(lab) == ["new"]
+    assert await harness.scripts.trim() == 1
+    assert await kept(harness) == ["new"]
 
 
 async def test_keeping_none_deletes_at_once(store: Store) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
-    await finish(lab, "a")
-    await finish(lab, "b", AckKind.UNKNOWN)
-    assert await kept(lab) == []
-    assert await lab.redis("EXISTS", lab.keys.unknown, lab.keys.completed, lab.keys.failed) == 0
+    harness = ScriptHarness(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+    await finish(harness, "a")
+    await finish(harness, "b", AckKind.UNKNOWN)
+    assert await kept(harness) == []
+    assert await harness.redis("EXISTS", harness.keys.unknown, harness.keys.completed, harness.keys.failed) == 0
 
 
 async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
-    lab = ScriptHarness(store, PATIENT)
+    harness = ScriptHarness(store, PATIENT)
     for n in range(30):
-        await finish(lab, f"c{n}")
+        await finish(harness, f"c{n}")
     await clock.forward(60_000)
-    assert [await lab.scripts.trim(batch=10) for _ in range(4)] == [10, 10, 7, 0]
+    assert [await harness.scripts.trim(batch=10) for _ in range(4)] == [10, 10, 7, 0]
 
 
 async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock: StoreClock) -> None:
     """A plain client enqueues a finished key again: its new JSON stands at the same id."""
-    lab = ScriptHarness(store, PATIENT)
+    harness = ScriptHarness(store, PATIENT)
     live = ("waiting", "active", "active, aborted")
     for key in (*live, "c1", "c2", "c3"):
-        await finish(lab, key)
+        await finish(harness, key)
         await clock.forward(1)
-    index = await lab.redis("DUMP", lab.keys.completed)
+    index = await harness.redis("DUMP", harness.keys.completed)
     for key in live:
-        await lab.stock_enqueue(key)
-    await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("waiting"))
-    assert len(await lab.claimed()) == 2
-    await lab.redis("ZREM", lab.keys.incomplete, lab.keys.job_id("active, aborted"))
-    await lab.redis("RESTORE", lab.keys.completed, 0, index, "REPLACE")
+        await harness.stock_enqueue(key)
+    await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id("waiting"))
+    assert len(await harness.claimed()) == 2
+    await harness.redis("ZREM", harness.keys.incomplete, harness.keys.job_id("active, aborted"))
+    await harness.redis("RESTORE", harness.keys.completed, 0, index, "REPLACE")
     await clock.forward(60_000)
-    assert await lab.scripts.trim() == 3
-    assert await lab.redis("ZCARD", lab.keys.completed) == 3
+    assert await harness.scripts.trim() == 3
+    assert await harness.redis("ZCARD", harness.keys.completed) == 3
     for key in live:
-        assert await lab.place(key) == key
-        assert await lab.redis("GET", lab.keys.job_id(key)) == document("q", key)
+        assert await harness.place(key) == key
+        assert await harness.redis("GET", harness.keys.job_id(key)) == document("q", key)
 
 
 async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> None:
-    lab = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
-    await finish(lab, "a")
-    await lab.stock_enqueue("a")
-    await lab.redis("LREM", lab.keys.queued, 0, lab.keys.job_id("a"))
-    await finish(lab, "b")
-    assert (await lab.place("a"), await lab.redis("GET", lab.keys.job_id("a"))) == ("waiting", document("q", "a"))
-    assert await lab.redis("ZRANGE", lab.keys.completed, 0, -1) == [lab.keys.job_id("b").encode()]
+    harness = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+    await finish(harness, "a")
+    await harness.stock_enqueue("a")
+    await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id("a"))
+    await finish(harness, "b")
+    assert (await harness.place("a"), await harness.redis("GET", harness.keys.job_id("a"))) == (
+        "waiting",
+        document("q", "a"),
+    )
+    assert await harness.redis("ZRANGE", harness.keys.completed, 0, -1) == [harness.keys.job_id("b").encode()]
 
 
 @pytest.mark.parametrize(("settings", "wanted"), [(SMALL, False), (PATIENT, True)])
 async def test_a_tick_says_when_a_queue_wants_trimming(
     store: Store, clock: StoreClock, settings: QueueSettings, wanted: bool
 ) -> None:
-    lab = ScriptHarness(store, settings)
+    harness = ScriptHarness(store, settings)
     for n in range(4):
-        await finish(lab, f"c{n}")
-    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
+        await finish(harness, f"c{n}")
+    assert (await scripts.tick(store, [harness.scripts])).untrimmed == [False]
     await clock.forward(10_000)
-    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [wanted]
-    await lab.scripts.trim()
-    assert (await scripts.tick(store, [lab.scripts])).untrimmed == [False]
+    assert (await scripts.tick(store, [harness.scripts])).untrimmed == [wanted]
+    await harness.scripts.trim()
+    assert (await scripts.tick(store, [harness.scripts])).untrimmed == [False]
 
 
 async def test_a_tick_sees_due_jobs_of_every_queue_and_the_daemons(store: Store, clock: StoreClock) -> None:
@@ -162,7 +165,7 @@ async def test_a_tick_sees_due_jobs_of_every_queue_and_the_daemons(store: Store,
     await scripts.renew(store, "gone-1", 1_000)
     await scripts.renew(store, "here-1", 1_001)
     await clock.forward(1_000)
-    seen = await scripts.tick(store, [lab.scripts for lab in labs])
+    seen = await scripts.tick(store, [harness.scripts for harness in labs])
     assert (seen.now_ms, seen.due_ms) == (clock.ms, [0, -1, 0])
     assert seen.daemons == {"gone-1": str(clock.ms), "here-1": str(clock.ms + 1)}
 
@@ -172,6 +175,6 @@ async def test_a_tick_passes_over_a_queue_that_is_broken(store: Store, wrong: st
     labs = [ScriptHarness(store, QueueSettings(name)) for name in ("q", "r")]
     await labs[1].add("a", delay_ms=60_000)
     await store.command("SET", getattr(labs[0].keys, wrong), "wrong")
-    seen = await scripts.tick(store, [lab.scripts for lab in labs])
+    seen = await scripts.tick(store, [harness.scripts for harness in labs])
     assert seen.due_ms[0] == -1
     assert 59_000 < seen.due_ms[1] <= 60_000

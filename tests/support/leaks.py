@@ -1,4 +1,4 @@
-"""The books of a store must balance after every test: what is left has a TTL, or a reason to be there."""
+"""The indexes of a store must agree after every test: what is left has a TTL, or a reason to be there."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PARKED = re.compile(r"crmd:q:(?P<queue>[a-z0-9_-]+):parked:(?P<name>.*)", re.S)
 _PERMANENT = re.compile("|".join(PERMANENT), re.S)
 
 
-class Books:
-    """What one queue's structures say."""
+class QueueIndexes:
+    """What the indexes of one queue hold."""
 
     def __init__(self, client: Redis, queue: str) -> None:
         own, saq = f"crmd:q:{queue}:", f"saq:{queue}:"
@@ -69,21 +69,21 @@ def leaks(client: Redis) -> list[str]:
     names = sorted(name for name in every if name.startswith(OURS))
     queues = {found[1] for name in names if (found := re.match(r"(?:crmd:q|saq):([a-z0-9_-]+):", name))} - {"job"}
     queues |= {found["queue"] for name in names if (found := OF_ONE_JOB.fullmatch(name)) and found["queue"]}
-    books = {queue: Books(client, queue) for queue in queues}
-    found_problems = [problem for book in books.values() for problem in book.problems()]
+    indexes = {queue: QueueIndexes(client, queue) for queue in queues}
+    found_problems = [problem for index in indexes.values() for problem in index.problems()]
     for name in names:
-        if not _PERMANENT.fullmatch(name) and client.ttl(name) == -1 and not _has_a_reason(name, books):
+        if not _PERMANENT.fullmatch(name) and client.ttl(name) == -1 and not _has_a_reason(name, indexes):
             found_problems.append(f"{name} has no TTL and belongs to nothing")
     return found_problems
 
 
-def _has_a_reason(name: str, books: dict[str, Books]) -> bool:
+def _has_a_reason(name: str, indexes: dict[str, QueueIndexes]) -> bool:
     if job := OF_ONE_JOB.fullmatch(name):
-        book = books[job["queue"] or job["log_queue"]]
-        job_id = f"saq:job:{book.name}:{job['key'] if job['queue'] else job['log']}"
-        return job_id in book.live or job_id in book.indexed
+        index = indexes[job["queue"] or job["log_queue"]]
+        job_id = f"saq:job:{index.name}:{job['key'] if job['queue'] else job['log']}"
+        return job_id in index.live or job_id in index.indexed
     if parked := PARKED.fullmatch(name):
-        return parked["name"] in books[parked["queue"]].parked
+        return parked["name"] in indexes[parked["queue"]].parked
     return False
 
 

@@ -69,7 +69,7 @@ class ScriptHarness:
         return "stale" if stale else "taken" if taken else "done"
 
     async def end(self, key: str, token: str, kind: AckKind, **fields: Any) -> str:
-        """Settles one job; one that is to be cancelled was taken out of the books by its cancellation before."""
+        """Settles one job; one that is to be cancelled was taken out of the indexes by its cancellation before."""
         if kind is AckKind.ABORTED:
             await self.redis("ZREM", self.keys.incomplete, self.keys.job_id(key))
         return await self.settle(key, token, kind, **fields)
