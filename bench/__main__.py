@@ -7,11 +7,11 @@ import sys
 import time
 
 from bench import report
-from bench.lab import Lab
 from bench.measures import all_measures
 from bench.model import Measure, Rounds, Scale
 from bench.peers import find_peers
 from bench.server import bench_server
+from bench.testbed import Testbed
 
 QUICK = Scale(rounds=1, size=0.4)
 
@@ -27,25 +27,25 @@ def main() -> int:
     chosen = _chosen(all_measures(peers, scale), arguments.only, arguments.quick)
     rounds: dict[str, Rounds] = {}
     with bench_server() as url:
-        lab = Lab(url)
+        testbed = Testbed(url)
         for measure in chosen:
-            rounds[measure.name] = run(measure, lab, scale.rounds)
+            rounds[measure.name] = run(measure, testbed, scale.rounds)
             report.print_measure(measure, rounds[measure.name])
-        lab.close()
+        testbed.close()
     all_met = report.print_bars(rounds)
     print(f"\n{time.monotonic() - began:.0f} s; all rounds are in {report.save(rounds, peers)}")
     return 0 if all_met else 1
 
 
-def run(measure: Measure, lab: Lab, count: int) -> Rounds:
+def run(measure: Measure, testbed: Testbed, count: int) -> Rounds:
     """All rounds of one measure."""
     rounds: Rounds = {subject: [] for subject in measure.subjects}
-    measure.prepare(lab)
+    measure.prepare(testbed)
     for number in range(count):
         for subject, run_once in measure.subjects.items():
             print(f"  {measure.name}: round {number + 1} of {count}, {subject}", file=sys.stderr, flush=True)
-            rounds[subject].append(run_once(lab))
-    measure.tidy(lab)
+            rounds[subject].append(run_once(testbed))
+    measure.tidy(testbed)
     return rounds
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from bench.model import Rounds
-
-Verdict = Literal["met", "MISSED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class MeasuredBar:
     """A bar and what was measured for it."""
 
     bar: Bar
@@ -39,10 +36,9 @@ class Judged:
     most: float
 
     @property
-    def verdict(self) -> Verdict:
+    def met(self) -> bool:
         """Whether the median keeps the limit."""
-        kept = self.value <= self.bar.limit if self.bar.at_most else self.value >= self.bar.limit
-        return "met" if kept else "MISSED"
+        return self.value <= self.bar.limit if self.bar.at_most else self.value >= self.bar.limit
 
 
 BARS = (
@@ -91,16 +87,16 @@ BARS = (
 )
 
 
-def judge(rounds: Mapping[str, Rounds]) -> list[Judged]:
+def measured_bars(rounds: Mapping[str, Rounds]) -> list[MeasuredBar]:
     """The bars for which everything was measured."""
-    return [judged for bar in BARS if (judged := _judge(bar, rounds.get(bar.measure, {})))]
+    return [measured for bar in BARS if (measured := _measured(bar, rounds.get(bar.measure, {})))]
 
 
-def _judge(bar: Bar, rounds: Rounds) -> Judged | None:
+def _measured(bar: Bar, rounds: Rounds) -> MeasuredBar | None:
     if bar.subject not in rounds or (bar.against and bar.against not in rounds):
         return None
     values = [figures[bar.figure] for figures in rounds[bar.subject]]
     if bar.against:
         others = [figures[bar.figure] for figures in rounds[bar.against]]
         values = [value / other for value, other in zip(values, others, strict=True)]
-    return Judged(bar, statistics.median(values), min(values), max(values))
+    return MeasuredBar(bar, statistics.median(values), min(values), max(values))

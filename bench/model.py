@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench.lab import Lab
+from bench.testbed import Testbed
 
 Figures = dict[str, float]
 """One round of one subject: a number for each column."""
 
-Subject = Callable[[Lab], Figures]
+Subject = Callable[[Testbed], Figures]
 """Runs one round."""
 
 Rounds = dict[str, list[Figures]]
@@ -37,9 +37,9 @@ class Measure:
     subjects: Mapping[str, Subject]
     core: bool = False
     """Whether it is part of a quick run."""
-    prepare: Callable[[Lab], None] = field(default=lambda _: None)
+    prepare: Callable[[Testbed], None] = field(default=lambda _: None)
     """Done once before its rounds."""
-    tidy: Callable[[Lab], None] = field(default=lambda _: None)
+    tidy: Callable[[Testbed], None] = field(default=lambda _: None)
     """Done once after them."""
 
 

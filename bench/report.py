@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.bars import Judged, judge
+from bench.bars import MeasuredBar, measured_bars
 from bench.model import Column, Figures, Measure, Rounds
 from bench.nodejs import PACKAGES
 from bench.peers import Peers
@@ -30,12 +30,12 @@ def print_measure(measure: Measure, rounds: Rounds) -> None:
 
 def print_bars(rounds: Mapping[str, Rounds]) -> bool:
     """The list of bars; whether all are met."""
-    judged = judge(rounds)
+    bars = measured_bars(rounds)
     rows = [["bar", "wanted", "measured", "(rounds)", ""]]
-    rows += [_bar_row(one) for one in judged]
+    rows += [_bar_row(one) for one in bars]
     print()
     print_table(rows)
-    return all(one.verdict == "met" for one in judged)
+    return all(one.met for one in bars)
 
 
 def print_table(rows: list[list[str]]) -> None:
@@ -62,7 +62,7 @@ def save(rounds: Mapping[str, Rounds], peers: Peers) -> Path:
         },
         "skipped": peers.skipped,
         "rounds": rounds,
-        "bars": [asdict(one) | {"verdict": one.verdict} for one in judge(rounds)],
+        "bars": [asdict(one) | {"verdict": _met(one)} for one in measured_bars(rounds)],
     }
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
@@ -90,7 +90,11 @@ def _spread(column: Column, runs: list[Figures]) -> str:
     return f"({min(values):,.{column.digits}f} to {max(values):,.{column.digits}f})"
 
 
-def _bar_row(one: Judged) -> list[str]:
+def _bar_row(one: MeasuredBar) -> list[str]:
     bar = one.bar
     wanted = f"{'<=' if bar.at_most else '>='} {bar.limit:g}" + (f" (aim {bar.aim:g})" if bar.aim else "")
-    return [bar.text, wanted, f"{one.value:.2f}", f"({one.least:.2f} to {one.most:.2f})", one.verdict]
+    return [bar.text, wanted, f"{one.value:.2f}", f"({one.least:.2f} to {one.most:.2f})", _met(one)]
+
+
+def _met(one: MeasuredBar) -> str:
+    return "met" if one.met else "MISSED"

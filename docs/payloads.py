@@ -51,7 +51,7 @@ def payload_markdown(schema: Schema) -> str:
     parts = list(_parts(schema, definitions))
     for part in parts:
         model = definitions[part.name]
-        lines += ["", f"{_title(part, parts)}: {_told(model.get('description', ''))}", ""]
+        lines += ["", f"{_title(part, parts)}: {_one_line(model.get('description', ''))}", ""]
         lines += _table(model, definitions)
     return "\n".join(lines)
 
@@ -112,12 +112,12 @@ def _table(model: Schema, definitions: dict[str, Schema]) -> Iterator[str]:
 def _meaning(node: Schema, definitions: dict[str, Schema]) -> str:
     """A field's description; the schema leaves it out where it is that of the model in it."""
     if "description" in node:
-        return _told(node["description"])
+        return _one_line(node["description"])
     inner = [definitions[name].get("description", "") for name, _ in _references(node)]
-    return _told(inner[0]) if inner else ""
+    return _one_line(inner[0]) if inner else ""
 
 
-def _told(description: str) -> str:
+def _one_line(description: str) -> str:
     return " ".join(description.split())
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from bench.compare.workloads import LOAD, TITLES, Contender, Workload, all_workloads
 from bench.daemon import Program
-from bench.lab import Lab
 from bench.model import Figures
 from bench.report import RESULTS, print_table
 from bench.revision import VERSION_0_1_0, RevisionUnknown, find_revision
 from bench.server import bench_server
+from bench.testbed import Testbed
 from bench.trial import PROJECT, TrialFailed
 
 PAIRS = 9
@@ -65,11 +65,11 @@ def main() -> int:
     pairs: dict[str, list[Pair]] = {}
     met = True
     with bench_server(arguments.server) as url:
-        lab = Lab(url)
+        testbed = Testbed(url)
         for name, run in chosen.items():
-            pairs[name] = _run_pairs(lab, name, run, old, new, arguments.pairs)
+            pairs[name] = _run_pairs(testbed, name, run, old, new, arguments.pairs)
             met &= _print_workload(name, pairs[name], bars)
-        lab.close()
+        testbed.close()
     file = _save(old, new, pairs, bars)
     print(f"\n{time.monotonic() - began:.0f} s; all runs are in {file}")
     print("no slower" if met else "SLOWER: a bar is missed")
@@ -119,13 +119,15 @@ def _contender(revision: str | None) -> Contender:
     return Contender(found.commit[:12], Program(found.python(), found.source(), environ))
 
 
-def _run_pairs(lab: Lab, name: str, run: Workload, old: Contender, new: Contender, count: int) -> list[Pair]:
+def _run_pairs(
+    testbed: Testbed, name: str, run: Workload, old: Contender, new: Contender, count: int
+) -> list[Pair]:
     pairs = []
     for number in range(count):
         print(f"  {name}: pair {number + 1} of {count}", file=sys.stderr, flush=True)
         order = (old, new) if number % 2 == 0 else (new, old)
         try:
-            found = {contender.name: run(lab, contender) for contender in order}
+            found = {contender.name: run(testbed, contender) for contender in order}
         except TrialFailed as error:
             sys.exit(str(error))
         pairs.append(Pair(found[old.name], found[new.name]))

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import cast
 
 from bench.daemon import Program, daemon
-from bench.lab import Lab
 from bench.model import Figures
 from bench.peers import Peer
 from bench.reading import Phase, read
+from bench.testbed import Testbed
 from bench.trial import PROJECT
 
 LOAD = Path(__file__).parent / "load"
@@ -51,7 +51,7 @@ class Contender:
         return Peer(self.name, (str(self.program.python), str(LOAD / "producer.py")))
 
 
-Workload = Callable[[Lab, Contender], Figures]
+Workload = Callable[[Testbed, Contender], Figures]
 """Runs once and gives its figures."""
 
 
@@ -78,36 +78,36 @@ TITLES = {
 }
 
 
-def process(lab: Lab, contender: Contender, jobs: int, concurrency: int, keyed: bool = False) -> Figures:
+def process(testbed: Testbed, contender: Contender, jobs: int, concurrency: int, keyed: bool = False) -> Figures:
     """A daemon starts on waiting jobs; measured from the first tenth to the last one."""
-    lab.clean()
-    lab.run(contender.producer, "many", jobs=jobs, keyed=keyed, payload=PAYLOAD)
-    with daemon(lab.url(), QUEUE.format(concurrency=concurrency), contender.program) as made:
-        began = _wait_completed(lab, round(jobs * WARM_SHARE))
-        begin = read(lab.store, made.pid)
-        _wait_completed(lab, jobs)
-        return _figures(begin.until(read(lab.store, made.pid)), jobs - began)
+    testbed.clean()
+    testbed.run(contender.producer, "many", jobs=jobs, keyed=keyed, payload=PAYLOAD)
+    with daemon(testbed.url(), QUEUE.format(concurrency=concurrency), contender.program) as made:
+        began = _wait_completed(testbed, round(jobs * WARM_SHARE))
+        begin = read(testbed.store, made.pid)
+        _wait_completed(testbed, jobs)
+        return _figures(begin.until(read(testbed.store, made.pid)), jobs - began)
 
 
-def add(lab: Lab, contender: Contender, jobs: int, keyed: bool = False) -> Figures:
+def add(testbed: Testbed, contender: Contender, jobs: int, keyed: bool = False) -> Figures:
     """Nobody works; the producer is what is measured."""
-    lab.clean()
-    outcome = lab.run(contender.producer, "single", jobs=jobs, keyed=keyed, payload=PAYLOAD)
+    testbed.clean()
+    outcome = testbed.run(contender.producer, "single", jobs=jobs, keyed=keyed, payload=PAYLOAD)
     return _figures(outcome.phases["add"], jobs)
 
 
-def pickup(lab: Lab, contender: Contender, jobs: int) -> Figures:
+def pickup(testbed: Testbed, contender: Contender, jobs: int) -> Figures:
     """From before the call that adds to the first line of the handler."""
-    lab.clean()
+    testbed.clean()
     with tempfile.TemporaryDirectory(prefix="crmd-compare-") as folder:
         file = Path(folder) / "late"
         program = contender.program.with_environ(COMPARE_LATE_FILE=str(file))
-        with daemon(lab.url(), QUEUE.format(concurrency=10), program) as made:
+        with daemon(testbed.url(), QUEUE.format(concurrency=10), program) as made:
             time.sleep(SETTLE_S)
-            begin = read(lab.store, made.pid)
-            lab.run(contender.producer, "steady", jobs=jobs, every=EVERY_S)
-            _wait_completed(lab, jobs)
-            phase = begin.until(read(lab.store, made.pid))
+            begin = read(testbed.store, made.pid)
+            testbed.run(contender.producer, "steady", jobs=jobs, every=EVERY_S)
+            _wait_completed(testbed, jobs)
+            phase = begin.until(read(testbed.store, made.pid))
         late = sorted(one for (one,) in struct.iter_unpack("<d", file.read_bytes()))
     figures = _figures(phase, jobs)
     return {"p50_ms": late[len(late) // 2], "p99_ms": late[int(len(late) * 0.99)], **figures}
@@ -123,10 +123,10 @@ def _figures(phase: Phase, jobs: int) -> Figures:
     }
 
 
-def _wait_completed(lab: Lab, count: int) -> int:
+def _wait_completed(testbed: Testbed, count: int) -> int:
     """How many jobs are completed, once there are so many."""
     deadline = time.monotonic() + TIMEOUT_S
-    while (completed := int(cast(bytes | None, lab.store.hget(*COMPLETED)) or 0)) < count:
+    while (completed := int(cast(bytes | None, testbed.store.hget(*COMPLETED)) or 0)) < count:
         if time.monotonic() > deadline:
             sys.exit(f"only {completed:,} of {count:,} jobs were completed in {TIMEOUT_S:g} s")
         time.sleep(POLL_S)

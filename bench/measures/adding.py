@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.lab import Lab
 from bench.measures.rates import COSTS, OTHERS, RATE, SCRIPT, per_job
 from bench.model import Column, Figures, Measure, Scale
 from bench.peers import Peer, Peers
+from bench.testbed import Testbed
 
 ADDED = 10_000
 ADDED_IN_BULK = 30_000
@@ -30,13 +30,13 @@ def in_bulk(peers: Peers, scale: Scale) -> Measure:
     return Measure("bulk", "Adding in bulk: 1,000 jobs a call", columns, subjects, core=True)
 
 
-def _add(lab: Lab, peer: Peer, jobs: int) -> Figures:
-    lab.clean()
-    outcome = lab.run(peer, "add", jobs=jobs, warm=WARM)
+def _add(testbed: Testbed, peer: Peer, jobs: int) -> Figures:
+    testbed.clean()
+    outcome = testbed.run(peer, "add", jobs=jobs, warm=WARM)
     return per_job(outcome.phases["add"], jobs)
 
 
-def _bulk(lab: Lab, peer: Peer, jobs: int) -> Figures:
-    lab.clean()
-    phase = lab.run(peer, "bulk", jobs=jobs, warm=WARM).phases["bulk"]
-    return per_job(phase, jobs) | {"memory": phase.memory / jobs, "script_ms": lab.longest_script_ms()}
+def _bulk(testbed: Testbed, peer: Peer, jobs: int) -> Figures:
+    testbed.clean()
+    phase = testbed.run(peer, "bulk", jobs=jobs, warm=WARM).phases["bulk"]
+    return per_job(phase, jobs) | {"memory": phase.memory / jobs, "script_ms": testbed.longest_script_ms()}

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from bench.daemon import daemon
-from bench.lab import Lab
 from bench.model import Column, Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
 from bench.reading import read, resident_bytes, store_info
+from bench.testbed import Testbed
 from bench.trials.peer import PAYLOAD
 from crmd import AsyncClient, NewJob
 
@@ -73,24 +73,24 @@ def scaling(peers: Peers, scale: Scale) -> Measure:
     return Measure("scaling", title, columns, subjects)
 
 
-def _idle_daemon(lab: Lab, window_s: float) -> Figures:
-    lab.clean()
-    with _connections(lab) as connections, daemon(lab.url()) as made:
-        return _watch(lab, made.pid, window_s) | {"connections": next(connections)}
+def _idle_daemon(testbed: Testbed, window_s: float) -> Figures:
+    testbed.clean()
+    with _connections(testbed) as connections, daemon(testbed.url()) as made:
+        return _watch(testbed, made.pid, window_s) | {"connections": next(connections)}
 
 
-def _idle_peer(lab: Lab, peer: Peer, window_s: float) -> Figures:
-    lab.clean()
-    with _connections(lab) as connections, lab.trial(peer, "idle", queues=10) as trial:
+def _idle_peer(testbed: Testbed, peer: Peer, window_s: float) -> Figures:
+    testbed.clean()
+    with _connections(testbed) as connections, testbed.trial(peer, "idle", queues=10) as trial:
         trial.expect("ready")
-        return _watch(lab, trial.pid, window_s) | {"connections": next(connections)}
+        return _watch(testbed, trial.pid, window_s) | {"connections": next(connections)}
 
 
-def _watch(lab: Lab, pid: int, window_s: float) -> Figures:
+def _watch(testbed: Testbed, pid: int, window_s: float) -> Figures:
     time.sleep(SETTLE_S)
-    begin = read(lab.store, pid)
+    begin = read(testbed.store, pid)
     time.sleep(window_s)
-    phase = begin.until(read(lab.store, pid))
+    phase = begin.until(read(testbed.store, pid))
     return {
         "trips": (phase.trips - 1) / phase.seconds,  # one is our own look
         "commands": (phase.commands - 1) / phase.seconds,
@@ -101,40 +101,40 @@ def _watch(lab: Lab, pid: int, window_s: float) -> Figures:
 
 
 @contextmanager
-def _connections(lab: Lab) -> Iterator[Iterator[int]]:
+def _connections(testbed: Testbed) -> Iterator[Iterator[int]]:
     """Each value is how many connections the store has now beyond those at the entry."""
-    before: int = store_info(lab.store, "clients")["connected_clients"]
+    before: int = store_info(testbed.store, "clients")["connected_clients"]
 
     def more() -> Iterator[int]:
         while True:
-            yield store_info(lab.store, "clients")["connected_clients"] - before
+            yield store_info(testbed.store, "clients")["connected_clients"] - before
 
     yield more()
 
 
-def _loaded(lab: Lab, crmd: Peer, count: int) -> Figures:
-    lab.clean()
-    with daemon(lab.url(), QUEUE) as made:
+def _loaded(testbed: Testbed, crmd: Peer, count: int) -> Figures:
+    testbed.clean()
+    with daemon(testbed.url(), QUEUE) as made:
         time.sleep(SETTLE_S)
-        idle_bytes, store_idle = resident_bytes(made.pid), _used(lab)
-        lab.run(crmd, "stock", jobs=count, paused=True)
+        idle_bytes, store_idle = resident_bytes(made.pid), _used(testbed)
+        testbed.run(crmd, "stock", jobs=count, paused=True)
         time.sleep(SETTLE_S)
         return {
             "ready_s": made.ready_s,
             "idle_mib": idle_bytes / MIB,
             "loaded_mib": resident_bytes(made.pid) / MIB,
             "store_idle_mib": store_idle / MIB,
-            "store_loaded_mib": _used(lab) / MIB,
+            "store_loaded_mib": _used(testbed) / MIB,
         }
 
 
-def _embedded_start(lab: Lab) -> Figures:
+def _embedded_start(testbed: Testbed) -> Figures:
     with daemon("") as made:
         time.sleep(SETTLE_S)
         return {"ready_s": made.ready_s, "idle_mib": resident_bytes(made.pid) / MIB}
 
 
-def _embedded_restart(_lab: Lab, count: int) -> Figures:
+def _embedded_restart(_lab: Testbed, count: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="crmd-bench-") as name:
         state = Path(name) / "state"
         with daemon("", state=state) as made:
@@ -151,16 +151,16 @@ async def _stock(url: str, count: int) -> None:
             await client.enqueue_many("bench", [NewJob("work", PAYLOAD)] * CHUNK)
 
 
-def _used(lab: Lab) -> int:
-    used: int = store_info(lab.store, "memory")["used_memory"]
+def _used(testbed: Testbed) -> int:
+    used: int = store_info(testbed.store, "memory")["used_memory"]
     return used
 
 
-def _scaled(lab: Lab, crmd: Peer, jobs: int, daemons: int) -> Figures:
-    lab.clean()
+def _scaled(testbed: Testbed, crmd: Peer, jobs: int, daemons: int) -> Figures:
+    testbed.clean()
     with ExitStack() as stack:
         for _ in range(daemons):
-            stack.enter_context(daemon(lab.url(), QUEUE))
-        lab.run(crmd, "stock", jobs=jobs, paused=True)
-        phase = lab.run(crmd, "drain", jobs=jobs).phases["drain"]
+            stack.enter_context(daemon(testbed.url(), QUEUE))
+        testbed.run(crmd, "stock", jobs=jobs, paused=True)
+        phase = testbed.run(crmd, "drain", jobs=jobs).phases["drain"]
     return {"rate": jobs / phase.seconds, "store_us": phase.store_cpu_s / jobs * 1e6}

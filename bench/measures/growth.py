@@ -7,10 +7,10 @@ from typing import cast
 
 from redis import Redis
 
-from bench.lab import Lab
 from bench.measures.rates import OTHERS, RATE, SCRIPT, STORE_US, process
 from bench.model import Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
+from bench.testbed import Testbed
 from crmd.engine.store.keys import QueueKeys
 
 JOBS = 20_000
@@ -39,24 +39,24 @@ def growth(peers: Peers, scale: Scale) -> Measure:
         f"{delayed:,} due at once": partial(run, jobs=due, due_in=DUE_IN_S),
     }
 
-    def fill(lab: Lab) -> None:
-        lab.clean()
-        lab.run(crmd, "stock", database=FULL_DATABASE, jobs=many)
+    def fill(testbed: Testbed) -> None:
+        testbed.clean()
+        testbed.run(crmd, "stock", database=FULL_DATABASE, jobs=many)
 
-    def empty(lab: Lab) -> None:
-        lab.store.flushall()
+    def empty(testbed: Testbed) -> None:
+        testbed.store.flushall()
 
     columns = (RATE, STORE_US, SCRIPT, OTHERS)
     title = "Growth: crmd at concurrency 100, by what else is in the store"
     return Measure("growth", title, columns, subjects, prepare=fill, tidy=empty)
 
 
-def _among_many(lab: Lab, jobs: int, peer: Peer) -> Figures:
+def _among_many(testbed: Testbed, jobs: int, peer: Peer) -> Figures:
     """Without the finished jobs of the round before: the others begin with none, and so have fewer to delete."""
     completed = QueueKeys("bench").completed
-    with Redis.from_url(lab.url(FULL_DATABASE)) as store:
+    with Redis.from_url(testbed.url(FULL_DATABASE)) as store:
         finished = cast(list[bytes], store.zrange(completed, 0, -1))
         for at in range(0, len(finished), 1000):
             store.unlink(*finished[at : at + 1000])
         store.delete(completed)
-    return process(lab, peer, jobs, concurrency=100, database=FULL_DATABASE)
+    return process(testbed, peer, jobs, concurrency=100, database=FULL_DATABASE)

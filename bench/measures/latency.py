@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.lab import Lab
 from bench.model import Column, Figures, Measure, Scale, Subject
 from bench.peers import Peer, Peers
+from bench.testbed import Testbed
 
 PICKED_UP = 300
 EVERY_S = 0.02
@@ -40,11 +40,13 @@ def _pairs(peers: Peers, run: partial[Figures]) -> dict[str, Subject]:
     return dict(sorted(subjects.items()))
 
 
-def _late(lab: Lab, worker: Peer, producer: Peer, jobs: int, every: float = 0.0, spread: float = 0.0) -> Figures:
-    lab.clean()
-    with lab.trial(worker, "listen", jobs=jobs) as listening:
+def _late(
+    testbed: Testbed, worker: Peer, producer: Peer, jobs: int, every: float = 0.0, spread: float = 0.0
+) -> Figures:
+    testbed.clean()
+    with testbed.trial(worker, "listen", jobs=jobs) as listening:
         listening.expect("ready")
-        lab.run(producer, "produce", jobs=jobs, every=every, spread=spread)
+        testbed.run(producer, "produce", jobs=jobs, every=every, spread=spread)
         late = sorted(listening.finish().result["late_ms"])
     return {"p50_ms": _quantile(late, 0.5), "p99_ms": _quantile(late, 0.99), "max_ms": late[-1]}
 

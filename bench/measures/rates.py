@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.lab import Lab
 from bench.model import Column, Figures
 from bench.peers import Peer
 from bench.reading import Phase
+from bench.testbed import Testbed
 
 RATE = Column("rate", "jobs/s")
 STORE_US = Column("store_us", "store us/job", 1)
@@ -34,8 +34,8 @@ def per_job(phase: Phase, jobs: int) -> Figures:
     }
 
 
-def process(lab: Lab, peer: Peer, jobs: int, *, database: int = 0, **options: object) -> Figures:
+def process(testbed: Testbed, peer: Peer, jobs: int, *, database: int = 0, **options: object) -> Figures:
     """One run of the task `process` on an empty database 0, a tenth more jobs before it to warm up."""
-    lab.clean()
-    outcome = lab.run(peer, "process", database=database, jobs=jobs, warm=jobs // 10, **options)
-    return per_job(outcome.phases["process"], jobs) | {"script_ms": lab.longest_script_ms()}
+    testbed.clean()
+    outcome = testbed.run(peer, "process", database=database, jobs=jobs, warm=jobs // 10, **options)
+    return per_job(outcome.phases["process"], jobs) | {"script_ms": testbed.longest_script_ms()}

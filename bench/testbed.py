@@ -23,7 +23,7 @@ REWRITE_ABOVE_BYTES = 512 * 1024 * 1024
 """So far the append-only file grows before it is written anew, between two trials."""
 
 
-class Lab:
+class Testbed:
     """Runs trials one after the other; each begins with an empty database 0."""
 
     def __init__(self, url: str) -> None:
