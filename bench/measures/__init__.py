@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measures import adding, daemons, growth, latency, processing
+from bench.measures import daemons, enqueuing, growth, latency, processing
 from bench.model import Measure, Scale
 from bench.peers import Peers
 
@@ -10,8 +10,8 @@ from bench.peers import Peers
 def all_measures(peers: Peers, scale: Scale) -> list[Measure]:
     """The measures of the peers that are here."""
     return [
-        adding.one_by_one(peers, scale),
-        adding.in_bulk(peers, scale),
+        enqueuing.one_by_one(peers, scale),
+        enqueuing.in_bulk(peers, scale),
         processing.processing(peers, scale, concurrency=10),
         processing.processing(peers, scale, concurrency=100),
         processing.variants(peers, scale),
