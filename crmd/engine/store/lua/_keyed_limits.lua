@@ -85,16 +85,16 @@ local function keyed_limits(k, limits)
   return { park_or_spend = park_or_spend, limit_of = limit_of }
 end
 
--- Gives one job from the head of each of at most `most` keys that have become free to `take(id, name)`; returns how many
--- keys were looked at. Without `limits` every key is free.
-local function unpark(k, limits, most, take)
+-- Gives one job from the head of each of at most `most` keys that have become free to `lease(id, name)`; returns how
+-- many keys were looked at. Without `limits` every key is free.
+local function unpark(k, limits, most, lease)
   local now_text = string.format('%.0f', k.clock)
   local names = redis.call('ZRANGEBYSCORE', k.parked, '-inf', now_text, 'LIMIT', 0, most)
   for _, name in ipairs(names) do
     local list, limit = k.parked_prefix .. name, limits and limits.limit_of(name)
     local id = redis.call('LINDEX', list, 0)
     if id and not (limit and limit_free_at(k, name, limit) > k.clock) then
-      take(id, name)
+      lease(id, name)
       redis.call('LPOP', list)
     end
     requeue_key(k, name, limit)

@@ -5,7 +5,7 @@
 -- ARGV  our instance id, our host prefix (of our instance ids), cursor, batch, new lease token, crashes after which a job
 --       runs in isolation, crashes after which it is poison, id prefix length, log prefix, then for each dead daemon its
 --       instance id and the entry with which it was found dead (empty: not listed)
--- Returns {next cursor, given back, {id, JSON, end, …}, instance ids that hold leases and are not listed}; the end is
+-- Returns {next cursor, given back, {id, JSON, outcome, …}, instance ids that hold leases and are not listed}; an outcome is
 --          unknown, poison or aborted: these are leased to us, to be settled
 --@include _time
 --@include _lane
@@ -42,35 +42,35 @@ for i = #entries - 1, 1, -2 do
   local id, lease = entries[i], entries[i + 1]
   if is_dead(string.match(lease, '^(.*):') or lease) then
     redis.call('LREM', KEYS[7], 0, id)
-    local ending
+    local outcome
     if not redis.call('ZSCORE', incomplete, id) then
-      ending = 'aborted'
+      outcome = 'aborted'
     else
       -- A crash counts once the job is where it goes: where a lane is of the wrong type, this is repeated.
       local crash_count = tonumber(redis.call('HGET', crashes, id) or 0) + 1
       if redis.call('HGET', begun, id) == lease then
-        ending = 'unknown'
+        outcome = 'unknown'
       elseif crash_count >= poison_after then
-        ending = 'poison'
+        outcome = 'poison'
       elseif crash_count >= isolate_after then
         redis.call('RPUSH', KEYS[10], id)
       else
         to_lane(id, queued, priority, priorities, counters, true)
       end
       redis.call('HSET', crashes, id, crash_count)
-      if not ending then
+      if not outcome then
         redis.call('HDEL', leases, id)
         returned = returned + 1
       end
       redis.call('HINCRBY', counters, 'lost', 1)
       note(id, crash_count)
     end
-    if ending then
+    if outcome then
       redis.call('HSET', leases, id, token)
-      if ending == 'unknown' then redis.call('HSET', begun, id, token) end -- should we die before it is settled
+      if outcome == 'unknown' then redis.call('HSET', begun, id, token) end -- should we die before it is settled
       ended[#ended + 1] = id
       ended[#ended + 1] = redis.call('MGET', id)[1] or ''
-      ended[#ended + 1] = ending
+      ended[#ended + 1] = outcome
     end
   end
 end

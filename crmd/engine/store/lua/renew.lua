@@ -16,8 +16,8 @@ if ARGV[3] ~= '' then
   redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[4])
   -- What somebody else put there may not keep anybody's leases from being renewed, nor adders from learning of it.
   if #ARGV > 5 then
-    local told = redis.pcall('HSET', KEYS[4], unpack(ARGV, 6))
-    if type(told) == 'table' and string.find(told.err, 'WRONGTYPE', 1, true) then
+    local reply = redis.pcall('HSET', KEYS[4], unpack(ARGV, 6))
+    if type(reply) == 'table' and string.find(reply.err, 'WRONGTYPE', 1, true) then
       redis.call('UNLINK', KEYS[4])
       redis.call('HSET', KEYS[4], unpack(ARGV, 6))
     end
