@@ -150,7 +150,7 @@ class Quarantined:
         return {"at": instant(self.at), "id": self.id, "reason": self.reason, "raw": redact(self.raw)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, its eight fields would cost a tenth of adding one job
 class NewJob:
     """A job to add."""
 
@@ -171,7 +171,7 @@ class NewJob:
     """Adds it although a job that is over holds the key by its `unique_for`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen, as NewJob
 class Added:
     """What became of a job to add."""
 
