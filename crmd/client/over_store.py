@@ -191,18 +191,20 @@ class StoreBackend:
         """Adds jobs; with a key 1,000 in a step, and again where an answer is lost."""
         name = self._known(queue)
         if idempotency_key is None:
-            await self._learn(name, jobs)
+            if self._unique_for_unknown(name, jobs):
+                await self._learn_unique_for(name)
             return await self._admin.control.enqueue(name, jobs)
         added: list[Added] = []
         for part, key in in_parts(jobs, check_request_key(idempotency_key)):
             added += await repeated(partial(self._add_once, name, part, RequestKey(STORE_OWNER, key)))
         return added
 
-    async def _learn(self, queue: str, jobs: list[NewJob]) -> None:
-        """Reads the daemons' unique_for of a queue if jobs go by it; without one, or where it is not one, the
-        shipped one holds."""
-        if time.monotonic() < self._learn_at.get(queue, 0.0) or not _go_by_their_queue(jobs):
-            return
+    def _unique_for_unknown(self, queue: str, jobs: list[NewJob]) -> bool:
+        """Whether jobs go by their queue's unique_for and it was not read lately."""
+        return _go_by_their_queue(jobs) and time.monotonic() >= self._learn_at.get(queue, 0.0)
+
+    async def _learn_unique_for(self, queue: str) -> None:
+        """Reads the daemons' unique_for of a queue; without one, or where it is not one, the shipped one holds."""
         settings = self._registry.queues[queue]
         seconds = await self._told_unique_for(queue)
         if seconds is not None and seconds != settings.unique_for_seconds:
@@ -219,7 +221,8 @@ class StoreBackend:
         return seconds if 0 <= seconds <= LONGEST_UNIQUE_FOR_S else None
 
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
-        await self._learn(queue, jobs)
+        if self._unique_for_unknown(queue, jobs):
+            await self._learn_unique_for(queue)
         return (await self._admin.control.enqueue_request(queue, jobs, key)).jobs
 
     async def job(self, queue: str, key: str) -> JobView:
