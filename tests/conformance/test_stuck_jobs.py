@@ -19,9 +19,9 @@ from crmd.engine.maintenance.tick import RECONCILE_EVERY_TICKS
 from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store import keys
-from crmd.engine.store.client import REPLY_TIMEOUT_S
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import JobTooLarge, StoreError, StoreFull, StoreUnavailable
+from tests.support.daemon import seconds_queued
 from tests.support.documents import put_job
 from tests.support.engine_harness import EngineHarness, engine_harness, kill, saq_queue, watch_for_a_lease
 from tests.support.fault_cost import FaultCost, fault_cost
@@ -94,10 +94,10 @@ async def test_a_frozen_store_is_noticed_and_every_call_answers(
             assert time.monotonic() - began < HANG_S
             assert {type(answer) for answer in answers} == {StoreUnavailable}
             assert not engine.store.connected
-            again = time.monotonic()
-            with pytest.raises(StoreUnavailable):
-                await engine.inspector.counts("email")
-            assert time.monotonic() - again < REPLY_TIMEOUT_S / 2, "it is known, and not asked again"
+            again = asyncio.create_task(engine.inspector.counts("email"))
+            await asyncio.sleep(0)
+            assert again.done(), "it is known, and not asked again"
+            assert isinstance(again.exception(), StoreUnavailable)
         calm(found)
     finally:
         own_store.resume()
@@ -343,11 +343,11 @@ async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(st
 
 @pytest.mark.queues(QueueSettings("q", concurrency=5))
 async def test_no_job_starts_during_a_drain(engine: EngineHarness) -> None:
-    started: list[float] = []
+    started, go = list[float](), asyncio.Event()
 
     async def work(_: Any) -> None:
         started.append(time.monotonic())
-        await asyncio.sleep(0.2)
+        await go.wait()
 
     engine.handle("q", "work", work)
     pool = await engine.start_pool()
@@ -355,6 +355,7 @@ async def test_no_job_starts_during_a_drain(engine: EngineHarness) -> None:
     await wait_until(lambda: len(started) == 5)
     stopping = asyncio.create_task(pool.stop(5.0))
     await engine.control.enqueue("q", [NewJob("work") for _ in range(5)])
+    go.set()
     report = await stopping
     assert (len(started), report.finished, report.given_back) == (5, 5, 0)
     counts = await engine.inspector.counts("q")
@@ -519,11 +520,13 @@ async def test_due_jobs_are_promoted_in_batches(engine: EngineHarness, own_store
         admin.config_set("slowlog-log-slower-than", 20_000)
         admin.slowlog_reset()
         admin.config_resetstat()
+        queued = seconds_queued(own_store.pid)
         await engine.start_pool()
         await wait_until(lambda: _ended(engine, "q", 5_000), 10)
         assert admin.info("commandstats")["cmdstat_rpush"]["calls"] >= 5_000 / 200
-        slow = [entry["duration"] for entry in admin.slowlog_get(100)]
-        assert len(slow) <= 2  # the machine's: the store shares its processors
+        slow = [entry["duration"] / 1e6 for entry in admin.slowlog_get(100)]
+        # The store shares its processors: it may have waited for them meanwhile.
+        assert len(slow) <= 2 or sum(slow) <= seconds_queued(own_store.pid) - queued + 0.04
 
 
 @pytest.mark.queues(QueueSettings("q", concurrency=1))

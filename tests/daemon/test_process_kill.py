@@ -12,7 +12,8 @@ from tests.support.daemon import QUEUE, DaemonProcess, Daemons
 from tests.support.embedded import servers_in, start_bare_server
 from tests.support.wait import HANG_S, wait_until_sync
 
-RUNS_AGAIN_SECONDS = 5.0
+pytestmark = pytest.mark.timeout(180)
+"""A daemon starts up to four times, and a busy machine takes its time for each."""
 
 
 def restart(daemon: DaemonProcess) -> float:
@@ -31,7 +32,7 @@ def test_what_ran_runs_again_and_the_attempt_is_not_counted(daemons: Daemons, qu
         wait_until_sync(lambda: client.job(QUEUE, keys[-1]).state == "active", 5)
     ready = restart(daemon)
     again = daemon.wait_effects("started", 40)[20:]
-    assert max(one.at for one in again) - ready < RUNS_AGAIN_SECONDS
+    assert max(one.at for one in again) - ready < HANG_S, "it does not wait for a lease to end"
     assert sorted(one.job for one in again) == sorted(keys)
     assert {(one.attempt, one.delivery) for one in again} == {(1, 2)}
     assert daemon.logged("job.lost")[0]["count"] == 20
@@ -58,8 +59,10 @@ def test_what_had_begun_its_effect_is_unknown_and_stays_so(daemons: Daemons) -> 
 def test_a_job_that_kills_its_daemon_fails_and_harms_no_other(daemons: Daemons) -> None:
     daemon = daemons.start(queue="concurrency = 6", daemon='drain_timeout = "0s"')
     innocent = daemon.add(5, seconds=0.4)
-    [poison] = daemon.add(1, "die", seconds=0.3)
+    [poison] = daemon.add(1, "die", sign=str(daemon.folder / "die-"))
+    daemon.wait_effects("started", 6)
     for death in (1, 2, 3):
+        (daemon.folder / f"die-{death}").touch()
         wait_until_sync(lambda: not daemon.running, 15, f"death {death}")
         assert daemon.returncode == -9
         daemon.start()
@@ -87,8 +90,8 @@ def test_a_store_that_outlived_its_daemon_is_replaced_and_nothing_is_lost(
     with start_bare_server(store_binary, StoreFiles(daemon.state)) as orphan:
         wait_until_sync(lambda: (daemon.state / "store.sock").exists(), 5)
         [late] = daemon.add(1)
-        assert daemon.start() < HANG_S
-        assert orphan.wait(HANG_S) == 0
+        daemon.start()
+        assert orphan.wait(HANG_S) == 0, "it ended by itself, not by SIGKILL after a while"
         assert daemon.store_pid != orphan.pid
     daemon.wait_effects("done", 101)
     assert set(daemon.count("done")) == {*keys, late}

@@ -423,7 +423,8 @@ async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
         r.handle("q", "fail", fail)
         pool = await r.start_pool()
         [added] = await r.control.enqueue("q", [NewJob("fail")])
-        await wait_until(lambda: pool.active == 1)
+        await wait_until(lambda: _status(r, added.key, "active"))
+        await pool.tick.stop()  # neither it nor the mark of a running job is to find out before the outcome does
         [run] = pool.workers["q"].executor.executions.values()
         run.side_effect_started = begun
         await r.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")

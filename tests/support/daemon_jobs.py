@@ -10,12 +10,16 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from pydantic import BaseModel
 
 from crmd import JobContext, job
+from tests.support.wait import wait_until
 
 QUEUE = "work"
+IMMORTAL_SECONDS = 60.0
+"""Longer than any test that kills its daemon."""
 
 
 class Work(BaseModel):
@@ -93,9 +97,16 @@ async def block(ctx: JobContext, payload: Work) -> None:
     note(ctx, "done")
 
 
-@job(queue=QUEUE, payload=Work)
-async def die(ctx: JobContext, payload: Work) -> None:
-    """Kills its daemon after a while."""
+class Die(BaseModel):
+    """When a test job is to kill its daemon."""
+
+    sign: str
+    """The path of a file, without the number of the delivery that ends it."""
+
+
+@job(queue=QUEUE, payload=Die)
+async def die(ctx: JobContext, payload: Die) -> None:
+    """Kills its daemon once the file of its delivery is there."""
     note(ctx, "started")
-    await asyncio.sleep(payload.seconds)
+    await wait_until(Path(f"{payload.sign}{ctx.delivery}").exists, IMMORTAL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
