@@ -37,14 +37,14 @@ FEATURES: tuple[Feature, ...] = (
         forget="crmd.crm.campaigns.recipients:forget",
     ),
     Feature(
-        jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.sweep:sweep_flows")},
+        jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.jobs:sweep_flows")},
         commands={"crmd.crm.flows.commands:flows": "List flows, check or put one."},
         tables="crmd.crm.flows.tables",
         forget="crmd.crm.flows.repository:forget",
     ),
     Feature(jobs={"email": ("crmd.crm.email.jobs:send_email",)}),
     Feature(
-        jobs={"webhook": ("crmd.crm.webhooks.jobs:deliver_webhook", "crmd.crm.webhooks.publish:publish_event")},
+        jobs={"webhook": ("crmd.crm.webhooks.jobs:deliver_webhook", "crmd.crm.webhooks.jobs:publish_event")},
         tables="crmd.crm.webhooks.tables",
     ),
     Feature(jobs={"webhook": ("crmd.crm.inbound.jobs:whatsapp_event",)}),

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import select
 
 from crmd.config.tables import OPENAI_URL
-from crmd.crm.ai import audio as ai_audio
+from crmd.crm.ai import jobs as ai_audio
 from crmd.crm.ai import repository as usage
 from crmd.crm.ai.answers import MAX_TEXT_BYTES
 from crmd.crm.ai.client import AiClient

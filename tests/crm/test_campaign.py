@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import xlsxwriter
 
-from crmd.crm.campaigns import backpressure as campaign_pace
+from crmd.crm.campaigns import progress as campaign_pace
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns.jobs import run_campaign
 from crmd.crm.campaigns.payloads import RunCampaign
@@ -474,7 +474,7 @@ CANARY = {"count": 4, "max_failure_share": 0.25, "wait": "1h"}
 async def test_too_many_failures_of_the_first_stop_the_campaign(
     bench: CampaignBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crmd.crm.campaigns.canary.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("crmd.crm.campaigns.sending.LOOK_SECONDS", 0.05)
     for _ in range(2):
         bench.server.then_error(131026)
     await bench.start_pool()

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from crmd.crm.campaigns.backpressure import (
+from crmd.crm.campaigns.jobs import run_campaign
+from crmd.crm.campaigns.payloads import Canary, RunCampaign
+from crmd.crm.campaigns.progress import (
     FIRST_AHEAD,
     LEAST_AHEAD,
     MOST_AHEAD,
     PROBE,
     Backpressure,
+    CampaignProgress,
     SendProgress,
     times,
 )
-from crmd.crm.campaigns.canary import decide
-from crmd.crm.campaigns.jobs import run_campaign
-from crmd.crm.campaigns.payloads import Canary, RunCampaign
-from crmd.crm.campaigns.progress import CampaignProgress
+from crmd.crm.campaigns.sending import decide
 from crmd.errors import InvalidPayload
 from crmd.jobs import spec_of
 from tests.support.campaigns import definition, inline

@@ -100,7 +100,7 @@ async def test_a_campaign_is_shown_with_all_that_became_of_it(desk: Desk) -> Non
 
 
 async def test_a_campaign_on_its_way_shows_its_progress(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crmd.crm.campaigns.backpressure.FIRST_AHEAD", 5)
+    monkeypatch.setattr("crmd.crm.campaigns.progress.FIRST_AHEAD", 5)
     await desk.bench.start_pool("campaign")
     await desk.bench.add(definition({"filter": {}}, {"text": "hi"}))
     await desk.bench.harness.finished("campaign", KEY)

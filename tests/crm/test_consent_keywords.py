@@ -11,7 +11,7 @@ import pytest
 from crmd.config.tables import WhatsAppTable
 from crmd.crm.consent.keywords import ConsentKeywords, Grammar, normal
 from crmd.crm.consent.phrases import LANGUAGES
-from crmd.crm.inbound.kinds import words_of
+from crmd.crm.inbound.payloads import words_of
 
 WORDS = ConsentKeywords(("stop", "unsubscribe"), ("start", "subscribe"))
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from crmd.crm.database.database import Database
-from crmd.crm.email import attachments as email_attachments
+from crmd.crm.email import jobs as email_attachments
 from crmd.crm.email.attachment_folder import AttachmentFolder
 from crmd.crm.email.jobs import send_email
 from crmd.crm.email.payloads import SendEmail

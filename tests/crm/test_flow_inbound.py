@@ -13,8 +13,8 @@ from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.types import utc_now
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.inbound import inbound
+from crmd.crm.flows.jobs import SweepFlows, sweep_flows
 from crmd.crm.flows.repository import Position
-from crmd.crm.flows.sweep import SweepFlows, sweep_flows
 from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages import queries as messages
 from crmd.engine.admin.views import State
@@ -282,7 +282,7 @@ async def test_a_run_whose_job_was_lost_goes_on(bench: FlowBench, state: str) ->
 
 
 async def test_a_sweep_goes_through_all_pages(bench: FlowBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crmd.crm.flows.sweep.BATCH", 2)
+    monkeypatch.setattr("crmd.crm.flows.jobs.BATCH", 2)
     await bench.put(REST, SECOND)
     for _ in range(5):
         await bench.make_overdue(await bench.make_run())
@@ -300,7 +300,7 @@ async def test_a_sweep_goes_through_all_pages(bench: FlowBench, monkeypatch: pyt
 
 
 async def test_a_sweep_removes_what_ended_long_ago(bench: FlowBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crmd.crm.flows.sweep.BATCH", 2)
+    monkeypatch.setattr("crmd.crm.flows.jobs.BATCH", 2)
     await bench.put(REST, SECOND)
     for _ in range(5):
         run_id = await bench.make_run()

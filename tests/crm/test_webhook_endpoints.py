@@ -16,8 +16,7 @@ from crmd.crm.database.types import utc_now
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import WebhookClient
-from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, deliver_webhook
-from crmd.crm.webhooks.publish import PublishEvent, publish_event
+from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, PublishEvent, deliver_webhook, publish_event
 from crmd.crm.webhooks.repository import EndpointStatus
 from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings

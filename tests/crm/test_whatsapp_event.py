@@ -22,8 +22,7 @@ from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition
 from crmd.crm.flows.tables import Flow
 from crmd.crm.inbound.jobs import EventTaken, whatsapp_event
-from crmd.crm.inbound.kinds import text_of
-from crmd.crm.inbound.payloads import WhatsAppEvent
+from crmd.crm.inbound.payloads import WhatsAppEvent, text_of
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Outgoing
 from crmd.crm.messages.repository import MessageRepository

@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 
 from crmd.config.tables import WhatsAppTable
-from crmd.crm.inbound.parts import SMALL_BYTES, parts
-from crmd.crm.inbound.routes import MAX_BYTES, PATH
+from crmd.crm.inbound.routes import MAX_BYTES, PATH, SMALL_BYTES, parts
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.replies import Ack, AckKind

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications import alert_rules
-from crmd.crm.notifications.alert_rules import FAILURES_WITHIN_S, AlertRules
-from crmd.crm.notifications.alerts import Alerts
+from crmd.crm.notifications import alerts as alert_rules
+from crmd.crm.notifications.alerts import FAILURES_WITHIN_S, AlertRules, Alerts
 from crmd.engine.admin.queue_health import QueueObservation
 from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
 from crmd.engine.durations import Rate

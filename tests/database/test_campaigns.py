@@ -13,9 +13,8 @@ from sqlalchemy import select, update
 
 from crmd.crm.campaigns import recipients as recipients
 from crmd.crm.campaigns import repository as campaigns
-from crmd.crm.campaigns.backpressure import Backpressure, SendProgress
 from crmd.crm.campaigns.gate import CampaignGate
-from crmd.crm.campaigns.progress import CampaignProgress
+from crmd.crm.campaigns.progress import Backpressure, CampaignProgress, SendProgress
 from crmd.crm.campaigns.recipients import NewRecipient, once_of
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient

@@ -10,8 +10,8 @@ from itertools import permutations
 from sqlalchemy import update
 
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.contacts import transfers as contact_transfers
-from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView
+from crmd.crm.contacts.filters import ContactFilter
+from crmd.crm.contacts.repository import ContactRow, ContactView
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
 from tests.support.database import commit
@@ -95,9 +95,9 @@ async def test_an_opt_out_of_a_daemon_of_0_1_0_stands_against_an_older_word(data
 async def test_an_older_export_that_is_imported_again_undoes_no_later_word(database: Database) -> None:
     await say(database, ("out", AT, "w1"))
     await say(database, ("in", AT + SECOND, "w2"))
-    await commit(database, contact_transfers.opt_out_many, [(PHONE, AT)])
+    await commit(database, contacts.opt_out_many, [(PHONE, AT)])
     assert not await is_out(database)
-    await commit(database, contact_transfers.opt_out_many, [(PHONE, AT + 2 * SECOND)])
+    await commit(database, contacts.opt_out_many, [(PHONE, AT + 2 * SECOND)])
     assert await is_out(database)
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import func, select, text
 from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.contacts.filters import matching
-from crmd.crm.contacts.repository import ContactFilter, ContactRow, ContactView, UpsertCounts
+from crmd.crm.contacts.filters import ContactFilter, matching
+from crmd.crm.contacts.repository import ContactRow, ContactView, UpsertCounts
 from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.base import Base
 from crmd.crm.database.database import Database

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.contacts import transfers as contact_transfers
+from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.contacts.phones import forms, masked, may_be_same
-from crmd.crm.contacts.repository import ContactFilter, ContactRow
+from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.contacts.tables import Contact, ContactIdentity, WaNumber
 from crmd.crm.database.database import Database
 from crmd.crm.features import forgetting
@@ -197,9 +197,9 @@ async def test_imports_meet_the_same_person(database: Database) -> None:
     rows = [ContactRow(SHORT, email="a@example.com"), ContactRow(HER_WA, "Ada"), ContactRow("+5215512345678", "M")]
     again = [ContactRow("+525512345678", email="m@example.com"), ContactRow(LONG, tags=["vip"])]
     async with database.transaction() as s:
-        assert await contact_transfers.existing(s, [SHORT, HER_WA, "+525512345678"]) == {SHORT, HER_WA}
+        assert await contacts.existing(s, [SHORT, HER_WA, "+525512345678"]) == {SHORT, HER_WA}
         counts = await contacts.upsert(s, rows + again)
-        await contact_transfers.opt_out_many(s, [(SHORT, AT), ("+525512345678", AT)])
+        await contacts.opt_out_many(s, [(SHORT, AT), ("+525512345678", AT)])
     assert (counts.created, counts.updated) == (1, 2)
     async with database.reading() as s:
         found = {one.phone: one for one in await contacts.page(s, ContactFilter(), None, 10)}

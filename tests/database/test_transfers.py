@@ -8,13 +8,13 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.contacts import transfers as contact_transfers
-from crmd.crm.contacts.repository import ContactFilter, ContactRow
+from crmd.crm.contacts.filters import ContactFilter
+from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
 from crmd.crm.files.tables import Transfer
-from crmd.crm.messages import transfers as message_transfers
+from crmd.crm.messages import queries as messages
 from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.tables import Message
 from tests.support.database import commit
@@ -76,17 +76,17 @@ async def test_questions_about_contacts(database: Database) -> None:
     vip = ContactFilter(tags=("vip",))
     async with database.transaction() as s:
         await contacts.upsert(s, rows)
-        await contact_transfers.opt_out_many(s, [("+491701234567", NOW), ("+499999999999", NOW)])
-        await contact_transfers.opt_out_many(s, [("+491701234567", NOW + timedelta(days=1))])
-        await contact_transfers.opt_out_many(s, [])
+        await contacts.opt_out_many(s, [("+491701234567", NOW), ("+499999999999", NOW)])
+        await contacts.opt_out_many(s, [("+491701234567", NOW + timedelta(days=1))])
+        await contacts.opt_out_many(s, [])
     async with database.reading() as s:
-        assert await contact_transfers.existing(s, ["+491701234567", "+491701111111"]) == {"+491701234567"}
-        assert await contact_transfers.attribute_names(s, ContactFilter(), 10) == ["a", "b", "c"]
-        assert await contact_transfers.attribute_names(s, ContactFilter(), 2) == ["a", "b"]
-        assert await contact_transfers.attribute_names(s, vip, 10) == ["a", "b"]
-        count, last = await contact_transfers.extent(s, ContactFilter())
+        assert await contacts.existing(s, ["+491701234567", "+491701111111"]) == {"+491701234567"}
+        assert await contacts.attribute_names(s, ContactFilter(), 10) == ["a", "b", "c"]
+        assert await contacts.attribute_names(s, ContactFilter(), 2) == ["a", "b"]
+        assert await contacts.attribute_names(s, vip, 10) == ["a", "b"]
+        count, last = await contacts.extent(s, ContactFilter())
         assert (count, last >= 3) == (3, True)
-        assert await contact_transfers.extent(s, ContactFilter(tags=("none",))) == (0, 0)
+        assert await contacts.extent(s, ContactFilter(tags=("none",))) == (0, 0)
         opted_out = await contacts.page(s, ContactFilter(opted_out=True), None, 10)
         assert [(one.phone, one.opted_out_at) for one in opted_out] == [("+491701234567", NOW)]
 
@@ -96,9 +96,9 @@ async def test_messages_are_chosen_once_and_read_in_portions(database: Database)
     async with database.transaction() as s:
         s.add_all(Message(**values, status=status) for status in ("failed", "sent", "failed"))
     async with database.reading() as s:
-        chosen = await message_transfers.ids(s, MessageFilter(status=Status.FAILED))
+        chosen = await messages.ids(s, MessageFilter(status=Status.FAILED))
         assert len(chosen) == 2
-        rows = await message_transfers.rows(s, [*chosen, 10**6], ["id", "status"])
+        rows = await messages.rows(s, [*chosen, 10**6], ["id", "status"])
         assert [tuple(row) for row in rows] == [(number, "failed") for number in chosen]
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications.alert_rules import Finding
-from crmd.crm.notifications.alerts import Alerts
+from crmd.crm.notifications.alerts import Alerts, Finding
 from crmd.engine.admin.schedules import Schedules
 from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegistry

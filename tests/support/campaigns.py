@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
-from crmd.crm.campaigns.backpressure import Backpressure
 from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.jobs import run_campaign
+from crmd.crm.campaigns.progress import Backpressure
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import repository as contacts

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.contacts.repository import ContactFilter, ContactView
+from crmd.crm.contacts.filters import ContactFilter
+from crmd.crm.contacts.repository import ContactView
 from crmd.crm.database.database import Database
 from crmd.crm.exports.jobs import export_contacts, export_messages
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages

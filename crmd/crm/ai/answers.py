@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from crmd.crm.outbound.http import Answer, NotSent
-from crmd.crm.outbound.retry_after import retry_after_seconds
+from crmd.crm.outbound.http import Answer, NotSent, retry_after_seconds
 
 MAX_TEXT_BYTES = 150_000
 """Of one answer in UTF-8: it stands in the job's result, which may have 256 KiB of JSON."""

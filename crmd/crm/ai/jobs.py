@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from typing import TypedDict
+import random
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import IO, TypedDict
 
 from crmd.crm.ai import repository as usage
-from crmd.crm.ai.answers import Answered, Outcome
-from crmd.crm.ai.audio import recording
+from crmd.crm.ai.answers import Answered, Outcome, Refused, Unclear
 from crmd.crm.ai.client import AiClient
 from crmd.crm.ai.payloads import ChatReply, ReplyTo, TranscribeAudio
-from crmd.crm.ai.policy import signal_for
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
+from crmd.crm.files.store import DEFAULT_MEDIA_TYPE, FileStore, plain_name
 from crmd.crm.messages.payloads import SendMessage
-from crmd.crm.outbound.adaptive_rate import SERVICE
-from crmd.errors import Permanent, RateLimited, RecordsError, Snooze
+from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, SERVICE, AdaptiveRate
+from crmd.crm.outbound.downloads import fetch
+from crmd.crm.outbound.http import NotSent
+from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, RecordsError, Retry, Snooze, UnknownFile
 from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
@@ -165,3 +172,94 @@ def _timeout_seconds(client: AiClient, ctx: JobContext) -> float:
     if remaining is None:
         return client.timeout_seconds
     return min(client.timeout_seconds, max(_RESERVE_SECONDS, remaining - _RESERVE_SECONDS))
+
+
+# The recording that `transcribe_audio` is about: an upload, or what a URL leads to
+
+
+MAX_AUDIO_BYTES = 25 * 1024 * 1024
+"""OpenAI takes no more."""
+_DEFAULT_NAME = "audio.ogg"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording, open for reading."""
+
+    name: str
+    """Its ending tells the service the format."""
+    media_type: str
+    file: IO[bytes]
+
+
+@asynccontextmanager
+async def recording(ctx: JobContext, payload: TranscribeAudio) -> AsyncIterator[Recording]:
+    """The recording. Raises Permanent for one that is not there or too large, Retry where it may come."""
+    if payload.file is not None:
+        try:
+            stored = await ctx.get(FileStore).get(payload.file)
+        except UnknownFile as error:
+            raise Permanent(str(error)) from None
+        if stored.size_bytes > MAX_AUDIO_BYTES:
+            raise Permanent(
+                f"the recording has {stored.size_bytes:,} bytes; at most {MAX_AUDIO_BYTES:,} go", code="too_large"
+            )
+        with await asyncio.to_thread(stored.path.open, "rb") as file:
+            yield Recording(payload.name or stored.name, stored.media_type, file)
+        return
+    with tempfile.TemporaryFile() as file:
+        fetched = await fetch(ctx, payload.url or "", file, max_bytes=MAX_AUDIO_BYTES)
+        file.seek(0)
+        name = payload.name or (plain_name(fetched.name) if fetched.name else _DEFAULT_NAME)
+        yield Recording(name, fetched.media_type or DEFAULT_MEDIA_TYPE, file)
+
+
+# How a job ends when an AI service gave no answer
+
+
+Failure = Refused | Unclear | NotSent
+
+_LIMIT = "limit of the AI service"
+_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits"})
+_PASSING = frozenset({408, 409, 425})
+# Refusals of the one request, whoever words them.
+_OF_REQUEST = frozenset({400, 413, 422})
+
+
+def signal_for(failure: Failure, ctx: JobContext, rate: AdaptiveRate) -> JobSignal:
+    """What the handler has to raise; notes in `rate` whether the service works."""
+    if isinstance(failure, Refused):
+        return _refused(failure, ctx, rate)
+    if isinstance(failure, NotSent) and failure.forbidden:
+        return PauseQueue(f"ai.base_url cannot be reached: {failure.reason}; correct it, {_resume(ctx)}")
+    return _failed(f"no answer from the AI service: {failure.reason}", rate)
+
+
+def _refused(refused: Refused, ctx: JobContext, rate: AdaptiveRate) -> JobSignal:
+    said, status = str(refused), refused.status
+    if status >= 500 or status in _PASSING:
+        return _failed(said, rate, refused.retry_after_seconds)
+    rate.answered()
+    if status in (401, 403):
+        return PauseQueue(f"{said}; check ai.key, {_resume(ctx)}")
+    if status == 402 or (status == 429 and refused.code in _NO_CREDIT):
+        return PauseQueue(f"{said}; see to the account's credit, {_resume(ctx)}")
+    if status == 429:
+        after = refused.retry_after_seconds
+        return RateLimited(said, after=rate.park(_LIMIT, MINUTE_WAIT).seconds if after is None else after)
+    if refused.is_of_api or status in _OF_REQUEST:
+        return Permanent(said, code=refused.code or f"http_{status}")
+    return PauseQueue(f"{said}; check ai.base_url and what stands before it, {_resume(ctx)}")
+
+
+def _failed(reason: str, rate: AdaptiveRate, retry_after_seconds: float | None = None) -> JobSignal:
+    stop_seconds = rate.failed()
+    if stop_seconds:
+        return RateLimited(reason, after=max(stop_seconds, retry_after_seconds or 0.0))
+    # Never earlier than asked for, and a little apart, as many jobs may have been told the same.
+    after = retry_after_seconds and retry_after_seconds * random.uniform(1.0, 1.1)
+    return Retry(reason, after=after or None)
+
+
+def _resume(ctx: JobContext) -> str:
+    return f"then: crmd resume {ctx.queue}"

@@ -55,7 +55,7 @@ async def _read(options: Globals, period: Period, count: int) -> Sequence[Line]:
 
 async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: datetime) -> Mapping[str, Any] | None:
     """The queues as they are, or None if the store is unavailable; the database has the rest."""
-    from crmd.crm.analytics.figures import queue_part
+    from crmd.crm.analytics.repository import queue_part
 
     try:
         async with connect(options) as session:

@@ -8,8 +8,7 @@ from typing import Annotated, Any, TypedDict
 from pydantic import AwareDatetime, Field
 
 from crmd.crm.analytics import repository as snapshots
-from crmd.crm.analytics.figures import queue_part
-from crmd.crm.analytics.repository import Period
+from crmd.crm.analytics.repository import Period, queue_part
 from crmd.crm.database.database import Database
 from crmd.crm.payload import Payload
 from crmd.engine.admin.inspector import Inspector

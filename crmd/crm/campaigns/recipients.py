@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, delete, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.campaigns.backpressure import SendProgress
+from crmd.crm.campaigns.progress import SendProgress
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
 from crmd.crm.contacts import people

@@ -13,8 +13,7 @@ from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.tables import Campaign
-from crmd.crm.database.bounded import database_bounded
-from crmd.crm.database.database import Database
+from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.messages import queries as messages
 from crmd.engine.admin.control import Control

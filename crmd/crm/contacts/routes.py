@@ -9,9 +9,9 @@ from aiohttp import web
 from pydantic import Field
 
 from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import database_bounded
-from crmd.crm.database.database import Database
+from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
@@ -69,7 +69,7 @@ class ContactsApi:
     async def list_contacts(self, request: web.Request) -> web.Response:
         """A page of contacts."""
         asked = schema.query(request, ContactsQuery)
-        wanted = contacts.ContactFilter(
+        wanted = ContactFilter(
             tags=(asked.tag,) if asked.tag else (),
             phone=asked.phone,
             search=asked.search,

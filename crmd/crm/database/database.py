@@ -211,3 +211,19 @@ class Database:
         if self._unavailable_told:
             self._unavailable_told = False
             _log.info("the records are available again")
+
+
+# A time limit for what a request asks of the database
+
+
+REQUEST_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def database_bounded() -> AsyncIterator[None]:
+    """Around what a request asks of the database; raises RecordsUnavailable after REQUEST_SECONDS."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            yield
+    except TimeoutError:
+        raise RecordsUnavailable(f"the records did not answer within {REQUEST_SECONDS:g} s") from None

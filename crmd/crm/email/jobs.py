@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypedDict
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from crmd.config.mailbox import Mailbox, read_mailbox
-from crmd.crm.email.attachments import read_attachments
-from crmd.crm.email.message import compose, message_id
+from crmd.crm.email.attachment_folder import AttachmentFolder
+from crmd.crm.email.message import Attached, compose, media_type_of, message_id
 from crmd.crm.email.payloads import SendEmail
-from crmd.crm.email.policy import signal_for
 from crmd.crm.email.smtp import AllBusy, SmtpClient
-from crmd.crm.email.smtp_outcomes import Accepted, Mail
-from crmd.crm.outbound.adaptive_rate import SERVICE
+from crmd.crm.email.smtp_outcomes import Accepted, Mail, NotTaken, Refused, Unclear, Unusable
+from crmd.crm.files.store import FileStore, plain_name
+from crmd.crm.outbound.adaptive_rate import SERVICE, AdaptiveRate, Wait
+from crmd.crm.outbound.downloads import fetch
 from crmd.crm.thread_runner import run_in_thread
-from crmd.errors import Permanent, RateLimited, Snooze
+from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze, UnknownFile
 from crmd.jobs import JobContext, job
+
+if TYPE_CHECKING:
+    from crmd.crm.email.payloads import Attachment
+
 
 UNCONFIGURED_SECONDS = 60.0
 BUSY_SECONDS = 5.0
@@ -99,3 +109,93 @@ def _sender(client: SmtpClient, payload: SendEmail) -> Mailbox:
 def _wait_seconds(remaining_seconds: float | None) -> float:
     """How long to wait for a connection: most of the job's time is for the mail."""
     return _WAIT_SECONDS if remaining_seconds is None else min(_WAIT_SECONDS, remaining_seconds / 3)
+
+
+# How a job ends when the mail server did not take the mail
+
+
+LATER_WAIT = Wait(60, 2, 1800)
+"""After a 4xx answer: servers that have unknown senders come again (greylisting) mean minutes, not seconds."""
+
+
+Failure = Refused | Unusable | NotTaken | Unclear
+
+
+def signal_for(outcome: Failure, ctx: JobContext, rate: AdaptiveRate) -> JobSignal:
+    """What the handler has to raise; notes in `rate` whether the server works."""
+    if isinstance(outcome, Refused):
+        rate.answered()
+        if not outcome.passing:
+            return Permanent(str(outcome), code=str(outcome.code))
+        return Retry(str(outcome), after=_spread(LATER_WAIT.nth(ctx.attempt - 1)))
+    if isinstance(outcome, Unusable):
+        return PauseQueue(f"{outcome.reason}; correct [smtp], then: crmd resume {ctx.queue}")
+    return _not_answered(outcome, rate)
+
+
+def _not_answered(outcome: NotTaken | Unclear, rate: AdaptiveRate) -> JobSignal:
+    stop_seconds = rate.failed()
+    if isinstance(outcome, Unclear):
+        # A second copy, with the same Message-ID, is recognised; a mail that never came is not.
+        return Retry(f"the mail may have been taken, its answer was lost: {outcome.reason}; it is sent once more")
+    reason = f"the mail was not sent: {outcome.reason}"
+    return RateLimited(reason, after=stop_seconds) if stop_seconds else Retry(reason)
+
+
+def _spread(seconds: float) -> float:
+    """With equal jitter, so that many mails do not come back at once."""
+    return seconds / 2 + random.uniform(0, seconds / 2)
+
+
+# Reads what goes with a mail: uploaded files, files of the state folder, files by URL
+
+
+MAX_TOTAL_BYTES = 18 * 1024 * 1024
+"""Of all attachments of a mail: a third comes on top as they are encoded, and most servers take 25 MB."""
+
+
+async def read_attachments(ctx: JobContext, wanted: Sequence[Attachment]) -> list[Attached]:
+    """The files in memory. Raises Permanent for one that is not there or too large, Retry where one may come."""
+    files: list[Attached] = []
+    room = MAX_TOTAL_BYTES
+    for attachment in wanted:
+        file = await _read(ctx, attachment, room)
+        room -= len(file.data)
+        files.append(file)
+    return files
+
+
+async def _read(ctx: JobContext, attachment: Attachment, room: int) -> Attached:
+    if attachment.path is not None:
+        name, said = Path(attachment.path).name, ""
+        data = await _from_folder(ctx, attachment.path, room)
+    elif attachment.file is not None:
+        name, said, data = await _uploaded(ctx, attachment.file, room)
+    else:
+        into = BytesIO()
+        fetched = await fetch(ctx, attachment.url or "", into, max_bytes=room)
+        name, said, data = plain_name(fetched.name), fetched.media_type, into.getvalue()
+    name = attachment.name or name
+    return Attached(name, attachment.media_type or media_type_of(name, said), data)
+
+
+async def _from_folder(ctx: JobContext, path: str, room: int) -> bytes:
+    try:
+        return await asyncio.to_thread(ctx.get(AttachmentFolder).read, path, room)
+    except ValueError as error:
+        raise Permanent(f"attachment: {error}") from None
+
+
+async def _uploaded(ctx: JobContext, file_id: str, room: int) -> tuple[str, str, bytes]:
+    try:
+        stored = await ctx.get(FileStore).get(file_id)
+    except UnknownFile as error:
+        raise Permanent(f"attachment: {error}") from None
+    if stored.size_bytes > room:
+        raise Permanent(
+            f"attachment {file_id} has {stored.size_bytes:,} bytes; there is room for {room:,}", code="too_large"
+        )
+    try:
+        return stored.name, stored.media_type, await asyncio.to_thread(stored.path.read_bytes)
+    except FileNotFoundError:
+        raise Permanent(f"attachment: the file {file_id} is gone") from None

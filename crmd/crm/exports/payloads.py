@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from crmd.crm.contacts.repository import ContactFilter
+from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.imports.columns import ATTRIBUTE_PREFIX
 from crmd.crm.messages.queries import MessageFilter
 from crmd.crm.payload import NotBlank, Payload, invalid

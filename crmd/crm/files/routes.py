@@ -13,7 +13,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from crmd.crm.database.bounded import database_bounded
+from crmd.crm.database.database import database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.files.store import FileStore, NewFile, StoredFile
 from crmd.errors import FileTooLarge, UploadQuotaReached

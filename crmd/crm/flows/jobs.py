@@ -236,3 +236,51 @@ def _progress(run_id: int, run: FlowRun | None) -> FlowProgress:
     if run is None:
         return FlowProgress(run=run_id, state="gone", step=None, count=0)
     return FlowProgress(run=run_id, state=run.state, step=run.step, count=run.count)
+
+
+# Looks after flows: runs whose jobs were lost go on, and old runs are deleted
+
+
+LATE = timedelta(minutes=1)
+"""A job that is due is given so long to start before its run counts as forgotten."""
+BATCH = 500
+MAX_BATCHES = 20
+
+
+class SweepFlows(Payload):
+    """Nothing: it is about all flows."""
+
+
+class Swept(TypedDict):
+    """What the sweep found."""
+
+    overdue: int
+    """Runs that were to go on; where their jobs are still there nothing was added."""
+    removed: int
+    """Old runs that were deleted."""
+
+
+@job(queue="flow", payload=SweepFlows)
+async def sweep_flows(ctx: JobContext, payload: SweepFlows) -> Swept:
+    """Adds the jobs of runs that are overdue, at most 10,000 a time, and deletes runs that ended long ago."""
+    database, now = ctx.get(Database), utc_now()
+    overdue = removed = 0
+    after: flows.Overdue | None = None
+    for _ in range(MAX_BATCHES):
+        async with database.reading() as s:
+            found = await flows.overdue(s, now - LATE, after, BATCH)
+        if found:
+            jobs = [continuation(Position(one.run_id, one.count)) for one in found]
+            await ctx.enqueue_many("flow", "run_flow", [(payload, {"key": key}) for payload, key in jobs])
+            overdue, after = overdue + len(found), found[-1]
+        if len(found) < BATCH:
+            break
+    for _ in range(MAX_BATCHES):
+        async with database.transaction() as s:
+            gone = await flows.remove_old(s, now, BATCH)
+        removed += gone
+        if gone < BATCH:
+            break
+    if overdue:
+        ctx.log.info("flow runs were overdue: %d", overdue)
+    return Swept(overdue=overdue, removed=removed)

@@ -9,8 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import database_bounded
-from crmd.crm.database.database import Database
+from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.definition import FlowDefinition, FlowName, check_flow

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from crmd.crm.imports.report import Report
 from crmd.crm.imports.rows import Found, OptOut, Rejected
-from crmd.crm.imports.seen import Seen
 from crmd.crm.imports.source import ImportSource
+from crmd.crm.tabular.defuse import defuse
 
 
 @dataclass(slots=True)
@@ -72,3 +77,76 @@ class ImportChunks:
 def rows_after(chunk: Chunk, number: int) -> Iterator[Found]:
     """The contacts of rows after the one of that number."""
     return (found for found in chunk.found if found.number > number)
+
+
+# Which phone numbers a file had already, and where: on disk, so that a file of any length takes no memory
+
+
+class Seen:
+    """Numbers of one file. Used by one thread at a time, and opened by its first use."""
+
+    def __init__(self) -> None:
+        self._db: sqlite3.Connection | None = None
+
+    def first_row(self, phone: str, number: int) -> int | None:
+        """The row that had this E.164 number before; None for a new one, which is noted with its row."""
+        db = self._db or self._open()
+        digits = int(phone[1:])
+        if db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digits, number)).rowcount:
+            return None
+        (row,) = db.execute("SELECT number FROM seen WHERE digits = ?", (digits,)).fetchone()
+        return int(row)
+
+    def close(self) -> None:
+        """Frees the disk; idempotent."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        # an empty name is a file that only this connection knows, and that goes with it
+        db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("CREATE TABLE seen (digits INTEGER PRIMARY KEY, number INTEGER NOT NULL)")
+        db.execute("BEGIN")
+        self._db = db
+        return db
+
+
+# The report of an import: a CSV file with each rejected row and why
+
+
+MEMORY_BYTES = 256 * 1024
+HEADER = ("row", "column", "value", "reason")
+
+
+class Report:
+    """Rejected rows, on disk once they are many. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        # A byte order mark, as spreadsheets want it.
+        self._file: Any = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
+            MEMORY_BYTES, "w+", encoding="utf-8-sig", errors="replace", newline=""
+        )
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(HEADER)
+        self.count = 0
+
+    def add(self, rejected: Rejected) -> None:
+        """Notes one row. What could be a formula is defused."""
+        self.count += 1
+        self._writer.writerow(
+            (rejected.number, defuse(rejected.column), defuse(rejected.value), defuse(rejected.reason))
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the report there."""
+        self._file.flush()
+        self._file.seek(0)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write("\ufeff")
+            shutil.copyfileobj(self._file, file)
+
+    def close(self) -> None:
+        """Frees memory and disk; idempotent."""
+        self._file.close()

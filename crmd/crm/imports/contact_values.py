@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from crmd.crm.contacts.phones import forms, plain
-from crmd.crm.contacts.repository import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name, normal_phone
+from crmd.crm.contacts.phones import forms, normal_phone, plain
+from crmd.crm.contacts.repository import MAX_EMAIL, MAX_NAME, MAX_TAG, check_attribute_name
 from crmd.crm.imports.opt_names import opt_out_said
 from crmd.crm.imports.payloads import MAX_TAGS
 from crmd.crm.tabular.rows import MAX_CELL_CHARS

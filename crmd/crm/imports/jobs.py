@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict, TypeVar
 
-from crmd.crm.contacts import transfers as contact_transfers
-from crmd.crm.contacts.repository import ContactRow, upsert
+from crmd.crm.contacts import repository as contacts
+from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.files import transfers
 from crmd.crm.files.store import FileStore, StoredFile
-from crmd.crm.imports.chunks import Chunk, ImportChunks, rows_after
+from crmd.crm.imports.chunks import Chunk, ImportChunks, Report, rows_after
 from crmd.crm.imports.payloads import ImportContacts
-from crmd.crm.imports.report import Report
 from crmd.crm.imports.rows import Found
 from crmd.crm.imports.source import ImportFolder, ImportSource
 from crmd.crm.tabular.xlsx_source import TooManyReaders, XlsxReaders
@@ -150,11 +149,11 @@ class _Import:
             opt_outs = [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
             opt_outs += [(one.phone, one.at) for one in chunk.opt_outs]
             if self._payload.update == "skip":
-                there = await contact_transfers.existing(s, [one.phone for one in found])
+                there = await contacts.existing(s, [one.phone for one in found])
                 self._counts["skipped"] += len(there)
                 found = [one for one in found if one.phone not in there]
-            upserted = await upsert(s, [_contact_row(one) for one in found])
-            await contact_transfers.opt_out_many(s, opt_outs)
+            upserted = await contacts.upsert(s, [_contact_row(one) for one in found])
+            await contacts.opt_out_many(s, opt_outs)
             counts = dict(self._counts)
             counts["created"] += upserted.created
             counts["updated"] += upserted.updated
@@ -164,7 +163,7 @@ class _Import:
 
     async def _only_count(self, found: list[Found]) -> None:
         async with self._database.reading() as s:
-            there = await contact_transfers.existing(s, [one.phone for one in found])
+            there = await contacts.existing(s, [one.phone for one in found])
         self._counts["created"] += len(found) - len(there)
         self._counts["skipped" if self._payload.update == "skip" else "updated"] += len(there)
 

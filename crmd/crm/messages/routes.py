@@ -9,8 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from crmd.crm.contacts.phones import Phone
-from crmd.crm.database.bounded import database_bounded
-from crmd.crm.database.database import Database
+from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339, utc_now
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.tables import Message, MessageEvent

@@ -17,8 +17,7 @@ from yarl import URL
 
 from crmd.config.tables import EndpointTable
 from crmd.crm.outbound.addresses import AddressPolicy, Network, parse_target
-from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient
-from crmd.crm.outbound.retry_after import retry_after_seconds
+from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient, retry_after_seconds
 
 DELIVERY_SECONDS = 10.0
 
@@ -108,7 +107,7 @@ class WebhookClient:
         return await self._http.post(url, body=body.encode(), headers=signed, timeout_seconds=timeout_seconds)
 
     def retry_after_seconds(self, answer: Answer) -> float | None:
-        """What `Retry-After` asks for; see `crmd.crm.outbound.retry_after`."""
+        """What `Retry-After` asks for; see `crmd.crm.outbound.http`."""
         return retry_after_seconds(answer, self._clock())
 
     def _endpoint(self, name: str, table: EndpointTable) -> Endpoint:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self, TypedDict
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
+from crmd.crm.database.database import Database
+from crmd.crm.database.types import utc_now
 from crmd.crm.outbound.addresses import parse_target
 from crmd.crm.outbound.http import Answer, Exchange, NotSent
 from crmd.crm.payload import Payload, invalid
-from crmd.crm.webhooks.client import WebhookClient
-from crmd.crm.webhooks.endpoints import EndpointWatch
-from crmd.errors import JobSignal, Permanent, Retry, Snooze
+from crmd.crm.webhooks import repository as endpoints
+from crmd.crm.webhooks.client import Endpoint, WebhookClient
+from crmd.crm.webhooks.repository import EndpointStatus
+from crmd.errors import JobSignal, Permanent, RecordsError, Retry, Snooze
 from crmd.jobs import JobContext, job
 
 UNCONFIGURED_SECONDS = 60.0
@@ -191,3 +194,119 @@ def _timeout_seconds(longest_seconds: float, remaining_seconds: float | None) ->
     if remaining_seconds is None:
         return longest_seconds
     return min(longest_seconds, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))
+
+
+# Queue `webhook`: one event for all endpoints that want it
+
+
+UNIQUE_SECONDS = 3600.0
+"""A repeated event job finds its deliveries again for so long, even those that are over."""
+_BATCH = 500
+
+
+class PublishEvent(Payload):
+    """One event for all endpoints whose `events` match it."""
+
+    event: EventName
+    data: EventData = None
+    id: Annotated[
+        EventId | None,
+        Field(description="The event's id, the same for all endpoints; else it is made from the job."),
+    ] = None
+
+
+class Published(TypedDict):
+    """Which endpoints get the event."""
+
+    endpoints: list[str]
+    disabled: list[str]
+    """Those that would, and are disabled."""
+
+
+@job(queue="webhook", payload=PublishEvent)
+async def publish_event(ctx: JobContext, payload: PublishEvent) -> Published:
+    """Adds one delivery for each endpoint. A repeat adds none that is there already."""
+    wanting = [name for name, one in ctx.get(WebhookClient).endpoints.items() if one.wants(payload.event)]
+    async with ctx.get(Database).reading() as session:
+        known = await endpoints.statuses(session, tuple(wanting))
+    disabled = [name for name in wanting if name in known and known[name].disabled_at is not None]
+    chosen = [name for name in wanting if name not in disabled]
+    digest = hashlib.sha256(f"{ctx.key}\n{round(ctx.enqueued_at * 1000)}".encode()).hexdigest()[:32]
+    deliveries = [
+        (
+            _delivery(payload, name, payload.id or f"evt_{digest}"),
+            {"key": f"event:{digest}:{name}", "unique_for": UNIQUE_SECONDS},
+        )
+        for name in chosen
+    ]
+    for begin in range(0, len(deliveries), _BATCH):
+        await ctx.enqueue_many("webhook", "deliver_webhook", deliveries[begin : begin + _BATCH])
+    return Published(endpoints=chosen, disabled=disabled)
+
+
+def _delivery(payload: PublishEvent, endpoint: str, event_id: str) -> DeliverWebhook:
+    return DeliverWebhook(endpoint=endpoint, event=payload.event, data=payload.data, id=event_id)
+
+
+# The endpoints of the configuration: whether they get events, and what becomes of those that fail
+
+
+class EndpointWatch:
+    """One endpoint during one delivery. Where the database is unavailable it counts as one that works."""
+
+    def __init__(self, ctx: JobContext, endpoint: Endpoint, status: EndpointStatus) -> None:
+        self._ctx = ctx
+        self._status = status
+        self.endpoint = endpoint
+
+    @classmethod
+    async def of(cls, ctx: JobContext, name: str) -> EndpointWatch:
+        """The endpoint of that name; raises Permanent where there is none, or it gets no events."""
+        known = ctx.get(WebhookClient).endpoints
+        if name not in known:
+            named = f"there are: {', '.join(known)}" if known else "there is none"
+            raise Permanent(f"no endpoint {name} in [webhook.endpoints]; {named}", code="no_endpoint")
+        try:
+            async with ctx.get(Database).reading() as session:
+                status = await endpoints.status(session, name)
+        except RecordsError as error:
+            ctx.log.warning("the state of endpoint %s is not known: %s", name, error)
+            status = EndpointStatus()
+        if status.disabled_at is not None:
+            since = f"{status.disabled_at:%Y-%m-%d %H:%M} UTC"
+            reason = f"endpoint {name} is disabled since {since}: {status.reason}; {_enable(name)}"
+            raise Permanent(reason, code="endpoint_disabled")
+        return cls(ctx, known[name], status)
+
+    async def succeeded(self) -> None:
+        """It took the event."""
+        if self._status.failing_since is None:
+            return
+        try:
+            async with self._ctx.get(Database).transaction() as session:
+                await endpoints.note_success(session, self.endpoint.name)
+        except RecordsError as error:
+            self._not_noted(error)
+
+    async def failed(self, reason: str, *, gone: bool) -> None:
+        """It did not take the event; `gone`: it says itself that it wants no more."""
+        name, now, since = self.endpoint.name, utc_now(), self._status.failing_since
+        seconds = self._ctx.get(WebhookClient).disable_after_seconds
+        span = None if seconds is None else timedelta(seconds=0 if gone else seconds)
+        if since is not None and (span is None or now - since < span):
+            return  # nothing new: that it fails is noted, and it is not its time yet
+        try:
+            async with self._ctx.get(Database).transaction() as session:
+                disabled = await endpoints.note_failure(session, name, now, reason, disable_after=span)
+        except RecordsError as error:
+            self._not_noted(error)
+            return
+        if disabled:
+            self._ctx.log.error("endpoint %s gets no more events: %s; %s", name, reason, _enable(name))
+
+    def _not_noted(self, error: RecordsError) -> None:
+        self._ctx.log.warning("the state of endpoint %s is not noted: %s", self.endpoint.name, error)
+
+
+def _enable(name: str) -> str:
+    return f"to enable it again: POST /api/v1/webhook-endpoints/{name}/enable"

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from crmd.config.tables import EndpointTable
-from crmd.crm.database.bounded import database_bounded
-from crmd.crm.database.database import Database
+from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.repository import EndpointStatus

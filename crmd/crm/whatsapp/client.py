@@ -13,8 +13,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from crmd.crm.outbound.adaptive_rate import AdaptiveRate
-from crmd.crm.outbound.http import Answer, Exchange, HttpClient, NoAnswer, NotSent
-from crmd.crm.outbound.retry_after import retry_after_seconds
+from crmd.crm.outbound.http import Answer, Exchange, HttpClient, NoAnswer, NotSent, retry_after_seconds
 from crmd.crm.whatsapp.errors import THROUGHPUT_REACHED, ErrorRow, find_row
 from crmd.crm.whatsapp.send_rate import SendLine
 
