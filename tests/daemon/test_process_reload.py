@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 
+from tests.support.cli import crmd
 from tests.support.daemon import HANDLERS, QUEUE, Answer, DaemonProcess, Daemons
 from tests.support.reload import reload
 from tests.support.wait import HANG_S
@@ -69,8 +70,13 @@ def test_password_drain_and_log_level_change_and_the_port_waits(daemons: Daemons
     assert reload(daemon) == f"{IN_FORCE}; at the next start: http.port"
     assert (status(daemon, "the first one"), status(daemon, "the second one")) == (401, 200)
     assert any(record["level"] == "debug" for record in daemon.log_records())
-    daemon.configure()
+    daemon.configure(config="")
     assert reload(daemon) == IN_FORCE
+    stored = crmd("--config", str(daemon.config), "password", "set", stdin="the third one\n")
+    assert stored.err.endswith("; a running daemon takes it at its next start or reload\n")
+    assert status(daemon, "the third one") == 401
+    assert reload(daemon) == IN_FORCE
+    assert status(daemon, "the third one") == 200
     daemon.add(1, seconds=60)
     daemon.wait_effects("started", 1)
     assert daemon.stop() < HANG_S

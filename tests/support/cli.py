@@ -76,7 +76,9 @@ def store_cli(cli: Cli, store_url: str) -> Cli:
     return cli
 
 
-def crmd(*arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
+def crmd(
+    *arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None
+) -> Result:
     """`crmd` as a process of its own, as a person types it."""
     done = subprocess.run(
         [sys.executable, "-m", "crmd", *arguments],
@@ -85,6 +87,7 @@ def crmd(*arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | 
         check=False,
         cwd=cwd,
         env={**os.environ, **(environ or {})},
+        input=stdin,
         timeout=30,
     )
     return Result(done.returncode, done.stdout, done.stderr)

@@ -68,7 +68,7 @@ def set_(options: Globals) -> None:
     except ValueError as error:
         raise RequestError(f"the password {error}") from None
     kept = keep_password(loaded, value)
-    complain(f"the password is kept in {kept.source}; a running daemon takes it at its next start")
+    complain(f"the password is kept in {kept.source}; a running daemon takes it at its next start or reload")
 
 
 @click.group(cls=Group)
@@ -93,7 +93,7 @@ def new(options: Globals, name: str, scopes: tuple[str, ...], queues: tuple[str,
     if options.json:
         print_json({"name": name, "token": made, "sha256": digest, "scopes": scopes, "queues": queues})
         return
-    complain("the first line is the token, which is not shown again; the others belong into config.toml")
+    complain("the first line is the token, which is not shown again; the others belong in config.toml")
     click.echo(made)
     click.echo(f'\n[auth.tokens.{name}]\nsha256 = "{digest}"\nscopes = {_toml_list(scopes)}')
     if queues:
