@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from sqlalchemy import func, select, text
 
 from crmd.crm.campaigns.gate import CampaignGate
 from crmd.crm.campaigns.tables import Campaign, CampaignRecipient
+from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.filters import ContactFilter, matching
 from crmd.crm.contacts.repository import ContactRow, ContactView, UpsertCounts
@@ -27,7 +31,7 @@ from crmd.crm.messages.begin import Outgoing, begin_many
 from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.crm.schema import SCHEMA
 from tests.support.database import commit, fetch
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, waiting_for_locks
 
 ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -305,11 +309,98 @@ async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> Non
     assert [step for step in plan if step.startswith("SCAN")] == []
 
 
-async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgres, tmp_path: Path) -> None:
-    """A person's two numbers are two contacts, the one that sorts later with the smaller id."""
+@pytest.fixture
+async def side_by_side(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
+    """A PostgreSQL with connections for several transactions at once."""
     name = postgres.new_database()
     database = Database(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)
     await database.start()
+    yield database
+    await database.stop()
+    postgres.drop(name)
+
+
+async def test_an_upsert_that_waits_for_a_new_contact_holds_no_row(side_by_side: Database) -> None:
+    """One upsert looks before a contact is added and meets it later; the other one finds it at once."""
+    database, new = side_by_side, ContactRow("+491700000001")
+    late, last = ContactRow("+491700000002", name="b"), ContactRow("+491700000003")
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as adding_last:
+        await contacts.upsert(await adding_last.enter_async_context(database.transaction()), [last])
+        async with database.transaction() as s:
+            await contacts.upsert(s, [late])
+            first = group.create_task(upsert(database, new, late, last))
+            await waiting_for_locks(database, 1)
+        await waiting_for_locks(database, 1)  # now for the last one
+        second = group.create_task(upsert(database, new, replace(late, name="c")))
+        await waiting_for_locks(database, 2)
+    assert first.result() == UpsertCounts(created=1, unchanged=2)
+    assert second.result() == UpsertCounts(updated=1, unchanged=1)
+
+
+async def test_a_contact_that_is_forgotten_while_an_upsert_waits_for_it_is_added_again(
+    side_by_side: Database,
+) -> None:
+    database = side_by_side
+    await upsert(database, ContactRow(ADA, "Ada"))
+    number = (await one(database, ADA)).id
+    async with asyncio.TaskGroup() as group, database.transaction() as s:
+        assert await contacts.forget(s, number, ())
+        upserting = group.create_task(upsert(database, ContactRow(ADA, tags=["vip"])))
+        await waiting_for_locks(database, 1)
+    assert upserting.result() == UpsertCounts(created=1)
+    view = await one(database, ADA)
+    assert (view.name, view.tags) == (None, ("vip",))
+
+
+async def test_a_tag_that_is_added_waits_for_its_contact_first(side_by_side: Database) -> None:
+    database = side_by_side
+    await upsert(database, ContactRow(ADA))
+    number = (await one(database, ADA)).id
+
+    async def tag() -> bool:
+        async with database.transaction() as s:
+            return await contacts.add_tag(s, number, "vip")
+
+    async with asyncio.TaskGroup() as group, database.transaction() as s:
+        await people.lock(s, [number])
+        upserting = group.create_task(upsert(database, ContactRow(ADA, tags=["vip"])))
+        await waiting_for_locks(database, 1)
+        tagging = group.create_task(tag())
+        await waiting_for_locks(database, 2)
+    assert sorted([upserting.result().updated, int(tagging.result())]) == [0, 1]
+    assert (await one(database, ADA)).tags == ("vip",)
+
+
+async def test_numbers_that_sends_teach_lock_contacts_by_id(side_by_side: Database) -> None:
+    database = side_by_side
+    pairs = [("+5511981234501", "+551181234501"), ("+5511981234502", "+551181234502")]
+    phones = [*pairs[1], *pairs[0]]  # the ids are in another order than the numbers
+    async with database.transaction() as s:
+        added = [Contact(phone=phone) for phone in phones]
+        for contact in added:
+            s.add(contact)
+            await s.flush()
+    ids = [contact.id for contact in added]
+
+    async def teach() -> None:
+        async with database.transaction() as s:
+            await people.note_sent(s, pairs, utc_now())
+
+    async def lock_all() -> None:
+        async with database.transaction() as s:
+            await people.lock(s, ids)
+
+    async with asyncio.TaskGroup() as group, database.transaction() as s:
+        await people.lock(s, ids[1:2])
+        group.create_task(lock_all())
+        await waiting_for_locks(database, 1)
+        group.create_task(teach())
+        await waiting_for_locks(database, 2)
+
+
+async def test_imports_stops_and_sends_at_once_do_not_deadlock(side_by_side: Database) -> None:
+    """A person's two numbers are two contacts, the one that sorts later with the smaller id."""
+    database = side_by_side
     longs = [f"+55119812345{number:02}" for number in range(30)]
     shorts = [long.replace("+55119", "+5511") for long in longs]
     async with database.transaction() as s:
@@ -336,10 +427,6 @@ async def test_imports_stops_and_sends_at_once_do_not_deadlock(postgres: Postgre
             draw.shuffle(batch)
             await commit(database, begin_many, CampaignGate(), batch, utc_now())
 
-    try:
-        async with asyncio.TaskGroup() as group:  # who loses in a deadlock raises RecordsUnavailable
-            for work in (imports(), imports(), stops(), stops(), sends("a"), sends("b")):
-                group.create_task(work)
-    finally:
-        await database.stop()
-        postgres.drop(name)
+    async with asyncio.TaskGroup() as group:  # who loses in a deadlock raises RecordsUnavailable
+        for work in (imports(), imports(), stops(), stops(), sends("a"), sends("b")):
+            group.create_task(work)

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from tests.support.wait import wait_until_sync
+from crmd.crm.database.database import Database
+from tests.support.wait import wait_until, wait_until_sync
 
 START_SECONDS = 30.0
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
@@ -176,6 +178,17 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.close()
+
+
+async def waiting_for_locks(database: Database, count: int) -> None:
+    """Returns once so many transactions of a PostgreSQL database wait for the locks of others."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def are() -> bool:
+        async with database.reading() as s:
+            return bool(await s.scalar(text(asked)) == count)
+
+    await wait_until(are, 10.0, f"{count} transactions wait")
 
 
 def _as_owner() -> list[str]:

@@ -133,16 +133,18 @@ async def note_sent(s: AsyncSession, pairs: Iterable[tuple[str, str]], now: date
     """
     taught = sorted({pair for pair in pairs if may_be_same(*pair)})
     known = await behind(s, {number for pair in taught for number in pair})
+    links: list[dict[int, set[str]]] = []
     for phone, other in taught:
         linked: dict[int, set[str]] = {}
         for number, same in ((phone, other), (other, phone)):
             for contact in known[number].contacts if number in known else ():
                 linked.setdefault(contact.id, set()).update({same} - {contact.phone})
         if linked:
-            await _link(s, linked, now)
+            links.append(linked)
         else:
             values = {"phone": phone, "wa_phone": other, "created_at": now}
             await s.execute(insert_into(s, WaNumber).values(values).on_conflict_do_nothing())
+    await _link(s, links, now)
 
 
 async def written_to(s: AsyncSession, phone: str) -> set[str]:
@@ -154,25 +156,31 @@ async def written_to(s: AsyncSession, phone: str) -> set[str]:
 
 async def add_numbers(s: AsyncSession, contact_id: int, numbers: Iterable[str], now: datetime) -> None:
     """Notes other numbers of a contact."""
-    await _link(s, {contact_id: set(numbers)}, now)
+    await _link(s, [{contact_id: set(numbers)}], now)
 
 
 def _rank(found: tuple[int, bool, int, Known]) -> tuple[int, bool, int]:
     return found[:3]
 
 
-async def _link(s: AsyncSession, numbers: Mapping[int, set[str]], now: datetime) -> None:
-    """Gives contacts identities; where they turn out to be one person, the later of their words holds for all."""
-    rows = [
-        {"contact_id": contact_id, "kind": PHONE, "scope": "", "value": value, "created_at": now}
-        for contact_id, values in sorted(numbers.items())
-        for value in sorted(values)
-    ]
-    if rows:
+async def _link(s: AsyncSession, links: Sequence[Mapping[int, set[str]]], now: datetime) -> None:
+    """Gives contacts identities; where some turn out to be one person, the later of their words holds for all.
+
+    Of all links the identities come first, then the locks, by id like everybody's.
+    """
+    pairs = {(contact_id, value) for linked in links for contact_id, values in linked.items() for value in values}
+    if pairs:
+        rows = [
+            {"contact_id": contact_id, "kind": PHONE, "scope": "", "value": value, "created_at": now}
+            for contact_id, value in sorted(pairs)
+        ]
         connection = await s.connection()
         await connection.execute(insert_into(s, ContactIdentity).on_conflict_do_nothing(), rows)
-    if len(numbers) > 1:
-        _agree(await lock(s, sorted(numbers)))
+    shared = [linked for linked in links if len(linked) > 1]
+    if shared:
+        locked = {one.id: one for one in await lock(s, sorted({one for linked in shared for one in linked}))}
+        for linked in shared:
+            _agree([locked[one] for one in sorted(linked) if one in locked])
         await s.flush()
 
 

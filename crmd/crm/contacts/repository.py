@@ -28,7 +28,7 @@ from crmd.crm.contacts import people
 from crmd.crm.contacts.filters import ContactFilter, matching
 from crmd.crm.contacts.phones import forms
 from crmd.crm.contacts.tables import Contact, ContactTag, WaNumber
-from crmd.crm.database.types import Chars, Instant, utc_now
+from crmd.crm.database.types import Instant, utc_now
 from crmd.crm.database.upsert import insert_into
 
 MAX_NAME = 200
@@ -86,9 +86,10 @@ async def ensure(s: AsyncSession, phone: str, name: str | None = None) -> Contac
 async def set_attribute(s: AsyncSession, contact_id: int, name: str, value: Any) -> bool:
     """Sets an attribute; None takes it away. False where there is no such contact; raises ValueError."""
     check_attribute_name(name)
-    contact = await s.get(Contact, contact_id, with_for_update=True, populate_existing=True)
-    if contact is None:
+    found = await people.lock(s, [contact_id])
+    if not found:
         return False
+    [contact] = found
     attributes = {**contact.attributes, name: value}
     if value is None:
         del attributes[name]
@@ -102,15 +103,14 @@ async def set_attribute(s: AsyncSession, contact_id: int, name: str, value: Any)
 async def add_tag(s: AsyncSession, contact_id: int, tag: str) -> bool:
     """Adds a tag; False where the contact has it, or there is no such contact. Raises ValueError."""
     check_tag(tag)
-    contact = select(Contact.id, literal(tag, Chars)).where(Contact.id == contact_id)
-    statement = insert_into(s, ContactTag).from_select(["contact_id", "tag"], contact)
-    return await _touched(s, contact_id, statement.on_conflict_do_nothing().returning(ContactTag.contact_id))
+    adding = insert_into(s, ContactTag).values(contact_id=contact_id, tag=tag).on_conflict_do_nothing()
+    return await _change_tags(s, contact_id, adding.returning(ContactTag.contact_id))
 
 
 async def remove_tag(s: AsyncSession, contact_id: int, tag: str) -> bool:
     """Takes a tag away; False where the contact does not have it."""
-    statement = delete(ContactTag).where(ContactTag.contact_id == contact_id, ContactTag.tag == tag)
-    return await _touched(s, contact_id, statement.returning(ContactTag.contact_id))
+    removing = delete(ContactTag).where(ContactTag.contact_id == contact_id, ContactTag.tag == tag)
+    return await _change_tags(s, contact_id, removing.returning(ContactTag.contact_id))
 
 
 async def tags(s: AsyncSession, contact_id: int) -> list[str]:
@@ -272,9 +272,10 @@ def check_attribute_name(name: str) -> str:
     return name
 
 
-async def _touched(s: AsyncSession, contact_id: int, statement: Executable) -> bool:
+async def _change_tags(s: AsyncSession, contact_id: int, statement: Executable) -> bool:
     """Runs a statement that returns a row where it changed something; then the contact is changed too."""
-    changed = (await s.scalars(statement)).first() is not None
+    # The contact before its tags, as upserts do.
+    changed = bool(await people.lock(s, [contact_id])) and (await s.scalars(statement)).first() is not None
     if changed:
         await s.execute(update(Contact).where(Contact.id == contact_id).values(updated_at=utc_now()))
     return changed
@@ -344,13 +345,11 @@ async def upsert(s: AsyncSession, rows: Sequence[ContactRow]) -> UpsertCounts:
     for begin in range(0, len(phones), CHUNK_ROWS):
         persons |= await people.behind(s, phones[begin : begin + CHUNK_ROWS])
     by_phone = _merged(_as_known(rows, persons))
-    known = await _lock(s, persons.values())
-    counts = UpsertCounts()
-    # New ones in the same order everywhere: two upserts at the same time wait for each other's.
-    phones = sorted(by_phone)
-    for begin in range(0, len(phones), CHUNK_ROWS):
-        await _upsert_chunk(s, [by_phone[phone] for phone in phones[begin : begin + CHUNK_ROWS]], known, counts)
-    return counts
+    created, known = await _add_and_lock(s, by_phone, persons)
+    ids = created | {phone: one.id for phone, one in known.items()}
+    tagged = await _add_tags(s, ((ids[phone], tag) for phone, row in by_phone.items() for tag in row.tags))
+    updated = await _update(s, [(one, by_phone[phone]) for phone, one in known.items()], tagged)
+    return UpsertCounts(len(created), updated, len(known) - updated)
 
 
 def _as_known(rows: Sequence[ContactRow], persons: Mapping[str, people.Person]) -> list[ContactRow]:
@@ -372,21 +371,28 @@ class _Known:
     attributes: dict[str, Any]
 
 
-async def _upsert_chunk(
-    s: AsyncSession, rows: list[ContactRow], locked: Mapping[str, _Known], counts: UpsertCounts
-) -> None:
-    known = {row.phone: locked[row.phone] for row in rows if row.phone in locked}
-    created = await _insert(s, [row for row in rows if row.phone not in known])
-    lost = [row.phone for row in rows if row.phone not in known and row.phone not in created]
-    if lost:  # another daemon added them since we looked
-        met = await _lock(s, (await people.behind(s, lost)).values())
-        known |= {phone: met[phone] for phone in lost if phone in met}
-    ids = created | {phone: one.id for phone, one in known.items()}
-    tagged = await _add_tags(s, ((ids[row.phone], tag) for row in rows for tag in row.tags))
-    updated = await _update(s, [(known[row.phone], row) for row in rows if row.phone in known], tagged)
-    counts.created += len(created)
-    counts.updated += updated
-    counts.unchanged += len(known) - updated
+async def _add_and_lock(
+    s: AsyncSession, by_phone: Mapping[str, ContactRow], persons: Mapping[str, people.Person]
+) -> tuple[dict[str, int], dict[str, _Known]]:
+    """Adds the contacts that are not there, by phone, then locks the others, by id; returns both.
+
+    In this order everywhere: whoever waits for a number that another transaction is adding holds no row for which
+    that one may have to wait.
+    """
+    persons = dict(persons)
+    created: dict[str, int] = {}
+    missing = sorted(by_phone.keys() - {person.contact.phone for person in persons.values()})
+    while True:
+        for begin in range(0, len(missing), CHUNK_ROWS):
+            chunk = missing[begin : begin + CHUNK_ROWS]
+            created |= await _insert(s, [by_phone[phone] for phone in chunk])
+            # The rest was added by other transactions since we looked.
+            persons |= await people.behind(s, [phone for phone in chunk if phone not in created])
+        locked = await _lock(s, persons.values())
+        known = {phone: locked[phone] for phone in by_phone if phone in locked and phone not in created}
+        missing = sorted(by_phone.keys() - created.keys() - known.keys())
+        if not missing:  # else they were forgotten since we looked
+            return created, known
 
 
 async def _lock(s: AsyncSession, persons: Iterable[people.Person]) -> dict[str, _Known]:
