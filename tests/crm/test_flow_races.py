@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import select
 
+from crmd.crm.contacts import people
 from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
+from crmd.crm.flows.tables import FlowRun
 from crmd.crm.whatsapp.client import WhatsAppClient
 from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
+from tests.support.postgres import waiting_for_locks
 from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
@@ -88,3 +92,19 @@ async def test_a_contact_in_a_flow_does_not_start_it_again(bench: FlowBench) -> 
         await flows.cancel(s, (await bench.runs())[0].id, "by hand")
     await bench.reply("hi", "wamid.9")
     assert len(await bench.runs()) == 2
+
+
+async def test_a_step_takes_its_contact_before_its_run(bench: FlowBench) -> None:
+    """As messages that come in do: two transactions in opposite order would each wait for the other."""
+    await bench.put({"id": "plan", "type": "set_attribute", "name": "plan", "value": "large"})
+    run_id = await bench.make_run()
+    run = (await bench.runs())[0]
+    await bench.start_pool("flow")
+    async with bench.database.transaction() as s:
+        await people.lock(s, [run.contact_id])
+        key = await bench.add({"run": run_id, "count": 0})
+        if not bench.database.is_sqlite:  # which has one writer at a time
+            await waiting_for_locks(bench.database, 1)
+        await s.execute(select(FlowRun.id).where(FlowRun.id == run_id).with_for_update(nowait=True))
+    await bench.finished(key)
+    assert (await bench.contact()).attributes == {"plan": "large"}

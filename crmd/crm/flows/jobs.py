@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self, TypedDict
 from pydantic import Field, JsonValue, ValidationError, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactView
 from crmd.crm.database.database import Database
@@ -187,6 +188,8 @@ class _Walk:
         step = Step(transition.state, transition.step, run.data, wake_at)
         try:
             async with self._database.transaction() as s:
+                if transition.change is not None:  # the contact before its run, as messages that come in do
+                    await people.lock(s, [run.contact_id])
                 if not await flows.save(s, Position(run.id, run.count), step):
                     return False
                 await _apply(s, run.contact_id, transition.change)
