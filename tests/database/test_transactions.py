@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database import database as database_module
@@ -22,6 +23,7 @@ from crmd.crm.database import engine
 from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable
+from tests.support.postgres import Postgres
 from tests.support.wait import wait_until
 
 PHONE = "+491701234567"
@@ -127,6 +129,59 @@ async def test_a_reader_sees_one_moment_and_waits_for_no_writer(database: Databa
         second = await session.scalar(select(func.count()).select_from(Contact))
     assert (first, second) == (0, 0)
     assert await count(database) == 1
+
+
+async def test_work_that_lost_a_deadlock_is_run_again(postgres: Postgres, tmp_path: Path) -> None:
+    """Two transactions take two rows in opposite order; PostgreSQL lets one of them go on."""
+    name = postgres.new_database()
+    database = Database(postgres.url(name), SCHEMA, folder=tmp_path)
+    await database.start()
+    phones = [PHONE, f"{PHONE}0"]
+    for phone in phones:
+        await add(database, phone)
+    both_hold_one, runs = asyncio.Barrier(2), 0
+
+    async def name_both(order: list[str], called: str) -> str:
+        met = False
+
+        async def work(session: AsyncSession) -> str:
+            nonlocal met, runs
+            runs += 1
+            for phone in order:
+                await session.execute(update(Contact).where(Contact.phone == phone).values(name=called))
+                if not met:
+                    met = True
+                    await both_hold_one.wait()
+            return called
+
+        return await database.run(work)
+
+    try:
+        done = await asyncio.gather(name_both(phones, "a"), name_both(phones[::-1], "b"))
+        assert tuple(done) == ("a", "b")
+        assert runs == 3
+        assert database.last_error is None
+        async with database.reading() as session:
+            assert len(set(await session.scalars(select(Contact.name)))) == 1
+    finally:
+        await database.stop()
+        postgres.drop(name)
+
+
+async def test_work_that_fails_otherwise_is_not_run_again(database: Database) -> None:
+    runs = 0
+
+    async def work(session: AsyncSession) -> None:
+        nonlocal runs
+        runs += 1
+        session.add(Contact(phone=PHONE))
+        await session.flush()
+        raise RecordsUnavailable("busy")
+
+    with pytest.raises(RecordsUnavailable, match="busy"):
+        await database.run(work)
+    assert runs == 1
+    assert await count(database) == 0
 
 
 async def test_a_transaction_inside_another_is_a_mistake_and_no_deadlock(tmp_path: Path) -> None:

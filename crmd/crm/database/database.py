@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -29,6 +30,10 @@ OPEN_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 UNAVAILABLE_TOLD_EVERY_S = 300.0
 CLOSE_TIMEOUT_S = 0.5
 """What closing connections may take; the daemon ends within a second."""
+MOST_RUNS = 4
+"""Of one piece of work, each time rolled back for the sake of another transaction."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +118,21 @@ class Database:
         """
         return self._session(reading=False)
 
+    async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Runs work in a transaction, and again where PostgreSQL rolled it back for the sake of another one.
+
+        The work may run several times, so it changes nothing outside its session. Raises RecordsUnavailable.
+        """
+        for _ in range(MOST_RUNS - 1):
+            try:
+                async with self.transaction() as s:
+                    return await work(s)
+            except RecordsUnavailable as error:
+                if not db_errors.lost_race(error):
+                    raise
+        async with self.transaction() as s:
+            return await work(s)
+
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A session that only reads, all from one moment, and waits for no writer. Raises RecordsUnavailable."""
         return self._session(reading=True)
@@ -130,7 +150,8 @@ class Database:
                 yield session
                 await session.commit()
         except RecordsUnavailable as error:
-            self._note_unavailable(str(error))
+            if not db_errors.lost_race(error):
+                self._note_unavailable(str(error))
             raise
         self._note_back()
 

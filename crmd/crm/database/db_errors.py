@@ -25,6 +25,8 @@ _PASSING_SQLITE = frozenset(
 _PASSING_POSTGRESQL = ("08", "53", "57P", "58", "40", "55P03", "25006", "25P03")
 """SQLSTATEs, or how they begin: connection, resources, shut down, system; a lost race, a lock not had in time,
 a standby that takes no writes, a transaction that was idle for too long."""
+_LOST_RACE = ("40001", "40P01")
+"""It could not be put in order with another transaction, or each waited for the other."""
 _UNUSABLE_POSTGRESQL = ("28", "3D000", "3F000", "42501", "42P07", "42704", "22023")
 """Wrong credentials, no such database or schema, no rights, tables of somebody else, settings it does not have."""
 _UNUSABLE_SQLITE = frozenset(
@@ -61,6 +63,12 @@ def is_passing(error: BaseException) -> bool:
     return "connection" in str(original).lower() and type(original).__module__.startswith(
         ("asyncpg", "sqlalchemy")
     )
+
+
+def lost_race(error: RecordsUnavailable) -> bool:
+    """Whether PostgreSQL rolled the transaction back for the sake of another one: it may be run again at once."""
+    cause = error.__cause__
+    return cause is not None and _state(_original(cause)) in _LOST_RACE
 
 
 def is_unusable(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow
 from crmd.crm.database.database import Database
@@ -145,21 +147,24 @@ class _Import:
         if self._payload.dry_run:
             await self._only_count(found)
             return
-        async with self._database.transaction() as s:
-            opt_outs = [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
-            opt_outs += [(one.phone, one.at) for one in chunk.opt_outs]
-            if self._payload.update == "skip":
-                there = await contacts.existing(s, [one.phone for one in found])
-                self._counts["skipped"] += len(there)
-                found = [one for one in found if one.phone not in there]
-            upserted = await contacts.upsert(s, [_contact_row(one) for one in found])
-            await contacts.opt_out_many(s, opt_outs)
-            counts = dict(self._counts)
-            counts["created"] += upserted.created
-            counts["updated"] += upserted.updated
-            counts["unchanged"] += upserted.unchanged
-            await transfers.advance(s, self._transfer, counts, {"file": self._signature, "row": chunk.last})
-        self._counts = counts
+        self._counts = await self._database.run(lambda s: self._write(s, chunk, found))
+
+    async def _write(self, s: AsyncSession, chunk: Chunk, found: list[Found]) -> dict[str, int]:
+        """Writes a chunk of rows, and how far the import came; returns the new counts."""
+        counts = dict(self._counts)
+        opt_outs = [(one.phone, one.opted_out_at) for one in found if one.opted_out_at is not None]
+        opt_outs += [(one.phone, one.at) for one in chunk.opt_outs]
+        if self._payload.update == "skip":
+            there = await contacts.existing(s, [one.phone for one in found])
+            counts["skipped"] += len(there)
+            found = [one for one in found if one.phone not in there]
+        upserted = await contacts.upsert(s, [_contact_row(one) for one in found])
+        await contacts.opt_out_many(s, opt_outs)
+        counts["created"] += upserted.created
+        counts["updated"] += upserted.updated
+        counts["unchanged"] += upserted.unchanged
+        await transfers.advance(s, self._transfer, counts, {"file": self._signature, "row": chunk.last})
+        return counts
 
     async def _only_count(self, found: list[Found]) -> None:
         async with self._database.reading() as s:

@@ -83,8 +83,7 @@ def _grouped(
     """Work whose calls share a transaction; the fault of one is not that of the others."""
 
     async def write(items: Sequence[A]) -> Sequence[R]:
-        async with database.transaction() as s:
-            return await work(s, items)
+        return await database.run(lambda s: work(s, items))
 
     return GroupCommit(write, MOST_AT_ONCE, lambda error: not isinstance(error, RecordsError))
 
