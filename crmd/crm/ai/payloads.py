@@ -15,7 +15,7 @@ MAX_PROMPT_CHARS = 100_000
 
 OptionalModel = Annotated[
     Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,200}$")] | None,
-    Field(description="The model's name; else the configured one."),
+    Field(description="The model's name; by default the configured one."),
 ]
 
 
@@ -32,15 +32,13 @@ class ReplyTo(Payload):
     to: Annotated[
         str, Field(pattern=r"^\+?[1-9][0-9]{6,14}$", description="The recipient's number, as in send_message.")
     ]
-    context: Annotated[
-        MessageId | None, Field(description="Id of the message to which the answer is shown as a reply.")
-    ] = None
-    mark_read: Annotated[MessageId | None, Field(description="Id of the message that is shown as read.")] = None
+    context: Annotated[MessageId | None, Field(description="Id of the message that the answer replies to.")] = None
+    mark_read: Annotated[MessageId | None, Field(description="Id of the message to mark as read.")] = None
     once: Annotated[
         str | None,
         Field(
             pattern=r"^[\x21-\x7e]{1,200}$",
-            description="Under the same word a message goes out once; else it is made from the job.",
+            description="Only one message with this value is ever sent; by default it is made from the job.",
         ),
     ] = None
 
@@ -50,7 +48,7 @@ class ChatReply(Payload):
 
     prompt: Annotated[
         NotBlank | None,
-        Field(max_length=MAX_PROMPT_CHARS, description="What to ask, if `messages` is not given."),
+        Field(max_length=MAX_PROMPT_CHARS, description="What to ask, instead of `messages`."),
     ] = None
     messages: Annotated[
         list[ChatMessage] | None,
@@ -61,16 +59,18 @@ class ChatReply(Payload):
         ),
     ] = None
     system: Annotated[
-        NotBlank | None, Field(max_length=MAX_PROMPT_CHARS, description="How the model should answer; goes first.")
+        NotBlank | None, Field(max_length=MAX_PROMPT_CHARS, description="How the model should answer; sent first.")
     ] = None
     model: OptionalModel = None
     temperature: Annotated[
-        float | None, Field(ge=0, le=2, description="0 is the most predictable; else the model's default.")
+        float | None, Field(ge=0, le=2, description="0 is the most predictable; by default the model's own.")
     ] = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=1_000_000, description="Longest answer, in tokens.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=1_000_000, description="The longest answer, in tokens.")] = (
+        None
+    )
     reply_to: Annotated[
         ReplyTo | None,
-        Field(description="Sends the answer as a WhatsApp message: `to`, and `context`, `mark_read`, `once`."),
+        Field(description="Sends the answer as a WhatsApp message: `to`, `context`, `mark_read`, `once`."),
     ] = None
 
     @model_validator(mode="after")
@@ -97,11 +97,11 @@ class TranscribeAudio(Payload):
         Field(
             max_length=200,
             pattern=r"^[^/\\]+$",
-            description="A file name whose extension gives the format, such as `voice.ogg`; else the file's own.",
+            description="A file name whose extension is the format, such as `voice.ogg`; by default its own.",
         ),
     ] = None
     language: Annotated[
-        str | None, Field(pattern=r"^[a-z]{2,3}$", description="ISO 639 code such as `de`; else it is detected.")
+        str | None, Field(pattern=r"^[a-z]{2,3}$", description="ISO 639 code such as `de`; detected if absent.")
     ] = None
     prompt: Annotated[
         NotBlank | None, Field(max_length=2000, description="Words that are likely to occur, such as names.")

@@ -19,14 +19,16 @@ from crmd.jobs import JobContext, job
 class TakeSnapshot(Payload):
     """Which time to look at."""
 
-    period: Annotated[Period, Field(description="`hour` or `day`, of UTC.")]
+    period: Annotated[Period, Field(description="`hour` or `day`, in UTC.")]
     at: Annotated[
         AwareDatetime | None,
-        Field(description="An instant in the period, with a time zone; left out: the last period that is over."),
+        Field(
+            description="An instant in the period, with a time zone; by default in the last period that has ended."
+        ),
     ] = None
     again: Annotated[
         int,
-        Field(ge=0, le=400, description="This many earlier periods are computed again, as statuses come late."),
+        Field(ge=0, le=400, description="How many earlier periods to compute again, as statuses arrive late."),
     ] = 0
 
 

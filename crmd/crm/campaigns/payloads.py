@@ -74,7 +74,7 @@ class InlineRecipient(Payload):
     phone: Annotated[NotBlank, Field(max_length=64, description="Phone number; see `default_region`.")]
     variables: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=100)], JsonValue],
-        Field(max_length=MAX_VARIABLES, description="Its own values; they override the contact's."),
+        Field(max_length=MAX_VARIABLES, description="The recipient's own values; they override the contact's."),
     ] = Field(default_factory=dict)
 
 
@@ -113,11 +113,11 @@ class Content(Payload):
 
     text: Annotated[
         Text | None,
-        Field(description="A text, which WhatsApp delivers only within 24 hours of the contact's last message."),
+        Field(description="A text; WhatsApp delivers it only within 24 hours of the contact's last message."),
     ] = None
     template: Annotated[
         Template | None,
-        Field(description="An approved template; the values of its components' parameters may have variables."),
+        Field(description="An approved template; its components' parameters may contain variables."),
     ] = None
 
     @model_validator(mode="before")
@@ -150,22 +150,20 @@ class Content(Payload):
 class Canary(Payload):
     """Sends to the first few, and to the others only if those go well."""
 
-    count: Annotated[int, Field(ge=1, le=MAX_CANARY, description="How many the first few are.")]
+    count: Annotated[int, Field(ge=1, le=MAX_CANARY, description="How many to send first.")]
     max_failure_share: Annotated[
         float,
         Field(
             ge=0,
             lt=1,
             allow_inf_nan=False,
-            description="The campaign stops when a larger share of them has failed: 0.1 is a tenth.",
+            description="The campaign stops when a larger share of these fails: 0.1 is a tenth.",
         ),
     ]
     wait: Annotated[
         str,
         AfterValidator(_check_wait),
-        Field(
-            description="How long to wait for their delivery at most, such as `10m`; then what is known counts."
-        ),
+        Field(description="How long to wait for their delivery, such as `10m`; then what is known counts."),
     ] = "10m"
 
     @property
@@ -181,24 +179,27 @@ class RunCampaign(Payload):
 
     name: Annotated[
         NotBlank,
-        Field(max_length=200, description="Unique: a second job of the same name and definition continues it."),
+        Field(
+            max_length=200,
+            description="Unique: a second job with the same name and definition continues the campaign.",
+        ),
     ]
-    audience: Annotated[Audience, Field(description="Whom it goes to.")]
+    audience: Annotated[Audience, Field(description="Who it goes to.")]
     content: Annotated[Content, Field(description="What is sent.")]
     category: Annotated[
         Literal["marketing", "utility"],
         Field(
-            description="What it is for. Marketing does not go to people who have stopped marketing in WhatsApp."
+            description="What it is for. Marketing is not sent to people who have stopped marketing in WhatsApp."
         ),
     ] = "marketing"
     default_region: Annotated[
         Annotated[str, AfterValidator(check_region)] | None,
         Field(description="Country of numbers without a country code, such as `DE`; without it they are skipped."),
     ] = None
-    canary: Annotated[Canary | None, Field(description="Tries the first few, before the others get it.")] = None
+    canary: Annotated[Canary | None, Field(description="Sends to a few first, before the others.")] = None
     rate: Annotated[
         Annotated[str, AfterValidator(_check_rate)] | None,
-        Field(description="At most this many of its messages, such as `100/min`, besides the queue's own limit."),
+        Field(description="Limits this campaign's messages, such as `100/min`, within the queue's own limit."),
     ] = None
     message_priority: Annotated[
         int, Field(ge=0, le=10, description="Priority of its messages: 1 (first) to 10; 0 is the normal lane.")

@@ -37,16 +37,18 @@ class ContactFilter(BaseModel):
         default_factory=dict,
         description='Has these attributes with exactly these values: the text "5" is not the number 5.',
     )
-    opted_out: bool | None = Field(None, description="Wants no messages (true), or does (false).")
-    created_after: AwareDatetime | None = Field(None, description="Created then or later.")
-    created_before: AwareDatetime | None = Field(None, description="Created earlier than then.")
-    marketing_stopped: bool | None = Field(None, description="Wants no marketing (true), or does (false).")
-    phone: str | None = Field(None, max_length=64, description="Has this number, in E.164, in whatever form.")
+    opted_out: bool | None = Field(None, description="Has opted out of messages (true), or has not (false).")
+    created_after: AwareDatetime | None = Field(None, description="Created at this instant or later.")
+    created_before: AwareDatetime | None = Field(None, description="Created before this instant.")
+    marketing_stopped: bool | None = Field(None, description="Has stopped marketing (true), or has not (false).")
+    phone: str | None = Field(
+        None, max_length=64, description="Has this number, in E.164; all forms of a number match."
+    )
     search: str | None = Field(
         None,
         min_length=1,
         max_length=200,
-        description="Name, email or phone holds this text, in any case (on SQLite: of A to Z).",
+        description="Name, email or phone contains this text, ignoring case (on SQLite, that of A to Z only).",
     )
 
 

@@ -72,7 +72,7 @@ class Attachment(Payload):
     file: OptionalFileId = None
     path: Annotated[
         str | None,
-        Field(max_length=500, description="A path below the folder `attachments` of the state folder."),
+        Field(max_length=500, description="A path in the folder `attachments` of the state folder."),
     ] = None
     url: OptionalFileUrl = None
     name: Annotated[
@@ -80,14 +80,14 @@ class Attachment(Payload):
         Field(
             max_length=200,
             pattern=r"^[^/\\]+$",
-            description="The name that the recipient sees; else the file's own.",
+            description="The name that the recipient sees; by default the file's own.",
         ),
     ] = None
     media_type: Annotated[
         str | None,
         Field(
             pattern=r"^(application|audio|font|image|model|text|video)/[A-Za-z0-9.+-]{1,100}$",
-            description="Such as `application/pdf`; else derived from the name.",
+            description="Such as `application/pdf`; by default derived from the name.",
         ),
     ] = None
 
@@ -111,21 +111,23 @@ class SendEmail(Payload):
         Addresses,
         Field(min_length=1, description='An address such as `"Ann <ann@example.com>"`, or a list of them.'),
     ]
-    cc: Annotated[Addresses, Field(description="Further recipients, seen by all.")] = Field(default_factory=list)
-    bcc: Annotated[Addresses, Field(description="Further recipients, seen by nobody.")] = Field(
+    cc: Annotated[Addresses, Field(description="Further recipients, visible to all.")] = Field(
         default_factory=list
     )
-    sender: Annotated[Address | None, Field(description="The sender; else `smtp.sender`.")] = None
+    bcc: Annotated[Addresses, Field(description="Further recipients, visible to nobody.")] = Field(
+        default_factory=list
+    )
+    sender: Annotated[Address | None, Field(description="The sender; by default `smtp.sender`.")] = None
     reply_to: Annotated[Addresses, Field(description="Addresses for replies.")] = Field(default_factory=list)
     subject: Annotated[
         NotBlank,
         Field(max_length=MAX_SUBJECT_CHARS, description="The subject, one line."),
         AfterValidator(_check_one_line),
     ]
-    text: Annotated[NotBlank | None, Field(max_length=200_000, description="The text for plain readers.")] = None
+    text: Annotated[NotBlank | None, Field(max_length=200_000, description="The plain-text body.")] = None
     html: Annotated[
         NotBlank | None,
-        Field(max_length=200_000, description="The same as HTML. `text`, `html` or both must be given."),
+        Field(max_length=200_000, description="The HTML body. At least one of `text` and `html` is required."),
     ] = None
     variables: Annotated[
         dict[str, JsonValue] | None,

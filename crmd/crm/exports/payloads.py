@@ -50,15 +50,15 @@ class Export(Payload):
     format: Annotated[Format, Field(description="`csv`, `xlsx` or `jsonl` (JSON Lines).")] = "csv"
     name: Annotated[
         NotBlank | None,
-        Field(max_length=100, description="The file's name without its extension; made up if absent."),
+        Field(max_length=100, description="The file's name without its extension; generated if absent."),
     ] = None
     delimiter: Annotated[
         Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)],
-        Field(description="Of CSV. Excel in countries with a decimal comma needs `;`."),
+        Field(description="For CSV. Excel in countries with a decimal comma needs `;`."),
     ] = ","
     byte_order_mark: Annotated[
         bool,
-        Field(description="CSV begins with the mark by which Excel recognises UTF-8. Some programs trip over it."),
+        Field(description="Begins CSV with the mark by which Excel recognises UTF-8; some programs trip over it."),
     ] = True
 
 

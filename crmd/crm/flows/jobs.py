@@ -45,7 +45,7 @@ class RunFlow(Payload):
         str | None,
         Field(
             pattern=r"^\+?[1-9][0-9]{6,14}$",
-            description="The contact's number in international form; a new contact is made for an unknown one.",
+            description="The contact's number in international form; an unknown number becomes a new contact.",
         ),
     ] = None
     data: Annotated[

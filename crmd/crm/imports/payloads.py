@@ -66,7 +66,9 @@ class ImportContacts(Payload):
     ] = None
     path: Annotated[
         NotBlank | None,
-        Field(max_length=1000, description="Instead of `file`: a path below `imports/` in the state folder."),
+        Field(
+            max_length=1000, description="Instead of `file`: a path in the folder `imports` of the state folder."
+        ),
     ] = None
     format: Annotated[
         Literal["auto", "csv", "xlsx", "jsonl"], Field(description="`auto` detects it from the file itself.")
@@ -77,20 +79,20 @@ class ImportContacts(Payload):
     ] = None
     delimiter: Annotated[
         Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)] | None,
-        Field(description="Of a CSV file; if absent, comma, semicolon, tab or bar is detected."),
+        Field(description="Of a CSV file; detected if absent: comma, semicolon, tab or bar."),
     ] = None
     sheet: Annotated[
         NotBlank | None,
         Field(max_length=100, description="Of an XLSX file; by default the first visible one with cells."),
     ] = None
-    header: Annotated[bool | None, Field(description="Whether a row names the columns; detected if absent.")] = (
+    header: Annotated[bool | None, Field(description="Whether the file has a header row; detected if absent.")] = (
         None
     )
     columns: Annotated[
         dict[ColumnName, Meaning],
         Field(
             max_length=MAX_MAPPED_COLUMNS,
-            description="What columns are, by their name or their number from 1: `phone`, `name`, `first_name`, "
+            description="What the columns hold, by name or by number from 1: `phone`, `name`, `first_name`, "
             "`last_name`, `email`, `tags`, `opted_out_at`, `attributes` (a JSON object), `attributes.NAME` or "
             "`ignore`. Those not named are guessed.",
         ),
@@ -100,7 +102,7 @@ class ImportContacts(Payload):
         Field(description="Country of numbers without a country code, such as `DE`; without it they are refused."),
     ] = None
     tags: Annotated[
-        tuple[Tag, ...], Field(max_length=MAX_TAGS, description="Every contact of the file gets these tags.")
+        tuple[Tag, ...], Field(max_length=MAX_TAGS, description="Tags that every contact in the file gets.")
     ] = ()
     update: Annotated[
         Literal["merge", "skip"],
@@ -109,7 +111,9 @@ class ImportContacts(Payload):
             "adds tags and attributes; `skip` leaves them as they are, but for an opt-out."
         ),
     ] = "merge"
-    dry_run: Annotated[bool, Field(description="Check everything, write the report, change no contact.")] = False
+    dry_run: Annotated[
+        bool, Field(description="Checks everything and writes the report, but changes no contact.")
+    ] = False
 
     @model_validator(mode="after")
     def _one_file(self) -> Self:

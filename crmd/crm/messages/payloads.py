@@ -41,11 +41,11 @@ class SendMessage(Payload):
         ),
     ]
     type: Annotated[
-        MessageType, Field(description="What kind of message; left out, that of the given content.")
+        MessageType, Field(description="The kind of message; by default that of the content given.")
     ] = "text"
     text: Annotated[
         Text | None,
-        Field(description="`body` (at most 4,096 characters), `preview_url`. A plain text is the body."),
+        Field(description="`body` (at most 4,096 characters), `preview_url`; a string is the body."),
     ] = None
     template: Annotated[
         Template | None,
@@ -66,30 +66,30 @@ class SendMessage(Payload):
     reaction: Annotated[
         Reaction | None, Field(description="`message_id`, `emoji`; an empty emoji removes the reaction.")
     ] = None
-    context: Annotated[Context | None, Field(description="`message_id` of the message that this one answers.")] = (
-        None
-    )
+    context: Annotated[
+        Context | None, Field(description="`message_id` of the message that this one replies to.")
+    ] = None
     once: Annotated[
         str | None,
         Field(
             pattern=r"^[\x21-\x7e]{1,200}$",
-            description="Under the same word a message goes out once, whatever happens to jobs and daemons; "
+            description="Only one message with this value is ever sent, whatever happens to jobs and daemons; "
             "printable ASCII without spaces, at most 200.",
         ),
     ] = None
     campaign: Annotated[
-        int | None, Field(ge=1, description="Id of the campaign that the message is counted with.")
+        int | None, Field(ge=1, description="Id of the campaign that the message counts towards.")
     ] = None
     category: Annotated[
         Literal["marketing", "utility", "authentication", "service"] | None,
         Field(
-            description="What the message is for. `marketing` does not go to people who have stopped marketing. "
+            description="What the message is for. `marketing` is not sent to people who have stopped marketing. "
             "Left out, a campaign's message is marketing, and others are not."
         ),
     ] = None
     mark_read: Annotated[
         MessageId | None,
-        Field(description="Id of an inbound message that is shown as read before this one is sent."),
+        Field(description="Id of an inbound message to mark as read before this one is sent."),
     ] = None
 
     @model_validator(mode="before")

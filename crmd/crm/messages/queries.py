@@ -51,17 +51,17 @@ OPEN = (Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 
 
 class MessageFilter(BaseModel):
-    """Which messages; what is left out does not matter."""
+    """Messages for which everything given is true; an empty filter is all messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    direction: Literal["out", "in"] | None = Field(None, description="Sent ones or received ones.")
+    direction: Literal["out", "in"] | None = Field(None, description="Sent (out) or received (in).")
     status: Status | None = Field(None, description="Those with this status.")
     phone: str | None = Field(None, description="Those to or from this number, E.164.")
     contact_id: int | None = Field(None, description="Those to or from this contact.")
     campaign_id: int | None = Field(None, description="Those of this campaign.")
-    created_after: AwareDatetime | None = Field(None, description="Since then, that instant included.")
-    created_before: AwareDatetime | None = Field(None, description="Before then.")
+    created_after: AwareDatetime | None = Field(None, description="Created at this instant or later.")
+    created_before: AwareDatetime | None = Field(None, description="Created before this instant.")
 
 
 # Outcomes

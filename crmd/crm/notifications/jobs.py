@@ -19,7 +19,9 @@ from crmd.jobs import JobContext, job
 
 ChannelName = Annotated[
     str,
-    Field(pattern=r"^[a-z0-9_-]{1,64}$", description="A channel of the configuration; `log` is the daemon's log."),
+    Field(
+        pattern=r"^[a-z0-9_-]{1,64}$", description="A channel from the configuration; `log` is the daemon's log."
+    ),
 ]
 GroupName = Annotated[NotBlank, Field(max_length=200)]
 _GROUP_TEXT = "Notifications of one group within `notify.group_window` go out as one."
@@ -35,9 +37,7 @@ class Notify(Payload):
     title: Annotated[Annotated[NotBlank, Field(max_length=200)] | None, Field(description="Its first line.")] = (
         None
     )
-    level: Annotated[Level, Field(description="How severe it is; a channel may leave out less severe ones.")] = (
-        "info"
-    )
+    level: Annotated[Level, Field(description="How severe it is; a channel may skip less severe ones.")] = "info"
     channel: ChannelName = LOG
     group: Annotated[GroupName | None, Field(description=_GROUP_TEXT)] = None
 

@@ -81,11 +81,11 @@ class DeliverWebhook(Payload):
 
     url: Annotated[
         str | None,
-        Field(description="https:// or http://, without a password. This, or `endpoint`."),
+        Field(description="https:// or http://, without a password."),
     ] = None
     endpoint: Annotated[
         str | None,
-        Field(pattern=r"^[a-z0-9_-]{1,64}$", description="A name of `[webhook.endpoints]`."),
+        Field(pattern=r"^[a-z0-9_-]{1,64}$", description="The name of an endpoint in `[webhook.endpoints]`."),
     ] = None
     event: EventName
     data: EventData = None
@@ -95,9 +95,7 @@ class DeliverWebhook(Payload):
     ] = Field(default_factory=dict)
     id: Annotated[
         EventId | None,
-        Field(
-            description="The event's id, by which receivers know a repeat; else made from job key, event and data."
-        ),
+        Field(description="The event's id, by which receivers recognise a repeat; by default made from the job."),
     ] = None
 
     @field_validator("url")
@@ -211,7 +209,7 @@ class PublishEvent(Payload):
     data: EventData = None
     id: Annotated[
         EventId | None,
-        Field(description="The event's id, the same for all endpoints; else it is made from the job."),
+        Field(description="The event's id, the same for all endpoints; by default made from the job."),
     ] = None
 
 

@@ -86,9 +86,9 @@ class Location(Payload):
         BeforeValidator(_no_boolean),
     ]
     name: Annotated[str | None, Field(max_length=1000, description="What the place is called.")] = None
-    address: Annotated[
-        str | None, Field(max_length=1000, description="Shown below the name, which must be given then.")
-    ] = None
+    address: Annotated[str | None, Field(max_length=1000, description="Shown below the name; needs `name`.")] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -98,14 +98,14 @@ class Location(Payload):
 
 
 class Reaction(Payload):
-    """An emoji on an earlier message; an empty one takes it away."""
+    """An emoji on an earlier message; an empty one removes it."""
 
-    message_id: Annotated[MessageId, Field(description="WhatsApp's id of the message that it is put on.")]
+    message_id: Annotated[MessageId, Field(description="WhatsApp's id of the message to react to.")]
     emoji: Annotated[str, Field(max_length=32, description="One emoji; an empty text removes it.")]
 
 
 class Context(Payload):
-    """The message that this one answers."""
+    """The message that this one replies to."""
 
     message_id: Annotated[MessageId, Field(description="WhatsApp's id of that message.")]
 
@@ -116,11 +116,13 @@ class Language(Payload):
     code: Annotated[
         str, Field(pattern=r"^[a-z]{2,3}(?:_[A-Za-z]{2,4})?$", description="Language, or language and country.")
     ]
-    policy: Annotated[Literal["deterministic"] | None, Field(description="The API's only one.")] = None
+    policy: Annotated[Literal["deterministic"] | None, Field(description="The only policy that the API has.")] = (
+        None
+    )
 
 
 class Parameter(Payload):
-    """One value for a template's placeholder; beyond its type it has the API's own fields."""
+    """One value for a template's placeholder; besides `type` it has the API's own fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -141,7 +143,9 @@ class Parameter(Payload):
         ],
         Field(description="What kind of value; the value itself is in the field of that name."),
     ]
-    parameter_name: Annotated[str | None, Field(description="Of a template with named placeholders.")] = None
+    parameter_name: Annotated[
+        str | None, Field(description="The placeholder's name, where the template names them.")
+    ] = None
 
     @model_validator(mode="after")
     def _has_value(self) -> Self:
@@ -174,7 +178,7 @@ class Component(Payload):
         Field(
             min_length=1,
             max_length=10,
-            description="Of a carousel only: its cards, as the API has them.",
+            description="For a carousel only: its cards, as in the API.",
         ),
     ] = None
 
@@ -195,9 +199,9 @@ class Template(Payload):
 
     name: Annotated[
         str,
-        Field(max_length=512, pattern=r"^[a-z0-9_]+$", description="The name under which WhatsApp approved it."),
+        Field(max_length=512, pattern=r"^[a-z0-9_]+$", description="Its name, as WhatsApp approved it."),
     ]
-    language: Annotated[Language, Field(description="The translation to send; the code alone is enough.")]
+    language: Annotated[Language, Field(description="The translation to send, as an object or just its code.")]
     components: Annotated[
         list[Component] | None, Field(max_length=20, description="The parts that take values.")
     ] = None

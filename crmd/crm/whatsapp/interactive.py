@@ -15,7 +15,7 @@ ButtonText = Annotated[NotBlank, Field(max_length=20)]
 
 
 class Header(Payload):
-    """What stands above the body: a text or a file."""
+    """What appears above the body: a text or a file."""
 
     type: Annotated[Literal["text", "image", "video", "document"], Field(description="Which of the four it is.")]
     text: Annotated[Annotated[NotBlank, Field(max_length=60)] | None, Field(description="A text.")] = None
@@ -44,28 +44,28 @@ class LongBody(Payload):
 
 
 class Footer(Payload):
-    """The small text below."""
+    """The small print at the bottom."""
 
     text: Annotated[NotBlank, Field(max_length=60, description="The text.")]
 
 
 class _Framed(Payload):
-    header: Annotated[Header | None, Field(description="What is above the text.")] = None
-    footer: Annotated[Footer | None, Field(description="What is below it, small.")] = None
+    header: Annotated[Header | None, Field(description="What appears above the text.")] = None
+    footer: Annotated[Footer | None, Field(description="Small print below it.")] = None
 
 
 class Reply(Payload):
-    """What a reply button shows, and the id its press sends back."""
+    """A reply button's label, and the id that pressing it sends back."""
 
-    id: Annotated[NotBlank, Field(max_length=256, description="What comes back when it is pressed.")]
-    title: Annotated[ButtonText, Field(description="What the button shows.")]
+    id: Annotated[NotBlank, Field(max_length=256, description="What comes back when the button is pressed.")]
+    title: Annotated[ButtonText, Field(description="The button's label.")]
 
 
 class Button(Payload):
     """A reply button."""
 
     type: Annotated[Literal["reply"], Field(description="The only kind.")] = "reply"
-    reply: Annotated[Reply, Field(description="What it shows and sends back.")]
+    reply: Annotated[Reply, Field(description="Its label and what it sends back.")]
 
 
 class ButtonAction(Payload):
@@ -93,9 +93,9 @@ class ButtonMessage(_Framed):
 class Row(Payload):
     """One choice of a list."""
 
-    id: Annotated[NotBlank, Field(max_length=200, description="What comes back when it is chosen.")]
-    title: Annotated[NotBlank, Field(max_length=24, description="What the row shows.")]
-    description: Annotated[str | None, Field(max_length=72, description="What it shows below, small.")] = None
+    id: Annotated[NotBlank, Field(max_length=200, description="What comes back when the row is chosen.")]
+    title: Annotated[NotBlank, Field(max_length=24, description="The row's label.")]
+    description: Annotated[str | None, Field(max_length=72, description="Small print below the label.")] = None
 
 
 class Section(Payload):
@@ -107,14 +107,14 @@ class Section(Payload):
     ] = None
     rows: Annotated[
         list[Row],
-        Field(min_length=1, max_length=MAX_ROWS, description="The choices; at most 10 over all sections."),
+        Field(min_length=1, max_length=MAX_ROWS, description="The choices; at most 10 in all sections together."),
     ]
 
 
 class ListAction(Payload):
-    """The sections of a list; ten rows in all."""
+    """The sections of a list, with ten rows in all at most."""
 
-    button: Annotated[ButtonText, Field(description="What the button shows that opens the list.")]
+    button: Annotated[ButtonText, Field(description="The label of the button that opens the list.")]
     sections: Annotated[list[Section], Field(min_length=1, max_length=10, description="The groups of choices.")]
 
     @model_validator(mode="after")
@@ -133,7 +133,7 @@ class ListMessage(_Framed):
 
     type: Annotated[Literal["list"], Field(description="What kind of message.")]
     body: Annotated[LongBody, Field(description="The main text.")]
-    action: Annotated[ListAction, Field(description="What there is to choose.")]
+    action: Annotated[ListAction, Field(description="The choices.")]
 
     @model_validator(mode="after")
     def _text_header(self) -> Self:
@@ -143,16 +143,16 @@ class ListMessage(_Framed):
 
 
 class UrlParameters(Payload):
-    """A link and what its button shows."""
+    """A link and its button's label."""
 
-    display_text: Annotated[ButtonText, Field(description="What the button shows.")]
+    display_text: Annotated[ButtonText, Field(description="The button's label.")]
     url: Annotated[Link, Field(description="What it opens: https:// or http://.")]
 
 
 class UrlAction(Payload):
     """A button that opens a link."""
 
-    name: Annotated[Literal["cta_url"], Field(description="The API's word for it.")] = "cta_url"
+    name: Annotated[Literal["cta_url"], Field(description="Fixed by the API.")] = "cta_url"
     parameters: Annotated[UrlParameters, Field(description="The link.")]
 
 
@@ -167,7 +167,7 @@ class UrlMessage(_Framed):
 class LocationAction(Payload):
     """A button that sends the recipient's location."""
 
-    name: Annotated[Literal["send_location"], Field(description="The API's word for it.")] = "send_location"
+    name: Annotated[Literal["send_location"], Field(description="Fixed by the API.")] = "send_location"
 
 
 class LocationRequest(Payload):
@@ -179,11 +179,11 @@ class LocationRequest(Payload):
 
 
 class FlowAction(Payload):
-    """A button that opens a flow; the parameters are the API's own."""
+    """A button that opens a flow; the parameters are those of the API."""
 
-    name: Annotated[Literal["flow"], Field(description="The API's word for it.")] = "flow"
+    name: Annotated[Literal["flow"], Field(description="Fixed by the API.")] = "flow"
     parameters: Annotated[
-        dict[str, Any], Field(description="As the API has them; `flow_id` or `flow_name` must be among them.")
+        dict[str, Any], Field(description="As in the API; `flow_id` or `flow_name` is required.")
     ]
 
     @model_validator(mode="after")
