@@ -26,8 +26,8 @@ status, which varies for the same code. Each failure is logged with the code, th
 | A | The scope stops until a person has dealt with the cause; costs no attempt. |
 
 Each daemon keeps track of growing waits by itself, and forgets them when it restarts; what slows or pauses a queue
-applies to all daemons. A growing wait starts from the beginning again once as much time as its maximum has passed since
-it ended, or, for the pair limit, after the next success. If an answer has `Retry-After`, no wait is shorter than that.
+applies to all daemons. A growing wait is short again once as much time as its maximum has passed since it ended,
+or, for the pair limit, after the next success. No wait is shorter than an answer's `Retry-After`.
 
 ## Without an error code
 
@@ -41,8 +41,8 @@ it ended, or, for the pair limit, after the next success. If an answer has `Retr
 | any other HTTP status that is not WhatsApp's | A: the queue pauses; `whatsapp.base_url` points elsewhere |
 | {BREAKER_FAILURES} failures in a row: no connection, no answer, service errors | P: the queue waits {{service}} |
 
-WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated automatically. Its key
-goes with the message as `biz_opaque_callback_data`, and comes back in the status webhooks, which [settle the
+WhatsApp does not recognise a repeated message, so a job whose answer was lost is never repeated automatically. Its
+key goes with the message as `biz_opaque_callback_data`, and comes back in the status webhooks, which [settle the
 job](../queues/message.md#unknown); if none comes, a person does.
 
 ## Codes
