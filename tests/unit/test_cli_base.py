@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from crmd.cli.kit import base
 from crmd.cli.kit.base import Command, Globals, Group, pass_globals
+from crmd.cli.kit.session import run_async
 from crmd.errors import ConfigError, ExitCode, Problem, StoreUnavailable
 
 
@@ -109,3 +113,29 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(10) == base.PIPE_CLOSED
+
+
+def test_ctrl_c_in_any_task_is_told_by_nobody_but_the_command(caplog: pytest.LogCaptureFixture) -> None:
+    async def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def work() -> None:
+        await asyncio.gather(interrupted(), asyncio.sleep(60))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(work())
+    gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_task_that_fails_unseen_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing() -> None:
+        raise ValueError("unseen")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(failing())
+        await asyncio.wait([task])
+
+    run_async(main())
+    gc.collect()
+    assert "unseen" in caplog.text

@@ -80,9 +80,17 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return asyncio.run(work)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(_report)
+            return runner.run(work)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As asyncio does, except for the task that Ctrl-C found running: its exception is the command's."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 @asynccontextmanager
