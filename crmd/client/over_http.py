@@ -120,7 +120,7 @@ def _path(queue: str, key: str) -> str:
 
 def _added(item: Mapping[str, Any]) -> Added:
     state = item.get("state")
-    return Added(item["key"], item["created"], None if state is None else State(state))
+    return Added(item["key"], item["created"], None if state is None else State(state), "state" in item)
 
 
 def _body(new: NewJob) -> dict[str, Any]:

@@ -63,6 +63,13 @@ class AsyncClient:
     def __init__(self, url: str, *, token: str | None = None) -> None:
         self._backend = _backend(url, token)
 
+    @classmethod
+    def on(cls, admin: EngineAdmin) -> Self:
+        """A client of an engine that its owner has connected, and disconnects."""
+        client = cls.__new__(cls)
+        client._backend = StoreBackend(admin)
+        return client
+
     async def __aenter__(self) -> Self:
         await self._backend.start()
         return self
@@ -174,9 +181,9 @@ class Client:
 class StoreBackend:
     """Straight to the store."""
 
-    def __init__(self, url: str) -> None:
-        self._registry = SettingsRegistry(Settings().queue_settings())
-        self._admin = EngineAdmin.at(url, self._registry)
+    def __init__(self, admin: EngineAdmin) -> None:
+        self._registry = admin.registry
+        self._admin = admin
         self._learn_at: dict[str, float] = {}
 
     async def start(self) -> None:
@@ -223,7 +230,7 @@ class StoreBackend:
     async def _add_once(self, queue: str, jobs: list[NewJob], key: RequestKey) -> list[Added]:
         if self._unique_for_unknown(queue, jobs):
             await self._learn_unique_for(queue)
-        return (await self._admin.control.enqueue_request(queue, jobs, key)).jobs
+        return await self._admin.control.enqueue_request(queue, jobs, key)
 
     async def job(self, queue: str, key: str) -> JobView:
         """One job."""
@@ -261,4 +268,4 @@ def _backend(url: str, token: str | None) -> Backend:
         )
 
         return HttpBackend(url, token)
-    return StoreBackend(url)
+    return StoreBackend(EngineAdmin.at(url, SettingsRegistry(Settings().queue_settings())))

@@ -18,7 +18,6 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.admin.listing import INLINE_BYTES
 from crmd.engine.admin.queue_health import QueueHealth
-from crmd.engine.admin.requests import Requested
 from crmd.engine.admin.views import Added, JobPage, JobView
 from crmd.engine.store.bounded import ACTION_SECONDS, READ_SECONDS, bounded
 from crmd.errors import JobNotFound
@@ -150,18 +149,18 @@ class JobApi:
         jobs, many = await read_jobs(request, self._queues.catalog, queue, self._checks)
         self._check_wait(wait, many)
         if key is None:
-            answer = Requested(await bounded(self._control.enqueue(queue, jobs), ACTION_SECONDS), repeated=False)
+            added = await bounded(self._control.enqueue(queue, jobs), ACTION_SECONDS)
         else:
-            answer = await bounded(self._control.enqueue_request(queue, jobs, key, many=many), ACTION_SECONDS)
+            added = await bounded(self._control.enqueue_request(queue, jobs, key, many=many), ACTION_SECONDS)
         self._health.forget()
         if many:
-            status = 201 if any(one.created for one in answer.jobs) else 200
+            status = 201 if any(one.created for one in added) else 200
             return web.json_response(
-                {"jobs": [_added_json(one, answer.repeated) for one in answer.jobs]},
+                {"jobs": [_added_json(one) for one in added]},
                 status=status,
                 headers={"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs"},
             )
-        return await self._answer_one(request, queue, answer.jobs[0], wait, answer.repeated)
+        return await self._answer_one(request, queue, added[0], wait)
 
     async def get(self, request: web.Request) -> web.Response:
         """One job; with `wait`, once it is finished or the wait expires."""
@@ -211,11 +210,11 @@ class JobApi:
             raise HttpProblem(422, "wait is at most 5m; look at the job by its key after that")
 
     async def _answer_one(
-        self, request: web.Request, queue: str, added: Added, wait: float | None, repeated: bool
+        self, request: web.Request, queue: str, added: Added, wait: float | None
     ) -> web.Response:
         status = 201 if added.created else 200
         headers = {"Location": f"{self._prefix}/api/v1/queues/{queue}/jobs/{quote(added.key, safe='')}"}
-        if wait is None and added.created and not repeated:
+        if wait is None and added.created and not added.repeated:
             return web.json_response(_added_json(added), status=status, headers=headers)
         try:
             view = await self._outcome(request, queue, added.key, wait)
@@ -249,6 +248,6 @@ def _page_json(page: JobPage) -> str:
     return f'{{"jobs": [{jobs}], "cursor": {json.dumps(page.cursor)}}}'
 
 
-def _added_json(added: Added, repeated: bool = False) -> dict[str, object]:
+def _added_json(added: Added) -> dict[str, object]:
     answer: dict[str, object] = {"key": added.key, "created": added.created}
-    return {**answer, "state": added.state} if repeated else answer
+    return {**answer, "state": added.state} if added.repeated else answer

@@ -27,7 +27,6 @@ from crmd.embedded.state_folder import StateDir
 from crmd.engine.admin.assembly import EngineAdmin
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueHealth
-from crmd.engine.admin.schedules import Schedules
 from crmd.engine.maintenance.scheduler import Scheduler
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.worker import SaqWorker
@@ -138,7 +137,7 @@ async def build(
             queues=served,
             health=health,
             control=control,
-            schedules=Schedules(control, registry),
+            schedules=admin.schedules,
             database=clients[Database],
             files=clients[FileStore],
             endpoints=lambda: current.settings.webhook.endpoints,

@@ -114,6 +114,7 @@ async def test_many_in_parts(web: Site, way: LossyWay, client: AsyncClient) -> N
     assert (len({one.key for one in first}), await waiting(web)) == (2_500, 2_500)
     again = await client.enqueue_many("email", jobs, idempotency_key="file-1")
     assert [(one.key, one.created, one.state) for one in again] == [(one.key, True, "waiting") for one in first]
+    assert {one.repeated for one in again} == {True}
     assert await waiting(web) == 2_500
 
 
@@ -208,12 +209,15 @@ async def test_straight_to_the_store(web: Site, middle: Proxy) -> None:
         assert (added.created, await waiting(web)) == (True, 1)
         again = await add()
         assert (again.key, again.created, again.state) == (added.key, True, "waiting")
+        assert (added.repeated, again.repeated) == (True, True), "the first answer was lost, and asked for again"
+        other = await client.enqueue("email", "greet", {"name": "Ada"}, idempotency_key="order-18")
+        assert (other.created, other.repeated) == (True, False)
         with pytest.raises(RequestError, match="stands for another request"):
             await add("Eve")
         middle.lose_reply("greet")
         with pytest.raises(StoreUnavailable):
             await client.enqueue("email", "greet", {"name": "Ada"})
-    assert await waiting(web) == 2, "once each"
+    assert await waiting(web) == 3, "once each"
 
 
 async def test_a_store_that_is_away_while_a_queue_is_asked_about(web: Site, middle: Proxy) -> None:

@@ -113,7 +113,7 @@ async def _by_key(session: Session, options: Globals, action: Action, queue: str
     results: list[dict[str, Any]] = []
     for key in dict.fromkeys(keys):
         try:
-            view = await action.act(session.control, queue, key)
+            view = await action.act(session.admin.control, queue, key)
         except RequestError as error:
             complain(str(error))
             continue

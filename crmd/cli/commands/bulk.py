@@ -117,7 +117,7 @@ class _Pass:
         self._seen.add(key)
         act = self._action.act_on_found or self._action.act
         try:
-            await act(self._session.control, self._selection.queue, key)
+            await act(self._session.admin.control, self._selection.queue, key)
         except RequestError:
             self._skipped += 1
         else:
@@ -125,7 +125,7 @@ class _Pass:
 
 
 async def _lookup(session: Session, selection: Selection) -> list[str]:
-    return await session.control.matching(selection.queue, selection.state, selection.search, LOOKUP_JOBS)
+    return await session.admin.control.matching(selection.queue, selection.state, selection.search, LOOKUP_JOBS)
 
 
 async def _count(session: Session, selection: Selection, keys: list[str]) -> int | None:
@@ -134,7 +134,7 @@ async def _count(session: Session, selection: Selection, keys: list[str]) -> int
         return len(keys)
     if selection.search is not None:
         return None
-    counts = await session.inspector.counts(selection.queue)
+    counts = await session.admin.inspector.counts(selection.queue)
     unknown = counts.unknown if selection.state is State.FAILED else 0  # counted there, not meant here
     return int(getattr(counts, selection.state)) - unknown
 
@@ -145,7 +145,7 @@ async def _show_samples(session: Session, selection: Selection, keys: list[str],
     click.echo(f"{number} of {selection.queue}:", err=True)
     for key in keys[:SAMPLES]:
         try:
-            view = (await session.inspector.job(selection.queue, key)).masked()
+            view = (await session.admin.inspector.job(selection.queue, key)).masked()
         except JobNotFound:
             continue
         detail = view.error or as_json(view.payload)

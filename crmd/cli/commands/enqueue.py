@@ -14,11 +14,12 @@ from crmd.cli.kit.base import Command, Globals, complain, pass_globals, print_js
 from crmd.cli.kit.output import as_json, clean
 from crmd.cli.kit.payload import as_duration, as_instant, as_wait, read_payload
 from crmd.cli.kit.session import Session, in_session
-from crmd.engine.admin.requests import STORE_OWNER, RequestKey, check_request_key
+from crmd.engine.admin.requests import check_request_key
 from crmd.engine.admin.views import Added, JobView, NewJob, State
 from crmd.errors import ExitCode, JobNotFound, RequestError
 
 if TYPE_CHECKING:
+    from crmd.client.over_store import AsyncClient
     from crmd.jobs import Catalog
 
 
@@ -73,11 +74,16 @@ def enqueue(
         raise click.UsageError("Missing argument 'JOB'")
     new = NewJob(job, read_payload(data, pairs), key=key, delay=delay, at=at, priority=priority)
     # Loaded before there is a connection: on a busy machine it takes longer than the store may take to answer.
+    from crmd.client.over_store import AsyncClient
     from crmd.crm.catalog import shipped_catalog
 
     catalog = shipped_catalog()
     catalog.load(queue)
-    return in_session(options, lambda session: _enqueue_one(session, catalog, options, queue, new, wait, once))
+
+    async def work(session: Session) -> int:
+        return await _enqueue_one(session, AsyncClient.on(session.admin), catalog, options, queue, new, wait, once)
+
+    return in_session(options, work)
 
 
 def _checked(key: str) -> str:
@@ -89,6 +95,7 @@ def _checked(key: str) -> str:
 
 async def _enqueue_one(
     session: Session,
+    client: AsyncClient,
     catalog: Catalog,
     options: Globals,
     queue: str,
@@ -97,16 +104,12 @@ async def _enqueue_one(
     once: str | None,
 ) -> int:
     session.require([queue])
-    known = await session.inspector.known_jobs(queue)
+    known = await session.admin.inspector.known_jobs(queue)
     if warning := check_job(catalog, known, session, queue, new):
         complain(f"warning: {warning}")
-    if once is None:
-        (added,) = await session.control.enqueue(queue, [new])
-    else:
-        answer = await session.control.enqueue_request(queue, [new], RequestKey(STORE_OWNER, once))
-        (added,) = answer.jobs
-        if answer.repeated:
-            complain(f"this call was made before; its job is {added.state or 'over and no longer kept'}")
+    [added] = await client.enqueue_many(queue, [new], idempotency_key=once)
+    if added.repeated:
+        complain(f"this call was made before; its job is {added.state or 'over and no longer kept'}")
     if not added.created:
         complain(f"the key {added.key} is taken; the existing job is unchanged and nothing was added")
     if wait is None:
@@ -114,14 +117,8 @@ async def _enqueue_one(
         return ExitCode.OK
     if not options.json:
         click.echo(added.key)
-    return await _wait(session, options, queue, added, wait, once)
-
-
-async def _wait(
-    session: Session, options: Globals, queue: str, added: Added, wait: float, once: str | None
-) -> int:
     try:
-        view = await session.control.wait(queue, added.key, None if wait == math.inf else wait)
+        view = await client.wait(queue, added.key, None if wait == math.inf else wait)
     except JobNotFound:
         if added.created and once is None:
             raise
@@ -140,7 +137,7 @@ async def _wait(
 
 async def _tell_last_state(session: Session, options: Globals, queue: str, added: Added) -> int:
     """Of a job that is over and no longer kept, and whose key, or the call's, is still taken."""
-    [state] = await session.control.inspector.states(queue, [added.key])
+    [state] = await session.admin.inspector.states(queue, [added.key])
     if options.json:
         print_json({"key": added.key, "created": added.created, "state": state})
     else:

@@ -42,7 +42,7 @@ def enqueue_file(options: Globals, queue: str, job: str | None, path: Path | Non
 
     async def work(session: Session) -> int:
         session.require([queue])
-        known = await session.inspector.known_jobs(queue)
+        known = await session.admin.inspector.known_jobs(queue)
         reader = _Reader(session, shipped_catalog(), known, queue, job)
         total = reader.check(path) if path and readable_twice else None
         counts = await _add(session, queue, reader.batches(path), total, once)
@@ -139,16 +139,16 @@ async def _add(
 
 async def _add_batch(session: Session, queue: str, batch: list[NewJob], once: str | None, counts: _Counts) -> None:
     if once is None:
-        added, repeated = await session.control.enqueue(queue, batch), False
+        added = await session.admin.control.enqueue(queue, batch)
     else:
-        answer = await session.control.enqueue_request(queue, batch, RequestKey(STORE_OWNER, once))
-        added, repeated = answer.jobs, answer.repeated
-    new = sum(one.created for one in added)
-    counts.existing += len(added) - new
-    if repeated:
-        counts.repeated += new
-    else:
-        counts.created += new
+        added = await session.admin.control.enqueue_request(queue, batch, RequestKey(STORE_OWNER, once))
+    for one in added:
+        if not one.created:
+            counts.existing += 1
+        elif one.repeated:
+            counts.repeated += 1
+        else:
+            counts.created += 1
 
 
 def _report(options: Globals, counts: _Counts) -> None:

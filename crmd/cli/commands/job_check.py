@@ -23,7 +23,7 @@ def check_job(catalog: Catalog, known: set[str] | None, session: Session, queue:
     if spec is not None:
         spec.validate(new.payload)
         return None
-    if known is None and session.queues[queue].handlers:
+    if known is None and session.admin.registry.queues[queue].handlers:
         return None
     names = sorted(known) if known is not None else catalog.names(queue)
     if known is not None and new.job in known:

@@ -62,7 +62,7 @@ def job(options: Globals, queue: str, key: str) -> int:
     """Show everything about one job."""
 
     async def work(session: Session) -> int:
-        view = await session.inspector.job(queue, key)
+        view = await session.admin.inspector.job(queue, key)
         if options.json:
             print_json(view.to_json())
         else:
@@ -73,7 +73,7 @@ def job(options: Globals, queue: str, key: str) -> int:
 
 
 async def _quarantined(session: Session, options: Globals, queue: str) -> int:
-    found = await session.inspector.quarantined(queue)
+    found = await session.admin.inspector.quarantined(queue)
     if options.json:
         print_json({"entries": [entry.to_json() for entry in found]})
         return ExitCode.OK
@@ -92,7 +92,7 @@ async def _find(
     cursor: str | None = None
     while True:
         wanted = min(PAGE_JOBS, limit - len(found))
-        page = await session.inspector.jobs(queue, state, search, cursor, wanted)
+        page = await session.admin.inspector.jobs(queue, state, search, cursor, wanted)
         found.extend(page.jobs)
         cursor = page.cursor
         if cursor is None or len(found) >= limit:

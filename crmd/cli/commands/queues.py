@@ -33,7 +33,7 @@ def pause(
     async def work(session: Session) -> int:
         names = _chosen(session, queues, everything)
         for name in names:
-            await session.control.pause(name, reason=reason, by=person(), duration=period)
+            await session.admin.control.pause(name, reason=reason, by=person(), duration=period)
         return await _done(
             session, options, names, "paused" if period is None else f"paused for {duration(period)}"
         )
@@ -51,7 +51,7 @@ def resume(options: Globals, queues: tuple[str, ...], everything: bool) -> int:
     async def work(session: Session) -> int:
         names = _chosen(session, queues, everything)
         for name in names:
-            await session.control.resume(name)
+            await session.admin.control.resume(name)
         return await _done(session, options, names, "resumed")
 
     return in_session(options, work)
@@ -71,7 +71,7 @@ def limit(options: Globals, queue: str, rate: str, period: float | None) -> int:
 
     async def work(session: Session) -> int:
         session.require([queue])
-        await session.control.limit(queue, parsed, period)
+        await session.admin.control.limit(queue, parsed, period)
         what = "back to its configured limit" if parsed is None else f"limited to {parsed}"
         return await _done(session, options, [queue], what)
 
@@ -82,7 +82,7 @@ def _chosen(session: Session, queues: tuple[str, ...], everything: bool) -> list
     if bool(queues) == everything:
         raise click.UsageError("name queues, or all of them with --all")
     session.require(queues)
-    return list(queues) or list(session.queues)
+    return list(queues) or list(session.admin.registry.queues)
 
 
 def person() -> str:
@@ -96,7 +96,7 @@ def person() -> str:
 
 async def _done(session: Session, options: Globals, names: list[str], what: str) -> int:
     if options.json:
-        counts = await session.inspector.all_counts()
+        counts = await session.admin.inspector.all_counts()
         print_json({"queues": {name: counts_json(counts[name]) for name in names}})
     else:
         for name in names:

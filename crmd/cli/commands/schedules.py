@@ -33,8 +33,8 @@ def run(options: Globals, name: str) -> int:
     """Add the job of NAME now, beside its own times."""
 
     async def work(session: Session) -> int:
-        added = await session.schedules.run(name)
-        view = await session.schedules.get(name)
+        added = await session.admin.schedules.run(name)
+        view = await session.admin.schedules.get(name)
         if options.json:
             print_json({"schedule": name, "queue": view.queue, "key": added.key})
         else:
@@ -52,7 +52,7 @@ def pause(options: Globals, name: str, reason: str | None) -> int:
     """Add no jobs of NAME until it is resumed, on all daemons."""
 
     async def work(session: Session) -> int:
-        await session.schedules.pause(name, by=person(), reason=reason)
+        await session.admin.schedules.pause(name, by=person(), reason=reason)
         return await _done(session, options, name, "paused")
 
     return in_session(options, work)
@@ -65,14 +65,14 @@ def resume(options: Globals, name: str) -> int:
     """Let NAME go on; what came due while it was paused is not caught up."""
 
     async def work(session: Session) -> int:
-        await session.schedules.resume(name)
+        await session.admin.schedules.resume(name)
         return await _done(session, options, name, "resumed")
 
     return in_session(options, work)
 
 
 async def _list(session: Session, options: Globals) -> int:
-    views = await session.schedules.all()
+    views = await session.admin.schedules.all()
     if options.json:
         print_json([view.to_json() for view in views])
     elif views:
@@ -109,7 +109,7 @@ def _held_by(view: ScheduleView) -> str:
 
 async def _done(session: Session, options: Globals, name: str, what: str) -> int:
     if options.json:
-        print_json((await session.schedules.get(name)).to_json())
+        print_json((await session.admin.schedules.get(name)).to_json())
     else:
         click.echo(f"{name}: {what}")
     return ExitCode.OK

@@ -39,7 +39,7 @@ def workers(options: Globals) -> int:
     """List the live daemons."""
 
     async def work(session: Session) -> int:
-        daemons = await session.inspector.daemons()
+        daemons = await session.admin.inspector.daemons()
         if options.json:
             print_json([daemon.to_json() for daemon in daemons])
         elif daemons:
@@ -63,7 +63,7 @@ async def _status(session: Session, options: Globals) -> int:
 
 
 async def _read(session: Session) -> tuple[list[QueueCounts], list[DaemonInfo]]:
-    counts, daemons = await asyncio.gather(session.inspector.all_counts(), session.inspector.daemons())
+    counts, daemons = await asyncio.gather(session.admin.inspector.all_counts(), session.admin.inspector.daemons())
     return list(counts.values()), daemons
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,10 +19,7 @@ from crmd.errors import StoreUnavailable, UnknownQueue
 
 if TYPE_CHECKING:
     from crmd.config.load import Loaded
-    from crmd.engine.admin.control import Control
-    from crmd.engine.admin.inspector import Inspector
-    from crmd.engine.admin.schedules import Schedules
-    from crmd.engine.settings import QueueSettings
+    from crmd.engine.admin.assembly import EngineAdmin
 
 T = TypeVar("T")
 
@@ -31,21 +28,19 @@ PROBE_TIMEOUT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Session:
-    """The engine's surface, connected."""
+    """The engine on the configured store, connected."""
 
-    queues: Mapping[str, QueueSettings]
-    inspector: Inspector
-    control: Control
-    schedules: Schedules
-    unconfigured: Mapping[str, str] = field(default_factory=dict)
+    admin: EngineAdmin
+    unconfigured: Mapping[str, str]
     """Queues whose service is not configured, and what is not set, as this command reads the configuration."""
 
     def require(self, names: Iterable[str]) -> None:
         """Raises UnknownQueue for the first name that no queue has, before anything is done to the others."""
+        queues = self.admin.registry.queues
         for name in names:
-            if name not in self.queues:
-                near = difflib.get_close_matches(name, self.queues, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.queues)}"
+            if name not in queues:
+                near = difflib.get_close_matches(name, queues, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(queues)}"
                 raise UnknownQueue(f"no queue is named {name!r}; {hint}")
 
 
@@ -95,10 +90,9 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def connect(options: Globals) -> AsyncIterator[Session]:
-    """The engine's surface on the configured store; raises StoreUnavailable that says where it looked."""
+    """The engine on the configured store; raises StoreUnavailable that says where it looked."""
     loaded = load_settings(options)
     from crmd.engine.admin.assembly import EngineAdmin
-    from crmd.engine.admin.schedules import Schedules
     from crmd.engine.settings import SettingsRegistry
 
     settings = loaded.settings
@@ -106,8 +100,7 @@ async def connect(options: Globals) -> AsyncIterator[Session]:
     admin = EngineAdmin.at(store_url(loaded), registry)
     await admin.start()
     try:
-        schedules = Schedules(admin.control, registry)
-        yield Session(registry.queues, admin.inspector, admin.control, schedules, settings.unconfigured())
+        yield Session(admin, settings.unconfigured())
     finally:
         await admin.stop()
 

@@ -59,6 +59,6 @@ async def _queues(options: Globals, earlier: Mapping[str, Any] | None, now: date
 
     try:
         async with connect(options) as session:
-            return queue_part(await session.inspector.metrics(), earlier, now)
+            return queue_part(await session.admin.inspector.metrics(), earlier, now)
     except StoreError:
         return None

@@ -127,7 +127,7 @@ async def _act(
     from crmd.crm.campaigns.service import CampaignService, details
 
     async with opened_database(options) as database, connect(options) as session:
-        await act(CampaignService(database, session.control))
+        await act(CampaignService(database, session.admin.control))
         found = await details(database, campaign_id)
     if options.json:
         print_json(found)

@@ -6,6 +6,7 @@ from typing import Self
 
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
+from crmd.engine.admin.schedules import Schedules
 from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 
@@ -18,6 +19,7 @@ class EngineAdmin:
         self.registry = registry
         self.inspector = Inspector(store, registry)
         self.control = Control(store, self.inspector)
+        self.schedules = Schedules(self.control, registry)
 
     @classmethod
     def at(cls, url: str, registry: SettingsRegistry) -> Self:

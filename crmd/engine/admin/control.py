@@ -7,11 +7,12 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, TypeVar
 
 from crmd.engine.admin.completion_waiter import CompletionWaiter
 from crmd.engine.admin.inspector import Inspector
-from crmd.engine.admin.requests import MAX_JOBS, Fingerprint, Requested, RequestKey, made_keys
+from crmd.engine.admin.requests import MAX_JOBS, Fingerprint, RequestKey, made_keys
 from crmd.engine.admin.views import LONGEST_UNIQUE_FOR_S, Added, JobView, NewJob, State
 from crmd.engine.codec import (
     Unreadable,
@@ -75,8 +76,9 @@ class Control:
 
     async def enqueue_request(
         self, queue: str, jobs: Sequence[NewJob], request: RequestKey, *, many: bool = True
-    ) -> Requested:
-        """Adds the jobs of a request that may be repeated: a repeat adds nothing and gets the first answer again.
+    ) -> list[Added]:
+        """Adds the jobs of a request that may be repeated: a repeat adds nothing and gets the first answer again,
+        with the state of each job as it is now.
 
         Raises as `enqueue`, and RequestError for more jobs than one step takes or for a key of another request.
         A repeat adds nothing, and is answered where memory is short too.
@@ -99,7 +101,7 @@ class Control:
         made = made_keys(reply.time_ms, digest, len(jobs))
         names = [fresh if new.key is None else new.key for new, fresh in zip(jobs, made, strict=True)]
         states = await self.inspector.states(queue, names) if reply.repeated else [None] * len(names)
-        return Requested(list(map(Added, names, reply.created, states)), reply.repeated)
+        return list(map(Added, names, reply.created, states, repeat(reply.repeated)))
 
     def documents(self, queue: str, jobs: Sequence[NewJob]) -> list[NewDocument]:
         """Jobs as the store takes them, for a script that stores them with something else. Raises as `enqueue`."""

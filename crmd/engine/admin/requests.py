@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from crmd.engine.admin.views import Added, NewJob
+from crmd.engine.admin.views import NewJob
 from crmd.errors import InvalidPayload, RequestError
 
 MAX_JOBS = 1_000
@@ -30,15 +30,6 @@ class RequestKey:
     def digest(self) -> bytes:
         """Its name in the store, 12 bytes."""
         return hashlib.sha256(f"{self.owner}\n{self.key}".encode()).digest()[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """The answer to a request that may be repeated."""
-
-    jobs: list[Added]
-    """Of a repeat: as the first answer had them, with the state of each as it is now."""
-    repeated: bool
 
 
 class Fingerprint:

@@ -180,6 +180,8 @@ class Added:
     """False where the key was taken: the existing job stands."""
     state: State | None = None
     """Of a repeated request: the job's state; None where it is over and no longer kept."""
+    repeated: bool = False
+    """True where an earlier request under the same idempotency key had this answer, which may have been lost."""
 
 
 @dataclass(frozen=True, slots=True)
