@@ -48,6 +48,17 @@ class FaultKind(StrEnum):
     """HTTP only: an answer of status `code` begins with `body`, and the connection is cut."""
 
 
+class SmtpStage(StrEnum):
+    """A command of SMTP at which something can go wrong."""
+
+    EHLO = "ehlo"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    NOOP = "noop"
+
+
 _WITH_CODE = (FaultKind.ERROR, FaultKind.STATUS, FaultKind.FAILED, FaultKind.ANSWER, FaultKind.BREAK_OFF)
 _HTTP_ONLY = (FaultKind.ANSWER, FaultKind.BREAK_OFF)
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -64,10 +75,15 @@ class Fault(BaseModel):
     code: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] | None = None
     times: Annotated[int, Field(ge=1, le=100_000)] = 1
-    to: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
-    """WhatsApp only: the recipient's digits."""
-    accepted: bool = True
-    """WhatsApp's faults but error: whether the message was taken all the same, as happens in the world."""
+    to: Annotated[str, Field(pattern=r"^([0-9]{1,20}|[^\s@<>]{1,64}@[^\s@<>]{1,255})$")] | None = None
+    """WhatsApp: the recipient's digits; mail at the stage rcpt: the recipient's address."""
+    stage: SmtpStage | None = None
+    """Mail only: the command at which it happens; None: once the whole mail has come."""
+    text: Annotated[str, Field(pattern=r"^[ -~]{1,400}$")] | None = None
+    """Mail only: what the reply says after its code."""
+    accepted: bool | None = None
+    """Whether the message was taken all the same, as happens in the world. By default a mail was not; WhatsApp's
+    messages were, except those answered with an `error`."""
     mark_read: bool = False
     """WhatsApp only: for the mark that a user's message was read, in place of a message."""
     body: Annotated[bytes, Field(max_length=MAX_BODY_BYTES)] = b""
@@ -83,8 +99,16 @@ class Fault(BaseModel):
             raise ValueError("only WhatsApp's messages fail later")
         if self.kind in _HTTP_ONLY and self.service is Service.SMTP:
             raise ValueError(f"{self.kind} is a fault of HTTP")
+        if (self.stage or self.text) and self.service is not Service.SMTP:
+            raise ValueError("stage and text belong to mail")
+        if self.text and self.code is None:
+            raise ValueError("text belongs to a code")
+        if self.to and ("@" in self.to) != (self.stage is SmtpStage.RCPT):
+            raise ValueError("to is digits for WhatsApp, and an address for mail at the stage rcpt")
         if (self.body or self.headers) and self.kind not in _HTTP_ONLY:
             raise ValueError(f"body and headers belong to {', '.join(_HTTP_ONLY)}")
+        if self.accepted is None:
+            self.accepted = self.service is not Service.SMTP
         return self
 
     @classmethod
@@ -113,10 +137,18 @@ class Faults:
         self._pending.append(fault.model_copy())
         self._changed()
 
-    def take(self, service: Service, to: str | None = None, *, mark_read: bool = False) -> Fault | None:
-        """The fault of the next request, which has then happened once."""
+    def take(
+        self,
+        service: Service,
+        to: str | None = None,
+        *,
+        mark_read: bool = False,
+        stage: SmtpStage | None = None,
+    ) -> Fault | None:
+        """The fault of the next request, or command of mail, which has then happened once."""
+        wanted = service, mark_read, stage
         for fault in self._pending:
-            if fault.service is service and fault.to in (None, to) and fault.mark_read is mark_read:
+            if (fault.service, fault.mark_read, fault.stage) == wanted and fault.to in (None, to):
                 fault.times -= 1
                 if not fault.times:
                     self._pending.remove(fault)

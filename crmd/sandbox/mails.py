@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -13,13 +13,32 @@ MAX_SHOWN = 20
 """Recipients and attachments that are kept of one mail."""
 
 
-def keep(journal: Journal, sender: str, recipients: Sequence[str], raw: bytes) -> None:
+@dataclass(frozen=True, slots=True)
+class ReceivedMail:
+    """A mail as it came: its envelope and its bytes."""
+
+    sender: str
+    recipients: list[str]
+    content: bytes
+    username: str | None = None
+    """Who had logged in."""
+    encrypted: bool = False
+    """Whether it came over TLS."""
+
+    @property
+    def message(self) -> EmailMessage:
+        """The mail, parsed."""
+        return message_from_bytes(self.content, policy=policy.default)
+
+
+def keep(journal: Journal, mail: ReceivedMail) -> None:
     """Notes one mail."""
-    journal.add(Kind.MAIL, sender=sender, to=list(recipients[:MAX_SHOWN]), size=len(raw), **_read(raw))
+    fields = {"sender": mail.sender, "to": mail.recipients[:MAX_SHOWN], "size": len(mail.content)}
+    access = {"username": mail.username, "encrypted": mail.encrypted}
+    journal.add(Kind.MAIL, **fields, **access, **_read(mail.message))
 
 
-def _read(raw: bytes) -> dict[str, Any]:
-    mail = message_from_bytes(raw, policy=policy.default)
+def _read(mail: EmailMessage) -> dict[str, Any]:
     try:
         return {
             "subject": excerpt(mail.get("Subject", "")),

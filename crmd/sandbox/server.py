@@ -46,7 +46,7 @@ class Sandbox:
         self.whatsapp = CloudApi(self.settings, self.journal, self.faults, clock)
         self._hooks = Hooks(self.settings.webhook_secret, self.journal, self.faults)
         self._ai = AiService(self.settings.ai_key, self.journal, self.faults)
-        self._smtp = SmtpSink(functools.partial(mails.keep, self.journal), self.faults)
+        self._smtp = SmtpSink(functools.partial(mails.keep, self.journal), self.faults, self.settings)
         self._admin = Admin(self.settings, self.journal, self.faults, self.whatsapp)
         self._on_request = on_request
         self._runner: web.AppRunner | None = None

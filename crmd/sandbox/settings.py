@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
+Security = Literal["none", "starttls", "tls"]
 Tables = dict[str, dict[str, str | int | list[str]]]
 """Tables of `config.toml`, by dotted name."""
 DAEMON_CALLBACK = "http://127.0.0.1:8080/webhooks/whatsapp"
@@ -24,6 +26,12 @@ class SandboxSettings:
     """HTTP; 0 is any free one."""
     smtp_port: int = 8025
     """Mail; 0 is any free one."""
+    smtp_username: str = ""
+    """Has to log in with the password; empty: any name and password will do, and none."""
+    smtp_password: str = ""
+    smtp_security: Security = "none"
+    """As in crmd's own settings. All but none is insisted on, and needs `smtp_tls`."""
+    smtp_tls: ssl.SSLContext | None = None
     callback_url: str | None = DAEMON_CALLBACK
     """Where statuses and inbound messages are posted; None: nowhere."""
     phone_number_id: str = "106540352242922"
@@ -53,6 +61,10 @@ class SandboxSettings:
     """Of the dice that choose which are read and which fail."""
     keep: int = 1000
     """Entries kept of each kind."""
+
+    def __post_init__(self) -> None:
+        if (self.smtp_security == "none") != (self.smtp_tls is None):
+            raise ValueError("smtp_tls is for the smtp_security starttls and tls, which need it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +104,9 @@ class Addresses:
             "smtp": {
                 "host": self.host,
                 "port": self.smtp_port,
-                "security": "none",
+                "security": settings.smtp_security,
                 "sender": "CRM <crm@sandbox.test>",
+                **_login(settings),
             },
             "webhook": {"secret": settings.webhook_secret, "allow_private": [f"{self.host}/{_prefix(self.host)}"]},
             "ai": {"base_url": f"{self.url}/v1", "key": settings.ai_key},
@@ -115,6 +128,11 @@ def toml_lines(tables: Tables) -> list[str]:
     for table, keys in tables.items():
         lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     return lines[1:]
+
+
+def _login(settings: SandboxSettings) -> dict[str, str | int | list[str]]:
+    username, password = settings.smtp_username, settings.smtp_password
+    return {"username": username, "password": password} if username else {}
 
 
 def _plain(value: str | int | list[str]) -> str:

@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+import ssl
 from collections.abc import Callable
 
 from crmd.errors import PortTaken
-from crmd.sandbox.faults import HOLD_SECONDS, Fault, FaultKind, Faults, Service
+from crmd.sandbox.faults import HOLD_SECONDS, Fault, FaultKind, Faults, Service, SmtpStage
+from crmd.sandbox.mails import ReceivedMail
+from crmd.sandbox.settings import SandboxSettings
 
 MAX_MAIL_BYTES = 35 * 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024
 MAX_CONNECTIONS = 100
 IDLE_SECONDS = 300.0
-GREETING = ("250-sandbox", f"250-SIZE {MAX_MAIL_BYTES}", "250-8BITMIME", "250-SMTPUTF8", "250 AUTH PLAIN")
 
-Keep = Callable[[str, list[str], bytes], None]
+Keep = Callable[[ReceivedMail], None]
 _PATH = re.compile(r"(?:FROM|TO):\s*<([^<>\s]*)>", re.IGNORECASE)
+_STAGES = {"HELO": SmtpStage.EHLO} | {stage.upper(): stage for stage in SmtpStage}
+_CLOSING = "421 "
 
 
 class SmtpSink:
-    """Takes mail of everyone for everyone, with any name and password; `keep` gets sender, recipients and mail."""
+    """Takes mail of everyone for everyone who does what the settings want; `keep` gets each.
 
-    def __init__(self, keep: Keep, faults: Faults) -> None:
+    `on_command` is told each command before it is answered.
+    """
+
+    def __init__(
+        self,
+        keep: Keep,
+        faults: Faults,
+        settings: SandboxSettings | None = None,
+        on_command: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.port = 0
-        self._keep, self._faults = keep, faults
+        self.connection_count = 0
+        """All that were ever made."""
+        self._keep, self._faults, self._on_command = keep, faults, on_command
+        self._settings = settings or SandboxSettings()
         self._server: asyncio.Server | None = None
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> None:
         """Listens; port 0 is any free one. Raises PortTaken."""
+        tls = self._settings.smtp_tls if self._settings.smtp_security == "tls" else None
         try:
-            self._server = await asyncio.start_server(self._connected, host, port, limit=MAX_LINE_BYTES)
+            self._server = await asyncio.start_server(self._connected, host, port, limit=MAX_LINE_BYTES, ssl=tls)
         except OSError as error:
             reason = error.strerror or error
             raise PortTaken(f"cannot take mail on {host}:{port}: {reason}; choose another --smtp-port") from None
@@ -41,13 +59,23 @@ class SmtpSink:
         """Closes all connections. Idempotent, also before start."""
         if self._server:
             self._server.close()
+        await self.hang_up()
+        self._server = None
+
+    async def hang_up(self) -> None:
+        """Closes all connections, as servers do with idle ones."""
         for session in self._sessions:
             session.cancel()
         if self._sessions:
             await asyncio.wait(self._sessions)
-        self._server = None
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open now."""
+        return len(self._sessions)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connection_count += 1
         session = asyncio.create_task(self._serve(reader, writer))
         self._sessions.add(session)
         session.add_done_callback(self._sessions.discard)
@@ -57,7 +85,7 @@ class SmtpSink:
             if len(self._sessions) > MAX_CONNECTIONS:
                 writer.write(b"421 4.7.0 too many connections\r\n")
                 return
-            await _Session(reader, writer, self._keep, self._faults).run()
+            await _Session(reader, writer, self._settings, self._keep, self._faults, self._on_command).run()
         except (OSError, TimeoutError, EOFError, ValueError):
             return  # the client left, was silent for too long, or sent an endless line
         finally:
@@ -68,10 +96,18 @@ class _Session:
     """One connection."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, keep: Keep, faults: Faults
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        settings: SandboxSettings,
+        keep: Keep,
+        faults: Faults,
+        on_command: Callable[[str], None],
     ) -> None:
-        self._reader, self._writer = reader, writer
-        self._keep, self._faults = keep, faults
+        self._reader, self._writer, self._settings = reader, writer, settings
+        self._keep, self._faults, self._on_command = keep, faults, on_command
+        self._encrypted = settings.smtp_security == "tls"
+        self._username: str | None = None
         self._sender: str | None = None
         self._recipients: list[str] = []
 
@@ -79,17 +115,26 @@ class _Session:
         await self._say("220 sandbox ESMTP")
         while line := await self._line():
             verb, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
-            if verb.upper() == "QUIT":
+            verb = verb.upper()
+            self._on_command(verb)
+            if verb == "QUIT":
                 await self._say("221 2.0.0 bye")
                 return
-            await self._say(*await self._answer(verb.upper(), rest))
+            answer = await self._spoilt(verb, rest) or await self._answer(verb, rest)
+            await self._say(*answer)
+            if answer[0].startswith(_CLOSING):
+                return
+            if verb == "STARTTLS" and (tls := self._starttls):
+                await self._encrypt(tls)
 
     async def _answer(self, verb: str, rest: str) -> tuple[str, ...]:
         match verb:
             case "EHLO":
-                return GREETING
+                return self._greeting()
             case "HELO" | "NOOP":
                 return ("250 sandbox",)
+            case "STARTTLS" if self._starttls:
+                return ("220 2.0.0 go on",)
             case "AUTH":
                 return (await self._log_in(rest),)
             case "MAIL":
@@ -103,17 +148,46 @@ class _Session:
                 return ("250 2.0.0 forgotten",)
         return ("500 5.5.2 no such command",)
 
+    def _greeting(self) -> tuple[str, ...]:
+        last = "STARTTLS" if self._starttls else "AUTH PLAIN"
+        return ("250-sandbox", f"250-SIZE {MAX_MAIL_BYTES}", "250-8BITMIME", "250-SMTPUTF8", f"250 {last}")
+
+    @property
+    def _starttls(self) -> ssl.SSLContext | None:
+        """What STARTTLS, which has to come first, is done with; None where it is not offered, or done."""
+        due = self._settings.smtp_security == "starttls" and not self._encrypted
+        return self._settings.smtp_tls if due else None
+
+    async def _encrypt(self, tls: ssl.SSLContext) -> None:
+        await self._writer.start_tls(tls)
+        self._encrypted = True
+        self._sender, self._recipients = None, []
+
     async def _log_in(self, rest: str) -> str:
         method, _, given = rest.partition(" ")
+        if self._starttls:
+            return "530 5.7.0 STARTTLS first"
         if method.upper() != "PLAIN":
             return "504 5.5.4 AUTH PLAIN only"
         if not given:
             await self._say("334 ")
-            await self._line()
+            given = (await self._line()).decode("ascii", "replace").strip()
+        try:
+            _, username, password = base64.b64decode(given).decode().split("\0")
+        except ValueError:
+            return "501 5.5.2 not what AUTH PLAIN takes"
+        wanted = self._settings.smtp_username, self._settings.smtp_password
+        if wanted[0] and (username, password) != wanted:
+            return "535 5.7.8 wrong name or password"
+        self._username = username
         return "235 2.7.0 welcome"
 
     def _begin(self, rest: str) -> str:
         found = _PATH.match(rest)
+        if self._starttls:
+            return "530 5.7.0 STARTTLS first"
+        if self._settings.smtp_username and self._username is None:
+            return "530 5.7.0 log in first"
         if not found:
             return "501 5.5.4 MAIL FROM:<address>"
         self._sender, self._recipients = found[1], []
@@ -141,13 +215,27 @@ class _Session:
         self._sender, self._recipients = None, []
         if size > MAX_MAIL_BYTES:
             return "552 5.3.4 too large"
-        refusal = await self._fault(self._faults.take(Service.SMTP))
-        if refusal is None:
-            self._keep(sender, recipients, b"".join(lines))
+        mail = ReceivedMail(sender, recipients, b"".join(lines), self._username, self._encrypted)
+        fault = self._faults.take(Service.SMTP)
+        kept = fault is not None and bool(fault.accepted)
+        if kept:
+            self._keep(mail)
+        refusal = await self._act(fault)
+        if refusal is None and not kept:
+            self._keep(mail)
         return refusal or "250 2.0.0 kept"
 
-    async def _fault(self, fault: Fault | None) -> str | None:
-        """What is said in place of taking the mail; None where it is taken."""
+    async def _spoilt(self, verb: str, rest: str) -> tuple[str, ...]:
+        """What is said in place of the answer to a command; nothing where it is answered as ever."""
+        if verb not in _STAGES:
+            return ()
+        path = _PATH.match(rest)
+        fault = self._faults.take(Service.SMTP, path[1] if path else None, stage=_STAGES[verb])
+        refusal = await self._act(fault)
+        return () if refusal is None else (refusal,)
+
+    async def _act(self, fault: Fault | None) -> str | None:
+        """Does what goes wrong; the reply that is then given, None for the usual one."""
         if fault is None:
             return None
         if fault.kind in (FaultKind.DELAY, FaultKind.TIMEOUT):
@@ -156,7 +244,7 @@ class _Session:
             self._writer.transport.abort()
             raise EOFError
         code = fault.code
-        return f"{code} {str(code)[0]}.0.0 by the sandbox" if code is not None else None
+        return f"{code} {fault.text or f'{str(code)[0]}.0.0 by the sandbox'}" if code is not None else None
 
     async def _line(self) -> bytes:
         async with asyncio.timeout(IDLE_SECONDS):

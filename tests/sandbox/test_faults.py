@@ -137,6 +137,13 @@ async def test_a_notice_may_be_refused(harness: SandboxHarness) -> None:
         {"kind": "answer"},
         {"kind": "answer", "code": 250, "service": "smtp"},
         {"kind": "drop", "body": "x"},
+        {"kind": "drop", "stage": "rcpt"},
+        {"kind": "drop", "service": "smtp", "stage": "vrfy"},
+        {"kind": "drop", "service": "smtp", "text": "gone"},
+        {"kind": "error", "code": 550, "service": "smtp", "text": "two\r\n250 lines"},
+        {"kind": "error", "code": 131026, "text": "no"},
+        {"kind": "drop", "to": "ann@example.com"},
+        {"kind": "drop", "service": "smtp", "to": "ann@example.com"},
         [],
     ],
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import functools
 import smtplib
+import ssl
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from typing import Any
@@ -15,8 +18,10 @@ import pytest
 from crmd.errors import PortTaken
 from crmd.sandbox import smtp
 from crmd.sandbox.faults import Faults
+from crmd.sandbox.settings import SandboxSettings
 from crmd.sandbox.smtp import SmtpSink
-from tests.sandbox.conftest import SandboxHarness
+from tests.sandbox.conftest import SandboxHarness, Start
+from tests.support.certificates import Authority
 from tests.support.wait import wait_until
 
 
@@ -97,6 +102,111 @@ async def test_a_cut_on_request(harness: SandboxHarness, client: aiosmtplib.SMTP
     with pytest.raises((aiosmtplib.SMTPException, OSError)):
         await client.send_message(mail())
     assert harness.entries("mail") == []
+
+
+@pytest.mark.parametrize("kind", ["drop", "timeout"])
+async def test_a_mail_may_be_taken_before_the_cut(
+    harness: SandboxHarness, client: aiosmtplib.SMTP, kind: str
+) -> None:
+    seconds = {"seconds": 0.05} if kind == "timeout" else {}
+    await harness.admin("POST", "/faults", {"service": "smtp", "kind": kind, "accepted": True, **seconds})
+    with pytest.raises((aiosmtplib.SMTPException, OSError)):
+        await client.send_message(mail())
+    assert len(harness.entries("mail")) == 1
+
+
+@pytest.mark.parametrize("stage", ["ehlo", "auth", "mail", "rcpt", "data", "noop"])
+async def test_a_refusal_of_one_command(harness: SandboxHarness, client: aiosmtplib.SMTP, stage: str) -> None:
+    fault = {
+        "service": "smtp",
+        "kind": "error",
+        "code": 451,
+        "stage": stage,
+        "text": "4.7.1 greylisted, come again",
+    }
+    assert (await harness.admin("POST", "/faults", fault)).status == 201
+
+    async def all_commands() -> None:
+        await client.ehlo()
+        await client.login("anyone", "anything")
+        await client.noop()
+        await client.send_message(mail())
+
+    with pytest.raises(aiosmtplib.SMTPException, match="greylisted"):
+        await all_commands()
+    await client.rset()
+    await all_commands()
+    assert len(harness.entries("mail")) == 1
+
+
+async def test_one_recipient_is_refused(harness: SandboxHarness, client: aiosmtplib.SMTP) -> None:
+    fault = {"service": "smtp", "kind": "error", "code": 550, "stage": "rcpt", "to": "bob@example.com"}
+    await harness.admin("POST", "/faults", fault)
+    refused, _ = await client.send_message(mail(), recipients=["ann@example.com", "bob@example.com"])
+    assert refused == {"bob@example.com": aiosmtplib.SMTPResponse(550, "5.0.0 by the sandbox")}
+    assert harness.entries("mail")[0]["to"] == ["ann@example.com"]
+
+
+async def test_a_server_that_goes_down_says_so_and_closes(harness: SandboxHarness) -> None:
+    await harness.admin("POST", "/faults", {"service": "smtp", "kind": "error", "code": 421, "stage": "noop"})
+    assert await talk(harness, b"NOOP\r\nNOOP\r\n") == [b"220", b"421"]
+
+
+async def test_a_login_can_be_insisted_on(start: Start) -> None:
+    harness = await start(smtp_username="ann", smtp_password="open sesame")
+    tables = harness.sandbox.addresses.configuration(harness.sandbox.settings)
+    assert (tables["smtp"]["username"], tables["smtp"]["password"]) == ("ann", "open sesame")
+    right, wrong = (base64.b64encode(f"\0ann\0{password}".encode()) for password in ("open sesame", "guess"))
+    answers = await talk(
+        harness,
+        b"MAIL FROM:<a@b.c>\r\nAUTH PLAIN "
+        + wrong
+        + b"\r\nAUTH PLAIN ???\r\nAUTH PLAIN YQ==\r\nMAIL FROM:<a@b.c>\r\n",
+        b"AUTH PLAIN\r\n" + right + b"\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n\r\n.\r\nQUIT\r\n",
+    )
+    assert b" ".join(answers).decode() == "220 530 535 501 501 530 334 235 250 250 354 250 221"
+    assert harness.entries("mail")[0]["username"] == "ann"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.mark.parametrize("security", ["none", "starttls", "tls"])
+async def test_tls_can_be_insisted_on(start: Start, authority: Authority, security: str) -> None:
+    tls = None if security == "none" else authority.server()
+    harness = await start(smtp_security=security, smtp_tls=tls)
+    trusted = ssl.create_default_context(cafile=authority.certificate)
+    port = harness.sandbox.addresses.smtp_port
+    assert harness.sandbox.addresses.configuration(harness.sandbox.settings)["smtp"]["security"] == security
+
+    def send() -> None:
+        make: Any = functools.partial(smtplib.SMTP_SSL, context=trusted) if security == "tls" else smtplib.SMTP
+        with make("localhost", port, timeout=5) as server:
+            if security == "starttls":
+                server.starttls(context=trusted)
+                server.ehlo()
+                assert not server.has_extn("starttls")
+            server.login("anyone", "anything")
+            server.send_message(mail())
+
+    await asyncio.to_thread(send)
+    assert [kept["encrypted"] for kept in harness.entries("mail")] == [security != "none"]
+
+
+async def test_without_starttls_nothing_is_taken_where_it_is_insisted_on(
+    start: Start, authority: Authority
+) -> None:
+    harness = await start(smtp_security="starttls", smtp_tls=authority.server())
+    answers = await talk(harness, b"EHLO me\r\nAUTH PLAIN x\r\nMAIL FROM:<a@b.c>\r\nQUIT\r\n")
+    assert answers == [b"220", b"250", b"530", b"530", b"221"]
+
+
+@pytest.mark.parametrize("settings", [{"smtp_security": "tls"}, {"smtp_tls": ssl.create_default_context()}])
+def test_tls_needs_a_certificate_and_a_way(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="smtp_tls"):
+        SandboxSettings(**settings)
 
 
 async def talk(harness: SandboxHarness, *lines: bytes) -> list[bytes]:

@@ -29,6 +29,7 @@
       cells: (e) => [text(e.to.join(", "), "number"), text(e.subject || "(no subject)"), chip(size(e.size))],
       more: (e) => [
         ["From", e.sender], ["To", e.to.join(", ")], ["Text", e.text], ["HTML", e.html, "code"],
+        ["Logged in as", e.username], ["TLS", e.encrypted ? "yes" : ""],
         ["Attached", e.attachments.join("\n")], ["Message-ID", e.message_id, "code"],
       ],
       none: "No mail yet.",
@@ -211,7 +212,7 @@
           (callback.refused ? " · " + callback.refused.toLocaleString("en") + " tried again" : "")]
       : ["no callback for WhatsApp’s webhooks"]))
     const list = data.faults.map((fault) => make("li", {},
-      [fault.service, fault.kind, fault.code, fault.to, fault.seconds && fault.seconds + " s"].filter((part) => part !== undefined).join(" "),
+      [fault.service, fault.kind, fault.code, fault.stage, fault.to, fault.seconds && fault.seconds + " s"].filter((part) => part !== undefined).join(" "),
       pill(fault.times + "×", "warn")))
     if (list.length) list.push(make("li", {}, button("No more faults", () => ask("DELETE", "/faults", undefined, $("fault")))))
     $("pending").replaceChildren(...list)
