@@ -22,7 +22,7 @@ from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, Permanent, Retry
 from tests.support.context import make_context
 from tests.support.file_site import FileSite
-from tests.support.mail_server import MailServer
+from tests.support.services import MailServer
 
 PDF = b"%PDF-1.4 \x00\xff binary \r\n. dot\r\n"
 

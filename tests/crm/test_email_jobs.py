@@ -16,7 +16,7 @@ from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.jobs import spec_of
 from tests.support.engine_harness import EngineHarness, engine_harness, kill
-from tests.support.mail_server import HANG, HANG_UP, MailServer
+from tests.support.services import END, HANG, HANG_UP, MailServer
 from tests.support.wait import wait_until
 
 MAIL = {"to": "ann@example.org", "subject": "Hello", "text": "Good news."}
@@ -118,7 +118,8 @@ async def test_a_drain_half_way_gives_the_job_back_and_the_next_daemon_sends_it(
 
 async def test_a_daemon_that_dies_after_the_mail_was_taken_leads_to_a_recognisable_repeat(store_url: str) -> None:
     async with open_office(store_url) as office:
-        office.server.then("END", "250 taken, then gone", HANG)
+        office.server.then(END, HANG_UP, accepted=True)
+        office.server.then(END, HANG)
         first = await office.daemon("one")
         key = await office.add()
         await wait_until(lambda: office.server.commands.count("DATA") == 2)

@@ -25,8 +25,7 @@ from crmd.telemetry import logs
 from crmd.telemetry.logs import formatter
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness, engine_harness
-from tests.support.mail_server import MailServer
-from tests.support.services import NotifySite
+from tests.support.services import MailServer, NotifySite
 from tests.support.wait import HANG_S, wait_until
 
 SECRET = "tok3n-that-nobody-may-see"

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from crmd.sandbox.faults import Fault, FaultKind, Service
+from crmd.sandbox.faults import Fault, FaultKind, Faults, Service
 from crmd.sandbox.journal import Kind
+from crmd.sandbox.mails import ReceivedMail
 from crmd.sandbox.server import Sandbox
 from crmd.sandbox.settings import SandboxSettings
+from crmd.sandbox.smtp import SmtpSink
 from crmd.sandbox.users import Inbound, OtherNumber
 
 TOKEN = "EAAtestTOKENvalue123"
@@ -22,6 +24,10 @@ VERSION = "v23.0"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = "sk-test-1234567890"
 LONG_S = 3600.0
+ALWAYS = 100_000
+HANG, HANG_UP = FaultKind.TIMEOUT, FaultKind.DROP
+END = None
+"""The stage at which the whole mail has come."""
 
 
 class SandboxService:
@@ -265,3 +271,61 @@ def _form(content_type: str, raw: bytes) -> dict[str, Any]:
                 (part.get_filename(), part["Content-Type"], content) if name == "file" else content.decode()
             )
     return fields
+
+
+class MailServer:
+    """The mail server; `then` says how it answers the next commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.arrived: list[ReceivedMail] = []
+        self.commands: list[str] = []
+        """What was said, in order; without arguments."""
+        self.most_at_once = 0
+        self._faults = Faults()
+        self._sink = SmtpSink(self.arrived.append, self._faults, SandboxSettings(**settings), self._on_command)
+
+    @property
+    def port(self) -> int:
+        """Where it listens; its last port where it is stopped."""
+        return self._sink.port
+
+    @property
+    def connections(self) -> int:
+        """All that were ever made."""
+        return self._sink.connection_count
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open now."""
+        return self._sink.open_count
+
+    async def start(self) -> None:
+        """Listens on a free port, the same one where it did before."""
+        await self._sink.start("127.0.0.1", self._sink.port)
+
+    async def stop(self) -> None:
+        """Ends all connections and closes the port."""
+        await self._sink.stop()
+
+    async def hang_up(self) -> None:
+        """Closes all connections, as servers do with idle ones."""
+        await self._sink.hang_up()
+
+    def then(self, stage: str | None, *answers: str, **fields: Any) -> None:
+        """What the next commands of a stage are answered with: a reply, HANG or HANG_UP."""
+        for answer in answers:
+            if answer in (HANG, HANG_UP):
+                how = {"kind": answer, "seconds": LONG_S if answer == HANG else None}
+            else:
+                code, _, text = answer.partition(" ")
+                how = {"kind": FaultKind.ERROR, "code": code, "text": text}
+            fault = {"service": Service.SMTP, "stage": stage and stage.lower(), **how, **fields}
+            self._faults.add(Fault.model_validate(fault))
+
+    def always(self, stage: str, answer: str) -> None:
+        """What all commands of a stage are answered with."""
+        self.then(stage, answer, times=ALWAYS)
+
+    def _on_command(self, verb: str) -> None:
+        self.commands.append(verb)
+        self.most_at_once = max(self.most_at_once, self.open_count)
