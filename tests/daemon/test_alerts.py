@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from crmd.engine.admin.views import NewJob, QueueCounts, QueueTotals
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
 from crmd.engine.store import keys
-from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.engine_harness import EngineHarness
 from tests.support.leaks import no_leaks, untidy
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until
@@ -29,6 +28,7 @@ QUEUES = (
     QueueSettings("message", rate_limit=Rate(1, 3600.0), limits=(KeyedLimit("to", Rate(1, 3600.0), 1),)),
     QueueSettings("notification"),
 )
+pytestmark = pytest.mark.queues(*QUEUES)
 
 
 class Clock:
@@ -59,12 +59,6 @@ class Machines:
         """The texts of the notifications that were added, in order."""
         page = await self.engine.inspector.jobs("notification", limit=200)
         return [view.payload["message"] for view in page.jobs]
-
-
-@pytest.fixture
-async def engine(store_url: str) -> AsyncIterator[EngineHarness]:
-    async with engine_harness(store_url, *QUEUES) as made:
-        yield made
 
 
 async def old_job(engine: EngineHarness, queue: str, seconds: float = 1000, **payload: Any) -> str:
@@ -132,10 +126,10 @@ async def test_a_daemon_that_starts_later_repeats_nothing_and_may_tell_the_end(e
 
 
 async def test_what_is_paused_or_limited_is_no_alert(engine: EngineHarness) -> None:
+    @engine.handler("message")
     async def work(_ctx: dict[str, Any], *, to: str) -> None:
         pass
 
-    engine.handle("message", "work", work)
     machines = Machines(engine, 1)
     await old_job(engine, "email")
     await engine.control.pause("email")
@@ -170,12 +164,12 @@ async def test_switched_off_it_says_nothing(engine: EngineHarness) -> None:
 
 
 async def test_jobs_that_fail_are_told(engine: EngineHarness) -> None:
+    @engine.handler("email")
     async def work(_ctx: dict[str, Any], *, fail: bool) -> None:
         if fail:
             raise ValueError("no")
 
     engine.registry.put(QueueSettings("email", attempts=1))
-    engine.handle("email", "work", work)
     machines = Machines(engine, 2)
     await machines.looks(1)
     await engine.start_pool(only=["email"])
@@ -203,25 +197,24 @@ async def test_what_is_wrong_with_notifications_themselves_goes_to_the_log(
 
 
 async def test_a_store_that_is_away_goes_to_the_log_and_its_return_is_told_once(
-    own_store: StoreServer, caplog: pytest.LogCaptureFixture
+    engine: EngineHarness, own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with engine_harness(own_store.url, *QUEUES) as engine:
-        machines = Machines(engine, 2, store_away="30s", repeat="10m")
-        await machines.looks()
-        own_store.kill()
-        await wait_until(lambda: not engine.store.connected)
-        await machines.looks()
-        assert not [record for record in caplog.records if "has been unavailable" in record.getMessage()]
-        machines.clock.at += 30
-        await machines.looks(5)
-        said = [record.getMessage() for record in caplog.records if "has been unavailable" in record.getMessage()]
-        assert len(said) == 2, "each daemon writes to its own log, once"
-        own_store.start()
-        await wait_until(lambda: engine.store.connected)
-        await machines.looks()
-        [text] = await machines.told()
-        assert text.startswith("the store was unavailable for ")
-        assert text.endswith("; it is back")
+    machines = Machines(engine, 2, store_away="30s", repeat="10m")
+    await machines.looks()
+    own_store.kill()
+    await wait_until(lambda: not engine.store.connected)
+    await machines.looks()
+    assert not [record for record in caplog.records if "has been unavailable" in record.getMessage()]
+    machines.clock.at += 30
+    await machines.looks(5)
+    said = [record.getMessage() for record in caplog.records if "has been unavailable" in record.getMessage()]
+    assert len(said) == 2, "each daemon writes to its own log, once"
+    own_store.start()
+    await wait_until(lambda: engine.store.connected)
+    await machines.looks()
+    [text] = await machines.told()
+    assert text.startswith("the store was unavailable for ")
+    assert text.endswith("; it is back")
 
 
 async def test_it_starts_and_stops(engine: EngineHarness) -> None:

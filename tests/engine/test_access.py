@@ -53,10 +53,10 @@ async def small(own_store: StoreServer) -> AsyncIterator[EngineHarness]:
 
 
 async def test_the_documented_permissions_are_enough(small: EngineHarness) -> None:
+    @small.handler("q")
     async def work(ctx: dict[str, Any], n: int = 0) -> int:
         return n
 
-    small.handle("q", "work", work)
     pool = await small.start_pool()
     for n in range(3):
         view = await small.finished("q", await small.add("q", "work", n=n))
@@ -76,10 +76,10 @@ async def test_our_own_keys_and_channels_are_enough(own_store: StoreServer) -> N
     url = grant(own_store, "~saq:*", "~crmd:*", "&saq:*", "&crmd:*", "+@all")
     async with engine_harness(url, SETTINGS) as r:
 
+        @r.handler("q")
         async def work(ctx: dict[str, Any]) -> None:
             pass
 
-        r.handle("q", "work", work)
         pool = await r.start_pool()
         await wait_until(lambda: pool.wake_listener.ready.is_set())
         assert (await r.finished("q", await r.add("q", "work"))).state is State.COMPLETED
@@ -116,10 +116,10 @@ async def test_what_is_taken_away_at_work_stops_the_queue_and_is_said_until_it_i
     async with engine_harness(grant(own_store, "~*", "&*", "+@all"), SETTINGS) as r:
         ran: list[str] = []
 
+        @r.handler("q")
         async def work(ctx: dict[str, Any]) -> None:
             ran.append(ctx["job"].key)
 
-        r.handle("q", "work", work)
         pool = await r.start_pool()
         await r.finished("q", await r.add("q", "work"))
         async with engine_harness(own_store.url, SETTINGS) as admin:

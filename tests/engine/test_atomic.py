@@ -16,7 +16,7 @@ from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegist
 from crmd.engine.store import keys
 from crmd.engine.store.keys import QueueKeys
 from crmd.errors import StoreUnavailable
-from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.engine_harness import EngineHarness
 
 QUEUES = (QueueSettings("q"), QueueSettings("notification"))
 INSTANTS = (b"at", b"until", b"position", b"paused_at", b"blocked_until")
@@ -109,28 +109,28 @@ _Q = QueueKeys("q")
         (nothing, tell, [keys.alert("oldest_waiting", "q")]),
     ],
 )
+@pytest.mark.queues(*QUEUES)
 async def test_a_cut_leaves_all_or_nothing(
-    store_url: str, begin: Operation, operation: Operation, names: list[str]
+    engine: EngineHarness, begin: Operation, operation: Operation, names: list[str]
 ) -> None:
-    async with engine_harness(store_url, *QUEUES) as r:
-        await begin(r)
-        before = await state(r, names)
-        await operation(r)
-        after = await state(r, names)
-        assert before != after
-        for trips in range(TRIPS):
-            await r.store.command("FLUSHALL")
-            await begin(r)
-            with pytest.MonkeyPatch.context() as patch:
-                cut_after(r, trips, patch)
-                await asyncio.gather(operation(r), return_exceptions=True)
-            assert await state(r, names) in (before, after), f"after {trips} trips"
+    await begin(engine)
+    before = await state(engine, names)
+    await operation(engine)
+    after = await state(engine, names)
+    assert before != after
+    for trips in range(TRIPS):
+        await engine.store.command("FLUSHALL")
+        await begin(engine)
+        with pytest.MonkeyPatch.context() as patch:
+            cut_after(engine, trips, patch)
+            await asyncio.gather(operation(engine), return_exceptions=True)
+        assert await state(engine, names) in (before, after), f"after {trips} trips"
 
 
-async def test_a_pause_that_is_replaced_never_opens_the_queue(store_url: str) -> None:
-    async with engine_harness(store_url, *QUEUES) as r:
-        await r.control.pause("q", reason="first")
-        pauses = [r.control.pause("q", reason=f"{i}", duration=60) for i in range(50)]
-        looks = [r.store.command("EXISTS", _Q.paused) for _ in pauses]
-        mixed = [one for pair in zip(pauses, looks, strict=True) for one in pair]
-        assert 0 not in await asyncio.gather(*mixed)
+@pytest.mark.queues(*QUEUES)
+async def test_a_pause_that_is_replaced_never_opens_the_queue(engine: EngineHarness) -> None:
+    await engine.control.pause("q", reason="first")
+    pauses = [engine.control.pause("q", reason=f"{i}", duration=60) for i in range(50)]
+    looks = [engine.store.command("EXISTS", _Q.paused) for _ in pauses]
+    mixed = [one for pair in zip(pauses, looks, strict=True) for one in pair]
+    assert 0 not in await asyncio.gather(*mixed)

@@ -11,11 +11,10 @@ import pytest
 import uvloop
 
 from crmd.engine.admin.views import NewJob, State
-from crmd.engine.settings import QueueSettings
 from crmd.engine.store import connection
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobNotFound, RequestError, StoreError, StoreUnavailable
-from tests.support.engine_harness import engine_harness
+from tests.support.engine_harness import EngineHarness
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
 
@@ -91,18 +90,17 @@ def test_redis_py_still_has_its_transport(
 
 @pytest.mark.usefixtures("no_transport")
 async def test_without_the_transport_jobs_run_and_a_warning_says_what_to_do(
-    store_url: str, caplog: pytest.LogCaptureFixture
+    engine: EngineHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
+    @engine.handler("q")
     async def noop(_ctx: object) -> None: ...
 
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        [warning] = [one for one in caplog.records if one.levelno == logging.WARNING]
-        assert "redis-py" in warning.getMessage()
-        assert "install a version" in warning.getMessage()
-        r.handle("q", "noop", noop)
-        await r.start_pool()
-        keys = [await r.add("q", "noop") for _ in range(3)]
-        assert [(await r.finished("q", key)).state for key in keys] == [State.COMPLETED] * 3
+    [warning] = [one for one in caplog.get_records("setup") if one.levelno == logging.WARNING]
+    assert "redis-py" in warning.getMessage()
+    assert "install a version" in warning.getMessage()
+    await engine.start_pool()
+    keys = [await engine.add("q", "noop") for _ in range(3)]
+    assert [(await engine.finished("q", key)).state for key in keys] == [State.COMPLETED] * 3
 
 
 @pytest.mark.usefixtures("way")
@@ -119,17 +117,16 @@ async def test_what_cannot_be_sent_fails_its_own_command_only(store_url: str, va
         assert await asyncio.wait_for(store.command("ECHO", "3"), HANG_S) == b"3"
 
 
-async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        with pytest.raises(RequestError):
-            await r.control.pause("q", reason="\ud800")
-        with pytest.raises(RequestError):
-            await r.inspector.job("q", "\ud800")
-        with pytest.raises(RequestError):
-            await r.control.cancel("q", "\udcff")
-        with pytest.raises(JobNotFound):
-            await r.inspector.job("q", "k")
-        assert (await r.inspector.counts("q")).paused is False
+async def test_texts_of_people_that_no_store_takes_are_refused(engine: EngineHarness) -> None:
+    with pytest.raises(RequestError):
+        await engine.control.pause("q", reason="\ud800")
+    with pytest.raises(RequestError):
+        await engine.inspector.job("q", "\ud800")
+    with pytest.raises(RequestError):
+        await engine.control.cancel("q", "\udcff")
+    with pytest.raises(JobNotFound):
+        await engine.inspector.job("q", "k")
+    assert (await engine.inspector.counts("q")).paused is False
 
 
 @pytest.mark.parametrize(
@@ -153,8 +150,9 @@ async def test_texts_of_people_that_no_store_takes_are_refused(store_url: str) -
     ],
     ids=repr,
 )
-async def test_a_job_with_impossible_times_is_refused_and_stores_nothing(store_url: str, new: NewJob) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        with pytest.raises(RequestError):
-            await r.control.enqueue("q", [NewJob("any", key="good", unique_for=60.0), new])
-        assert [name async for name in r.store.redis.scan_iter()] == []
+async def test_a_job_with_impossible_times_is_refused_and_stores_nothing(
+    engine: EngineHarness, new: NewJob
+) -> None:
+    with pytest.raises(RequestError):
+        await engine.control.enqueue("q", [NewJob("any", key="good", unique_for=60.0), new])
+    assert [name async for name in engine.store.redis.scan_iter()] == []

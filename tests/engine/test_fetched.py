@@ -171,19 +171,19 @@ async def test_a_limited_queue_fetches_nothing_ahead(store_url: str, limited: di
         assert queue.most_held <= SLOTS
 
 
-async def test_only_short_jobs_are_fetched_ahead(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=SLOTS)) as r:
-        held: list[int] = []
+@pytest.mark.queues(QueueSettings("q", concurrency=SLOTS))
+async def test_only_short_jobs_are_fetched_ahead(engine: EngineHarness) -> None:
+    held: list[int] = []
 
-        async def long(_: Any) -> None:
-            await asyncio.sleep(SHORT_S)
-            held.append(len(worker.executor.executions))
+    @engine.handler("q")
+    async def long(_: Any) -> None:
+        await asyncio.sleep(SHORT_S)
+        held.append(len(worker.executor.executions))
 
-        r.handle("q", "long", long)
-        worker = (await r.start_pool()).workers["q"]
-        await r.control.enqueue("q", [NewJob("long") for _ in range(2 * SHORT_IN_A_ROW)])
-        await wait_until(lambda: len(held) == 2 * SHORT_IN_A_ROW)
-        assert max(held) == SLOTS
+    worker = (await engine.start_pool()).workers["q"]
+    await engine.control.enqueue("q", [NewJob("long") for _ in range(2 * SHORT_IN_A_ROW)])
+    await wait_until(lambda: len(held) == 2 * SHORT_IN_A_ROW)
+    assert max(held) == SLOTS
 
 
 @pytest.mark.usefixtures("patient")

@@ -12,7 +12,7 @@ from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings
 from crmd.engine.worker import isolation
 from crmd.engine.worker.isolation import CrashLoopIsolation
-from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.engine_harness import EngineHarness
 from tests.support.script_harness import document
 from tests.support.wait import wait_until
 
@@ -55,53 +55,55 @@ class Work:
         return self.running
 
 
-async def test_a_crash_looping_job_waits_for_the_others_and_runs_alone(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q"), BUSY) as r:
-        work = Work(r)
-        pool = await r.start_pool()
-        await r.add("busy", "long")
-        await wait_until(lambda: work.running == 1, 5)
-        key = await make_crash_looping(r, "q", "alone")
-        other = await r.add("q", "quick")
-        await r.finished("q", other)
-        await wait_until(lambda: pool.context.isolation.active)
-        later = await r.add("busy", "quick")
-        await asyncio.sleep(0.1)  # it is held back: nothing starts beside what runs
-        assert (await r.inspector.job("busy", later)).state is State.WAITING
-        work.hold.set()
-        view = await r.finished("q", key, 5)
-        assert (view.state, view.result) == (State.COMPLETED, 0)
-        await r.finished("busy", later, 5)
+@pytest.mark.queues(QueueSettings("q"), BUSY)
+async def test_a_crash_looping_job_waits_for_the_others_and_runs_alone(engine: EngineHarness) -> None:
+    work = Work(engine)
+    pool = await engine.start_pool()
+    await engine.add("busy", "long")
+    await wait_until(lambda: work.running == 1, 5)
+    key = await make_crash_looping(engine, "q", "alone")
+    other = await engine.add("q", "quick")
+    await engine.finished("q", other)
+    await wait_until(lambda: pool.context.isolation.active)
+    later = await engine.add("busy", "quick")
+    await asyncio.sleep(0.1)  # it is held back: nothing starts beside what runs
+    assert (await engine.inspector.job("busy", later)).state is State.WAITING
+    work.hold.set()
+    view = await engine.finished("q", key, 5)
+    assert (view.state, view.result) == (State.COMPLETED, 0)
+    await engine.finished("busy", later, 5)
 
 
 @pytest.mark.parametrize("state", ["paused", "blocked", "limited"])
-async def test_a_crash_looping_job_that_may_not_start_holds_nobody_back(store_url: str, state: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", rate_limit=Rate(1, 60)), BUSY) as r:
-        work = Work(r)
-        await r.start_pool()
-        await r.add("busy", "long")
-        await wait_until(lambda: work.running == 1, 5)
-        if state == "limited":
-            await r.finished("q", await r.add("q", "quick"))
-        elif state == "paused":
-            await r.control.pause("q")
-        else:
-            await r.inspector.queue("q").slow_down(60)
-        await make_crash_looping(r, "q", "alone")
-        await r.add("q", "quick")
-        for _ in range(5):
-            await r.finished("busy", await r.add("busy", "quick"), 1)
-        work.hold.set()
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(1, 60)), BUSY)
+async def test_a_crash_looping_job_that_may_not_start_holds_nobody_back(engine: EngineHarness, state: str) -> None:
+    work = Work(engine)
+    await engine.start_pool()
+    await engine.add("busy", "long")
+    await wait_until(lambda: work.running == 1, 5)
+    if state == "limited":
+        await engine.finished("q", await engine.add("q", "quick"))
+    elif state == "paused":
+        await engine.control.pause("q")
+    else:
+        await engine.inspector.queue("q").slow_down(60)
+    await make_crash_looping(engine, "q", "alone")
+    await engine.add("q", "quick")
+    for _ in range(5):
+        await engine.finished("busy", await engine.add("busy", "quick"), 1)
+    work.hold.set()
 
 
-async def test_a_crash_looping_job_of_a_limited_queue_is_not_starved_by_those_who_wait(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", rate_limit=Rate(2, 0.5))) as r:
-        Work(r)
-        await r.control.enqueue("q", [NewJob("quick") for _ in range(60)])
-        key = await make_crash_looping(r, "q", "alone")
-        await r.start_pool()
-        assert (await r.finished("q", key, 5)).state is State.COMPLETED
-        assert (await r.inspector.counts("q")).waiting > 40
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(2, 0.5)))
+async def test_a_crash_looping_job_of_a_limited_queue_is_not_starved_by_those_who_wait(
+    engine: EngineHarness,
+) -> None:
+    Work(engine)
+    await engine.control.enqueue("q", [NewJob("quick") for _ in range(60)])
+    key = await make_crash_looping(engine, "q", "alone")
+    await engine.start_pool()
+    assert (await engine.finished("q", key, 5)).state is State.COMPLETED
+    assert (await engine.inspector.counts("q")).waiting > 40
 
 
 async def test_where_the_others_never_rest_they_are_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from crmd.engine.store.replies import Ack, AckKind
 from crmd.engine.worker import pending_acks
 from crmd.engine.worker.pending_acks import FILE
 from crmd.errors import StoreUnavailable
-from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.engine_harness import EngineHarness
 from tests.support.store import StoreServer
 
 IDENTITY = "e" * 32
@@ -42,40 +42,43 @@ def aside(folder: StateDir) -> list[Path]:
     return sorted(folder.path.glob("outcomes.set-aside-*.json"))
 
 
+@pytest.mark.queues(QueueSettings("bad"), QueueSettings("good"))
 async def test_a_refused_outcome_is_set_aside_and_the_others_are_written(
-    store_url: str, folder: StateDir, caplog: pytest.LogCaptureFixture
+    engine: EngineHarness, folder: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("bad"), QueueSettings("good")) as r:
-        outcomes = {name: await ended(r, name, 7) for name in ("bad", "good")}
-        alone = Ack("saq:job:good:elsewhere", TOKEN, AckKind.COMPLETE, b"{}")  # stale: nobody's job
-        pending_acks.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
-        before = (folder.path / FILE).read_bytes()
-        await r.store.command("SET", "crmd:q:bad:completed", "of another type")
-        r.handle("good", "work", work)
-        with caplog.at_level(logging.ERROR, "crmd"):
-            await r.start_pool(identity=IDENTITY, files=folder)
-        assert (await r.inspector.counts("good")).completed == 7
-        assert (await r.finished("good", await r.add("good", "work"))).state is State.COMPLETED
-        [kept] = aside(folder)
-        assert kept.read_bytes() == before
-        assert not (folder.path / FILE).exists()
-        [line] = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
-        assert str(kept) in line
-        assert "no queue gone is configured" in line
-        assert "queue bad: " in line
-        await r.store.command("DEL", "crmd:q:bad:completed")
+    outcomes = {name: await ended(engine, name, 7) for name in ("bad", "good")}
+    alone = Ack("saq:job:good:elsewhere", TOKEN, AckKind.COMPLETE, b"{}")  # stale: nobody's job
+    pending_acks.save(folder, {**outcomes, "good": [*outcomes["good"], alone], "gone": [alone]})
+    before = (folder.path / FILE).read_bytes()
+    await engine.store.command("SET", "crmd:q:bad:completed", "of another type")
+    engine.handle("good", "work", work)
+    with caplog.at_level(logging.ERROR, "crmd"):
+        await engine.start_pool(identity=IDENTITY, files=folder)
+    assert (await engine.inspector.counts("good")).completed == 7
+    assert (await engine.finished("good", await engine.add("good", "work"))).state is State.COMPLETED
+    [kept] = aside(folder)
+    assert kept.read_bytes() == before
+    assert not (folder.path / FILE).exists()
+    [line] = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
+    assert str(kept) in line
+    assert "no queue gone is configured" in line
+    assert "queue bad: " in line
+    await engine.store.command("DEL", "crmd:q:bad:completed")
 
 
-async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url: str, folder: StateDir) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        outcomes = await ended(r, "q", 20)
-        refused = outcomes[13]
-        refused.kind, refused.entry = AckKind.FAILED, b"{}"
-        await r.store.command("SET", r.inspector.queue("q").keys.log(key_of(r, refused)), "of another type")
-        pending_acks.save(folder, {"q": outcomes})
-        await r.start_pool(identity=IDENTITY, files=folder)
-        assert (await r.inspector.counts("q")).completed == 19
-        assert len(aside(folder)) == 1
+async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(
+    engine: EngineHarness, folder: StateDir
+) -> None:
+    outcomes = await ended(engine, "q", 20)
+    refused = outcomes[13]
+    refused.kind, refused.entry = AckKind.FAILED, b"{}"
+    await engine.store.command(
+        "SET", engine.inspector.queue("q").keys.log(key_of(engine, refused)), "of another type"
+    )
+    pending_acks.save(folder, {"q": outcomes})
+    await engine.start_pool(identity=IDENTITY, files=folder)
+    assert (await engine.inspector.counts("q")).completed == 19
+    assert len(aside(folder)) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,54 +94,52 @@ async def test_one_outcome_that_is_refused_keeps_no_other_of_its_queue(store_url
         ),
     ],
 )
-async def test_what_cannot_be_read_is_set_aside(store_url: str, folder: StateDir, harm: Any) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
-        path = folder.path / FILE
-        garbled = harm(path.read_bytes())
-        path.write_bytes(garbled)
-        await r.start_pool(identity=IDENTITY, files=folder)
-        assert [kept.read_bytes() for kept in aside(folder)] == ([garbled] if garbled else [])
-        assert (await r.inspector.counts("q")).waiting == 3  # they run again
+async def test_what_cannot_be_read_is_set_aside(engine: EngineHarness, folder: StateDir, harm: Any) -> None:
+    pending_acks.save(folder, {"q": await ended(engine, "q", 3)})
+    path = folder.path / FILE
+    garbled = harm(path.read_bytes())
+    path.write_bytes(garbled)
+    await engine.start_pool(identity=IDENTITY, files=folder)
+    assert [kept.read_bytes() for kept in aside(folder)] == ([garbled] if garbled else [])
+    assert (await engine.inspector.counts("q")).waiting == 3  # they run again
 
 
-async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_written(store_url: str, folder: StateDir) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
-        path = folder.path / FILE
-        document = orjson.loads(path.read_bytes())
-        document["q"].insert(1, {**document["q"][0], "number": "many"})
-        document["q"].append("no outcome")
-        path.write_bytes(orjson.dumps(document))
-        await r.start_pool(identity=IDENTITY, files=folder)
-        assert (await r.inspector.counts("q")).completed == 3
-        assert len(aside(folder)) == 1
+async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_written(
+    engine: EngineHarness, folder: StateDir
+) -> None:
+    pending_acks.save(folder, {"q": await ended(engine, "q", 3)})
+    path = folder.path / FILE
+    document = orjson.loads(path.read_bytes())
+    document["q"].insert(1, {**document["q"][0], "number": "many"})
+    document["q"].append("no outcome")
+    path.write_bytes(orjson.dumps(document))
+    await engine.start_pool(identity=IDENTITY, files=folder)
+    assert (await engine.inspector.counts("q")).completed == 3
+    assert len(aside(folder)) == 1
 
 
 async def test_a_start_that_cannot_write_any_outcome_keeps_them_all(
-    own_store: StoreServer, folder: StateDir
+    engine: EngineHarness, own_store: StoreServer, folder: StateDir
 ) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        pending_acks.save(folder, {"q": await ended(r, "q", 3)})
-        before = (folder.path / FILE).read_bytes()
-        with own_store.client() as admin:
-            admin.config_set("min-replicas-to-write", 1)
-            with pytest.raises(StoreUnavailable):
-                await pending_acks.write(folder, {"q": r.inspector.queue("q")})
-            admin.config_set("min-replicas-to-write", 0)
-        assert (folder.path / FILE).read_bytes() == before
-        await pending_acks.write(folder, {"q": r.inspector.queue("q")})
-        assert (await r.inspector.counts("q")).completed == 3
-        assert list(folder.path.glob("outcomes*")) == []
+    pending_acks.save(folder, {"q": await ended(engine, "q", 3)})
+    before = (folder.path / FILE).read_bytes()
+    with own_store.client() as admin:
+        admin.config_set("min-replicas-to-write", 1)
+        with pytest.raises(StoreUnavailable):
+            await pending_acks.write(folder, {"q": engine.inspector.queue("q")})
+        admin.config_set("min-replicas-to-write", 0)
+    assert (folder.path / FILE).read_bytes() == before
+    await pending_acks.write(folder, {"q": engine.inspector.queue("q")})
+    assert (await engine.inspector.counts("q")).completed == 3
+    assert list(folder.path.glob("outcomes*")) == []
 
 
-async def test_a_stop_over_an_unreadable_spool_keeps_both(store_url: str, folder: StateDir) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        (folder.path / FILE).write_text("not JSON")
-        outcomes = await ended(r, "q", 2)
-        pending_acks.save(folder, {"q": outcomes})
-        assert pending_acks.load(folder).acks == {"q": outcomes}
-        assert [kept.read_text() for kept in aside(folder)] == ["not JSON"]
+async def test_a_stop_over_an_unreadable_spool_keeps_both(engine: EngineHarness, folder: StateDir) -> None:
+    (folder.path / FILE).write_text("not JSON")
+    outcomes = await ended(engine, "q", 2)
+    pending_acks.save(folder, {"q": outcomes})
+    assert pending_acks.load(folder).acks == {"q": outcomes}
+    assert [kept.read_text() for kept in aside(folder)] == ["not JSON"]
 
 
 def test_only_the_newest_few_are_kept_aside(folder: StateDir) -> None:

@@ -30,53 +30,55 @@ def noting(r: EngineHarness) -> list[float]:
     starts: list[float] = []
     clock = asyncio.get_running_loop().time
 
+    @r.handler("q")
     async def note(_: Any, **kwargs: Any) -> None:
         starts.append(clock())
 
-    r.handle("q", "note", note)
     return starts
 
 
 @pytest.mark.parametrize("daemons", [1, 2])
-async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(store_url: str, daemons: int) -> None:
-    async with engine_harness(store_url, LIMITED) as r:
-        starts = noting(r)
-        for _ in range(daemons):
-            await r.start_pool()
-        await r.control.enqueue("q", [NewJob("note") for _ in range(JOBS)])
-        await wait_until(lambda: len(starts) == JOBS, 10)
-        counted = await r.store.command("LRANGE", r.inspector.queue("q").keys.starts, 0, -1)
-        assert most_in_a_window([int(at) / 1000 for at in counted], PERIOD_S) <= COUNT
-        assert most_in_a_window(starts, PERIOD_S - JITTER_S) <= COUNT
-        assert sum(at - starts[0] <= PERIOD_S * 61 / 60 + 0.1 for at in starts) >= 39
-        assert starts[-1] - starts[0] <= 2 * PERIOD_S * 1.02 + 0.2
+@pytest.mark.queues(LIMITED)
+async def test_no_window_holds_more_than_the_limit_and_all_of_it_is_used(
+    engine: EngineHarness, daemons: int
+) -> None:
+    starts = noting(engine)
+    for _ in range(daemons):
+        await engine.start_pool()
+    await engine.control.enqueue("q", [NewJob("note") for _ in range(JOBS)])
+    await wait_until(lambda: len(starts) == JOBS, 10)
+    counted = await engine.store.command("LRANGE", engine.inspector.queue("q").keys.starts, 0, -1)
+    assert most_in_a_window([int(at) / 1000 for at in counted], PERIOD_S) <= COUNT
+    assert most_in_a_window(starts, PERIOD_S - JITTER_S) <= COUNT
+    assert sum(at - starts[0] <= PERIOD_S * 61 / 60 + 0.1 for at in starts) >= 39
+    assert starts[-1] - starts[0] <= 2 * PERIOD_S * 1.02 + 0.2
 
 
-async def test_a_burst_after_a_quiet_time_is_let_through_at_once(store_url: str) -> None:
-    async with engine_harness(store_url, LIMITED) as r:
-        starts = noting(r)
-        await r.start_pool()
-        await r.finished("q", await r.add("q", "note"))
-        await r.control.enqueue("q", [NewJob("note") for _ in range(COUNT - 1)])
-        await wait_until(lambda: len(starts) == COUNT, 1)
+@pytest.mark.queues(LIMITED)
+async def test_a_burst_after_a_quiet_time_is_let_through_at_once(engine: EngineHarness) -> None:
+    starts = noting(engine)
+    await engine.start_pool()
+    await engine.finished("q", await engine.add("q", "note"))
+    await engine.control.enqueue("q", [NewJob("note") for _ in range(COUNT - 1)])
+    await wait_until(lambda: len(starts) == COUNT, 1)
 
 
-async def test_a_limit_changed_by_hand_holds_at_once_both_ways(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60))) as r:
-        starts = noting(r)
-        pool = await r.start_pool()
-        await pool.wake_listener.ready.wait()
-        await r.control.enqueue("q", [NewJob("note") for _ in range(20)])
-        await wait_until(lambda: len(starts) == 2, 2)
-        await r.control.limit("q", Rate(8, 60))
-        await wait_until(lambda: len(starts) == 8, 1)
-        await r.control.limit("q", Rate(4, 60))
-        counts = await r.inspector.counts("q")
-        assert (counts.rate_limit, counts.rate_left, len(starts)) == ("4/min", 0, 8)
-        await r.control.limit("q", Rate(1, 1), duration=60)
-        assert (await r.inspector.counts("q")).rate_limit == "1/s"
-        await wait_until(lambda: len(starts) == 10, 5)
-        assert starts[-1] - starts[-2] >= 1.0
+@pytest.mark.queues(QueueSettings("q", concurrency=30, rate_limit=Rate(2, 60)))
+async def test_a_limit_changed_by_hand_holds_at_once_both_ways(engine: EngineHarness) -> None:
+    starts = noting(engine)
+    pool = await engine.start_pool()
+    await pool.wake_listener.ready.wait()
+    await engine.control.enqueue("q", [NewJob("note") for _ in range(20)])
+    await wait_until(lambda: len(starts) == 2, 2)
+    await engine.control.limit("q", Rate(8, 60))
+    await wait_until(lambda: len(starts) == 8, 1)
+    await engine.control.limit("q", Rate(4, 60))
+    counts = await engine.inspector.counts("q")
+    assert (counts.rate_limit, counts.rate_left, len(starts)) == ("4/min", 0, 8)
+    await engine.control.limit("q", Rate(1, 1), duration=60)
+    assert (await engine.inspector.counts("q")).rate_limit == "1/s"
+    await wait_until(lambda: len(starts) == 10, 5)
+    assert starts[-1] - starts[-2] >= 1.0
 
 
 async def test_one_key_at_its_limit_does_not_hold_the_others(store_url: str) -> None:
@@ -85,10 +87,10 @@ async def test_one_key_at_its_limit_does_not_hold_the_others(store_url: str) -> 
         sent: list[tuple[str, float]] = []
         clock = asyncio.get_running_loop().time
 
+        @r.handler("q")
         async def send(_: Any, to: str) -> None:
             sent.append((to, clock()))
 
-        r.handle("q", "send", send)
         await r.start_pool()
         await r.control.enqueue("q", [NewJob("send", {"to": "ann"}) for _ in range(5)])
         await r.control.enqueue("q", [NewJob("send", {"to": to}) for to in ("bob", "cid", "dan")])

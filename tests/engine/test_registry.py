@@ -11,7 +11,7 @@ from crmd.engine.settings import QueueSettings, ScheduleSettings, SettingsRegist
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.limits import rate_window
 from crmd.errors import UnknownQueue
-from tests.support.engine_harness import engine_harness
+from tests.support.engine_harness import EngineHarness
 from tests.support.wait import wait_until
 
 
@@ -60,18 +60,18 @@ def test_an_inspector_knows_new_queues_and_keeps_the_scripts_of_the_old(queues: 
         inspector.queue("d")
 
 
-async def test_the_next_trip_goes_by_the_new_limit(store_url: str) -> None:
+@pytest.mark.queues(QueueSettings("a", rate_limit=Rate(1, 3600.0)))
+async def test_the_next_trip_goes_by_the_new_limit(engine: EngineHarness) -> None:
     ran: list[int] = []
 
+    @engine.handler("a")
     async def note(_ctx: dict[str, object], number: int) -> None:
         ran.append(number)
 
-    async with engine_harness(store_url, QueueSettings("a", rate_limit=Rate(1, 3600.0))) as r:
-        r.handle("a", "note", note)
-        pool = await r.start_pool()
-        await r.control.enqueue("a", [NewJob("note", {"number": number}) for number in range(3)])
-        await wait_until(lambda: len(ran) == 1)
-        assert (await r.inspector.counts("a")).waiting == 2
-        r.registry.put(QueueSettings("a"))
-        await pool.configure(r.catalog, {})
-        await wait_until(lambda: sorted(ran) == [0, 1, 2])
+    pool = await engine.start_pool()
+    await engine.control.enqueue("a", [NewJob("note", {"number": number}) for number in range(3)])
+    await wait_until(lambda: len(ran) == 1)
+    assert (await engine.inspector.counts("a")).waiting == 2
+    engine.registry.put(QueueSettings("a"))
+    await pool.configure(engine.catalog, {})
+    await wait_until(lambda: sorted(ran) == [0, 1, 2])

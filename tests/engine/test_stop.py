@@ -17,7 +17,7 @@ from crmd.engine.worker.next_claim import LanePeek
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.engine.worker.threads import HandlerThreads
 from crmd.errors import StoreFull
-from tests.support.engine_harness import engine_harness
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.proxy import proxy
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until
@@ -63,10 +63,10 @@ async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: Stor
     ):
         ran: list[str] = []
 
+        @r.handler("q")
         async def note(_: Any) -> None:
             ran.append("ran")
 
-        r.handle("q", "note", note)
         pool = await r.start_pool()
         await wait_until(pool.wake_listener.ready.is_set)
         middle.reply_delay = 0.3
@@ -82,51 +82,51 @@ async def test_a_claim_answered_after_the_stop_starts_nothing(store_server: Stor
         assert ran == []
 
 
-async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
-        pool = await r.start_pool()
-        worker = pool.workers["q"]
-        worker.stop_taking()
-        key = await r.add("q", "absent")
-        # a claim of this daemon whose answer was lost: nobody here knows of it
-        assert (await worker.scripts.claim(next(pool.context.tokens), 5)).jobs
-        await pool.stop(0.0)
-        view = await r.inspector.job("q", key)
-        assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])
+async def test_what_a_lost_claim_leased_is_given_back_at_the_stop(engine: EngineHarness) -> None:
+    pool = await engine.start_pool()
+    worker = pool.workers["q"]
+    worker.stop_taking()
+    key = await engine.add("q", "absent")
+    # a claim of this daemon whose answer was lost: nobody here knows of it
+    assert (await worker.scripts.claim(next(pool.context.tokens), 5)).jobs
+    await pool.stop(0.0)
+    view = await engine.inspector.job("q", key)
+    assert (view.state, view.delivery, view.timeline) == (State.WAITING, 0, [])
 
 
-async def test_outcomes_are_spooled_and_written_in_batches(store_url: str) -> None:
-    async with engine_harness(store_url, QueueSettings("q", concurrency=1, keep_completed=2000)) as r:
-        await r.control.enqueue("q", [NewJob("absent", {}) for _ in range(1100)])
-        scripts, files = r.inspector.queue("q"), MemoryFiles()
-        outcomes = []
-        for batch in range(3):
-            token = f"{'e' * 32}-0:{batch}"
-            jobs = (await scripts.claim(token, 500)).jobs
-            outcomes += [Ack(job_id, token, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
-        pending_acks.save(files, {"q": outcomes})
-        await r.start_pool(identity="e" * 32, files=files)
-        counts = await r.inspector.counts("q")
-        assert (counts.completed, counts.waiting, counts.active) == (1100, 0, 0)
-        assert files.files == {}
+@pytest.mark.queues(QueueSettings("q", concurrency=1, keep_completed=2000))
+async def test_outcomes_are_spooled_and_written_in_batches(engine: EngineHarness) -> None:
+    await engine.control.enqueue("q", [NewJob("absent", {}) for _ in range(1100)])
+    scripts, files = engine.inspector.queue("q"), MemoryFiles()
+    outcomes = []
+    for batch in range(3):
+        token = f"{'e' * 32}-0:{batch}"
+        jobs = (await scripts.claim(token, 500)).jobs
+        outcomes += [Ack(job_id, token, AckKind.COMPLETE, document) for job_id, document, _ in jobs]
+    pending_acks.save(files, {"q": outcomes})
+    await engine.start_pool(identity="e" * 32, files=files)
+    counts = await engine.inspector.counts("q")
+    assert (counts.completed, counts.waiting, counts.active) == (1100, 0, 0)
+    assert files.files == {}
 
 
-async def test_a_full_disk_does_not_keep_the_fleet_from_stopping(own_store: StoreServer) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        release = asyncio.Event()
+async def test_a_full_disk_does_not_keep_the_fleet_from_stopping(
+    engine: EngineHarness, own_store: StoreServer
+) -> None:
+    release = asyncio.Event()
 
-        async def wait(_: Any) -> None:
-            await release.wait()
+    @engine.handler("q")
+    async def wait(_: Any) -> None:
+        await release.wait()
 
-        r.handle("q", "wait", wait)
-        pool = await r.start_pool(files=FullDisk())
-        await r.add("q", "wait")
-        await wait_until(lambda: pool.active)
-        own_store.kill()
-        await wait_until(lambda: not r.store.connected)
-        release.set()
-        report = await pool.stop(1.0)
-        assert (report.finished, report.pending_acks) == (1, 1)
+    pool = await engine.start_pool(files=FullDisk())
+    await engine.add("q", "wait")
+    await wait_until(lambda: pool.active)
+    own_store.kill()
+    await wait_until(lambda: not engine.store.connected)
+    release.set()
+    report = await pool.stop(1.0)
+    assert (report.finished, report.pending_acks) == (1, 1)
 
 
 async def test_threads_that_nobody_waits_for_are_counted_until_they_end() -> None:
@@ -165,26 +165,25 @@ async def test_a_call_that_waits_for_a_thread_is_no_leak_when_cancelled() -> Non
 
 
 async def test_a_bug_in_one_trip_does_not_end_the_queues_work(
-    store_url: str, caplog: pytest.LogCaptureFixture
+    engine: EngineHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("q")) as r:
 
-        async def work(_: Any) -> str:
-            return "ran"
+    @engine.handler("q")
+    async def work(_: Any) -> str:
+        return "ran"
 
-        r.handle("q", "work", work)
-        pool = await r.start_pool()
-        worker, trip = pool.workers["q"], pool.workers["q"].scripts.settle_and_claim
+    pool = await engine.start_pool()
+    worker, trip = pool.workers["q"], pool.workers["q"].scripts.settle_and_claim
 
-        async def broken(*_: Any, **__: Any) -> Any:
-            worker.scripts.settle_and_claim = trip  # type: ignore[method-assign]
-            raise KeyError("a bug")
+    async def broken(*_: Any, **__: Any) -> Any:
+        worker.scripts.settle_and_claim = trip  # type: ignore[method-assign]
+        raise KeyError("a bug")
 
-        worker.scripts.settle_and_claim = broken  # type: ignore[method-assign]
-        view = await r.finished("q", await r.add("q", "work"), 5)
-        assert view.result == "ran"
-        assert "queue q failed, and goes on" in caplog.text
-        assert ("queue.degraded", {"queue": "q", "reason": "KeyError: 'a bug'"}) in r.events
+    worker.scripts.settle_and_claim = broken  # type: ignore[method-assign]
+    view = await engine.finished("q", await engine.add("q", "work"), 5)
+    assert view.result == "ran"
+    assert "queue q failed, and goes on" in caplog.text
+    assert ("queue.degraded", {"queue": "q", "reason": "KeyError: 'a bug'"}) in engine.events
 
 
 async def test_more_threads_are_there_after_a_resize_and_what_runs_goes_on() -> None:

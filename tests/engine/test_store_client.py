@@ -255,42 +255,40 @@ async def test_reconnects_are_jittered_and_neither_rare_nor_hasty(
     assert client.BACKOFF_MAX_S <= 1.0
 
 
-async def test_scripts_are_loaded_again_after_a_flush(own_store: StoreServer) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        await r.add("q", "any")
-        with own_store.client() as admin:
-            admin.script_flush()
-        await r.add("q", "any")
-        assert (await r.inspector.counts("q")).waiting == 2
+async def test_scripts_are_loaded_again_after_a_flush(engine: EngineHarness, own_store: StoreServer) -> None:
+    await engine.add("q", "any")
+    with own_store.client() as admin:
+        admin.script_flush()
+    await engine.add("q", "any")
+    assert (await engine.inspector.counts("q")).waiting == 2
 
 
 async def test_a_master_that_becomes_a_replica_is_away_without_spinning_and_back_as_master(
-    own_store: StoreServer,
+    engine: EngineHarness, own_store: StoreServer
 ) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        ran: list[int] = []
+    ran: list[int] = []
 
-        async def note(_: Any) -> None:
-            ran.append(1)
+    @engine.handler("q")
+    async def note(_: Any) -> None:
+        ran.append(1)
 
-        r.handle("q", "note", note)
-        await r.start_pool()
-        await r.add("q", "note")
-        await wait_until(lambda: len(ran) == 1)
-        with own_store.client() as admin:
-            admin.replicaof("127.0.0.1", "1")
-            with pytest.raises(StoreUnavailable):
-                await r.add("q", "note")
-            assert not r.store.connected
-            await wait_until(lambda: "replica" in (r.store.last_error or ""))
-            before, calls = time.process_time(), admin.info("stats")["total_commands_processed"]
-            await asyncio.sleep(1)
-            assert time.process_time() - before < 0.2
-            assert admin.info("stats")["total_commands_processed"] - calls < 60
-            admin.replicaof("NO", "ONE")
-        await asyncio.wait_for(r.store.wait_connected(), HANG_S)
-        await r.finished("q", await r.add("q", "note"))
-        assert len(ran) == 2
+    await engine.start_pool()
+    await engine.add("q", "note")
+    await wait_until(lambda: len(ran) == 1)
+    with own_store.client() as admin:
+        admin.replicaof("127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable):
+            await engine.add("q", "note")
+        assert not engine.store.connected
+        await wait_until(lambda: "replica" in (engine.store.last_error or ""))
+        before, calls = time.process_time(), admin.info("stats")["total_commands_processed"]
+        await asyncio.sleep(1)
+        assert time.process_time() - before < 0.2
+        assert admin.info("stats")["total_commands_processed"] - calls < 60
+        admin.replicaof("NO", "ONE")
+    await asyncio.wait_for(engine.store.wait_connected(), HANG_S)
+    await engine.finished("q", await engine.add("q", "note"))
+    assert len(ran) == 2
 
 
 async def test_a_store_that_loads_its_data_is_waited_for(store_binary: Path) -> None:
@@ -393,11 +391,11 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
     async with spoiled(own_store, attempts=2) as (r, between, _):
         runs: list[int] = []
 
+        @r.handler("q")
         async def fail(_: Any) -> None:
             runs.append(1)
             raise ValueError
 
-        r.handle("q", "fail", fail)
         [added] = await r.control.enqueue("q", [NewJob("fail")])
         between.lose_reply("$5\r\nretry\r\n")
         await r.start_pool()
@@ -410,39 +408,39 @@ async def test_a_retry_whose_reply_is_lost_is_counted_once(own_store: StoreServe
 
 
 @pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.queues(QueueSettings("q", attempts=2))
 async def test_what_the_store_refuses_is_told_as_stale_and_as_nothing_else(
-    store_url: str, begun: bool, untidy: None
+    engine: EngineHarness, begun: bool, untidy: None
 ) -> None:
-    async with engine_harness(store_url, QueueSettings("q", attempts=2)) as r:
-        going = asyncio.Event()
+    going = asyncio.Event()
 
-        async def fail(_: Any) -> None:
-            await going.wait()
-            raise ValueError
+    @engine.handler("q")
+    async def fail(_: Any) -> None:
+        await going.wait()
+        raise ValueError
 
-        r.handle("q", "fail", fail)
-        pool = await r.start_pool()
-        [added] = await r.control.enqueue("q", [NewJob("fail")])
-        await wait_until(lambda: _status(r, added.key, "active"))
-        await pool.tick.stop()  # neither it nor the mark of a running job is to find out before the outcome does
-        [run] = pool.workers["q"].executor.executions.values()
-        run.side_effect_started = begun
-        await r.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")
-        going.set()
-        await wait_until(lambda: told(r, "job.stale"))
-        assert told(r, "job.stale") == [{"queue": "q", "key": added.key}]
-        assert [name for name in ("job.retried", "job.unknown") if told(r, name)] == []
+    pool = await engine.start_pool()
+    [added] = await engine.control.enqueue("q", [NewJob("fail")])
+    await wait_until(lambda: _status(engine, added.key, "active"))
+    await pool.tick.stop()  # neither it nor the mark of a running job is to find out before the outcome does
+    [run] = pool.workers["q"].executor.executions.values()
+    run.side_effect_started = begun
+    await engine.store.command("HSET", "crmd:q:q:leases", run.job_id, "another:0")
+    going.set()
+    await wait_until(lambda: told(engine, "job.stale"))
+    assert told(engine, "job.stale") == [{"queue": "q", "key": added.key}]
+    assert [name for name in ("job.retried", "job.unknown") if told(engine, name)] == []
 
 
 async def test_an_outcome_that_was_refused_at_the_second_try_may_be_anothers(own_store: StoreServer) -> None:
     async with spoiled(own_store, attempts=2) as (r, between, _):
         going = asyncio.Event()
 
+        @r.handler("q")
         async def fail(_: Any) -> None:
             await going.wait()
             raise ValueError
 
-        r.handle("q", "fail", fail)
         pool = await r.start_pool()
         await r.control.enqueue("q", [NewJob("fail")])
         await wait_until(lambda: pool.active == 1)
@@ -473,11 +471,11 @@ async def test_a_give_back_whose_reply_is_lost_leaves_one_mention(own_store: Sto
     async with spoiled(own_store) as (r, between, _):
         started = asyncio.Event()
 
+        @r.handler("q")
         async def long(_: Any) -> None:
             started.set()
             await asyncio.sleep(60)
 
-        r.handle("q", "long", long)
         pool = await r.start_pool("one")
         await r.add("q", "long")
         await started.wait()
@@ -493,32 +491,31 @@ async def test_a_give_back_whose_reply_is_lost_leaves_one_mention(own_store: Sto
 
 
 async def test_outcomes_that_a_restarted_store_forgot_are_written_again(
-    own_store: StoreServer, tmp_path: Path
+    engine: EngineHarness, own_store: StoreServer, tmp_path: Path
 ) -> None:
-    async with engine_harness(own_store.url, QueueSettings("q")) as r:
-        runs, release = list[int](), asyncio.Event()
+    runs, release = list[int](), asyncio.Event()
 
-        async def work(_: Any) -> str:
-            runs.append(1)
-            await release.wait()
-            return "kept"
+    @engine.handler("q")
+    async def work(_: Any) -> str:
+        runs.append(1)
+        await release.wait()
+        return "kept"
 
-        r.handle("q", "work", work)
-        pool = await r.start_pool()
-        key = await r.add("q", "work")
-        await wait_until(lambda: any(run.marked for run in pool.workers["q"].executor.executions.values()))
-        await wait_until(lambda: _status(r, key, "active"))
-        data = next(path for path in own_store.folder.iterdir() if path.is_dir())
-        shutil.copytree(data, tmp_path / "before")
-        release.set()
-        await wait_until(lambda: _status(r, key, "complete"))
-        own_store.kill()
-        shutil.rmtree(data)
-        shutil.copytree(tmp_path / "before", data)
-        own_store.start()
-        await r.store.wait_connected()
-        view = await _finished(r, key)
-        assert (view.state, view.result, len(runs)) == (State.COMPLETED, "kept", 1)
+    pool = await engine.start_pool()
+    key = await engine.add("q", "work")
+    await wait_until(lambda: any(run.marked for run in pool.workers["q"].executor.executions.values()))
+    await wait_until(lambda: _status(engine, key, "active"))
+    data = next(path for path in own_store.folder.iterdir() if path.is_dir())
+    shutil.copytree(data, tmp_path / "before")
+    release.set()
+    await wait_until(lambda: _status(engine, key, "complete"))
+    own_store.kill()
+    shutil.rmtree(data)
+    shutil.copytree(tmp_path / "before", data)
+    own_store.start()
+    await engine.store.wait_connected()
+    view = await _finished(engine, key)
+    assert (view.state, view.result, len(runs)) == (State.COMPLETED, "kept", 1)
 
 
 async def _status(r: EngineHarness, key: str, status: str) -> bool:

@@ -59,12 +59,12 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
     async with engine_harness(small_disk_store.url, QueueSettings("q", timeout_seconds=None)) as r:
         starts, go = list[str](), asyncio.Event()
 
+        @r.handler("q")
         async def work(ctx: dict[str, Any], text: str = "") -> str:
             starts.append(ctx["job"].key)
             await go.wait()
             return "done"
 
-        r.handle("q", "work", work)
         pools = [await r.start_pool(), await r.start_pool()]
         added = [await r.add("q", "work") for _ in range(20)]
         await wait_until(lambda: len(starts) == 20)

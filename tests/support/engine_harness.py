@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +23,8 @@ from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.jobs import Catalog, JobSpec
 from crmd.telemetry.events import Events
 from tests.support.wait import BUSY
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class EngineHarness:
@@ -41,6 +43,15 @@ class EngineHarness:
     def handle(self, queue: str, name: str, function: Callable[..., Any]) -> None:
         """Makes `function(ctx, **kwargs)`, a plain SAQ function, the handler of a job."""
         self.catalog.add(queue, JobSpec(name, None, function, plain=True))
+
+    def handler(self, queue: str) -> Callable[[F], F]:
+        """Makes the decorated `function(ctx, **kwargs)` the handler of the queue's jobs of its name."""
+
+        def decorate(function: F) -> F:
+            self.handle(queue, function.__name__, function)
+            return function
+
+        return decorate
 
     def handle_spec(self, queue: str, spec: JobSpec) -> None:
         """Adds a handler by its spec."""
