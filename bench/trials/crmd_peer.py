@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.trials.peer import RESULT, Handled, Options, Payload
 from crmd import AsyncClient, NewJob, __version__
-from crmd.daemon.collector import tune_collector
+from crmd.daemon.process import tune_collector
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
 from crmd.engine.durations import Rate

@@ -12,7 +12,6 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
-from crmd.console import bull
 from crmd.console.queue_bodies import JobBody, ManyBody
 from crmd.engine.admin.requests import RequestKey, check_request_key
 from crmd.engine.admin.views import NewJob
@@ -84,8 +83,8 @@ def _takes_long(item: Any, catalog: Catalog, queue: str) -> bool:
 
 
 def _read(index: int, item: Any, catalog: Catalog, queue: str, mistakes: _Mistakes) -> NewJob | None:
-    if bull.is_bull(item):
-        mistakes.add(index, [_mistake("", bull.ADVICE)], example=bull.in_our_names(item))
+    if is_bull(item):
+        mistakes.add(index, [_mistake("", BULL_ADVICE)], example=in_our_names(item))
         return None
     try:
         new = JobBody.model_validate(item).to_new()
@@ -126,3 +125,34 @@ def _in_payload(entry: dict[str, object]) -> dict[str, str]:
 
 def _in_words(mistake: dict[str, str]) -> str:
     return f"{mistake['field']}: {mistake['reason']}" if mistake["field"] else mistake["reason"]
+
+
+# Jobs in Bull's form
+
+
+_BULL_NAMES = frozenset({"name", "data", "opts"})
+
+
+def is_bull(item: Any) -> bool:
+    """Whether a job has Bull's form, `{name, data, opts}`."""
+    return isinstance(item, dict) and "job" not in item and bool(_BULL_NAMES & item.keys())
+
+
+def in_our_names(item: dict[str, Any]) -> dict[str, Any]:
+    """The same job in crmd's form; milliseconds become durations with a unit."""
+    options = item.get("opts")
+    options = options if isinstance(options, dict) else {}
+    ours: dict[str, Any] = {"job": item.get("name", "NAME"), "payload": item.get("data", {})}
+    if isinstance(options.get("delay"), int | float):
+        ours["delay"] = f"{options['delay']:g}ms"
+    if isinstance(options.get("priority"), int):
+        ours["priority"] = min(options["priority"], 10)
+    if options.get("jobId") is not None:
+        ours["key"] = str(options["jobId"])
+    return ours
+
+
+BULL_ADVICE = (
+    "this is Bull's form; here a job is {job, payload, delay, at, priority, key, unique_for}. Attempts, backoff, "
+    "timeout and what is kept are the queue's settings"
+)

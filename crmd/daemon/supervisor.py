@@ -16,12 +16,9 @@ import uvloop
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.daemon.banner import short_path, startup_banner, typed_command
-from crmd.daemon.collector import tune_collector
-from crmd.daemon.descriptors import raise_file_limit
-from crmd.daemon.heap import Heap
+from crmd.daemon.process import Heap, raise_file_limit, tune_collector
 from crmd.daemon.reload import Reloader
 from crmd.daemon.signals import StopRequest, capture, is_on_terminal
-from crmd.daemon.status import start_line, status_line
 from crmd.daemon.systemd import Systemd
 from crmd.embedded.server import EmbeddedStore
 from crmd.embedded.state_folder import StateDir
@@ -31,6 +28,15 @@ from crmd.telemetry.throttle import Throttle
 
 if TYPE_CHECKING:  # loaded while the embedded store starts
     from crmd.daemon.build import Daemon
+
+
+from typing import TYPE_CHECKING
+
+from crmd.errors import CrmdError
+
+if TYPE_CHECKING:
+    from crmd.daemon.build import Daemon
+
 
 STATUS_EVERY_S = 5.0
 START_LOOK_S = 0.5
@@ -273,3 +279,35 @@ def _embedded_store(settings: Settings, state: StateDir, events: Events) -> Embe
         listen=redis.listen or None,
         emit=events.emit,
     )
+
+
+# How the daemon is, in one line, for `systemctl status`
+
+
+async def status_line(daemon: Daemon) -> str:
+    """What the queues hold, or why the store is unavailable."""
+    if not daemon.store.connected:
+        return f"the store is unavailable: {daemon.store.trouble}"
+    if daemon.store.refusal:
+        return f"the store takes no writes: {daemon.store.refusal}"
+    try:
+        counts = (await daemon.pool.inspect()).values()
+    except CrmdError as error:
+        return f"the store is unavailable: {error}"
+    paused = sum(one.paused for one in counts)
+    text = f"{sum(one.active for one in counts)} active, {sum(one.waiting for one in counts)} waiting"
+    if paused:
+        text += f", {paused} queues paused"
+    degraded = daemon.pool.degraded
+    for reason in sorted(set(degraded.values())):
+        names = [name for name, why in degraded.items() if why == reason]
+        text += f"; {', '.join(names)}: {reason}"
+    return text
+
+
+def start_line(daemon: Daemon, refusal: str | None) -> tuple[str, str | None]:
+    """What the start waits for, and what is wrong, if something is. `refusal` is what the store answered last."""
+    store, embedded = daemon.store, daemon.embedded
+    trouble = (embedded.last_error if embedded else None) or store.last_error or refusal
+    waits = f"waiting for the store at {store.target.masked}"
+    return (f"waiting for the store: {trouble}" if trouble else waits), trouble

@@ -18,8 +18,7 @@ from pydantic import (
 
 from crmd.engine.durations import parse_duration
 from crmd.errors import mistakes_in
-from crmd.http.bodies import body_time_slice, read_body
-from crmd.http.large_json import LARGE_BYTES, loads_in_slices
+from crmd.http.bodies import LARGE_BYTES, body_time_slice, loads_in_slices, read_body
 from crmd.http.problems import HttpProblem
 
 M = TypeVar("M", bound=BaseModel)

@@ -26,7 +26,8 @@ from crmd.crm.exports.payloads import ExportContacts, ExportMessages
 from crmd.crm.features import forgetting
 from crmd.crm.files import transfers
 from crmd.crm.messages.tables import Message
-from crmd.crm.tabular import xlsx_write_child, xlsx_writer
+from crmd.crm.tabular import writers as xlsx_writer
+from crmd.crm.tabular import xlsx_write_child
 from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, RecordsUnavailable

@@ -16,7 +16,7 @@ from crmd.crm.imports.columns import is_known
 from crmd.crm.tabular import xlsx_read_child
 from crmd.crm.tabular.opening import Reading, open_source
 from crmd.crm.tabular.rows import Row, Source, UnreadableFile
-from crmd.crm.tabular.text_lines import MAX_LINE_CHARS
+from crmd.crm.tabular.text_sources import MAX_LINE_CHARS
 from crmd.crm.tabular.xlsx_source import XlsxReaders
 
 # What people of different countries have in their files, and the encodings in which theirs may be.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmd.http import large_json
-from crmd.http.large_json import TimeSlice, loads_in_slices
+from crmd.http import bodies as large_json
+from crmd.http.bodies import TimeSlice, loads_in_slices
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from crmd.daemon.heap import SPARE_BYTES
+from crmd.daemon.process import SPARE_BYTES
 
 BLOCK_BYTES = 100_000
 PROGRAM = """
 import asyncio, sys
-from crmd.daemon import heap
+from crmd.daemon import process as heap
 
 async def main(blocks, size):
     ours = heap.Heap()

@@ -21,8 +21,7 @@ from crmd.crm.files import transfers
 from crmd.crm.files.store import FileStore, StoredFile
 from crmd.crm.imports.columns import ATTRIBUTE_PREFIX
 from crmd.crm.messages import queries as messages
-from crmd.crm.tabular.writers import CsvWriter, JsonLinesWriter, Writer, instant
-from crmd.crm.tabular.xlsx_writer import TooManyRows, XlsxWriter
+from crmd.crm.tabular.writers import CsvWriter, JsonLinesWriter, TooManyRows, Writer, XlsxWriter, instant
 from crmd.crm.thread_runner import ThreadRunner
 from crmd.errors import Permanent
 from crmd.jobs import JobContext, job

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crmd.crm.tabular.csv_source import CsvSource
 from crmd.crm.tabular.encodings import check_codec, detect
-from crmd.crm.tabular.jsonl_source import JsonLinesSource
 from crmd.crm.tabular.rows import Source, UnreadableFile
+from crmd.crm.tabular.text_sources import CsvSource, JsonLinesSource
 from crmd.crm.tabular.xlsx_source import XlsxReaders
 
 Format = Literal["csv", "xlsx", "jsonl"]

@@ -1,13 +1,16 @@
-"""Reads CSV: any usual delimiter, quotes that may be broken, cells that may be huge."""
+"""Reads CSV, with any usual delimiter, broken quotes and huge cells, and JSON Lines."""
 
 from __future__ import annotations
 
 import csv
+import io
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import orjson
+
 from crmd.crm.tabular.rows import MAX_COLUMNS, Row, UnreadableFile
-from crmd.crm.tabular.text_lines import MAX_LINE_CHARS, LineTooLong, TextLines
 
 DELIMITERS = (",", ";", "\t", "|")
 MAX_RECORD_LINES = 50
@@ -154,3 +157,117 @@ class _RecordReader:
 
 class _TooManyLines(Exception):
     """A record that does not end."""
+
+
+# Lines of a text file, each with its number; none is longer than a bound, and some may be put back
+
+
+MAX_LINE_CHARS = 1024 * 1024
+"""A longer line is not read but skipped."""
+_AHEAD_BYTES = 8192
+"""So many are read at a time, of which some are not given yet."""
+
+
+class LineTooLong(Exception):
+    """A line over the bound; it was skipped."""
+
+
+class TextLines:
+    """An iterator of lines with their ends, as `csv.reader` wants them."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        """Bytes that the encoding does not have become U+DC80 to U+DCFF in UTF-8, else U+FFFD."""
+        self._size = path.stat().st_size
+        self._raw = path.open("rb")
+        errors = "surrogateescape" if encoding in ("utf-8", "utf-8-sig") else "replace"
+        self._text = io.TextIOWrapper(self._raw, encoding, errors, newline="")
+        self._letter_bytes = {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
+        self._given_chars = 0
+        self._back: deque[str | None] = deque()
+        self.number = 0
+        """Of the line that was given last; from 1."""
+
+    def __iter__(self) -> TextLines:
+        return self
+
+    def __next__(self) -> str:
+        """The next line; raises LineTooLong after skipping one."""
+        line = self._back.popleft() if self._back else self._text.readline(MAX_LINE_CHARS)
+        if line == "":
+            raise StopIteration
+        self.number += 1
+        if line is None:
+            raise LineTooLong
+        self._given_chars += len(line)
+        if len(line) == MAX_LINE_CHARS and not line.endswith(("\n", "\r")):
+            while (rest := self._text.readline(MAX_LINE_CHARS)) and not rest.endswith(("\n", "\r")):
+                pass
+            raise LineTooLong
+        return line
+
+    def put_back(self, lines: list[str | None]) -> None:
+        """Gives these lines, the last ones read, once more; None is one that was too long."""
+        self._back.extendleft(reversed(lines))
+        self.number -= len(lines)
+        self._given_chars -= sum(len(line) for line in lines if line is not None)
+
+    def fraction(self) -> float:
+        """How much of the file was read, 0 to 1."""
+        if self._raw.closed or not self._size:
+            return 1.0
+        read = self._raw.tell()
+        given = max(read - _AHEAD_BYTES, min(read, self._given_chars * self._letter_bytes))
+        return min(1.0, given / self._size)
+
+    def close(self) -> None:
+        """Closes the file; idempotent."""
+        self._text.close()
+
+
+# Reads JSON Lines: an object on each line. A bad line costs itself only
+
+
+class JsonLinesSource:
+    """The rows of a JSON Lines file."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._lines = TextLines(path, encoding)
+        self.description = {"format": "jsonl", "encoding": encoding}
+
+    def __iter__(self) -> Iterator[Row]:
+        """All rows. Raises UnreadableFile."""
+        while True:
+            try:
+                line = next(self._lines)
+            except StopIteration:
+                return
+            except LineTooLong:
+                yield Row(self._lines.number, problem=f"a line of more than {MAX_LINE_CHARS:,} characters")
+                continue
+            except UnicodeError as error:
+                raise UnreadableFile(f"line {self._lines.number + 1} cannot be decoded: {error}") from None
+            if not line.isspace():
+                yield _row(self._lines.number, line)
+
+    def fraction(self) -> float:
+        """How much of it was read, 0 to 1."""
+        return self._lines.fraction()
+
+    def interrupt(self) -> None:
+        """Nothing: reading a line never takes long."""
+
+    def close(self) -> None:
+        """Closes the file; idempotent."""
+        self._lines.close()
+
+
+def _row(number: int, line: str) -> Row:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return Row(number, problem=f"not JSON: {error.msg}")
+    if not isinstance(value, dict):
+        return Row(number, problem='no JSON object; each line must be one, such as {"phone": "+491701234567"}')
+    if len(value) > MAX_COLUMNS:
+        return Row(number, problem=f"{len(value)} fields; at most {MAX_COLUMNS} are read")
+    return Row(number, fields=value)
