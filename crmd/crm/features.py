@@ -72,7 +72,7 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def load(reference: str) -> Any:
-    """What a reference names."""
+    """Imports what a reference `module:name` names."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
 

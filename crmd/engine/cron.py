@@ -17,10 +17,10 @@ class Recurrence(Protocol):
     """The due times of one schedule, in epoch milliseconds."""
 
     def next_after(self, at_ms: int) -> int:
-        """The first due time after an instant."""
+        """The first due time after an instant, both epoch ms; raises ValueError where there is none."""
 
     def last_at(self, at_ms: int) -> int:
-        """The last due time up to and with an instant."""
+        """The last due time up to and with an instant, both epoch ms; raises ValueError where there is none."""
 
 
 class Interval:
@@ -101,7 +101,10 @@ class CronTable:
 
 
 def recurrence(cron: str | None, every: float | None, timezone: str) -> Recurrence:
-    """The recurrence of a schedule: of its cron expression, or of its interval in seconds."""
+    """The recurrence of a schedule: of its cron expression, or of its interval in seconds.
+
+    Raises ValueError where it has neither.
+    """
     if cron is not None:
         return CronTable(cron, timezone)
     if every is not None:

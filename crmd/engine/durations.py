@@ -93,7 +93,7 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """The mean rate."""
+        """Starts a second, on average."""
         return self.count / self.period_seconds
 
     def __str__(self) -> str:

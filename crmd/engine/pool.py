@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class DrainReport:
-    """How a drain went."""
+    """How many jobs a drain let finish, gave back and could not end, and how many acks it left unwritten."""
 
     finished: int = 0
     given_back: int = 0
@@ -121,7 +121,7 @@ class WorkerPool:
 
     @property
     def active(self) -> int:
-        """Jobs that run now."""
+        """How many jobs run now, in all queues."""
         return sum(worker.active for worker in self.workers.values())
 
     @property

@@ -12,7 +12,7 @@ from crmd.engine.durations import Rate
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential backoff between attempts."""
+    """Exponential backoff between attempts, from `base_seconds` up to `max_seconds`."""
 
     base_seconds: float = 2.0
     max_seconds: float = 600.0

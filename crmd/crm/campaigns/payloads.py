@@ -22,7 +22,7 @@ MAX_WAIT_SECONDS = 7 * 86_400.0
 
 
 def check_region(region: str) -> str:
-    """A country that phone numbers may be from."""
+    """The region, where it has phone numbers; raises ValueError that shows a country code."""
     import phonenumbers
 
     if region not in phonenumbers.SUPPORTED_REGIONS:
@@ -168,7 +168,7 @@ class Canary(Payload):
 
     @property
     def wait_seconds(self) -> float:
-        """The same in seconds."""
+        """`wait` in seconds."""
         return parse_duration(self.wait) or 0.0
 
 

@@ -54,16 +54,16 @@ class Backpressure:
 
     @classmethod
     def first(cls, now: datetime) -> Backpressure:
-        """Before anything was seen."""
+        """The limit of a campaign whose pace was not seen yet."""
         return cls(now, 0, 0.0, FIRST_AHEAD)
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Backpressure:
-        """What was kept."""
+        """Reads what `to_json` made."""
         return cls(datetime.fromisoformat(kept["at"]), kept["message"], kept["per_second"], kept["ahead"])
 
     def to_json(self) -> dict[str, Any]:
-        """What is kept."""
+        """As the campaign's progress keeps it."""
         return {
             "at": self.looked_at.isoformat(),
             "message": self.message_id,

@@ -18,7 +18,7 @@ from crmd.errors import IllegalTransition
 
 
 class CampaignStatus(StrEnum):
-    """How a campaign is."""
+    """The states of a campaign from its start to its end."""
 
     RUNNING = "running"
     """Its recipients are read, or their messages are queued."""

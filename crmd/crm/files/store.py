@@ -61,7 +61,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """What files may take."""
+    """How many uploads may be kept, and how many bytes of the disk they may take."""
 
     max_bytes: int
     """Of one upload."""
@@ -123,7 +123,7 @@ class FileStore:
 
     @property
     def max_bytes(self) -> int:
-        """Of one upload."""
+        """The most bytes that one upload may have."""
         return self.limits.max_bytes
 
     async def start(self) -> None:

@@ -65,7 +65,7 @@ async def finish(
     file_id: str | None = None,
     report_id: str | None = None,
 ) -> None:
-    """It is done."""
+    """Marks a transfer as done, with the result that a repeat of its job returns."""
     changed: dict[str, Any] = {"counts": dict(counts), "result": dict(result), "cursor": {}, "finished_at": now}
     changed |= {"file_id": file_id} if file_id else {}
     changed |= {"report_id": report_id} if report_id else {}

@@ -68,7 +68,7 @@ class Condition(Payload):
         return self
 
     def holds(self, known: Known) -> bool:
-        """The answer."""
+        """Whether it is true of what is known; `gt` and `lt` are false of what is not a number."""
         value = _looked_up(self.subject, known)
         if self.equals is not None:
             return _same(value, self.equals)

@@ -48,7 +48,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a step sees."""
+    """What a step may use: its run, the contact, the last reply and what was saved."""
 
     flow: str
     run_id: int
@@ -64,13 +64,13 @@ class StepContext:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What texts may use."""
+        """The variables of the step's templates."""
         known = {**templates.contact_variables(self.contact, self.contact.tags), **self.saved}
         return known if self.reply is None else {**known, "reply": self.reply}
 
     @property
     def known(self) -> Known:
-        """What conditions may ask."""
+        """What the step's conditions are asked of."""
         one = self.contact
         contact = {"phone": one.phone, "name": one.name, "email": one.email}
         return Known(contact, one.attributes, one.tags, self.reply, self.saved)
@@ -137,12 +137,12 @@ def evaluate(step: AnyStep, flow: FlowDefinition, context: StepContext) -> Trans
 
 
 def after_reply(step: WaitForReply, flow: FlowDefinition) -> Transition:
-    """The contact answered."""
+    """Where the run goes once the contact has answered."""
     return _to(step.on_reply or flow.below(step), step)
 
 
 def after_timeout(step: WaitForReply) -> Transition:
-    """The contact did not answer in time."""
+    """Where the run goes if the contact has not answered in time."""
     return _to(step.on_timeout, step)
 
 

@@ -140,7 +140,7 @@ class Report:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the report there."""
+        """Writes the report to a file, in place of what it held."""
         self._file.flush()
         self._file.seek(0)
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -96,7 +96,10 @@ class NotifyClient:
     async def send(
         self, channel: str, *, title: str | None, text: str, level: Level, timeout_seconds: float
     ) -> Delivered | NotDelivered:
-        """Sends to a channel other than LOG. Where time runs out, the message may have gone out, or still will."""
+        """Sends to a channel other than LOG. Where time runs out, the message may have gone out, or still will.
+
+        Raises RuntimeError before `start`.
+        """
         if self._threads is None:
             raise RuntimeError("NotifyClient.start() was not called")
         url = self._channels[channel].url.get_secret_value()

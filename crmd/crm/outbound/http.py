@@ -123,7 +123,10 @@ class HttpClient:
     async def post(
         self, url: URL, *, body: bytes | aiohttp.FormData, headers: Mapping[str, str], timeout_seconds: float
     ) -> Exchange:
-        """Posts the body and says what became of it; the timeout covers all, the connect included."""
+        """Posts the body and says what became of it; the timeout covers all, the connect included.
+
+        Raises RuntimeError before `start`.
+        """
         if self._session is None:
             raise RuntimeError("HttpClient.start() was not called")
         await _see_closed_connections()
@@ -151,7 +154,8 @@ class HttpClient:
     async def download(self, url: URL, into: IO[bytes], *, max_bytes: int, timeout_seconds: float) -> Download:
         """Gets the URL into a file, and follows redirects; each address on the way is checked.
 
-        An `Answer` is one that is no success; the file may hold a part where the outcome is not `Downloaded`.
+        An `Answer` is one that is not a success; where the outcome is not `Downloaded`, the file may hold a part.
+        Raises RuntimeError before `start`.
         """
         if self._session is None:
             raise RuntimeError("HttpClient.start() was not called")

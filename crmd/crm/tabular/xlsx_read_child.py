@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 def main(path: str, sheet_name: str | None = None) -> int:
-    """Prints the rows."""
+    """Prints the rows of a sheet as JSON lines, or why the file is refused; the exit status."""
     _bound()
     try:
         _check_package(path)

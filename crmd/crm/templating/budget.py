@@ -108,5 +108,5 @@ def check_number(value: Any) -> None:
 
 
 def too_large() -> NoReturn:
-    """Raises TemplateError."""
+    """Raises TemplateError: the output is larger than a template may make."""
     raise TemplateError(f"what the template makes is over {MAX_OUTPUT_CHARS:,} characters")

@@ -49,7 +49,7 @@ class Renderer:
         self._lock = threading.Lock()
 
     def check(self, text: str) -> None:
-        """Raises TemplateError."""
+        """Compiles a template; raises TemplateError that says what is wrong and in which line."""
         with self._one_at_a_time():
             self._compile(text, False)
 
@@ -131,7 +131,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return result
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
-        """For numbers."""
+        """Signs are for numbers; raises TemplateError for anything else."""
         _budget.get().charge(1)
         _check_operand(operator, arg)
         return super().call_unop(context, operator, arg)

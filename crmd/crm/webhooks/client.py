@@ -92,7 +92,7 @@ class WebhookClient:
         headers: Mapping[str, str],
         timeout_seconds: float,
     ) -> Exchange:
-        """Signs the body with the present time and posts it."""
+        """Signs the body with the present time and posts it; raises RuntimeError where there is no secret."""
         url, signer = (to.url, to.signer) if isinstance(to, Endpoint) else (to, self._signer)
         if signer is None:
             raise RuntimeError("webhook.secret is not set")

@@ -277,7 +277,7 @@ class EndpointWatch:
         return cls(ctx, known[name], status)
 
     async def succeeded(self) -> None:
-        """It took the event."""
+        """Ends the endpoint's time of failures: it took the event."""
         if self._status.failing_since is None:
             return
         try:

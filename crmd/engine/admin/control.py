@@ -151,7 +151,8 @@ class Control:
     async def retry(self, queue: str, key: str, *, by_name: bool = True) -> JobView:
         """Queues a failed, cancelled or unknown job again, attempts from 0, history kept.
 
-        An unknown one only where a person named it (`by_name`), not where a filter found it.
+        An unknown one only where a person named it (`by_name`), not where a filter found it. Raises
+        JobNotFound, and IllegalTransition for a job in another state or one that changed meanwhile.
         """
         scripts, view = self.inspector.queue(queue), await self.inspector.job(queue, key)
         if view.state is State.UNKNOWN and not by_name:
@@ -177,7 +178,10 @@ class Control:
         return await self.inspector.job(queue, key)
 
     async def cancel(self, queue: str, key: str, reason: str = "cancelled") -> JobView:
-        """Cancels a job: at once where it waits; where it runs its daemon is asked to."""
+        """Cancels a job: at once where it waits; where it runs its daemon is asked to.
+
+        Raises JobNotFound, and IllegalTransition for a job that is over.
+        """
         scripts = self.inspector.queue(queue)
         job_id, now = scripts.keys.job_id(key), self._now()
         data = await self._stored(scripts, job_id, key)
@@ -192,7 +196,7 @@ class Control:
         return view
 
     async def promote(self, queue: str, key: str) -> JobView:
-        """Lets a delayed job wait for its turn now."""
+        """Makes a delayed job due now. Raises JobNotFound, and IllegalTransition for one that is not delayed."""
         scripts = self.inspector.queue(queue)
         view = await self.inspector.job(queue, key)
         if not await scripts.promote(scripts.keys.job_id(key)):
@@ -200,7 +204,7 @@ class Control:
         return await self.inspector.job(queue, key)
 
     async def delete(self, queue: str, key: str) -> None:
-        """Deletes a job that does not run."""
+        """Deletes a job. Raises JobNotFound, and IllegalTransition for one that runs."""
         scripts = self.inspector.queue(queue)
         answer = await scripts.delete(scripts.keys.job_id(key))
         if answer == 0:

@@ -57,7 +57,7 @@ class Inspector:
         return self.scripts[name]
 
     async def counts(self, queue: str) -> QueueCounts:
-        """One queue's counts."""
+        """The jobs of one queue by state, its limit and its pause; raises UnknownQueue."""
         return counts_of(await self.queue(queue).counts(), self.settings[queue])
 
     async def all_counts(self) -> dict[str, QueueCounts]:

@@ -23,7 +23,7 @@ UNIQUE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One schedule in force."""
+    """The settings of a schedule, and the recurrence that they describe."""
 
     name: str
     settings: ScheduleSettings
@@ -76,7 +76,7 @@ class Schedules:
         self._registry = registry
 
     def settings(self, name: str) -> ScheduleSettings:
-        """The settings of one schedule."""
+        """The settings of one schedule; raises UnknownSchedule that suggests a name."""
         try:
             return self._registry.schedules[name]
         except KeyError:
@@ -86,11 +86,11 @@ class Schedules:
             raise UnknownSchedule(f"no schedule is named {name!r}; {hint}") from None
 
     async def all(self) -> list[ScheduleView]:
-        """Every schedule, by name."""
+        """Every schedule of the configuration, sorted by name."""
         return list(await asyncio.gather(*(self.get(name) for name in sorted(self._registry.schedules))))
 
     async def get(self, name: str) -> ScheduleView:
-        """One schedule."""
+        """One schedule as it stands now; raises UnknownSchedule."""
         settings, store = self.settings(name), self._control.store
         where, [record] = await asyncio.gather(
             stored.position(store, name), stored.stored_schedules(store, [name])

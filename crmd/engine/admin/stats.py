@@ -20,7 +20,7 @@ TIMES = ("queued", "scheduled", "started", "completed")
 
 
 def counts_of(raw: RawCounts, settings: QueueSettings) -> QueueCounts:
-    """One queue's counts."""
+    """A queue's counts out of the store's reply, with the limit that its settings or an override set."""
     configured_ms = rate_window(settings.rate_limit)[1]
     limit = raw.override.get("text") or (str(settings.rate_limit) if settings.rate_limit else None)
     last_start = raw.counters.get("last_start")

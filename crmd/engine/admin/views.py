@@ -152,7 +152,7 @@ class Quarantined:
 
 @dataclass(slots=True)  # frozen, its eight fields would cost a tenth of adding one job
 class NewJob:
-    """A job to add."""
+    """A job to add, as `Control.enqueue` takes it."""
 
     job: str
     payload: dict[str, Any] = field(default_factory=dict)
@@ -256,7 +256,7 @@ class QueueTotals:
 
 @dataclass(frozen=True, slots=True)
 class QueueMetrics:
-    """How one queue does."""
+    """A queue's counts, throughput, waits and run times."""
 
     counts: QueueCounts
     totals: QueueTotals
@@ -270,7 +270,7 @@ class QueueMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DaemonInfo:
-    """One live daemon."""
+    """A live daemon as it describes itself in the store; instants are epoch seconds."""
 
     id: str
     host: str

@@ -117,7 +117,7 @@ class SaqQueue(Queue):
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None, **_: Any
     ) -> None:
-        """Refused: a job's end is written by the worker that holds its lease."""
+        """Raises IllegalTransition: a job's end is written by the worker that holds its lease."""
         raise IllegalTransition(f"job {job.key} is ended by the daemon that runs it, not by finish()")
 
     _finish = finish
@@ -134,7 +134,7 @@ class SaqQueue(Queue):
         await self.scripts.mark([(found.job_id, found.lease, document, False)])
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:
-        """Refused: taking one job without a lease is how SAQ loses jobs."""
+        """Raises RequestError: taking one job without a lease is how SAQ loses jobs."""
         raise RequestError(f"queue {self.name} gives its jobs to crmd's workers, in batches with a lease")
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
@@ -145,7 +145,7 @@ class SaqQueue(Queue):
         """Nothing to do: daemons announce themselves."""
 
     async def count(self, kind: str) -> int:
-        """How many jobs: kind is queued, active or incomplete."""
+        """How many jobs of a kind: queued, active or incomplete. Raises ValueError for another kind."""
         counts = await self.inspector.counts(self.name)
         known = {
             "queued": counts.waiting,

@@ -41,7 +41,7 @@ MIN_VALKEY = (7, 2)
 
 @dataclass(frozen=True, slots=True)
 class StoreTarget:
-    """Where the store is."""
+    """The URL of the store, and that URL as it may be shown."""
 
     url: str
     """redis://, rediss:// or unix://, credentials inside."""
@@ -199,7 +199,7 @@ class Store:
         return store_error(error, self.target.masked)
 
     async def guard(self, call: Awaitable[Any]) -> Any:
-        """Awaits a call of the plain client; its errors become ours."""
+        """Awaits a call of the plain client; raises its errors as StoreError."""
         try:
             return await call
         except (RedisError, OSError, TimeoutError) as error:

@@ -108,7 +108,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._break(ConnectionError("Connection closed by server."))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection broke."""
+        """Fails all commands that wait for their reply."""
         self._break(ConnectionError(str(error) if error else "Connection closed by server."))
 
     def _send(self) -> None:

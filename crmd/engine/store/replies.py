@@ -55,7 +55,7 @@ class Ack:
 
 @dataclass(slots=True)
 class Claimed:
-    """What a claim brought."""
+    """The reply to a claim: the jobs, and when to claim again."""
 
     reason: str
     """ok, empty, paused, limited, blocked, or unsure or corrected, where the clock of limits may have been set."""

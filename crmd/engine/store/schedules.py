@@ -32,7 +32,7 @@ class Claim(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a schedule stands."""
+    """Up to which instant a schedule's due times are dealt with; both instants are epoch ms."""
 
     now_ms: int
     """By the store's clock."""

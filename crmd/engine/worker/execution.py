@@ -96,7 +96,7 @@ class Execution:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The payload."""
+        """The job's payload, empty where its JSON has none."""
         return self.seen.get("kwargs") or {}
 
     @property
@@ -135,7 +135,7 @@ class Outcome:
 
 
 def returned(result: Any) -> Outcome:
-    """The handler returned."""
+    """The outcome of a handler that returned: failed where its result cannot be stored as JSON."""
     try:
         return Outcome(AckKind.COMPLETE, "completed", result=encode_result(result))
     except ValueError as error:

@@ -60,7 +60,7 @@ ADVANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class ExecutorParts:
-    """What an executor uses."""
+    """What an executor is given to run jobs with."""
 
     scripts: QueueScripts
     control: Control
@@ -109,7 +109,7 @@ class Executor:
 
     @property
     def active(self) -> int:
-        """Jobs that run now."""
+        """How many jobs run now; those that are fetched ahead do not count."""
         return len(self.executions) - len(self._fetched)
 
     @property
@@ -472,7 +472,7 @@ class ExecutionMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """Something runs: watch it."""
+        """Starts the timer, unless it runs: the executor holds a job."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WATCH_EVERY_S, self.run_once)
 

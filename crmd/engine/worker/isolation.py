@@ -24,7 +24,7 @@ class IsolatingWorker(Protocol):
         """Whether nothing runs, and no claim is under way that may bring something to run."""
 
     def claim_now(self) -> None:
-        """Claim again now."""
+        """Has it claim at once, whatever its last claim said."""
 
     async def run_isolated(self) -> bool:
         """Claims one job that crashed its daemons and runs it to its end; False when none could start."""
@@ -40,7 +40,7 @@ class CrashLoopIsolation:
         self._waiting: list[IsolatingWorker] = []
 
     def add(self, worker: IsolatingWorker) -> None:
-        """Makes a worker known."""
+        """Adds a worker that has to be idle before another one runs a job in isolation."""
         self._workers.append(worker)
 
     def request(self, worker: IsolatingWorker) -> None:

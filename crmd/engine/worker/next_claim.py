@@ -21,7 +21,7 @@ FALLBACK_S = 1.0
 
 
 class NextClaim:
-    """For one worker."""
+    """When one worker claims next: at once, or at a time on the monotonic clock."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -44,7 +44,7 @@ class NextClaim:
         return None if self._at == FOREVER else max(0.0, self._at - self._monotonic())
 
     def ask(self) -> None:
-        """Claim at once."""
+        """Has the worker claim at once, also where a claim is under way."""
         self.asked += 1
         self.now = True
 

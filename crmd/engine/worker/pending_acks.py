@@ -65,7 +65,7 @@ class MemoryFiles:
 
 @dataclass(slots=True)
 class PendingAcks:
-    """What the file holds."""
+    """The acks that could be read from the file, and why others could not."""
 
     acks: dict[str, list[Ack]] = field(default_factory=dict)
     """By queue."""

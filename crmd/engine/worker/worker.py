@@ -154,7 +154,7 @@ class QueueWorker:
 
     @property
     def active(self) -> int:
-        """Jobs that run now."""
+        """How many jobs run now."""
         return self.executor.active
 
     @property
@@ -163,7 +163,7 @@ class QueueWorker:
         return not self._executions and not self._reserved
 
     def claim_now(self) -> None:
-        """Claim again now."""
+        """Has the worker claim at once."""
         self.next_claim.ask()
         self._wake.set()
 
@@ -215,7 +215,10 @@ class QueueWorker:
                 await self._pause_for(f"{type(error).__name__}: {error}")
 
     async def make_trip(self) -> bool:
-        """One trip to the store: settle what ended, claim for what is free. False when there was nothing to do."""
+        """One trip to the store: settles what ended, claims for what is free. False when there was nothing to do.
+
+        Raises StoreError; what was not settled goes with the next trip.
+        """
         if self._unreconciled:
             await self._reconcile()
         # No await from here until both are noted: the other pump has to see them.
