@@ -54,7 +54,7 @@ _EXAMPLES: dict[type[SettingsTable], tuple[str, dict[str, object]]] = {
 """The tables that have no default, each with what the shipped file shows."""
 
 _CONFIG_HEAD = """\
-# The configuration of crmd. Each key stands here with its default, commented out: remove the "#" and change it.
+# The configuration of crmd. Each key is here with its default, commented out: remove the "#" and change it.
 # Durations are text with a unit ("500ms", "30s", "10m", "2h", "1d", or "none" where that is possible), rates are a
 # count and a period ("20/min", "80/s", "100/10s"). A secret KEY may be given as KEY_file, the path of its file.
 # The environment overrides this file: CRMD_HTTP__PORT is [http] port. "crmd check" shows what is in force and why.
@@ -235,7 +235,7 @@ def _toml_of(name: str) -> Iterator[str]:
         if title.startswith(f"{name}."):
             yield from _toml_example(title, table, example)
     if name == "queues":
-        yield "# The shipped queues, with what differs from [defaults]. Each of its keys may be set here too."
+        yield "# The shipped queues, with what differs from [defaults]. They may set every other key of it too."
         for queue, keys in SHIPPED_QUEUES.items():
             yield from _toml_table(f"queues.{queue}", QueueTable, dict(keys))
     if name == "schedules":

