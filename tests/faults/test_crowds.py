@@ -96,7 +96,6 @@ async def probe(daemon: DaemonProcess, name: str) -> None:
         began = time.monotonic()
         answer = await ask(("127.0.0.1", daemon.port), f"GET /health {HEAD}\r\n".encode())
         took.append(time.monotonic() - began)
-        assert answer
         assert answer.status == 200
         await asyncio.sleep(0.005)
     p50, p99 = statistics.median(took) * 1000, sorted(took)[int(len(took) * 0.99) - 1] * 1000
@@ -105,7 +104,6 @@ async def probe(daemon: DaemonProcess, name: str) -> None:
 
 async def job_is_taken(daemon: DaemonProcess) -> bool:
     answer = await ask(("127.0.0.1", daemon.port), JOB)
-    assert answer, "cut off"
     assert answer.status in (201, 503)
     return answer.status == 201
 
@@ -140,7 +138,6 @@ async def holding(daemon: DaemonProcess, count: int, request: bytes) -> AsyncIte
 async def test_health_answers_while_connections_are_held(daemon: DaemonProcess, name: str, count: int) -> None:
     later = post("/api/v1/queues/work/jobs", b'{"job": "work", "key": "later", "delay": "1h"}', LOGIN)
     answer = await ask(("127.0.0.1", daemon.port), later)
-    assert answer
     assert answer.status == 201
     async with holding(daemon, count, HELD[name]):
         await probe(daemon, f"{count} {name}")
@@ -153,7 +150,8 @@ async def flood(daemon: DaemonProcess, request: bytes, statuses: set[int]) -> No
 
     async def one() -> None:
         for _ in range(ROUNDS):
-            answer = await ask(("127.0.0.1", daemon.port), request)
+            async with await RawConnection.open(("127.0.0.1", daemon.port), request) as connection:
+                answer = await connection.answer_if_any()
             assert answer is None or answer.status in statuses
 
     floods: list[Awaitable[None]] = [asyncio.create_task(one()) for _ in range(8)]

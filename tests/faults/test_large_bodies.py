@@ -99,7 +99,6 @@ async def health_p99(daemon: DaemonProcess) -> float:
         began = time.monotonic()
         answer = await ask(("127.0.0.1", daemon.port), f"GET /health {HEAD}\r\n".encode())
         took.append(time.monotonic() - began)
-        assert answer
         assert answer.status == 200
         await asyncio.sleep(0.005)
     return sorted(took)[int(len(took) * 0.99) - 1]
@@ -140,7 +139,6 @@ async def test_refused_and_aborted_bodies_are_not_kept(daemon: DaemonProcess) ->
     async def refuse(count: int) -> None:
         for _ in range(count):
             answer = await ask(address, head + body)
-            assert answer
             assert answer.status in (401, 429)
 
     async def abort(count: int) -> None:

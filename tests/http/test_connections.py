@@ -15,6 +15,7 @@ from aiohttp import web as aioweb
 from crmd.http.connections import Connections
 from crmd.http.peers import Peers
 from tests.support.http import Site
+from tests.support.rawhttp import RawConnection
 from tests.support.wait import HANG_S, wait_until
 
 ANSWERS_S = 0.5
@@ -49,38 +50,8 @@ async def served(connections: Connections) -> AsyncIterator[tuple[str, int]]:
         await runner.cleanup()
 
 
-class Client:
-    """One raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def open(cls, address: tuple[str, int], first: bytes = b"") -> Client:
-        client = cls(*await asyncio.open_connection(*address))
-        client.writer.write(first)
-        return client
-
-    async def status(self) -> int:
-        line = await self.reader.readline()
-        return int(line.split()[1])
-
-    async def is_closed(self, within: float) -> bool:
-        try:
-            async with asyncio.timeout(within):
-                return await self.reader.read(1) == b""
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            return True
-
-    async def close(self) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except ConnectionError:
-            return
+def livez(query: str) -> bytes:
+    return f"GET /livez?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 def bounds(**options: float) -> Connections:
@@ -91,52 +62,49 @@ def bounds(**options: float) -> Connections:
 async def test_who_sends_no_whole_request_is_cut_off(first: bytes) -> None:
     connections = bounds(first_request_seconds=0.2)
     async with served(connections) as address:
-        client = await Client.open(address, first)
-        assert await client.is_closed(within=HANG_S)
-        await client.close()
+        async with await RawConnection.open(address, first) as client:
+            assert await client.closed()
         await wait_until(lambda: len(connections) == 0)
 
 
 async def test_who_drips_a_byte_now_and_then_is_cut_off_too() -> None:
-    async with served(bounds(first_request_seconds=0.3)) as address:
-        client = await Client.open(address)
-        began = time.monotonic()
-        closed = False
-        while not closed and time.monotonic() - began < HANG_S:
-            client.writer.write(b"G")
-            closed = await client.is_closed(within=0.05)
-        assert closed
-        await client.close()
+    async with (
+        served(bounds(first_request_seconds=0.3)) as address,
+        await RawConnection.open(address) as client,
+        asyncio.timeout(HANG_S),
+    ):
+        while not client.is_closed():
+            client.send(b"G")
+            await asyncio.sleep(0.05)
 
 
 async def test_a_request_in_time_is_served_however_long_it_takes() -> None:
-    async with served(bounds(first_request_seconds=0.4)) as address:
-        client = await Client.open(address, b"GET /livez?seconds=0.8 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert await client.status() == 200
-        await client.close()
+    async with (
+        served(bounds(first_request_seconds=0.4)) as address,
+        await RawConnection.open(address, livez("seconds=0.8")) as client,
+    ):
+        assert (await client.answer()).status == 200
 
 
 async def test_who_does_not_read_is_cut_off() -> None:
     connections = bounds(stall_seconds=0.3)
-    async with served(connections) as address:
-        client = await Client.open(address, b"GET /livez?bytes=50000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with served(connections) as address, await RawConnection.open(address, livez("bytes=50000000")):
         await wait_until(lambda: len(connections) == 1)
         await wait_until(lambda: len(connections) == 0)
-        await client.close()
 
 
 async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> None:
     connections = bounds(most=4, request_grace_seconds=0.0)
     async with served(connections) as address:
-        busy = await Client.open(address, b"GET /livez?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        busy = await RawConnection.open(address, livez("seconds=1"))
         await wait_until(lambda: len(connections) == 1 and not connections._waiting)
-        idle = [await Client.open(address) for _ in range(3)]
+        idle = [await RawConnection.open(address) for _ in range(3)]
         await wait_until(lambda: len(connections) == 4)
-        late = await Client.open(address, HEAD + b"\r\n")
-        assert await late.status() == 200
-        assert await idle[0].is_closed(within=HANG_S)
-        assert not await idle[1].is_closed(within=0.05)
-        assert await busy.status() == 200
+        late = await RawConnection.open(address, HEAD + b"\r\n")
+        assert (await late.answer()).status == 200
+        assert await idle[0].closed()
+        assert (await busy.answer()).status == 200
+        assert not idle[1].is_closed()
         for client in (busy, late, *idle):
             await client.close()
 
@@ -144,13 +112,12 @@ async def test_when_full_the_longest_waiting_gives_way_and_the_busy_stay() -> No
 async def test_when_all_are_busy_the_spare_places_are_left_and_then_none() -> None:
     connections = bounds(most=2, spare=1)
     async with served(connections) as address:
-        request = b"GET /livez?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n"
-        busy = [await Client.open(address, request) for _ in range(3)]
+        busy = [await RawConnection.open(address, livez("seconds=1")) for _ in range(3)]
         await wait_until(lambda: connections.busy == 3)
         assert not connections.has_room()
-        late = await Client.open(address)
-        assert await late.is_closed(within=HANG_S)
-        assert [await client.status() for client in busy] == [200, 200, 200]
+        late = await RawConnection.open(address)
+        assert await late.closed()
+        assert [(await client.answer()).status for client in busy] == [200, 200, 200]
         for client in (late, *busy):
             await client.close()
 
@@ -187,18 +154,18 @@ class OneAddress(Connections):
 async def test_one_address_may_have_all_places_and_makes_room_at_its_own_cost() -> None:
     connections = OneAddress(Peers(), most=4, spare=0)
     async with served(connections) as address:
-        idle = [await Client.open(address) for _ in range(4)]
+        idle = [await RawConnection.open(address) for _ in range(4)]
         await wait_until(lambda: connections._by_client == {"someone": 4})
-        late = await Client.open(address, HEAD + b"\r\n")
-        assert await late.status() == 200
-        assert await idle[0].is_closed(within=HANG_S)
+        late = await RawConnection.open(address, HEAD + b"\r\n")
+        assert (await late.answer()).status == 200
+        assert await idle[0].closed()
         for client in (late, *idle):
             await client.close()
         await wait_until(lambda: not connections._by_client)
 
 
 async def test_probes_answer_while_forty_slow_clients_hang_on(web: Site) -> None:
-    slow = [await Client.open(web.server.address, HEAD) for _ in range(40)]
+    slow = [await RawConnection.open(web.server.address, HEAD) for _ in range(40)]
     took = []
     for _ in range(50):
         began = time.monotonic()
@@ -214,14 +181,13 @@ async def test_a_body_that_does_not_come_is_408(web: Site, monkeypatch: pytest.M
     monkeypatch.setattr("crmd.http.bodies.BODY_SECONDS", 0.2)
     head = "POST /api/v1/queues/email/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
     more = f"{web.headers['Authorization']}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
-    client = await Client.open(web.server.address, (head + more).encode())
-    assert await client.status() == 408
-    await client.close()
+    async with await RawConnection.open(web.server.address, (head + more).encode()) as client:
+        assert (await client.answer()).status == 408
 
 
 @pytest.mark.faults
 async def test_five_hundred_slow_clients_do_not_keep_others_out(web: Site) -> None:
-    slow = [await Client.open(web.server.address, HEAD if n % 2 else b"") for n in range(500)]
+    slow = [await RawConnection.open(web.server.address, HEAD if n % 2 else b"") for n in range(500)]
     began = time.monotonic()
     took = []
     while len(web.server.connections) > 1 and time.monotonic() - began < 35:

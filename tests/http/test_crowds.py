@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.support.http import Site, site, token_table
-from tests.support.rawhttp import Answer, RawConnection, ask
+from tests.support.rawhttp import RawConnection, ask
 from tests.support.wait import wait_until
 
 PLACES = 16
@@ -65,10 +65,8 @@ async def check_all_is_answered(web: Site) -> None:
     """Probes, metrics and a new job; the web session has a connection of its own for each."""
     for path in ("/health", "/livez", "/readyz", "/metrics"):
         answer = await ask(web.server.address, get(path))
-        assert answer
         assert answer.status == 200
     answer = await ask(web.server.address, post({"job": "greet", "payload": {"name": "Ada"}}, "0ther"))
-    assert answer
     assert answer.status == 201
 
 
@@ -82,7 +80,7 @@ async def hold(stack: AsyncExitStack, web: Site, count: int, request: bytes) -> 
 
 async def statuses(connections: list[RawConnection], *, streams: bool = False) -> Counter[int]:
     """What they are answered."""
-    answers: list[Answer | None] = [await one.answer(head=streams) for one in connections]
+    answers = [await one.answer_if_any(head=streams) for one in connections]
     return Counter(answer.status if answer else 0 for answer in answers)
 
 
@@ -92,7 +90,6 @@ async def test_slow_bodies_give_way_and_are_told_why(crowded: Site) -> None:
         await wait_until(lambda: crowded.server.connections.busy == PLACES)
         await check_all_is_answered(crowded)
         answer = await slow[0].answer()
-        assert answer
         assert (answer.status, answer.headers["Connection"]) == (408, "close")
         assert "too slowly" in answer.json["detail"]
         assert await slow[0].closed()
@@ -108,7 +105,6 @@ async def test_the_slowest_body_gives_way(crowded: Site) -> None:
         await wait_until(lambda: sum(one.body_bytes for one in crowded.server.connections._bodies) > 7500)
         await check_all_is_answered(crowded)
         answer = await slow[7].answer()
-        assert answer
         assert answer.status == 408
 
 
@@ -171,7 +167,6 @@ async def test_a_body_that_is_cut_as_data_comes_is_not_taken_for_a_whole_one(crm
         content.feed_data(b"}")  # its reader is woken, and has not run yet
         connections._cut(cut, "it gave way")
         answer = await client.answer()
-        assert answer
         assert (answer.status, answer.json["detail"]) == (408, "it gave way")
 
 
@@ -185,7 +180,6 @@ async def test_a_body_that_is_streamed_to_disk_is_not_weighed(crm: Site) -> None
         assert connections._body_bytes == 0
         upload.send(b"x" * 100_000)
         answer = await upload.answer()
-        assert answer
         assert answer.status == 201
 
 
@@ -214,13 +208,11 @@ async def test_one_token_has_its_part_of_the_waits_and_streams(crowded: Site, re
         await wait_until(lambda: crowded.server.long_requests._by_principal["token:shop"] == HELD_BY_ONE)
         for path in (STREAM, WAIT):
             answer = await ask(crowded.server.address, get(path, "s3cret"))
-            assert answer
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
             assert "waits and streams" in answer.json["detail"]
         await hold(stack, crowded, HELD - HELD_BY_ONE, get(STREAM, "0ther"))
         await wait_until(lambda: crowded.server.long_requests._by_principal.total() == HELD)
         answer = await ask(crowded.server.address, get(WAIT, "th1rd"))
-        assert answer
         assert answer.status == 503
         await check_all_is_answered(crowded)
     await wait_until(
@@ -235,11 +227,9 @@ async def test_a_wait_that_finds_no_place_adds_no_job(crowded: Site) -> None:
         await wait_until(lambda: crowded.server.long_requests._by_principal["token:shop"] == HELD_BY_ONE)
         body = {"job": "greet", "payload": {"name": "Ada"}, "key": "mine"}
         answer = await ask(crowded.server.address, post(body, "s3cret", "?wait=5s"))
-        assert answer
         assert answer.status == 503
         assert (await crowded.call("GET", "/api/v1/queues/email/jobs/mine"))[0] == 404
         answer = await ask(crowded.server.address, post(body, "s3cret"))
-        assert answer
         assert answer.status == 201
 
 
@@ -260,10 +250,8 @@ async def test_while_every_connection_is_busy_probes_answer_and_others_come_back
         await wait_until(lambda: stuck == PLACES)
         for path in ("/health", "/livez", "/readyz", "/metrics"):
             answer = await ask(crowded.server.address, get(path))
-            assert answer
             assert answer.status == 200
         answer = await ask(crowded.server.address, get("/api/v1/queues", "s3cret"))
-        assert answer
         assert (answer.status, answer.headers["Retry-After"], answer.headers["Connection"]) == (503, "1", "close")
         ends.set()
 

@@ -40,7 +40,6 @@ async def test_a_malformed_body_is_400(web: Site, monkeypatch: pytest.MonkeyPatc
         await wait_until(lambda: web.server.connections.busy == 1)
         connection.send(b"zz\r\n")
         answer = await connection.answer()
-        assert answer
         assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json")
         assert answer.json["detail"].startswith("the body cannot be read: ")
         assert await connection.closed()
@@ -51,7 +50,6 @@ async def test_a_body_of_many_chunks_is_refused_at_its_first_mistake(web: Site, 
     request = post(web, "/api/v1/queues/email/jobs", JSON) + CRUMBS + bad + CRUMBS
     async with await RawConnection.open(web.server.address, request) as connection:
         answer = await connection.answer()
-        assert answer
         assert answer.status == 400
 
 
@@ -60,7 +58,6 @@ async def test_a_malformed_upload_is_400(crm: Site) -> None:
     request = post(crm, "/api/v1/files", FORM) + b"%x\r\n%b\r\n" % (len(part), part) + CRUMBS + b"zz\r\n"
     async with await RawConnection.open(crm.server.address, request) as connection:
         answer = await connection.answer()
-        assert answer
         assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json")
 
 
@@ -70,7 +67,6 @@ async def test_a_mistake_is_kept_once(web: Site) -> None:
     async with await RawConnection.open(web.server.address, request) as connection:
         [handler] = await wait_until(lambda: handlers(web))
         answer = await connection.answer()
-        assert answer
         assert answer.status == 401
         await wait_until(lambda: len(web.server.connections) == 0)
         assert len(handler._messages) <= 1

@@ -71,7 +71,6 @@ async def fuzz(daemon: DaemonProcess, count: int, seed: int) -> Outcome:
     rng = random.Random(seed)
     address = ("127.0.0.1", daemon.port)
     described = await ask(address, Request("GET", "/api/v1/openapi.json").to_bytes(login=True))
-    assert described
     valid = valid_requests(described.json, JOBS)
     first = [one.to_bytes(login=True) for one in surely_malformed(valid)]
     mutated = [mutate(rng.choice(valid), rng).to_bytes(login=rng.random() < 0.6) for _ in range(count)]
@@ -100,7 +99,7 @@ async def _send(address: tuple[str, int], request: bytes, outcome: Outcome) -> N
     async with await RawConnection.open(address, request) as connection:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await connection.answer(head=request.startswith(b"HEAD "))
+                answer = await connection.answer_if_any(head=request.startswith(b"HEAD "))
         except TimeoutError:
             answer = None
         if answer is not None:
@@ -114,7 +113,6 @@ async def _watch(address: tuple[str, int], outcome: Outcome) -> None:
     while True:
         began = time.monotonic()
         answer = await ask(address, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert answer
         assert answer.status == 200
         outcome.silence = max(outcome.silence, time.monotonic() - began)
         await asyncio.sleep(0.01)

@@ -76,11 +76,14 @@ class RawConnection:
         if not self._writer.is_closing():
             self._writer.write_eof()
 
-    async def answer(self, *, head: bool = False) -> Answer | None:
-        """The next response; None where the connection was closed or reset without one.
+    async def answer(self, *, head: bool = False) -> Answer:
+        """The next response; raises TimeoutError after ANSWER_SECONDS, AssertionError where none will come."""
+        found = await self.answer_if_any(head=head)
+        assert found, "the connection was closed or reset without a response"
+        return found
 
-        Raises TimeoutError after ANSWER_SECONDS.
-        """
+    async def answer_if_any(self, *, head: bool = False) -> Answer | None:
+        """As `answer`, but None where the connection was closed or reset without a response."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._answer(head)
@@ -136,7 +139,7 @@ class RawConnection:
         return body
 
 
-async def ask(address: tuple[str, int], request: bytes) -> Answer | None:
-    """The answer to a request on a connection of its own; None where there is none."""
+async def ask(address: tuple[str, int], request: bytes) -> Answer:
+    """The answer to a request on a connection of its own."""
     async with await RawConnection.open(address, request) as connection:
         return await connection.answer(head=request.startswith(b"HEAD "))
