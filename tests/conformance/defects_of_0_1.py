@@ -117,7 +117,7 @@ DEFECTS: tuple[Defect, ...] = (
             f"{_CROWDS}what_is_too_much_at_once_is_told_to_come_back_and_not_cut_off",
             "faults.test_crowds.test_health_answers_while_connections_are_held",
             "faults.test_crowds.test_five_hundred_requests_of_one_node_program_are_answered",
-            "faults.test_large_bodies.test_many_large_bodies_at_once_are_bounded_in_bytes",
+            "faults.test_crowds.test_many_large_bodies_at_once_are_bounded_in_bytes",
         ),
     ),
     Defect(
