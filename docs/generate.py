@@ -235,7 +235,7 @@ def _toml_of(name: str) -> Iterator[str]:
         if title.startswith(f"{name}."):
             yield from _toml_example(title, table, example)
     if name == "queues":
-        yield "# The shipped queues, with what differs from [defaults]. They may set every other key of it too."
+        yield "# The shipped queues, with what differs from [defaults]. Their other keys may be set here too."
         for queue, keys in SHIPPED_QUEUES.items():
             yield from _toml_table(f"queues.{queue}", QueueTable, dict(keys))
     if name == "schedules":
