@@ -16,6 +16,8 @@ class Feature:
     """By queue; each function has the name of its job."""
     commands: Mapping[str, str] = field(default_factory=dict)
     """Of the command line: by reference the line that `crmd --help` has for it."""
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """Of the HTTP API, by the path that they are under: makes them of `crmd.crm.api.ApiParts`."""
     tables: str | None = None
     """The module of its tables."""
     forget: str | None = None
@@ -23,31 +25,44 @@ class Feature:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature(tables="crmd.crm.contacts.tables"),
-    Feature(tables="crmd.crm.files.tables"),
+    Feature(
+        routes={"/api/v1/contacts": "crmd.crm.contacts.routes:routes"},
+        tables="crmd.crm.contacts.tables",
+    ),
+    Feature(
+        routes={"/api/v1/files": "crmd.crm.files.routes:routes"},
+        tables="crmd.crm.files.tables",
+    ),
     Feature(
         jobs={"message": ("crmd.crm.messages.jobs:send_message",)},
+        routes={"/api/v1/messages": "crmd.crm.messages.routes:routes"},
         tables="crmd.crm.messages.tables",
         forget="crmd.crm.messages.queries:forget",
     ),
     Feature(
         jobs={"campaign": ("crmd.crm.campaigns.jobs:run_campaign",)},
         commands={"crmd.crm.campaigns.commands:campaigns": "List campaigns, pause or cancel one."},
+        routes={"/api/v1/campaigns": "crmd.crm.campaigns.routes:routes"},
         tables="crmd.crm.campaigns.tables",
         forget="crmd.crm.campaigns.recipients:forget",
     ),
     Feature(
         jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.jobs:sweep_flows")},
         commands={"crmd.crm.flows.commands:flows": "List flows, check or put one."},
+        routes={"/api/v1/flows": "crmd.crm.flows.routes:routes"},
         tables="crmd.crm.flows.tables",
         forget="crmd.crm.flows.repository:forget",
     ),
     Feature(jobs={"email": ("crmd.crm.email.jobs:send_email",)}),
     Feature(
         jobs={"webhook": ("crmd.crm.webhooks.jobs:deliver_webhook", "crmd.crm.webhooks.jobs:publish_event")},
+        routes={"/api/v1/webhook-endpoints": "crmd.crm.webhooks.routes:routes"},
         tables="crmd.crm.webhooks.tables",
     ),
-    Feature(jobs={"webhook": ("crmd.crm.inbound.jobs:whatsapp_event",)}),
+    Feature(
+        jobs={"webhook": ("crmd.crm.inbound.jobs:whatsapp_event",)},
+        routes={"/webhooks/whatsapp": "crmd.crm.inbound.routes:routes"},
+    ),
     Feature(
         jobs={"ai": ("crmd.crm.ai.jobs:chat_reply", "crmd.crm.ai.jobs:transcribe_audio")},
         tables="crmd.crm.ai.tables",
@@ -80,6 +95,11 @@ def load(reference: str) -> Any:
 def commands() -> dict[str, str]:
     """The commands of all features, with their lines."""
     return {reference: line for feature in FEATURES for reference, line in feature.commands.items()}
+
+
+def routes() -> dict[str, str]:
+    """What makes the routes of all features, by their path."""
+    return {path: reference for feature in FEATURES for path, reference in feature.routes.items()}
 
 
 def forgetting() -> list[Any]:

@@ -13,7 +13,6 @@ from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.catalog import shipped_catalog
 from crmd.crm.database.database import Database
-from crmd.crm.files.store import FileStore
 from crmd.crm.messages.reconciler import MessageReconciler
 from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
@@ -138,8 +137,7 @@ async def build(
             health=health,
             control=control,
             schedules=admin.schedules,
-            database=clients[Database],
-            files=clients[FileStore],
+            clients=clients,
             endpoints=lambda: current.settings.webhook.endpoints,
             whatsapp=lambda: current.settings.whatsapp,
             metrics=metrics,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from crmd.config.tables import AuthTable, EndpointTable, HttpTable, WhatsAppTable
 from crmd.console.bulk import BulkApi
@@ -15,24 +18,17 @@ from crmd.console.pages import QueuePages
 from crmd.console.queues import QueueApi
 from crmd.console.schedules import ScheduleApi
 from crmd.console.served_queues import ServedQueues
-from crmd.crm.campaigns.routes import CampaignsApi
-from crmd.crm.campaigns.service import CampaignService
-from crmd.crm.contacts.routes import ContactsApi
-from crmd.crm.database.database import Database
-from crmd.crm.features import forgetting
-from crmd.crm.files.routes import FilesApi
-from crmd.crm.files.store import FileStore
-from crmd.crm.flows.routes import FlowsApi
-from crmd.crm.inbound.routes import WhatsAppHook
-from crmd.crm.messages.routes import MessagesApi
-from crmd.crm.webhooks.routes import EndpointsApi
+from crmd.crm import features
+from crmd.crm.api import ApiParts
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueHealth
 from crmd.engine.admin.schedules import Schedules
 from crmd.http.connections import Connections, affordable_connections, affordable_lingering
+from crmd.http.late_routes import LateRoutes
 from crmd.http.long_requests import LongRequests
 from crmd.http.openapi import Description
 from crmd.http.peers import Peers
+from crmd.http.routes import Route
 from crmd.http.server import HttpServer
 from crmd.telemetry.metrics import Metrics
 
@@ -47,14 +43,16 @@ def build_http(
     health: QueueHealth,
     control: Control,
     schedules: Schedules,
-    database: Database,
-    files: FileStore,
+    clients: Mapping[type, Any],
     endpoints: Callable[[], Mapping[str, EndpointTable]],
     whatsapp: Callable[[], WhatsAppTable],
     metrics: Metrics,
     listen_socket: socket.socket | None = None,
 ) -> HttpServer:
-    """The server, not yet started. `endpoints` and `whatsapp` return the current configuration."""
+    """The server, not yet started.
+
+    `clients` are those of handlers, by class; `endpoints` and `whatsapp` return the current configuration.
+    """
     peers = Peers(http.trusted_proxies)
     connections = Connections(peers, most=affordable_connections(), most_lingering=affordable_lingering())
     long_requests = LongRequests(connections)
@@ -66,22 +64,20 @@ def build_http(
         QueueApi(queues, inspector, control, health),
         jobs,
         ScheduleApi(schedules),
-        FilesApi(files, prefix),
-        ContactsApi(database, forgetting()),
-        MessagesApi(database, inspector),
-        FlowsApi(database),
-        CampaignsApi(database, CampaignService(database, control)),
-        EndpointsApi(database, endpoints),
-        WhatsAppHook(whatsapp, control, metrics, peers),
         EventsApi(health, long_requests),
         QueuePages(queues, inspector, control, health, prefix),
     )
     routes = [route for group in groups for route in group.routes()]
+    parts = ApiParts(control, clients, endpoints, whatsapp, metrics, peers, prefix)
+    late = [
+        LateRoutes(path, partial(_make_routes, reference, parts)) for path, reference in features.routes().items()
+    ]
     return HttpServer(
         http,
         auth,
         password,
-        [*routes, *Description(routes, prefix, life.version).routes()],
+        [*routes, *Description(routes, late, prefix, life.version).routes()],
+        late,
         peers=peers,
         connections=connections,
         long_requests=long_requests,
@@ -89,3 +85,10 @@ def build_http(
         cleanup=[jobs.stop],
         listen_socket=listen_socket,
     )
+
+
+async def _make_routes(reference: str, parts: ApiParts) -> Sequence[Route]:
+    """Imports a feature's routes beside the event loop, and makes them."""
+    make = await asyncio.to_thread(features.load, reference)
+    routes: Sequence[Route] = make(parts)
+    return routes

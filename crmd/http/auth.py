@@ -19,7 +19,8 @@ from crmd.config.tables import AuthTable, TokenTable
 from crmd.http.attempts import FailedAttempts
 from crmd.http.peers import Peers, client_group, is_forwarded
 from crmd.http.problems import HttpProblem
-from crmd.http.routes import Access, Route, RouteTable
+from crmd.http.route_table import RouteTable
+from crmd.http.routes import Access, Route
 
 if TYPE_CHECKING:
     from crmd.telemetry.metrics import Metrics

@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler, Middleware
 from crmd.config.values import is_loopback
 from crmd.http.peers import Peers, parse_address
 from crmd.http.problems import HttpProblem
-from crmd.http.routes import Access, RouteTable
+from crmd.http.route_table import RouteTable
+from crmd.http.routes import Access
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PLAIN = {"Content-Encoding": frozenset({"", "identity"}), "Transfer-Encoding": frozenset({"", "chunked"})}

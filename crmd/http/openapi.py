@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from crmd.http.late_routes import LateRoutes
 from crmd.http.routes import Access, Route, Success
 
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -48,8 +49,9 @@ _Asked = tuple[type[BaseModel], Literal["validation", "serialization"]]
 class Description:
     """Answers `/api/v1/openapi.json`, which describes the given routes and itself."""
 
-    def __init__(self, routes: Sequence[Route], prefix: str, version: str) -> None:
+    def __init__(self, routes: Sequence[Route], late: Sequence[LateRoutes], prefix: str, version: str) -> None:
         self._described = [*routes, *self.routes()]
+        self._late = late
         self._prefix = prefix
         self._version = version
         self._document: bytes | None = None
@@ -67,7 +69,8 @@ class Description:
     async def openapi(self, request: web.Request) -> web.Response:
         """The OpenAPI 3.1 document."""
         if self._document is None:
-            self._document = json.dumps(describe(self._described, self._prefix, self._version)).encode()
+            late = [route for routes in self._late for route in await routes.routes()]
+            self._document = json.dumps(describe([*self._described, *late], self._prefix, self._version)).encode()
         return web.Response(body=self._document, content_type="application/json", charset="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -72,30 +72,3 @@ class Route:
     """Whether it is answered even if all connections are busy."""
     for_any_queue: bool = False
     """Whether tokens limited to some queues may call it although its path names none."""
-
-
-class RouteTable:
-    """Registers routes and finds the one of a request."""
-
-    def __init__(self, prefix: str, routes: Sequence[Route]) -> None:
-        self._prefix = prefix
-        self._routes = routes
-        self._by_registered: dict[web.AbstractRoute, Route] = {}
-
-    def register(self, app: web.Application) -> None:
-        """Registers all routes; a GET route also answers HEAD."""
-        for route in self._routes:
-            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-                registered = app.router.add_route(method, self._prefix + route.path, route.handler)
-                self._by_registered[registered] = route
-
-    def find(self, request: web.Request) -> Route:
-        """The route of a request; an unknown path needs READ, so that strangers do not learn which paths exist."""
-        return self._by_registered.get(request.match_info.route, _NOWHERE)
-
-
-async def _nowhere(request: web.Request) -> web.StreamResponse:
-    raise web.HTTPNotFound
-
-
-_NOWHERE = Route("GET", "", _nowhere, Access.READ, for_any_queue=True, any_body=True)

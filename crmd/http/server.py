@@ -20,11 +20,13 @@ from crmd.http.auth import AuthMiddleware
 from crmd.http.bodies import CONNECTIONS
 from crmd.http.connections import Connections
 from crmd.http.guard import HostCheck, guard
+from crmd.http.late_routes import LateRoutes
 from crmd.http.long_requests import LongRequests
 from crmd.http.peers import Peers
 from crmd.http.problems import RETRY_AFTER_SECONDS, HttpProblem, problems
 from crmd.http.protocol import RequestHandler, protocol_logger
-from crmd.http.routes import Route, RouteTable
+from crmd.http.route_table import RouteTable
+from crmd.http.routes import Route
 from crmd.http.schema import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class HttpServer:
         auth: AuthTable,
         password: str,
         routes: Sequence[Route],
+        late: Sequence[LateRoutes] = (),
         *,
         peers: Peers,
         connections: Connections,
@@ -71,8 +74,7 @@ class HttpServer:
         self._peers = peers
         self.long_requests = long_requests
         self.connections = connections
-        self.routes = routes
-        self._table = RouteTable(http.base_path, routes)
+        self._table = RouteTable(http.base_path, routes, late)
         self._auth = AuthMiddleware(
             auth,
             password,
@@ -83,6 +85,11 @@ class HttpServer:
         )
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes, of the late ones those that were made."""
+        return self._table.routes
 
     @property
     def address(self) -> tuple[str, int]:

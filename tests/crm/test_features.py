@@ -13,7 +13,7 @@ import pytest
 
 import crmd.crm
 from crmd.crm.catalog import shipped_catalog
-from crmd.crm.features import FEATURES, commands, forgetting, load
+from crmd.crm.features import FEATURES, commands, forgetting, load, routes
 from crmd.jobs import spec_of
 
 JOBS = {
@@ -55,6 +55,13 @@ def test_every_command_is_declared() -> None:
     assert [command.name for command in found] == list(dict.fromkeys(command.name for command in found))
     there = {module.__name__ for module in modules() if module.__name__.endswith(".commands")}
     assert {one.partition(":")[0] for feature in FEATURES for one in feature.commands} == there
+
+
+def test_every_module_of_routes_is_declared() -> None:
+    made = routes().values()
+    assert all(inspect.isfunction(load(reference)) for reference in made)
+    there = {module.__name__ for module in modules() if module.__name__.endswith(".routes")}
+    assert {reference.partition(":")[0] for reference in made} == there
 
 
 def test_every_module_of_tables_is_declared() -> None:

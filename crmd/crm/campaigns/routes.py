@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from crmd.crm.api import ApiParts
 from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.service import CampaignService, details, list_campaigns, summary
 from crmd.crm.database.database import Database
@@ -22,6 +23,11 @@ class CampaignsQuery(schema.PageQuery):
     """A page of campaigns."""
 
     status: CampaignStatus | None = None
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/campaigns`."""
+    return CampaignsApi(parts.get(Database), CampaignService(parts.get(Database), parts.control)).routes()
 
 
 class CampaignsApi:

@@ -8,11 +8,13 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field
 
+from crmd.crm.api import ApiParts
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.contacts.phones import Phone
 from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
+from crmd.crm.features import forgetting
 from crmd.http import schema
 from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import HttpProblem
@@ -31,6 +33,11 @@ class ContactsQuery(PageQuery):
     phone: Phone | None = Field(None, description="E.164; the plus may be left out.")
     search: str | None = Field(None, min_length=1, max_length=200, description="In name, email and phone.")
     opted_out: bool | None = Field(None, description="Wants no messages, or does.")
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/contacts`."""
+    return ContactsApi(parts.get(Database), forgetting()).routes()
 
 
 class ContactsApi:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
+from crmd.crm.api import ApiParts
 from crmd.crm.database.database import database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.files.store import FileStore, NewFile, StoredFile
@@ -37,6 +38,11 @@ class UploadQuery(schema.RequestBody):
     model_config = ConfigDict(extra="forbid", strict=False)
 
     name: str | None = Field(None, min_length=1, max_length=1000, description="Name for people, such as a.csv.")
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/files`."""
+    return FilesApi(parts.get(FileStore), parts.prefix).routes()
 
 
 class FilesApi:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
+from crmd.crm.api import ApiParts
 from crmd.crm.contacts.phones import Phone
 from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
@@ -41,6 +42,11 @@ class FlowBody(FlowDefinition):
     """A flow's definition; its name may be left to the path."""
 
     name: Annotated[FlowName, Field(default_factory=str, description="May be left out, as the path says it.")]
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/flows`."""
+    return FlowsApi(parts.get(Database)).routes()
 
 
 class FlowsApi:

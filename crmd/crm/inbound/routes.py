@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from crmd.config.tables import WhatsAppTable
+from crmd.crm.api import ApiParts
 from crmd.crm.whatsapp.send_rate import SendRate
 from crmd.engine import codec
 from crmd.engine.admin.control import Control
@@ -41,6 +42,11 @@ MAX_CHALLENGE = 512
 _SIGNATURE = "sha256="
 
 _log = logging.getLogger(__name__)
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/webhooks/whatsapp`."""
+    return WhatsAppHook(parts.whatsapp, parts.control, parts.metrics, parts.peers).routes()
 
 
 class WhatsAppHook:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
+from crmd.crm.api import ApiParts
 from crmd.crm.contacts.phones import Phone
 from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339, utc_now
@@ -42,6 +43,11 @@ class MessagesQuery(PageQuery):
     status: messages.Status | None = None
     phone: Phone | None = Field(None, description="E.164; the plus may be left out.")
     campaign: int | None = Field(None, ge=1, le=10**18, description="Id of the campaign.")
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/messages`."""
+    return MessagesApi(parts.get(Database), parts.control.inspector).routes()
 
 
 class MessagesApi:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from crmd.config.tables import EndpointTable
+from crmd.crm.api import ApiParts
 from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.webhooks import repository as endpoints
@@ -19,6 +20,11 @@ from crmd.http.routes import Access, Route
 _ANSWERS = "crmd.crm.webhooks.answers"
 
 _ROOT = "/api/v1/webhook-endpoints"
+
+
+def routes(parts: ApiParts) -> list[Route]:
+    """The routes under `/api/v1/webhook-endpoints`."""
+    return EndpointsApi(parts.get(Database), parts.endpoints).routes()
 
 
 class EndpointsApi:
