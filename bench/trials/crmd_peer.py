@@ -55,7 +55,7 @@ class CrmdPeer:
         self._store = Store(StoreTarget(url), events)
         self._inspector = Inspector(self._store, self._registry)
         self.control = Control(self._store, self._inspector)
-        self._fleet: WorkerPool | None = None
+        self._pool: WorkerPool | None = None
 
     async def open(self) -> None:
         """Connects."""
@@ -64,8 +64,8 @@ class CrmdPeer:
 
     async def close(self) -> None:
         """Stops the fleet, and disconnects."""
-        if self._fleet:
-            await self._fleet.stop(1.0)
+        if self._pool:
+            await self._pool.stop(1.0)
         await self.control.stop()
         await self._store.stop()
         await self._client.__aexit__(None, None, None)
@@ -93,8 +93,8 @@ class CrmdPeer:
         for name in self._registry.queues:
             catalog.add(name, JobSpec("work", None, plain if self._plain else native, plain=self._plain))
         store, control = self._store, self.control
-        self._fleet = WorkerPool(PoolParts(store, control, self._registry, catalog, "bench", NoFiles(), SaqWorker))
-        await self._fleet.start()
+        self._pool = WorkerPool(PoolParts(store, control, self._registry, catalog, "bench", NoFiles(), SaqWorker))
+        await self._pool.start()
         tune_collector()  # as the daemon does
 
     async def done(self) -> int:

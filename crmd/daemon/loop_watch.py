@@ -51,7 +51,7 @@ class _Observer(PeriodicThread):
         super().__init__("crmd loop watch", BEAT_S)
         self._beat_at = 0.0
         self._loop_thread = 0
-        self._told = False
+        self._reported = False
 
     def beat(self) -> float:
         """The loop runs, in this thread; returns the time, on `time.monotonic()`."""
@@ -62,10 +62,10 @@ class _Observer(PeriodicThread):
     def run_once(self) -> None:
         late_s = time.monotonic() - self._beat_at - BEAT_S
         if late_s < BLOCKED_AFTER_S:
-            if self._told:
+            if self._reported:
                 _log.warning("the event loop goes on")
-            self._told = False
-        elif not self._told:
-            self._told = True
+            self._reported = False
+        elif not self._reported:
+            self._reported = True
             stack = thread_stack(self._loop_thread)
             _log.error("the event loop has stood still for %.1f s; a handler blocks it at:\n%s", late_s, stack)

@@ -19,7 +19,7 @@ ADDRESSES_KEPT = 10_000
 class _Bucket:
     left: float
     filled_at: float
-    told: bool = False
+    reported: bool = False
 
 
 class FailedAttempts:
@@ -47,8 +47,8 @@ class FailedAttempts:
             self._buckets.popitem(last=False)
         self._refill(bucket)
         bucket.left = max(0.0, bucket.left - 1)
-        begins = bucket.left < 1 and not bucket.told
-        bucket.told = bucket.told or begins
+        begins = bucket.left < 1 and not bucket.reported
+        bucket.reported = bucket.reported or begins
         return begins
 
     def _refill(self, bucket: _Bucket) -> None:
@@ -56,4 +56,4 @@ class FailedAttempts:
         bucket.left = min(FAILURES, bucket.left + (now - bucket.filled_at) / REFILL_SECONDS)
         bucket.filled_at = now
         if bucket.left == FAILURES:
-            bucket.told = False
+            bucket.reported = False

@@ -61,8 +61,8 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._opener: asyncio.Task[None] | None = None
         self._last_error: str | None = "not opened yet"
-        self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
-        self._unavailable_told = False
+        self._log_throttle = Throttle(UNAVAILABLE_TOLD_EVERY_S)
+        self._unavailable_reported = False
         # SQLite has one writer at a time. Those of this process wait here, in order, and without a connection.
         self._write_lock = asyncio.Lock()
         self._writer: asyncio.Task[object] | None = None
@@ -223,14 +223,14 @@ class Database:
 
     def _note_unavailable(self, error: str) -> None:
         self._last_error = error
-        if self._told.allow("unavailable") is not None:
-            self._unavailable_told = True
+        if self._log_throttle.allow("unavailable") is not None:
+            self._unavailable_reported = True
             _log.warning("the records are not available: %s", error)
 
     def _note_back(self) -> None:
         self._last_error = None
-        if self._unavailable_told:
-            self._unavailable_told = False
+        if self._unavailable_reported:
+            self._unavailable_reported = False
             _log.info("the records are available again")
 
 

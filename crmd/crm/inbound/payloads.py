@@ -12,7 +12,7 @@ from pydantic import Field
 
 from crmd.crm.contacts.phones import is_wa_id
 from crmd.crm.contacts.repository import MAX_NAME
-from crmd.crm.messages.statuses import StatusUpdate, Told
+from crmd.crm.messages.statuses import StatusUpdate, WebhookStatus
 from crmd.crm.payload import Payload
 
 _ITEMS: Mapping[str, Sequence[str]] = {
@@ -20,7 +20,7 @@ _ITEMS: Mapping[str, Sequence[str]] = {
     "user_preferences": ("user_preferences",),
 }
 """The fields of Meta's webhook that are read, and the lists in their values."""
-_STATUSES = frozenset(get_args(Told))
+_STATUSES = frozenset(get_args(WebhookStatus))
 _NOT_FROM_PEOPLE = frozenset({"system"})
 """Types of messages that WhatsApp itself writes, such as that a number changed."""
 _WRITTEN = frozenset(
@@ -193,7 +193,7 @@ def _read_status(item: dict[str, Any], place: str, event: Event) -> None:
     event.statuses.append(
         StatusUpdate(
             wamid=_id(item, place),
-            status=cast(Told, status),
+            status=cast(WebhookStatus, status),
             at=_instant(item, place),
             job_key=callback if isinstance(callback, str) and callback else None,
             error_code=str(code)[:_MAX_LABEL] if isinstance(code, int | str) else None,

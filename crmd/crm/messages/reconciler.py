@@ -60,7 +60,7 @@ class MessageReconciler(BackgroundTask):
         self._wake = asyncio.Event()
         self._after_id = 0
         self._cursor: str | None = None
-        self._told = Throttle(UNAVAILABLE_TOLD_EVERY_S)
+        self._log_throttle = Throttle(UNAVAILABLE_TOLD_EVERY_S)
         self._unsubscribe = _nothing
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class MessageReconciler(BackgroundTask):
         try:
             await look
         except CrmdError as error:
-            if self._told.allow(type(error).__name__) is not None:
+            if self._log_throttle.allow(type(error).__name__) is not None:
                 _log.warning("messages in doubt are looked at later: %s", error)
             return False
         except Exception:

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.messages.queries import MAX_ERROR, MESSAGE, OPEN, Status, note_all
 
-Told = Literal["sent", "delivered", "read", "failed"]
+WebhookStatus = Literal["sent", "delivered", "read", "failed"]
+"""What WhatsApp's webhooks call the statuses of a message."""
 _RANKS = {Status.ACCEPTED: 1, Status.SENT: 2, Status.DELIVERED: 3, Status.READ: 4}
 """A status never goes back; those without a rank say nothing of a message's way."""
 _BY_JOB = (Status.SENDING, Status.UNKNOWN, Status.RETRYING, Status.FAILED)
@@ -24,7 +25,7 @@ class StatusUpdate:
     """One status of a webhook."""
 
     wamid: str
-    status: Told
+    status: WebhookStatus
     at: datetime
     job_key: str | None = None
     """`biz_opaque_callback_data`."""
@@ -82,21 +83,21 @@ _WRITING = (
 )
 
 
-async def apply_status(s: AsyncSession, told: StatusUpdate) -> bool:
+async def apply_status(s: AsyncSession, update_: StatusUpdate) -> bool:
     """Applies one status; whether it changed the message's status."""
-    [applied] = await apply_statuses(s, [told])
+    [applied] = await apply_statuses(s, [update_])
     return applied is not None and applied.before is not applied.after
 
 
-async def apply_statuses(s: AsyncSession, told: Sequence[StatusUpdate]) -> list[Applied | None]:
+async def apply_statuses(s: AsyncSession, updates: Sequence[StatusUpdate]) -> list[Applied | None]:
     """Applies statuses, and adds each to its message's history. None: the message is none of ours.
 
     A message is found by its wamid, else by the key of its job, where its wamid is not known yet. `sent`,
     `delivered` and `read` never go back; `failed` is final unless WhatsApp says that the message was delivered.
     """
-    rows = await _rows(s, told)
+    rows = await _rows(s, updates)
     results: list[Applied | None] = []
-    for update_ in told:
+    for update_ in updates:
         row = rows.get(update_.wamid)
         results.append(_apply(row, update_) if row else None)
     changed = {row.id: row for row in rows.values() if row.changed}
@@ -111,17 +112,17 @@ async def apply_statuses(s: AsyncSession, told: Sequence[StatusUpdate]) -> list[
         s,
         [
             (applied.message_id, Status(update_.status), update_.at, update_.error_code)
-            for applied, update_ in zip(results, told, strict=True)
+            for applied, update_ in zip(results, updates, strict=True)
             if applied
         ],
     )
     return results
 
 
-async def _rows(s: AsyncSession, told: Sequence[StatusUpdate]) -> dict[str, _Row]:
+async def _rows(s: AsyncSession, updates: Sequence[StatusUpdate]) -> dict[str, _Row]:
     """The messages by their wamids, locked."""
-    rows = await _by_wamid(s, {one.wamid for one in told})
-    missing = {one.wamid: one.job_key for one in told if one.wamid not in rows and one.job_key}
+    rows = await _by_wamid(s, {one.wamid for one in updates})
+    missing = {one.wamid: one.job_key for one in updates if one.wamid not in rows and one.job_key}
     if not missing:
         return rows
     candidates = await _by_job(s, set(missing.values()))
@@ -156,13 +157,13 @@ async def _by_job(s: AsyncSession, keys: set[Any]) -> dict[str, list[_Row]]:
     return by_key
 
 
-def _apply(row: _Row, told: StatusUpdate) -> Applied:
-    before, status = Status(row.status), Status(told.status)
+def _apply(row: _Row, update_: StatusUpdate) -> Applied:
+    before, status = Status(row.status), Status(update_.status)
     if _moves(row, before, status):
         failed = status is Status.FAILED
-        row.status, row.status_at, row.changed = status.value, told.at, True
-        row.error_code = told.error_code if failed else None
-        row.error = (told.error or "")[:MAX_ERROR] or None if failed else None
+        row.status, row.status_at, row.changed = status.value, update_.at, True
+        row.error_code = update_.error_code if failed else None
+        row.error = (update_.error or "")[:MAX_ERROR] or None if failed else None
     row.first, after = False, Status(row.status)
     return Applied(row.id, row.phone, row.job_queue, row.job_key, row.job_enqueued_at, before, after)
 

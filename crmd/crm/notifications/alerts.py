@@ -43,7 +43,7 @@ class Alerts(Periodic):
         self._table = table
         self._monotonic = monotonic
         self._rules = AlertRules(table)
-        self._told: dict[str, tuple[int, int]] = {}
+        self._reported: dict[str, tuple[int, int]] = {}
         """By alert: since when it lasts (ms), and how often it was told again."""
         self._away_since: float | None = None
         self._away_told_at: float | None = None
@@ -79,19 +79,19 @@ class Alerts(Periodic):
         """Tells an alert at its beginning, and each time that `repeat` has passed since then."""
         since_ms = await see_alert(self._store, finding.kind, finding.queue, now_ms, FORGOTTEN_AFTER_MS)
         repeats = max(0, now_ms - since_ms) // round(self._table.repeat * 1000)
-        if self._told.get(name) == (since_ms, repeats):
+        if self._reported.get(name) == (since_ms, repeats):
             return
         lasts = f", for {about((now_ms - since_ms) / 1000)} now" if repeats else ""
         if await self._notify(
             f"{name}:{since_ms}:{repeats}", finding.queue, f"queue {finding.queue}: {finding.text}{lasts}"
         ):
             self._store.events.emit("alert.raised", kind=finding.kind, queue=finding.queue)
-        self._told[name] = (since_ms, repeats)
+        self._reported[name] = (since_ms, repeats)
 
     async def _tell_over(self, name: str, finding: Finding) -> None:
         key = keys.alert(finding.kind, finding.queue)
         since = await self._store.command("GET", key)
-        self._told.pop(name, None)
+        self._reported.pop(name, None)
         if since is None:
             return
         over = {"oldest_waiting": "its jobs start again", "failure_share": "its jobs no longer fail"}[finding.kind]

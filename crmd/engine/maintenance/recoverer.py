@@ -40,7 +40,7 @@ class Recoverer:
         self._events = events
         self._clock = clock
         self.observer = LeaseObserver(clock.monotonic)
-        self._told = Throttle(DEGRADED_TOLD_EVERY_S, monotonic=clock.monotonic)
+        self._log_throttle = Throttle(DEGRADED_TOLD_EVERY_S, monotonic=clock.monotonic)
 
     def add(self, queue: QueueScripts) -> None:
         """Looks after one more queue."""
@@ -59,7 +59,7 @@ class Recoverer:
                 raise
             except StoreError as error:  # a fault in one queue stays there
                 name, reason = queue.keys.name, str(error)
-                if self._told.allow((name, reason)) is not None:
+                if self._log_throttle.allow((name, reason)) is not None:
                     self._events.emit("queue.degraded", queue=name, reason=reason)
         return total
 

@@ -11,7 +11,7 @@ _REFUSED = (
     redis_errors.AuthorizationError,
     redis_errors.AuthenticationWrongNumberOfArgsError,
 )
-_AWAY = (
+_UNAVAILABLE = (
     redis_errors.ConnectionError,
     redis_errors.TimeoutError,
     redis_errors.ReadOnlyError,
@@ -45,7 +45,7 @@ def store_error(error: Exception, what: str) -> StoreError:
         return StoreFull(f"{what}: the store cannot write to its disk; free some space there and see its log")
     if refuses_writes(error):
         return StoreUnavailable(f"{what}: the store takes no writes now ({_in_short(text)}); try again later")
-    if isinstance(error, _AWAY) or text.startswith("BUSY "):
+    if isinstance(error, _UNAVAILABLE) or text.startswith("BUSY "):
         return StoreUnavailable(f"{what}: the store is unavailable ({_in_short(text)}); try again when it is back")
     return StoreError(f"{what}: the store answers: {_in_short(text)}")
 
