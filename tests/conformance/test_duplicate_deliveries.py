@@ -60,11 +60,11 @@ def runs(engine: EngineHarness, seconds: float = 0.0, name: str = "work") -> Run
 async def test_a_retry_at_once_runs_once_for_each_attempt(engine: EngineHarness, document: dict[str, Any]) -> None:
     attempts: list[int] = []
 
+    @engine.handler("q")
     async def fail(ctx: dict[str, Any]) -> None:
         attempts.append(ctx["job"].attempts)
         raise ValueError("no luck")
 
-    engine.handle("q", "fail", fail)
     pool = await engine.start_pool()
     await put_job(engine.store, "q", "k", {"function": "fail", "retries": 2, **document})
     view = await engine.finished("q", "k", 5)
@@ -164,10 +164,10 @@ async def test_a_failed_job_that_is_retried_many_times_at_once_is_queued_once(en
     work = runs(engine, 0.1)
     await put_job(engine.store, "q", "k", {"function": "fails"})
 
+    @engine.handler("q", "fails")
     async def fail(_: Any) -> None:
         raise ValueError
 
-    engine.handle("q", "fails", fail)
     pool = await engine.start_pool()
     await engine.finished("q", "k")
     engine.handle("q", "fails", work.__call__)
@@ -221,6 +221,7 @@ async def test_an_update_of_a_finished_job_changes_nothing(engine: EngineHarness
 @pytest.mark.queues(QueueSettings("q", concurrency=20))
 async def test_an_update_that_races_with_the_end_never_wins(engine: EngineHarness) -> None:
 
+    @engine.handler("q")
     async def updating(ctx: dict[str, Any]) -> str:
         async def heartbeat() -> None:
             while not ended.is_set():
@@ -233,7 +234,6 @@ async def test_an_update_that_races_with_the_end_never_wins(engine: EngineHarnes
 
     ended = asyncio.Event()
     beats: list[asyncio.Task[None]] = []
-    engine.handle("q", "updating", updating)
     pool = await engine.start_pool()
     saq_worker(pool, "q").context["beats"] = beats
     added = [await engine.add("q", "updating") for _ in range(20)]
@@ -304,13 +304,13 @@ async def test_calls_that_lose_jobs_in_saq_are_refused(engine: EngineHarness) ->
 async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(engine: EngineHarness) -> None:
     times: list[float] = []
 
+    @engine.handler("q")
     async def fail(_: Any) -> str:
         times.append(asyncio.get_running_loop().time())
         if len(times) == 1:
             raise Retry("later", after=0.3)
         return "done"
 
-    engine.handle("q", "fail", fail)
     await engine.start_pool()
     await engine.start_pool()
     view = await engine.finished("q", await engine.add("q", "fail"))

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from crmd.config.load import load
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.maintenance.heartbeat import host_prefix
+from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.engine.store.keys import QueueKeys
-from crmd.errors import ConfigError, IllegalTransition, StoreError
+from crmd.errors import IllegalTransition, StoreError
+from tests.support.config import ConfigBench
 from tests.support.documents import put_job, stored_job
 from tests.support.engine_harness import EngineHarness, engine_harness, kill, saq_queue, watch_for_a_lease
 from tests.support.proxy import proxy
@@ -42,10 +43,12 @@ class Held:
         return "done"
 
 
-def held(engine: EngineHarness, queue: str = "q") -> Held:
+def held(engine: EngineHarness, queue: str = "q", *, released: bool = False) -> Held:
     """Makes a held handler known under the name `work`."""
     handler = Held()
     engine.handle(queue, "work", handler.__call__)
+    if released:
+        handler.go.set()
     return handler
 
 
@@ -113,45 +116,21 @@ async def test_another_daemon_takes_the_jobs_of_a_dead_one_when_its_lease_is_ove
 
 
 async def test_leases_that_ran_out_while_the_store_was_away_are_not_believed(engine: EngineHarness) -> None:
-    work = held(engine)
-    holder = await engine.start_pool()
-    key = await engine.add("q", "work")
-    await wait_until(lambda: work.starts == 1)
-    other = await engine.start_pool()
-    await holder.tick.stop()
-    await holder.keeper.stop()
-    await watch_for_a_lease(other)
+    work, key, other = await _not_renewed(engine)
     engine.store.connected_since = time.monotonic()  # as after a reconnect
-    for _ in range(3):
-        await other.tick.run_once()
-    assert (await engine.inspector.totals())["q"].lost == 0
-    work.go.set()
-    view = await engine.finished("q", key)
-    assert (view.state, work.starts) == (State.COMPLETED, 1)
+    await _is_not_lost(engine, work, key, other)
 
 
 async def test_leases_that_nobody_could_renew_are_not_believed(
     engine: EngineHarness, own_store: StoreServer
 ) -> None:
-    work = held(engine)
-    holder = await engine.start_pool()
-    key = await engine.add("q", "work")
-    await wait_until(lambda: work.starts == 1)
-    other = await engine.start_pool()
-    await holder.tick.stop()
-    await holder.keeper.stop()
-    await watch_for_a_lease(other)
+    work, key, other = await _not_renewed(engine)
     with own_store.client() as admin:  # as on a full disk
         admin.execute_command("ACL", "SETUSER", "default", "-zadd")
         with pytest.raises(StoreError):
             await other.tick.announce()
         admin.execute_command("ACL", "SETUSER", "default", "+@all")
-    for _ in range(3):
-        await other.tick.run_once()
-    assert (await engine.inspector.totals())["q"].lost == 0
-    work.go.set()
-    view = await engine.finished("q", key)
-    assert (view.state, work.starts) == (State.COMPLETED, 1)
+    await _is_not_lost(engine, work, key, other)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 6, 9, 14])
@@ -160,11 +139,11 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(engine: Engine
     starts: list[str] = []
     go = asyncio.Event()
 
+    @engine.handler("q")
     async def work(ctx: dict[str, Any]) -> None:
         starts.append(ctx["job"].key)
         await go.wait()
 
-    engine.handle("q", "work", work)
     pool = await engine.start_pool("one")
     await engine.control.enqueue("q", [NewJob("work") for _ in range(30)])
     await wait_until(lambda: len(starts) == 30)
@@ -229,8 +208,7 @@ async def test_a_crash_looping_job_whose_claim_is_lost_is_tried_again(
     own_store: StoreServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as engine:
-        work = held(engine)
-        work.go.set()
+        work = held(engine, released=True)
         key = await _crash_looping(engine)
         unique_prefix = QueueKeys("q").unique_prefix
         between.lose_reply(
@@ -266,8 +244,7 @@ async def test_a_crash_looping_job_whose_claim_is_lost_is_tried_again(
     ],
 )
 async def test_what_is_no_job_is_set_aside_once_and_the_others_run(engine: EngineHarness, document: bytes) -> None:
-    work = held(engine)
-    work.go.set()
+    held(engine, released=True)
     await put_job(engine.store, "q", "bad", document)
     key = await engine.add("q", "work")
     before = await engine.inspector.jobs("q")
@@ -323,10 +300,10 @@ async def test_a_job_with_odd_fields_runs_and_is_shown(engine: EngineHarness, fi
     await put_job(engine.store, "q", "odd", {"function": "work", **fields})
     await put_job(engine.store, "q", "odd fails", {"function": "fail", **fields})
 
+    @engine.handler("q")
     async def fail(_: Any) -> None:
         raise ValueError("no luck")
 
-    engine.handle("q", "fail", fail)
     await _show(engine)
     await engine.start_pool()
     key = await engine.add("q", "work")
@@ -345,28 +322,21 @@ async def test_a_job_with_odd_fields_runs_and_is_shown(engine: EngineHarness, fi
 
 @pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6 *", "61 * * * *", "* * *", "every day"])
 def test_an_impossible_cron_is_refused_with_its_reason(cron: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text(f'[schedules.never]\nqueue = "analytics"\njob = "snapshot"\ncron = "{cron}"\n')
-    path.chmod(0o600)
-    with pytest.raises(ConfigError) as caught:
-        load(path=path, environ={}, cwd=tmp_path)
-    [problem] = caught.value.problems
+    text = f'[schedules.never]\nqueue = "analytics"\njob = "snapshot"\ncron = "{cron}"\n'
+    [problem] = ConfigBench(tmp_path).problems(text)
     assert problem.key == "schedules.never.cron"
     assert cron in problem.reason
 
 
 def test_two_schedules_of_one_job_are_two(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
     job = 'queue = "analytics"\njob = "snapshot"\n'
-    path.write_text(f'[schedules.a]\n{job}cron = "@daily"\n[schedules.b]\n{job}cron = "@hourly"\n')
-    path.chmod(0o600)
-    schedules = load(path=path, environ={}, cwd=tmp_path).settings.schedules
+    text = f'[schedules.a]\n{job}cron = "@daily"\n[schedules.b]\n{job}cron = "@hourly"\n'
+    schedules = ConfigBench(tmp_path).load(text).settings.schedules
     assert {name: schedules[name].cron for name in ("a", "b")} == {"a": "@daily", "b": "@hourly"}
 
 
 async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(engine: EngineHarness) -> None:
-    work = held(engine)
-    work.go.set()
+    held(engine, released=True)
     # What SAQ's worker leaves: a cron job in its slot, one long past, and one of a function that is gone.
     await put_job(engine.store, "q", "cron:work", {"function": "work"}, due=time.time() + 0.3)
     await put_job(engine.store, "q", "cron:past", {"function": "work"}, due=time.time() - 3600)
@@ -413,8 +383,7 @@ async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
         fail(_)
 
     engine.handle("q", "fail", fail if sync else fail_async)
-    work = held(engine)
-    work.go.set()
+    held(engine, released=True)
     pool = await engine.start_pool()
     failing, following = await engine.add("q", "fail"), await engine.add("q", "work")
     view = await engine.finished("q", failing, 5)
@@ -427,10 +396,10 @@ async def test_whatever_a_handler_raises_its_job_fails_and_the_next_runs(
 @pytest.mark.queues(QueueSettings("q", attempts=1))
 async def test_sys_exit_in_a_thread_fails_its_job_only(engine: EngineHarness) -> None:
 
+    @engine.handler("q")
     def leave(_: Any) -> None:
         sys.exit("bye")
 
-    engine.handle("q", "leave", leave)
     await engine.start_pool()
     view = await engine.finished("q", await engine.add("q", "leave"), 5)
     assert view.state is State.FAILED
@@ -470,11 +439,11 @@ async def test_a_result_that_is_no_json_fails_its_job_once(
 ) -> None:
     runs: list[int] = []
 
+    @engine.handler("q")
     async def odd(_: Any) -> Any:
         runs.append(1)
         return result()
 
-    engine.handle("q", "odd", odd)
     await engine.start_pool()
     view = await engine.finished("q", await engine.add("q", "odd"), 5)
     assert (view.state, view.result, len(runs)) == (State.FAILED, None, 1)
@@ -485,6 +454,7 @@ async def test_a_result_that_is_no_json_fails_its_job_once(
 @pytest.mark.queues(QueueSettings("q", attempts=2, backoff=FAST))
 async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(engine: EngineHarness, fails: bool) -> None:
 
+    @engine.handler("q")
     async def spoil(ctx: dict[str, Any], items: list[Any]) -> int:
         items.append({1, 2})
         ctx["job"].kwargs["other"] = object()
@@ -493,7 +463,6 @@ async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(engine: Eng
             raise ValueError("no luck")
         return len(items)
 
-    engine.handle("q", "spoil", spoil)
     await engine.start_pool()
     view = await engine.finished("q", await engine.add("q", "spoil", items=[1]), 5)
     assert view.payload == {"items": [1]}
@@ -505,10 +474,10 @@ async def test_a_handler_that_spoils_its_payload_spoils_nothing_else(engine: Eng
 
 async def test_a_result_beyond_64_bits_is_kept_as_it_is(engine: EngineHarness) -> None:
 
+    @engine.handler("q")
     async def big(_: Any, n: int) -> list[int]:
         return [n, 2**70]
 
-    engine.handle("q", "big", big)
     await engine.start_pool()
     assert (await engine.finished("q", await engine.add("q", "big", n=2**65), 5)).result == [2**65, 2**70]
 
@@ -518,8 +487,7 @@ async def test_a_result_beyond_64_bits_is_kept_as_it_is(engine: EngineHarness) -
 
 async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(own_store: StoreServer) -> None:
     async with proxy(own_store.socket) as between, engine_harness(between.url, QueueSettings("q")) as engine:
-        work = held(engine)
-        work.go.set()
+        held(engine, released=True)
         pool = await engine.start_pool("one")
         await pool.wake_listener.ready.wait()
         between.reply_delay = 0.15
@@ -535,8 +503,7 @@ async def test_a_claim_whose_answer_is_late_when_the_daemon_stops_is_given_back(
 
 
 async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(engine: EngineHarness) -> None:
-    work = held(engine)
-    work.go.set()
+    held(engine, released=True)
     pool = await engine.start_pool()
     await put_job(engine.store, "q", "k", {"function": "work", "ttl": 60})
     await engine.finished("q", "k")
@@ -551,8 +518,7 @@ async def test_a_finished_job_takes_no_cancel_and_keeps_its_end(engine: EngineHa
 
 
 async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(engine: EngineHarness) -> None:
-    work = held(engine)
-    work.go.set()
+    held(engine, released=True)
     key = await engine.add("q", "work")
     pool = await engine.start_pool(janitor_grace=0.1)
     await engine.finished("q", key)
@@ -592,12 +558,8 @@ async def test_an_abort_in_one_queue_leaves_the_same_key_of_another_alone(engine
 
 @pytest.mark.parametrize("name", ["job", "abort", "Upper", "with space", "a:b", "", "x" * 65])
 def test_queue_names_that_would_meet_other_keys_are_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text(f'[queues."{name}"]\nattempts = 2\n')
-    path.chmod(0o600)
-    with pytest.raises(ConfigError) as caught:
-        load(path=path, environ={}, cwd=tmp_path)
-    assert "queues" in caught.value.problems[0].key
+    problems = ConfigBench(tmp_path).problems(f'[queues."{name}"]\nattempts = 2\n')
+    assert "queues" in problems[0].key
 
 
 # Clocks
@@ -665,6 +627,28 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(e
     await wait_until(lambda: _completed(engine, 5), 5)
     assert (work.starts, (await engine.inspector.totals())["q"].lost) == (10, 5)
     assert [daemon.id for daemon in await engine.inspector.daemons()] == [other.context.instance_id]
+
+
+async def _not_renewed(engine: EngineHarness) -> tuple[Held, str, WorkerPool]:
+    """A job that runs, its key, and a daemon that has watched the other's lease run out."""
+    work = held(engine)
+    holder = await engine.start_pool()
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    other = await engine.start_pool()
+    await holder.tick.stop()
+    await holder.keeper.stop()
+    await watch_for_a_lease(other)
+    return work, key, other
+
+
+async def _is_not_lost(engine: EngineHarness, work: Held, key: str, other: WorkerPool) -> None:
+    for _ in range(3):
+        await other.tick.run_once()
+    assert (await engine.inspector.totals())["q"].lost == 0
+    work.go.set()
+    view = await engine.finished("q", key)
+    assert (view.state, work.starts) == (State.COMPLETED, 1)
 
 
 async def _crash_looping(engine: EngineHarness) -> str:

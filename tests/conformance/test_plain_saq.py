@@ -52,7 +52,7 @@ def tcp_url(store_server: StoreServer) -> Iterator[str]:
 @asynccontextmanager
 async def working(url: str, **parts: Any) -> AsyncIterator[EngineHarness]:
     """A pool with handlers that plain programs call."""
-    async with engine_harness(url, *QUEUES) as r:
+    async with engine_harness(url, *QUEUES) as engine:
 
         async def double(_: Any, n: int) -> int:
             return n * 2
@@ -75,10 +75,16 @@ async def working(url: str, **parts: Any) -> AsyncIterator[EngineHarness]:
 
         for handler in (double, echo, fail, sleep, long, clock):
             for settings in QUEUES:
-                r.handle(settings.name, handler.__name__, handler)
-        pool = await r.start_pool(**parts)
+                engine.handle(settings.name, handler.__name__, handler)
+        pool = await engine.start_pool(**parts)
         await pool.wake_listener.ready.wait()
-        yield r
+        yield engine
+
+
+@pytest.fixture
+async def engine(store_url: str) -> AsyncIterator[EngineHarness]:
+    async with working(store_url) as made:
+        yield made
 
 
 def test_the_programs_know_nothing_of_crmd() -> None:
@@ -94,10 +100,10 @@ def test_the_programs_know_nothing_of_crmd() -> None:
 
 
 async def test_500_jobs_are_accepted_into_a_limited_queue_and_20_start(tcp_url: str) -> None:
-    async with working(tcp_url) as r:
+    async with working(tcp_url) as engine:
         assert await run_program("accept.py", tcp_url, "message", "double", "500") == {"accepted": 500}
-        await wait_until(lambda: _completed(r, "message", 20))
-        counts = await r.inspector.counts("message")
+        await wait_until(lambda: _completed(engine, "message", 20))
+        counts = await engine.inspector.counts("message")
         assert (counts.waiting, counts.completed, counts.rate_left) == (480, 20, 0)
 
 
@@ -119,60 +125,64 @@ async def test_jobs_are_called_like_functions(tcp_url: str, store_url: str, kind
         assert answer["exceptions"] == ["JobError", "JobError"]
 
 
-async def test_waiting_delayed_and_running_jobs_are_aborted(store_url: str) -> None:
-    async with working(store_url) as r:
-        await r.control.pause("webhook")
-        answer = await run_program("abort.py", store_url, "webhook", "notification")
-        for kind, found in answer.items():
-            assert (kind, found["status"], found["stored"]) == (kind, "aborted", "aborted")
-            assert found["incomplete"] is None
-            assert found["error"] == "not wanted"
-            assert found["published"][-1] == "aborted"
-            # at once, and perhaps a second time for clients that subscribed too late
-            assert found["published"].count("aborted") in (1, 2)
-            assert found["seconds"] < 2
-        for queue, key in (("webhook", "waiting"), ("notification", "delayed"), ("notification", "running")):
-            assert (await r.inspector.job(queue, key)).state is State.CANCELLED
+async def test_waiting_delayed_and_running_jobs_are_aborted(engine: EngineHarness, store_url: str) -> None:
+    await engine.control.pause("webhook")
+    answer = await run_program("abort.py", store_url, "webhook", "notification")
+    for kind, found in answer.items():
+        assert (kind, found["status"], found["stored"]) == (kind, "aborted", "aborted")
+        assert found["incomplete"] is None
+        assert found["error"] == "not wanted"
+        assert found["published"][-1] == "aborted"
+        # at once, and perhaps a second time for clients that subscribed too late
+        assert found["published"].count("aborted") in (1, 2)
+        assert found["seconds"] < 2
+    for queue, key in (("webhook", "waiting"), ("notification", "delayed"), ("notification", "running")):
+        assert (await engine.inspector.job(queue, key)).state is State.CANCELLED
 
 
-async def test_running_jobs_end_as_a_program_says_by_update_and_finish(store_url: str) -> None:
-    async with working(store_url) as r:
-        answer = await run_program("end_running.py", store_url, "webhook")
-        assert answer == {
-            "updated": {"status": "aborted", "result": None, "error": "enough"},
-            "completed": {"status": "complete", "result": {"by": "hand"}, "error": None},
-            "failed": {"status": "failed", "result": None, "error": "by hand"},
-        }
-        states = [(await r.inspector.job("webhook", key)).state for key in answer]
-        assert states == [State.CANCELLED, State.COMPLETED, State.FAILED]
-        assert await r.store.command("LLEN", "saq:webhook:active") == 0
+async def test_running_jobs_end_as_a_program_says_by_update_and_finish(
+    engine: EngineHarness, store_url: str
+) -> None:
+    answer = await run_program("end_running.py", store_url, "webhook")
+    assert answer == {
+        "updated": {"status": "aborted", "result": None, "error": "enough"},
+        "completed": {"status": "complete", "result": {"by": "hand"}, "error": None},
+        "failed": {"status": "failed", "result": None, "error": "by hand"},
+    }
+    states = [(await engine.inspector.job("webhook", key)).state for key in answer]
+    assert states == [State.CANCELLED, State.COMPLETED, State.FAILED]
+    assert await engine.store.command("LLEN", "saq:webhook:active") == 0
 
 
-async def test_a_payload_that_speaks_of_aborting_aborts_nothing(store_url: str) -> None:
-    async with working(store_url) as r:
-        seen = asyncio.Event()
+async def test_a_payload_that_speaks_of_aborting_aborts_nothing(engine: EngineHarness) -> None:
+    seen = asyncio.Event()
 
-        async def progress(ctx: dict[str, Any], **_: Any) -> str:
-            await ctx["job"].update(progress=0.5)
-            await r._pools[0].workers["webhook"].executor.check()
-            seen.set()
-            return "done"
+    @engine.handler("webhook")
+    async def progress(ctx: dict[str, Any], **_: Any) -> str:
+        await ctx["job"].update(progress=0.5)
+        await engine._pools[0].workers["webhook"].executor.check()
+        seen.set()
+        return "done"
 
-        r.handle("webhook", "progress", progress)
-        await put_job(r.store, "webhook", "k", {"function": "progress", "kwargs": {"job": {"status": "aborting"}}})
-        view = await r.finished("webhook", "k")
-        assert (view.state, view.result, seen.is_set()) == (State.COMPLETED, "done", True)
+    await put_job(
+        engine.store, "webhook", "k", {"function": "progress", "kwargs": {"job": {"status": "aborting"}}}
+    )
+    view = await engine.finished("webhook", "k")
+    assert (view.state, view.result, seen.is_set()) == (State.COMPLETED, "done", True)
 
 
 @pytest.mark.parametrize(("function", "error"), [("echo", None), ("fail", "no luck")])
 async def test_a_late_abort_leaves_a_finished_job_its_end(
     store_url: str, function: str, error: str | None
 ) -> None:
-    async with working(store_url, janitor_grace=0.0) as r:
+    async with working(store_url, janitor_grace=0.0) as engine:
         await put_job(
-            r.store, "ai", "k", {"function": function, "kwargs": {"n": 1} if error is None else {}, "retries": 1}
+            engine.store,
+            "ai",
+            "k",
+            {"function": function, "kwargs": {"n": 1} if error is None else {}, "retries": 1},
         )
-        before = await r.finished("ai", "k")
+        before = await engine.finished("ai", "k")
         assert error is None or error in (before.error or "")
         saq = RedisQueue.from_url(store_url, name="ai")
         job = await saq.job("k")
@@ -181,179 +191,174 @@ async def test_a_late_abort_leaves_a_finished_job_its_end(
         await saq.disconnect()
 
         async def healed() -> bool:
-            return bool((await stored_job(r.store, "ai", "k"))["status"] != "aborting")
+            return bool((await stored_job(engine.store, "ai", "k"))["status"] != "aborting")
 
         await wait_until(healed, 10)
-        after = await r.inspector.job("ai", "k")
+        after = await engine.inspector.job("ai", "k")
         assert (after.state, after.result, after.error) == (before.state, before.result, before.error)
 
 
-async def test_calls_of_a_saq_function_on_a_finished_job_are_no_errors(store_url: str) -> None:
-    async with working(store_url) as r:
-        await put_job(r.store, "email", "done", {"function": "echo", "kwargs": {"n": 1}})
-        before = await r.finished("email", "done")
+async def test_calls_of_a_saq_function_on_a_finished_job_are_no_errors(engine: EngineHarness) -> None:
+    await put_job(engine.store, "email", "done", {"function": "echo", "kwargs": {"n": 1}})
+    before = await engine.finished("email", "done")
 
-        async def calls(ctx: dict[str, Any]) -> list[Any]:
-            queue = ctx["queue"]
-            done = await queue.job("done")
-            answers = [await queue.abort(done, "late"), await queue.retry(done, "once more"), await done.update()]
-            return [*answers, await queue.job("missing")]
+    @engine.handler("email")
+    async def calls(ctx: dict[str, Any]) -> list[Any]:
+        queue = ctx["queue"]
+        done = await queue.job("done")
+        answers = [await queue.abort(done, "late"), await queue.retry(done, "once more"), await done.update()]
+        return [*answers, await queue.job("missing")]
 
-        r.handle("email", "calls", calls)
-        await put_job(r.store, "email", "k", {"function": "calls"})
-        assert (await r.finished("email", "k")).result == [None] * 4
-        assert await r.inspector.job("email", "done") == before
+    await put_job(engine.store, "email", "k", {"function": "calls"})
+    assert (await engine.finished("email", "k")).result == [None] * 4
+    assert await engine.inspector.job("email", "done") == before
 
 
+@pytest.mark.usefixtures("engine")
 async def test_an_aborted_key_may_be_used_again_at_once_in_every_queue(store_url: str) -> None:
-    async with working(store_url):
-        answer = await run_program("abort_then_enqueue.py", store_url, "notification", "webhook")
-        assert answer["status"] == "aborted"
-        assert max(answer["refused"].values()) < 1.0  # SAQ's own worker: 5.1 s in the other queue
+    answer = await run_program("abort_then_enqueue.py", store_url, "notification", "webhook")
+    assert answer["status"] == "aborted"
+    assert max(answer["refused"].values()) < 1.0  # SAQ's own worker: 5.1 s in the other queue
 
 
-async def test_saq_options_are_honoured(store_url: str) -> None:
-    async with working(store_url) as r:
-        answer = await run_program("options.py", store_url, "webhook")
+async def test_saq_options_are_honoured(engine: EngineHarness, store_url: str) -> None:
+    answer = await run_program("options.py", store_url, "webhook")
 
-        def took(key: str) -> float:
-            return float((answer[key]["completed"] - answer[key]["queued"]) / 1000)
+    def took(key: str) -> float:
+        return float((answer[key]["completed"] - answer[key]["queued"]) / 1000)
 
-        assert (answer["timeout"]["status"], answer["timeout"]["attempts"]) == ("failed", 2)
-        assert "timed out after 1s" in answer["timeout"]["error"]
-        assert (answer["retries"]["status"], answer["retries"]["attempts"]) == ("failed", 2)
-        assert 0.2 <= took("retries") < 1.0
-        assert (answer["backoff"]["status"], answer["backoff"]["attempts"]) == ("failed", 3)
-        assert 0.1 <= took("backoff") < 1.0  # at least half of 0.1 and 0.15
-        assert 0 < answer["ttl"]["lives"] <= 30
-        assert answer["forever"]["lives"] == -1
-        assert answer["deleted"] is None
-        due = int(answer["began"]) + 2
-        assert due <= answer["scheduled"]["result"] < due + 1.2
-        assert (answer["foreign"]["status"], answer["foreign"]["result"]) == ("complete", "slept")
-        assert (answer["foreign"]["priority"], answer["foreign"]["group_key"]) == (5, "g")
-        assert answer["meta"]["meta"] == {"tenant": "one"}
-        assert not [key for queue in QUEUES for key in await _keys(r, f"crmd:q:{queue.name}:priorit*")]
-
-
-async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(store_url: str) -> None:
-    async with working(store_url) as r:
-        slow = {"function": "sleep", "kwargs": {"seconds": 30}, "retries": 2}
-        await put_job(r.store, "email", "null", {**slow, "timeout": None})
-        await put_job(r.store, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
-        null, zero = await r.finished("email", "null"), await r.finished("email", "zero")
-        assert (null.state, null.error) == (State.FAILED, "TimeoutError: timed out after 300ms")
-        assert (zero.state, zero.result) == (State.COMPLETED, "slept")
+    assert (answer["timeout"]["status"], answer["timeout"]["attempts"]) == ("failed", 2)
+    assert "timed out after 1s" in answer["timeout"]["error"]
+    assert (answer["retries"]["status"], answer["retries"]["attempts"]) == ("failed", 2)
+    assert 0.2 <= took("retries") < 1.0
+    assert (answer["backoff"]["status"], answer["backoff"]["attempts"]) == ("failed", 3)
+    assert 0.1 <= took("backoff") < 1.0  # at least half of 0.1 and 0.15
+    assert 0 < answer["ttl"]["lives"] <= 30
+    assert answer["forever"]["lives"] == -1
+    assert answer["deleted"] is None
+    due = int(answer["began"]) + 2
+    assert due <= answer["scheduled"]["result"] < due + 1.2
+    assert (answer["foreign"]["status"], answer["foreign"]["result"]) == ("complete", "slept")
+    assert (answer["foreign"]["priority"], answer["foreign"]["group_key"]) == (5, "g")
+    assert answer["meta"]["meta"] == {"tenant": "one"}
+    assert not [key for queue in QUEUES for key in await _keys(engine, f"crmd:q:{queue.name}:priorit*")]
 
 
-async def test_unknown_fields_stay_in_the_job(store_url: str) -> None:
-    async with working(store_url) as r:
-        extra = {"tenant": "one", "trace": {"id": [1, 2, {"deep": []}]}, "big": 2**70}
-        await put_job(r.store, "email", "k", {"function": "double", "kwargs": {"n": 2}, **extra})
-        await put_job(r.store, "email", "f", {"function": "fail", "kwargs": {}, "retries": 2, **extra})
-        await r.finished("email", "k")
-        await r.finished("email", "f")
-        for key in ("k", "f"):
-            stored = await stored_job(r.store, "email", key)
-            assert {name: stored[name] for name in extra} == extra
-            assert set(stored) <= extra.keys() | _SAQ_FIELDS
+async def test_a_timeout_of_null_is_the_queues_and_zero_is_none(engine: EngineHarness) -> None:
+    slow = {"function": "sleep", "kwargs": {"seconds": 30}, "retries": 2}
+    await put_job(engine.store, "email", "null", {**slow, "timeout": None})
+    await put_job(engine.store, "email", "zero", {"function": "sleep", "kwargs": {"seconds": 0.6}, "timeout": 0})
+    null, zero = await engine.finished("email", "null"), await engine.finished("email", "zero")
+    assert (null.state, null.error) == (State.FAILED, "TimeoutError: timed out after 300ms")
+    assert (zero.state, zero.result) == (State.COMPLETED, "slept")
 
 
-async def test_a_saq_function_sees_its_job_as_in_a_saq_worker(store_url: str) -> None:
-    async with working(store_url) as r:
-        seen: list[tuple[int, int, bool, float]] = []
-
-        async def count(ctx: dict[str, Any]) -> None:
-            job = ctx["job"]
-            seen.append((job.attempts, job.retries, job.retryable, job.timeout))
-            assert (job.status, job.queue.name) == (Status.ACTIVE, "email")
-            assert job.started
-            raise ValueError("once more")
-
-        r.handle("email", "count", count)
-        await put_job(r.store, "email", "own", {"function": "count", "retries": 2, "timeout": 7})
-        await r.finished("email", "own")
-        await put_job(r.store, "email", "queues", {"function": "count"})
-        await r.finished("email", "queues")
-        assert seen == [
-            *((1, 2, True, 7), (2, 2, False, 7)),
-            *((n, 5, n < 5, 0.3) for n in range(1, 6)),
-        ]
-        assert "retries" not in await stored_job(r.store, "email", "queues")
+async def test_unknown_fields_stay_in_the_job(engine: EngineHarness) -> None:
+    extra = {"tenant": "one", "trace": {"id": [1, 2, {"deep": []}]}, "big": 2**70}
+    await put_job(engine.store, "email", "k", {"function": "double", "kwargs": {"n": 2}, **extra})
+    await put_job(engine.store, "email", "f", {"function": "fail", "kwargs": {}, "retries": 2, **extra})
+    await engine.finished("email", "k")
+    await engine.finished("email", "f")
+    for key in ("k", "f"):
+        stored = await stored_job(engine.store, "email", key)
+        assert {name: stored[name] for name in extra} == extra
+        assert set(stored) <= extra.keys() | _SAQ_FIELDS
 
 
-async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(store_url: str) -> None:
-    async with working(store_url) as r:
-        updated, go = asyncio.Event(), asyncio.Event()
+async def test_a_saq_function_sees_its_job_as_in_a_saq_worker(engine: EngineHarness) -> None:
+    seen: list[tuple[int, int, bool, float]] = []
 
-        async def update(ctx: dict[str, Any]) -> str:
-            ctx["job"].meta["seen"] = [1]
-            await ctx["job"].update(progress=0.5, status="complete", function="other")
-            with pytest.raises(InvalidPayload):
-                await ctx["job"].update(meta={"no": object()})
-            updated.set()
-            await go.wait()
-            return "done"
+    @engine.handler("email")
+    async def count(ctx: dict[str, Any]) -> None:
+        job = ctx["job"]
+        seen.append((job.attempts, job.retries, job.retryable, job.timeout))
+        assert (job.status, job.queue.name) == (Status.ACTIVE, "email")
+        assert job.started
+        raise ValueError("once more")
 
-        r.handle("webhook", "update", update)
-        await put_job(r.store, "webhook", "k", {"function": "update", "tenant": "one", "meta": {"own": 1}})
-        await asyncio.wait_for(updated.wait(), 3)
-        stored = await stored_job(r.store, "webhook", "k")
-        assert (stored["progress"], stored["status"], stored["tenant"]) == (0.5, "active", "one")
-        assert stored["meta"] == {"own": 1, "seen": [1]}
-        # from another process: only what SAQ's object says is written
-        queue = saq_queue(r.new_pool(), "webhook")
-        other = await queue.job("k")
-        assert other is not None
-        await other.update(meta={"other": 2})
-        stored = await stored_job(r.store, "webhook", "k")
-        assert (stored["meta"], stored["tenant"], stored["function"]) == ({"other": 2}, "one", "update")
-        go.set()
-        view = await r.finished("webhook", "k")
-        assert (view.state, view.result, view.job) == (State.COMPLETED, "done", "update")
-        assert (await stored_job(r.store, "webhook", "k"))["tenant"] == "one"
+    await put_job(engine.store, "email", "own", {"function": "count", "retries": 2, "timeout": 7})
+    await engine.finished("email", "own")
+    await put_job(engine.store, "email", "queues", {"function": "count"})
+    await engine.finished("email", "queues")
+    assert seen == [
+        *((1, 2, True, 7), (2, 2, False, 7)),
+        *((n, 5, n < 5, 0.3) for n in range(1, 6)),
+    ]
+    assert "retries" not in await stored_job(engine.store, "email", "queues")
 
 
+async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(engine: EngineHarness) -> None:
+    updated, go = asyncio.Event(), asyncio.Event()
+
+    @engine.handler("webhook")
+    async def update(ctx: dict[str, Any]) -> str:
+        ctx["job"].meta["seen"] = [1]
+        await ctx["job"].update(progress=0.5, status="complete", function="other")
+        with pytest.raises(InvalidPayload):
+            await ctx["job"].update(meta={"no": object()})
+        updated.set()
+        await go.wait()
+        return "done"
+
+    await put_job(engine.store, "webhook", "k", {"function": "update", "tenant": "one", "meta": {"own": 1}})
+    await asyncio.wait_for(updated.wait(), 3)
+    stored = await stored_job(engine.store, "webhook", "k")
+    assert (stored["progress"], stored["status"], stored["tenant"]) == (0.5, "active", "one")
+    assert stored["meta"] == {"own": 1, "seen": [1]}
+    # from another process: only what SAQ's object says is written
+    queue = saq_queue(engine.new_pool(), "webhook")
+    other = await queue.job("k")
+    assert other is not None
+    await other.update(meta={"other": 2})
+    stored = await stored_job(engine.store, "webhook", "k")
+    assert (stored["meta"], stored["tenant"], stored["function"]) == ({"other": 2}, "one", "update")
+    go.set()
+    view = await engine.finished("webhook", "k")
+    assert (view.state, view.result, view.job) == (State.COMPLETED, "done", "update")
+    assert (await stored_job(engine.store, "webhook", "k"))["tenant"] == "one"
+
+
+@pytest.mark.usefixtures("engine")
 async def test_long_jobs_show_as_active_and_short_ones_never(store_url: str) -> None:
-    async with working(store_url):
-        answer = await run_program("watch.py", store_url, "notification")
-        assert answer["long"] == ["active", "complete"] or answer["long"] == ["active", "complete", "complete"]
-        for statuses in answer["short"]:
-            assert set(statuses) == {"complete"}
-        assert answer["active"] == 1
-        assert answer["info"] == {"name": "notification", "queued": 0, "active": 1, "scheduled": 0}
-        assert answer["listed"] == ["long"]
-        assert answer["attempts"] == 1
-        assert (answer["active_after"], answer["incomplete_after"]) == (0, 0)
-        assert answer["found"] == sorted(["long", *(f"short{n}" for n in range(20))])
+    answer = await run_program("watch.py", store_url, "notification")
+    assert answer["long"] == ["active", "complete"] or answer["long"] == ["active", "complete", "complete"]
+    for statuses in answer["short"]:
+        assert set(statuses) == {"complete"}
+    assert answer["active"] == 1
+    assert answer["info"] == {"name": "notification", "queued": 0, "active": 1, "scheduled": 0}
+    assert answer["listed"] == ["long"]
+    assert answer["attempts"] == 1
+    assert (answer["active_after"], answer["incomplete_after"]) == (0, 0)
+    assert answer["found"] == sorted(["long", *(f"short{n}" for n in range(20))])
 
 
-async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job(store_url: str) -> None:
-    async with working(store_url) as r:
-        ran: list[int] = []
+async def test_a_saq_worker_is_reported_once_and_its_cron_job_is_an_ordinary_job(
+    engine: EngineHarness, store_url: str
+) -> None:
+    ran: list[int] = []
 
-        async def tick(_: Any) -> None:
-            ran.append(1)
+    @engine.handler("ai")
+    async def tick(_: Any) -> None:
+        ran.append(1)
 
-        r.handle("ai", "tick", tick)
-        async with running_program("worker.py", store_url, "ai"):
-            await wait_until(lambda: r.store.command("ZCARD", "saq:ai:stats"), 10)
-            foreign = r._pools[0].tick._external_workers
-            assert await foreign.run_once() == 1
-            assert await foreign.run_once() == 0
-            [fields] = [fields for name, fields in r.events if name == "queue.foreign_worker"]
-            assert fields["queue"] == "ai"
-            assert len(fields["worker"]) > 10
-            await wait_until(lambda: len(ran) >= 2, 10)
-        assert (await r.inspector.job("ai", "cron:tick")).attempt <= 1
+    async with running_program("worker.py", store_url, "ai"):
+        await wait_until(lambda: engine.store.command("ZCARD", "saq:ai:stats"), 10)
+        foreign = engine._pools[0].tick._external_workers
+        assert await foreign.run_once() == 1
+        assert await foreign.run_once() == 0
+        [fields] = [fields for name, fields in engine.events if name == "queue.foreign_worker"]
+        assert fields["queue"] == "ai"
+        assert len(fields["worker"]) > 10
+        await wait_until(lambda: len(ran) >= 2, 10)
+    assert (await engine.inspector.job("ai", "cron:tick")).attempt <= 1
 
 
 _SAQ_FIELDS = {field.name for field in dataclasses.fields(Job)}
 
 
-async def _completed(r: EngineHarness, queue: str, count: int) -> bool:
-    return (await r.inspector.counts(queue)).completed == count
+async def _completed(engine: EngineHarness, queue: str, count: int) -> bool:
+    return (await engine.inspector.counts(queue)).completed == count
 
 
-async def _keys(r: EngineHarness, pattern: str) -> list[bytes]:
-    return [key async for key in r.store.redis.scan_iter(pattern)]
+async def _keys(engine: EngineHarness, pattern: str) -> list[bytes]:
+    return [key async for key in engine.store.redis.scan_iter(pattern)]

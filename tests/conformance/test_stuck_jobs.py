@@ -232,13 +232,13 @@ async def test_at_the_memory_limit_the_backlog_drains_and_new_jobs_are_refused(
     engine: EngineHarness, own_store: StoreServer
 ) -> None:
 
+    @engine.handler("q")
     async def work(ctx: dict[str, Any], n: int) -> None:
         if n % 100 == 0 and ctx["job"].attempts < 2:
             raise ValueError("once more")
         if n % 100 == 1:
             await asyncio.sleep(0.1)
 
-    engine.handle("q", "work", work)
     await engine.control.enqueue("q", [NewJob("work", {"n": n}) for n in range(500)])
     with own_store.client() as admin:
         admin.config_set("maxmemory", 1)
@@ -345,11 +345,11 @@ async def test_ten_queues_start_and_stop_without_touching_signals_and_at_once(st
 async def test_no_job_starts_during_a_drain(engine: EngineHarness) -> None:
     started, go = list[float](), asyncio.Event()
 
+    @engine.handler("q")
     async def work(_: Any) -> None:
         started.append(time.monotonic())
         await go.wait()
 
-    engine.handle("q", "work", work)
     pool = await engine.start_pool()
     await engine.control.enqueue("q", [NewJob("work") for _ in range(20)])
     await wait_until(lambda: len(started) == 5)
@@ -399,12 +399,12 @@ async def test_a_handler_that_ignores_its_timeout_frees_its_slot_and_delays_no_c
     stubborn = Stubborn()
     long = asyncio.Event()
 
+    @engine.handler("q")
     async def wait(_: Any) -> None:
         long.set()
         await asyncio.sleep(60)
 
     engine.handle("q", "stubborn", stubborn.__call__)
-    engine.handle("q", "wait", wait)
     engine.handle("q", "nothing", nothing)
     pool = await engine.start_pool()
     await pool.wake_listener.ready.wait()
@@ -428,15 +428,15 @@ async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the
 ) -> None:
     released, started = threading.Event(), list[int]()
 
+    @engine.handler("q")
     def block(_: Any) -> None:
         started.append(1)
         released.wait(20)
 
+    @engine.handler("q")
     def quick(_: Any) -> str:
         return "done"
 
-    engine.handle("q", "block", block)
-    engine.handle("q", "quick", quick)
     pool = await engine.start_pool()
     try:
         blocked = [await engine.add("q", "block") for _ in range(4)]
@@ -533,11 +533,11 @@ async def test_due_jobs_are_promoted_in_batches(engine: EngineHarness, own_store
 async def test_a_due_job_goes_before_what_comes_later_though_all_slots_are_busy(engine: EngineHarness) -> None:
     order, go = list[str](), asyncio.Event()
 
+    @engine.handler("q")
     async def work(ctx: dict[str, Any]) -> None:
         order.append(ctx["job"].key)
         await go.wait()
 
-    engine.handle("q", "work", work)
     await engine.start_pool()
     await engine.control.enqueue("q", [NewJob("work", key="busy"), NewJob("work", key="due", delay=0.1)])
 

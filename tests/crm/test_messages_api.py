@@ -18,10 +18,10 @@ from tests.support.http import Site
 async def unknown(crm: Site, key: str) -> int:
     """An unknown message and its unknown job."""
 
+    @crm.harness.handler("message", "unclear")
     async def fail(_context: object) -> None:
         raise OutcomeUnknown("no answer")
 
-    crm.harness.handle("message", "unclear", fail)
     await crm.harness.control.enqueue("message", [NewJob("unclear", key=key)])
     view = await crm.harness.finished("message", key)
     async with crm.parts.database.transaction() as s:

@@ -20,7 +20,7 @@ from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.worker.pending_acks import MemoryFiles
-from crmd.jobs import Catalog, JobSpec
+from crmd.jobs import Catalog, JobSpec, spec_of
 from crmd.telemetry.events import Events
 from tests.support.wait import BUSY
 
@@ -44,14 +44,22 @@ class EngineHarness:
         """Makes `function(ctx, **kwargs)`, a plain SAQ function, the handler of a job."""
         self.catalog.add(queue, JobSpec(name, None, function, plain=True))
 
-    def handler(self, queue: str) -> Callable[[F], F]:
-        """Makes the decorated `function(ctx, **kwargs)` the handler of the queue's jobs of its name."""
+    def handler(self, queue: str, name: str | None = None) -> Callable[[F], F]:
+        """Decorates the handler of a job: a plain SAQ function, by its own name unless another is given."""
 
         def decorate(function: F) -> F:
-            self.handle(queue, function.__name__, function)
+            self.handle(queue, name or function.__name__, function)
             return function
 
         return decorate
+
+    def handle_jobs(self, *functions: Callable[..., Any]) -> None:
+        """Makes functions that `@job` marks the handlers of their jobs."""
+        for function in functions:
+            spec = spec_of(function)
+            assert spec is not None
+            assert spec.queue is not None
+            self.catalog.add(spec.queue, spec)
 
     def handle_spec(self, queue: str, spec: JobSpec) -> None:
         """Adds a handler by its spec."""
