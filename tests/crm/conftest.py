@@ -21,24 +21,21 @@ from tests.support.engine_harness import engine_harness
 from tests.support.flows import QUEUES, FlowBench
 from tests.support.http import crm, ok, web
 from tests.support.services import NUMBER_ID, SECRET, TOKEN, VERSION, Receiver, WhatsAppServer
+from tests.support.started import started
 
 __all__ = ["crm", "ok", "web"]
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[HttpClient]:
-    client = HttpClient()
-    await client.start()
-    yield client
-    await client.stop()
+    async with started(HttpClient()) as client:
+        yield client
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[WhatsAppServer]:
-    server = WhatsAppServer()
-    await server.start()
-    yield server
-    await server.stop()
+    async with started(WhatsAppServer()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -50,18 +47,14 @@ def whatsapp(http: HttpClient, server: WhatsAppServer) -> WhatsAppClient:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    await receiver.start()
-    yield receiver
-    await receiver.stop()
+    async with started(Receiver()) as receiver:
+        yield receiver
 
 
 @pytest.fixture
 async def webhooks() -> AsyncIterator[WebhookClient]:
-    client = WebhookClient(secret=SecretStr(SECRET), allow_private=["127.0.0.1/32"])
-    await client.start()
-    yield client
-    await client.stop()
+    async with started(WebhookClient(secret=SecretStr(SECRET), allow_private=["127.0.0.1/32"])) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +63,9 @@ def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("database")
 
     async def make() -> Path:
-        database = Database("", SCHEMA, folder=folder)
-        await database.start()
-        await database.stop()
-        assert database.address.path
-        return database.address.path
+        async with started(Database("", SCHEMA, folder=folder)) as database:
+            assert database.address.path
+            return database.address.path
 
     return asyncio.run(make())
 
@@ -83,10 +74,8 @@ def records_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def sqlite_database(records_file: Path, tmp_path: Path) -> AsyncIterator[Database]:
     """An open database, for handlers to which its kind makes no difference."""
     shutil.copy(records_file, tmp_path)
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    yield database
-    await database.stop()
+    async with started(Database("", SCHEMA, folder=tmp_path)) as database:
+        yield database
 
 
 @pytest.fixture

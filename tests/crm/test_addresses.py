@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
@@ -22,6 +22,7 @@ from crmd.crm.webhooks.jobs import DeliverWebhook, deliver_webhook
 from crmd.errors import Permanent, Retry
 from tests.support.context import make_context
 from tests.support.services import SECRET, Receiver
+from tests.support.started import started
 
 INSIDE = [
     "127.0.0.1",
@@ -75,16 +76,10 @@ class FixedResolver(AbstractResolver):
         """Nothing to close."""
 
 
-@asynccontextmanager
-async def client(
+def client(
     allow_private: Sequence[str] = (), resolver: AbstractResolver | None = None
-) -> AsyncIterator[WebhookClient]:
-    webhooks = WebhookClient(secret=SecretStr(SECRET), allow_private=allow_private, resolver=resolver)
-    await webhooks.start()
-    try:
-        yield webhooks
-    finally:
-        await webhooks.stop()
+) -> AbstractAsyncContextManager[WebhookClient]:
+    return started(WebhookClient(secret=SecretStr(SECRET), allow_private=allow_private, resolver=resolver))
 
 
 async def deliver(webhooks: WebhookClient, url: str) -> Any:
@@ -228,11 +223,9 @@ async def test_a_name_that_does_not_resolve_is_tried_again() -> None:
 
 
 async def test_a_redirect_inside_is_not_followed(receiver: Receiver) -> None:
-    inside = Receiver()
-    await inside.start()
-    receiver.then(302, headers={"Location": f"http://127.0.0.1:{inside.port}/secret"})
-    async with client(["127.0.0.1/32"]) as webhooks:
-        with pytest.raises(Permanent, match=r"redirect to .*/secret"):
-            await deliver(webhooks, receiver.url)
-    await inside.stop()
+    async with started(Receiver()) as inside:
+        receiver.then(302, headers={"Location": f"http://127.0.0.1:{inside.port}/secret"})
+        async with client(["127.0.0.1/32"]) as webhooks:
+            with pytest.raises(Permanent, match=r"redirect to .*/secret"):
+                await deliver(webhooks, receiver.url)
     assert inside.received == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,38 +26,30 @@ from crmd.crm.files.store import FileStore
 from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
 from crmd.crm.outbound.downloads import Downloads
 from crmd.crm.outbound.http import HttpClient
-from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
 from tests.support.file_site import FileSite
 from tests.support.services import KEY, AiServer
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 VOICE = b"OggS\x00\x02" + bytes(range(256)) * 40
 
 
+@dataclass
 class Bench:
     """The service, the database and the files, and a client for each."""
 
-    def __init__(self, http: HttpClient, database: Database, files: FileStore) -> None:
-        self.server = AiServer()
-        self.site = FileSite()
-        self.downloads = Downloads(allow_private=["127.0.0.1/32"])
-        self.database = database
-        self.files = files
-        self.http = http
-        self.run = RecordedRun()
+    http: HttpClient
+    database: Database
+    files: FileStore
+    server: AiServer
+    site: FileSite
+    downloads: Downloads
+    run: RecordedRun = field(default_factory=RecordedRun)
 
-    async def start(self) -> None:
-        await self.server.start()
-        await self.site.start()
-        await self.downloads.start()
+    def __post_init__(self) -> None:
         self.ai = self.client()
-
-    async def stop(self) -> None:
-        await self.downloads.stop()
-        await self.site.stop()
-        await self.server.stop()
 
     def client(self, **settings: Any) -> AiClient:
         defaults: dict[str, Any] = {
@@ -92,33 +84,16 @@ class Bench:
         return make_context(*resources, **{"queue": "ai", "name": name, "run": self.run, **context})
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables: to copy it takes less than to make it."""
-    folder = tmp_path_factory.mktemp("template")
-
-    async def make() -> None:
-        database = Database("", SCHEMA, folder=folder)
-        await database.start()
-        await database.stop()
-
-    asyncio.run(make())
-    return folder / "records.sqlite"
-
-
 @pytest.fixture
-async def bench(http: HttpClient, template: Path, tmp_path: Path) -> AsyncIterator[Bench]:
-    shutil.copy(template, tmp_path)
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    files = FileStore(database, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
-    await files.start()
-    bench = Bench(http, database, files)
-    await bench.start()
-    yield bench
-    await bench.stop()
-    await files.stop()
-    await database.stop()
+async def bench(http: HttpClient, sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Bench]:
+    files = FileStore(sqlite_database, tmp_path / "files", limits=50_000_000, keep_seconds=3600)
+    async with (
+        started(files),
+        started(AiServer()) as server,
+        started(FileSite()) as site,
+        started(Downloads(allow_private=["127.0.0.1/32"])) as downloads,
+    ):
+        yield Bench(http, sqlite_database, files, server, site, downloads)
 
 
 async def test_an_answer_and_what_it_cost(bench: Bench) -> None:

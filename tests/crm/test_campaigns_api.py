@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from crmd.crm.campaigns import recipients as campaign_recipients
 from crmd.crm.database.database import Database
-from crmd.crm.outbound.http import HttpClient
-from crmd.crm.schema import SCHEMA
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import State
 from crmd.errors import StoreUnavailable
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
 from tests.support.http import Site, site, token_table
-from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
+from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
 TOKENS = {
@@ -54,17 +51,11 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(store_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    database, server, http = Database("", SCHEMA, folder=tmp_path), WhatsAppServer(), HttpClient()
-    for part in (database, server, http):
-        await part.start()
-    whatsapp = WhatsAppClient(
-        http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
-    )
-    async with site(store_url, database=database, queues=QUEUES, auth={"tokens": TOKENS}) as made:
-        yield Desk(made, CampaignBench(made.harness, database, whatsapp, server, tmp_path))
-    for part in (http, server, database):
-        await part.stop()
+async def desk(
+    store_url: str, sqlite_database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    async with site(store_url, database=sqlite_database, queues=QUEUES, auth={"tokens": TOKENS}) as made:
+        yield Desk(made, CampaignBench(made.harness, sqlite_database, whatsapp, server, tmp_path))
 
 
 async def test_a_campaign_is_shown_with_all_that_became_of_it(desk: Desk) -> None:

@@ -17,40 +17,23 @@ from crmd.crm.outbound.adaptive_rate import BREAKER_FAILURES
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.certificates import Authority
 from tests.support.context import make_context
-from tests.support.services import END, HANG, HANG_UP, MailServer
+from tests.support.services import END, HANG, HANG_UP, SENDER, MailServer, smtp_client
+from tests.support.started import started
 from tests.support.wait import wait_until
 
-SENDER = "CRM <crm@example.com>"
 MAIL = {"to": "Ann <ann@example.org>", "subject": "Hello", "text": "Good news."}
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[MailServer]:
-    server = MailServer()
-    await server.start()
-    yield server
-    await server.stop()
+    async with started(MailServer()) as server:
+        yield server
 
 
 @pytest.fixture
 async def smtp(server: MailServer) -> AsyncIterator[SmtpClient]:
-    client = client_of(server)
-    await client.start()
-    yield client
-    await client.stop()
-
-
-def client_of(server: MailServer, **settings: Any) -> SmtpClient:
-    defaults: dict[str, Any] = {
-        "host": "127.0.0.1",
-        "security": "none",
-        "username": "",
-        "password": SecretStr(""),
-        "sender": SENDER,
-        "connections": 2,
-        "timeout_seconds": 10.0,
-    }
-    return SmtpClient(port=server.port, **{**defaults, **settings})
+    async with started(smtp_client(server)) as client:
+        yield client
 
 
 async def send(client: SmtpClient, fields: dict[str, Any] | None = None, **context: Any) -> MailSent:
@@ -170,47 +153,43 @@ async def test_certificates_are_verified(
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
     tls = authority.server()
     server = MailServer(smtp_username="ann", smtp_password="open sesame", smtp_security=security, smtp_tls=tls)
-    await server.start()
     login = {"username": "ann", "password": SecretStr("open sesame")}
-    client = client_of(server, host="localhost", security=security, **login)
-    await client.start()
-    if trusted:
-        await send(client)
-        assert server.arrived[0].encrypted
-        assert server.arrived[0].username == "ann"
-    else:
-        signal = await signal_of(client)
-        assert isinstance(signal, PauseQueue)
-        assert "certificate" in str(signal)
-        assert server.arrived == []
-    await client.stop()
-    await server.stop()
+    async with (
+        started(server),
+        started(smtp_client(server, host="localhost", security=security, **login)) as client,
+    ):
+        if trusted:
+            await send(client)
+            assert server.arrived[0].encrypted
+            assert server.arrived[0].username == "ann"
+        else:
+            signal = await signal_of(client)
+            assert isinstance(signal, PauseQueue)
+            assert "certificate" in str(signal)
+            assert server.arrived == []
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 async def test_a_server_without_tls_is_not_spoken_to(server: MailServer, security: str) -> None:
-    client = client_of(server, security=security)
-    await client.start()
-    signal = await signal_of(client)
-    assert isinstance(signal, PauseQueue)
-    assert "TLS" in str(signal)
-    assert "crmd resume email" in str(signal)
-    assert "MAIL" not in server.commands
-    await client.stop()
+    async with started(smtp_client(server, security=security)) as client:
+        signal = await signal_of(client)
+        assert isinstance(signal, PauseQueue)
+        assert "TLS" in str(signal)
+        assert "crmd resume email" in str(signal)
+        assert "MAIL" not in server.commands
 
 
 @pytest.mark.parametrize(("username", "said"), [("ann", "535"), ("", "530")])
 async def test_a_wrong_or_missing_login_pauses_the_queue(username: str, said: str) -> None:
-    server = MailServer(smtp_username="ann", smtp_password="open sesame")
-    await server.start()
-    client = client_of(server, username=username, password=SecretStr("hunter2hunter2"))
-    await client.start()
-    signal = await signal_of(client)
-    assert isinstance(signal, PauseQueue)
-    assert said in str(signal)
-    assert "hunter2" not in str(signal)
-    await client.stop()
-    await server.stop()
+    login = {"username": username, "password": SecretStr("hunter2hunter2")}
+    async with (
+        started(MailServer(smtp_username="ann", smtp_password="open sesame")) as server,
+        started(smtp_client(server, **login)) as client,
+    ):
+        signal = await signal_of(client)
+        assert isinstance(signal, PauseQueue)
+        assert said in str(signal)
+        assert "hunter2" not in str(signal)
 
 
 # Answers
@@ -311,14 +290,12 @@ async def test_a_mail_larger_than_the_server_takes_is_not_sent(
 @pytest.mark.parametrize("how", [HANG, HANG_UP])
 @pytest.mark.parametrize("stage", ["EHLO", "MAIL", "RCPT", "DATA", END])
 async def test_no_answer_is_tried_again(server: MailServer, stage: str | None, how: str) -> None:
-    client = client_of(server, timeout_seconds=0.3 if how == HANG else 10.0)
-    await client.start()
-    server.then(stage, how)
-    signal = await signal_of(client)
-    assert isinstance(signal, Retry)
-    assert ("may have been taken" in str(signal)) is (stage is END)
-    assert client.idle_count == 0
-    await client.stop()
+    async with started(smtp_client(server, timeout_seconds=0.3 if how == HANG else 10.0)) as client:
+        server.then(stage, how)
+        signal = await signal_of(client)
+        assert isinstance(signal, Retry)
+        assert ("may have been taken" in str(signal)) is (stage is END)
+        assert client.idle_count == 0
 
 
 async def test_a_lost_answer_leads_to_a_recognisable_repeat(server: MailServer, smtp: SmtpClient) -> None:
@@ -340,10 +317,10 @@ async def test_nobody_listens(server: MailServer, smtp: SmtpClient) -> None:
 
 
 async def test_not_configured_the_job_waits(server: MailServer) -> None:
-    signal = await signal_of(client_of(server, host=""))
+    signal = await signal_of(smtp_client(server, host=""))
     assert isinstance(signal, Snooze)
     assert "smtp.host is not set" in str(signal)
-    signal = await signal_of(client_of(server, sender=""))
+    signal = await signal_of(smtp_client(server, sender=""))
     assert isinstance(signal, Snooze)
     assert "smtp.sender is not set" in str(signal)
     assert server.connections == 0
@@ -384,62 +361,56 @@ async def test_a_connection_that_ends_as_the_mail_begins_is_replaced(
 @pytest.mark.parametrize("how", [HANG, HANG_UP, "421 4.4.2 idle for too long"])
 async def test_a_connection_that_does_not_answer_noop_is_replaced(server: MailServer, how: str) -> None:
     now = 0.0
-    client = client_of(server, timeout_seconds=0.3 if how == HANG else 10.0, clock=lambda: now)
-    await client.start()
-    await send(client)
-    now = 10.0
-    await send(client)
-    assert server.connections == 1
-    server.then("NOOP", how)
-    now = 20.0
-    await send(client)
-    assert len(server.arrived) == 3
-    assert server.connections == 2
-    await client.stop()
+    async with started(
+        smtp_client(server, timeout_seconds=0.3 if how == HANG else 10.0, clock=lambda: now)
+    ) as client:
+        await send(client)
+        now = 10.0
+        await send(client)
+        assert server.connections == 1
+        server.then("NOOP", how)
+        now = 20.0
+        await send(client)
+        assert len(server.arrived) == 3
+        assert server.connections == 2
 
 
 async def test_idle_connections_are_closed(server: MailServer) -> None:
-    client = client_of(server, idle_seconds=0.05)
-    await client.start()
-    await asyncio.gather(send(client, key="a"), send(client, key="b"))
-    await wait_until(lambda: server.open_count == 0 and client.idle_count == 0)
-    await send(client)
-    assert len(server.arrived) == 3
-    await client.stop()
+    async with started(smtp_client(server, idle_seconds=0.05)) as client:
+        await asyncio.gather(send(client, key="a"), send(client, key="b"))
+        await wait_until(lambda: server.open_count == 0 and client.idle_count == 0)
+        await send(client)
+        assert len(server.arrived) == 3
 
 
 async def test_a_cancelled_mail_leaves_no_connection_in_the_middle(server: MailServer) -> None:
-    client = client_of(server, connections=1)
-    await client.start()
-    server.then("RCPT", HANG)
-    job = asyncio.create_task(send(client, key="cancelled"))
-    await wait_until(lambda: "RCPT" in server.commands)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
-    assert client.idle_count == 0
-    await send(client, key="next")
-    assert [arrived.message["To"] for arrived in server.arrived] == [MAIL["to"]]
-    assert server.connections == 2
-    await client.stop()
+    async with started(smtp_client(server, connections=1)) as client:
+        server.then("RCPT", HANG)
+        job = asyncio.create_task(send(client, key="cancelled"))
+        await wait_until(lambda: "RCPT" in server.commands)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert client.idle_count == 0
+        await send(client, key="next")
+        assert [arrived.message["To"] for arrived in server.arrived] == [MAIL["to"]]
+        assert server.connections == 2
 
 
 async def test_where_all_connections_are_busy_the_job_comes_back(server: MailServer) -> None:
-    client = client_of(server, connections=1)
-    await client.start()
-    server.then("MAIL", HANG)
-    job = asyncio.create_task(send(client, key="slow"))
-    await wait_until(lambda: "MAIL" in server.commands)
-    signal = await signal_of(client, timeout_seconds=0.3)
-    assert isinstance(signal, Snooze)
-    assert "busy" in str(signal)
-    job.cancel()
-    await asyncio.wait([job])
-    await client.stop()
+    async with started(smtp_client(server, connections=1)) as client:
+        server.then("MAIL", HANG)
+        job = asyncio.create_task(send(client, key="slow"))
+        await wait_until(lambda: "MAIL" in server.commands)
+        signal = await signal_of(client, timeout_seconds=0.3)
+        assert isinstance(signal, Snooze)
+        assert "busy" in str(signal)
+        job.cancel()
+        await asyncio.wait([job])
 
 
 async def test_the_client_bears_any_order_of_start_and_stop(server: MailServer) -> None:
-    client = client_of(server)
+    client = smtp_client(server)
     await client.stop()
     await client.start()
     await client.start()

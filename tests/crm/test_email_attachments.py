@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from crmd.crm.database.database import Database
 from crmd.crm.email import jobs as email_attachments
@@ -18,48 +18,25 @@ from crmd.crm.email.payloads import SendEmail
 from crmd.crm.email.smtp import SmtpClient
 from crmd.crm.files.store import FileStore
 from crmd.crm.outbound.downloads import Downloads
-from crmd.crm.schema import SCHEMA
 from crmd.errors import JobSignal, Permanent, Retry
 from tests.support.context import make_context
 from tests.support.file_site import FileSite
-from tests.support.services import MailServer
+from tests.support.services import MailServer, smtp_client
+from tests.support.started import started
 
 PDF = b"%PDF-1.4 \x00\xff binary \r\n. dot\r\n"
 
 
+@dataclass
 class Bench:
     """A mail server, a site with files, a folder with files, and a client for each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = MailServer()
-        self.site = FileSite()
-        self.downloads = Downloads(allow_private=["127.0.0.1/32"])
-        self.smtp: SmtpClient | None = None
-        self.files: FileStore | None = None
-
-    async def start(self) -> None:
-        await self.server.start()
-        await self.site.start()
-        await self.downloads.start()
-        self.smtp = SmtpClient(
-            host="127.0.0.1",
-            port=self.server.port,
-            security="none",
-            username="",
-            password=SecretStr(""),
-            sender="crm@example.com",
-            connections=2,
-            timeout_seconds=10.0,
-        )
-        await self.smtp.start()
-
-    async def stop(self) -> None:
-        if self.smtp:
-            await self.smtp.stop()
-        await self.downloads.stop()
-        await self.site.stop()
-        await self.server.stop()
+    folder: Path
+    server: MailServer
+    site: FileSite
+    smtp: SmtpClient
+    downloads: Downloads
+    files: FileStore | None = None
 
     async def send(self, *attachments: dict[str, Any], **context: Any) -> None:
         """Sends a mail with them."""
@@ -89,10 +66,13 @@ class Bench:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     folder = tmp_path / "attachments"
     folder.mkdir()
-    bench = Bench(folder)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with (
+        started(MailServer()) as server,
+        started(FileSite()) as site,
+        started(smtp_client(server)) as smtp,
+        started(Downloads(allow_private=["127.0.0.1/32"])) as downloads,
+    ):
+        yield Bench(folder, server, site, smtp, downloads)
 
 
 async def test_files_of_the_folder(bench: Bench) -> None:
@@ -168,11 +148,8 @@ async def test_a_url_that_does_not_lead_to_a_file(bench: Bench) -> None:
 
 
 async def test_a_private_address_is_refused(bench: Bench) -> None:
-    closed = Downloads()
-    await closed.start()
-    await bench.downloads.stop()
-    bench.downloads = closed
-    signal = await bench.signal_of({"url": f"{bench.site.url}/a"})
+    async with started(Downloads()) as bench.downloads:
+        signal = await bench.signal_of({"url": f"{bench.site.url}/a"})
     assert isinstance(signal, Permanent)
     assert "loopback" in str(signal)
     assert bench.site.requests == []
@@ -199,22 +176,18 @@ async def test_too_much_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch
         assert "40,000" in str(signal)
 
 
-async def test_uploaded_files(bench: Bench, tmp_path: Path) -> None:
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    files = FileStore(database, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
-    await files.start()
-    async with files.create(kind="upload", name="Rechnung März.pdf", media_type="application/pdf") as new:
-        new.path.write_bytes(PDF)
-    bench.files = files
-    await bench.send({"file": new.id}, {"file": new.id, "name": "b.bin", "media_type": "application/x-b"})
-    assert bench.arrived() == [
-        ("Rechnung März.pdf", "application/pdf", PDF),
-        ("b.bin", "application/x-b", PDF),
-    ]
-    bench.server.arrived.clear()
-    signal = await bench.signal_of({"file": "0" * 32})
-    assert isinstance(signal, Permanent)
-    assert "expired" in str(signal)
-    await files.stop()
-    await database.stop()
+async def test_uploaded_files(bench: Bench, sqlite_database: Database, tmp_path: Path) -> None:
+    store = FileStore(sqlite_database, tmp_path / "files", limits=1_000_000, keep_seconds=3600)
+    async with started(store) as files:
+        async with files.create(kind="upload", name="Rechnung März.pdf", media_type="application/pdf") as new:
+            new.path.write_bytes(PDF)
+        bench.files = files
+        await bench.send({"file": new.id}, {"file": new.id, "name": "b.bin", "media_type": "application/x-b"})
+        assert bench.arrived() == [
+            ("Rechnung März.pdf", "application/pdf", PDF),
+            ("b.bin", "application/x-b", PDF),
+        ]
+        bench.server.arrived.clear()
+        signal = await bench.signal_of({"file": "0" * 32})
+        assert isinstance(signal, Permanent)
+        assert "expired" in str(signal)

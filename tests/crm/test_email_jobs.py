@@ -7,16 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from crmd.crm.email.jobs import send_email
 from crmd.crm.email.smtp import SmtpClient
 from crmd.engine.admin.views import State
 from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
-from crmd.jobs import spec_of
 from tests.support.engine_harness import EngineHarness, engine_harness, kill
-from tests.support.services import END, HANG, HANG_UP, MailServer
+from tests.support.services import END, HANG, HANG_UP, MailServer, smtp_client
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 MAIL = {"to": "ann@example.org", "subject": "Hello", "text": "Good news."}
@@ -49,26 +47,14 @@ class Office:
 
 @asynccontextmanager
 async def open_office(store_url: str, **settings: Any) -> AsyncIterator[Office]:
-    server = MailServer()
-    await server.start()
-    smtp = SmtpClient(
-        host="127.0.0.1",
-        port=server.port,
-        security="none",
-        username="",
-        password=SecretStr(""),
-        sender="crm@example.com",
-        connections=2,
-        timeout_seconds=10.0,
-    )
-    await smtp.start()
-    async with engine_harness(store_url, QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings)) as made:
-        spec = spec_of(send_email)
-        assert spec is not None
-        made.handle_spec("email", spec)
+    queue = QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings)
+    async with (
+        started(MailServer()) as server,
+        started(smtp_client(server)) as smtp,
+        engine_harness(store_url, queue) as made,
+    ):
+        made.handle_jobs(send_email)
         yield Office(made, server, smtp)
-    await smtp.stop()
-    await server.stop()
 
 
 async def test_lost_connections_cost_attempts_and_the_mail_arrives(store_url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import select
@@ -12,11 +11,8 @@ from crmd.crm.contacts import people
 from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.tables import FlowRun
-from crmd.crm.whatsapp.client import WhatsAppClient
-from tests.support.engine_harness import engine_harness
-from tests.support.flows import QUEUES, FlowBench
+from tests.support.flows import FlowBench
 from tests.support.postgres import waiting_for_locks
-from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
 HELLO = {"id": "hello", "type": "send", "text": "Hello you"}
@@ -30,13 +26,9 @@ SECOND = {"id": "second", "type": "send", "text": "second"}
 
 
 @pytest.fixture
-async def bench(
-    store_url: str, database: Database, whatsapp: WhatsAppClient, server: WhatsAppServer
-) -> AsyncIterator[FlowBench]:
-    async with engine_harness(store_url, *QUEUES) as made:
-        flow_bench = FlowBench(made, database, whatsapp, server)
-        yield flow_bench
-        await flow_bench.close()
+def sqlite_database(database: Database) -> Database:
+    """Not only SQLite: each database in turn."""
+    return database
 
 
 async def test_of_a_reply_and_the_timeout_one_wins(bench: FlowBench) -> None:

@@ -20,12 +20,12 @@ from crmd.crm.notifications.jobs import FlushNotifications, Notify, flush_notifi
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, Retry
-from crmd.jobs import spec_of
 from crmd.telemetry import logs
 from crmd.telemetry.logs import formatter
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.services import MailServer, NotifySite
+from tests.support.started import started
 from tests.support.wait import HANG_S, wait_until
 
 SECRET = "tok3n-that-nobody-may-see"
@@ -33,10 +33,8 @@ SECRET = "tok3n-that-nobody-may-see"
 
 @pytest.fixture
 async def site() -> AsyncIterator[NotifySite]:
-    made = NotifySite()
-    await made.start()
-    yield made
-    await made.stop()
+    async with started(NotifySite()) as made:
+        yield made
 
 
 @pytest.fixture
@@ -47,10 +45,8 @@ async def client(site: NotifySite) -> AsyncIterator[NotifyClient]:
         "gone": Channel(SecretStr(f"json://user:{SECRET}@127.0.0.1:1/{SECRET}")),
         "wrong": Channel(SecretStr(f"slack://{SECRET}")),
     }
-    made = NotifyClient(channels, timeout_seconds=5.0, group_window_seconds=60.0)
-    await made.start()
-    yield made
-    await made.stop()
+    async with started(NotifyClient(channels, timeout_seconds=5.0, group_window_seconds=60.0)) as made:
+        yield made
 
 
 async def run(*resources: object, run: RecordedRun | None = None, **payload: Any) -> Mapping[str, Any]:
@@ -111,14 +107,10 @@ async def test_a_channel_gets_title_text_and_level(
 
 
 async def test_a_mail_channel(client: NotifyClient) -> None:
-    server = MailServer()
-    await server.start()
-    address = f"mailto://127.0.0.1:{server.port}?from=crmd@example.com&to=ops@example.com&mode=insecure"
-    mail = NotifyClient({"mail": Channel(SecretStr(address))})
-    await mail.start()
-    await run(mail, channel="mail", title="Quota", message="1 < 2")
-    await mail.stop()
-    await server.stop()
+    async with started(MailServer()) as server:
+        address = f"mailto://127.0.0.1:{server.port}?from=crmd@example.com&to=ops@example.com&mode=insecure"
+        async with started(NotifyClient({"mail": Channel(SecretStr(address))})) as mail:
+            await run(mail, channel="mail", title="Quota", message="1 < 2")
     [arrived] = server.arrived
     assert arrived.recipients == ["ops@example.com"]
     assert arrived.message["Subject"] == "Quota"
@@ -356,10 +348,7 @@ async def test_a_storm_of_jobs_makes_one_message(
     async with engine_harness(
         store_url, QueueSettings("notification", attempts=2, backoff=Backoff(0.01, 0.01))
     ) as engine:
-        for function in (notify, flush_notifications):
-            spec = spec_of(function)
-            assert spec is not None
-            engine.handle_spec("notification", spec)
+        engine.handle_jobs(notify, flush_notifications)
         await engine.start_pool(resources={Database: database, NotifyClient: client})
         site.then(503)
         payloads = [{"message": f"import {n} failed", "group": "imports", "channel": "team"} for n in range(30)]

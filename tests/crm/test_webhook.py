@@ -22,6 +22,7 @@ from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, deliver_webhook
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
 from tests.support.context import make_context
 from tests.support.services import SECRET, Receiver
+from tests.support.started import started
 
 THANKS = '{"received": true}'
 """What the receiver answers."""
@@ -104,10 +105,10 @@ async def test_cookies_are_not_kept(receiver: Receiver, webhooks: WebhookClient)
 
 
 async def test_a_wrong_secret_does_not_verify(receiver: Receiver) -> None:
-    client = WebhookClient(secret=SecretStr("whsec_" + "QUJD" * 8), allow_private=["127.0.0.0/8"])
-    await client.start()
-    signal = await signal_of(client, receiver.url)
-    await client.stop()
+    async with started(
+        WebhookClient(secret=SecretStr("whsec_" + "QUJD" * 8), allow_private=["127.0.0.0/8"])
+    ) as client:
+        signal = await signal_of(client, receiver.url)
     assert isinstance(signal, Permanent)
     assert "401" in str(signal)
 
@@ -222,14 +223,14 @@ async def test_no_answer_is_tried_again(receiver: Receiver, webhooks: WebhookCli
 
 
 async def test_timeout_and_snippet_are_configurable(receiver: Receiver) -> None:
-    client = WebhookClient(
-        secret=SecretStr(SECRET), allow_private=["127.0.0.0/8"], timeout_seconds=0.2, snippet_bytes=3
-    )
-    await client.start()
-    assert (await deliver(client, receiver.url))["snippet"] == THANKS[:3]
-    receiver.then_hang()
-    signal = await signal_of(client, receiver.url)
-    await client.stop()
+    async with started(
+        WebhookClient(
+            secret=SecretStr(SECRET), allow_private=["127.0.0.0/8"], timeout_seconds=0.2, snippet_bytes=3
+        )
+    ) as client:
+        assert (await deliver(client, receiver.url))["snippet"] == THANKS[:3]
+        receiver.then_hang()
+        signal = await signal_of(client, receiver.url)
     assert "no answer within 0.2 s" in str(signal)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from pydantic import SecretStr, ValidationError
 from crmd.config.tables import EndpointTable
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
-from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.webhooks.jobs import Delivered, DeliverWebhook, PublishEvent, deliver_webhook, publish_event
@@ -21,11 +19,11 @@ from crmd.crm.webhooks.repository import EndpointStatus
 from crmd.engine.admin.views import State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import JobSignal, Permanent, Retry, Snooze
-from crmd.jobs import spec_of
 from tests.support.context import RecordedRun, make_context
 from tests.support.database import commit, fetch
 from tests.support.engine_harness import engine_harness
 from tests.support.services import SECRET, Receiver
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 OWN_SECRET = f"whsec_{'QUJD' * 8}"
@@ -34,21 +32,9 @@ OWN_SECRET = f"whsec_{'QUJD' * 8}"
 class Bench:
     """Two receivers, one of them with a secret of its own, and a third endpoint that nobody serves."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.shop = Receiver(OWN_SECRET)
-        self.desk = Receiver()
-
-    async def start(self) -> None:
-        await self.shop.start()
-        await self.desk.start()
+    def __init__(self, database: Database, shop: Receiver, desk: Receiver) -> None:
+        self.database, self.shop, self.desk = database, shop, desk
         self.client = self.make_client()
-        await self.client.start()
-
-    async def stop(self) -> None:
-        await self.client.stop()
-        await self.shop.stop()
-        await self.desk.stop()
 
     def make_client(self, **settings: Any) -> WebhookClient:
         tables = {
@@ -96,14 +82,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    bench = Bench(database)
-    await bench.start()
-    yield bench
-    await bench.stop()
-    await database.stop()
+async def bench(sqlite_database: Database, receiver: Receiver) -> AsyncIterator[Bench]:
+    async with started(Receiver(OWN_SECRET)) as shop:
+        made = Bench(sqlite_database, shop, receiver)
+        await made.client.start()
+        yield made
+        await made.client.stop()
 
 
 async def test_each_endpoint_has_its_url_and_secret(bench: Bench) -> None:
@@ -221,10 +205,7 @@ async def test_an_event_arrives_once_at_each_through_real_queues(bench: Bench, s
     async with engine_harness(
         store_url, QueueSettings("webhook", attempts=5, backoff=Backoff(0.01, 0.02))
     ) as made:
-        for function in (deliver_webhook, publish_event):
-            spec = spec_of(function)
-            assert spec is not None
-            made.handle_spec("webhook", spec)
+        made.handle_jobs(deliver_webhook, publish_event)
         bench.shop.then(503)
         await made.start_pool(resources={WebhookClient: bench.client, Database: bench.database})
         key = await made.add("webhook", "publish_event", event="order.paid", data={"id": 17})

@@ -32,6 +32,7 @@ from crmd.crm.messages.tables import Message, MessageEvent
 from crmd.crm.schema import SCHEMA
 from tests.support.database import commit, fetch
 from tests.support.postgres import Postgres, waiting_for_locks
+from tests.support.started import started
 
 ADA, BOB, EVE = "+491701111111", "+491702222222", "+491703333333"
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -298,13 +299,11 @@ def test_a_contact_has_a_view_of_everything() -> None:
 
 
 async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/own.sqlite", SCHEMA, folder=tmp_path)
-    await database.start()
-    async with database.reading() as s:
+    url = f"sqlite:///{tmp_path}/own.sqlite"
+    async with started(Database(url, SCHEMA, folder=tmp_path)) as database, database.reading() as s:
         asked = matching(ContactFilter(phone="+5511981234567")).with_only_columns(Contact.id)
         written = asked.compile(s.get_bind(), compile_kwargs={"literal_binds": True})
         plan = [row[3] for row in await s.execute(text(f"EXPLAIN QUERY PLAN {written}"))]
-    await database.stop()
     assert any("contact_identities" in step for step in plan)
     assert [step for step in plan if step.startswith("SCAN")] == []
 
@@ -313,10 +312,8 @@ async def test_the_filter_of_a_number_goes_by_its_indexes(tmp_path: Path) -> Non
 async def side_by_side(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Database]:
     """A PostgreSQL with connections for several transactions at once."""
     name = postgres.new_database()
-    database = Database(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)
-    await database.start()
-    yield database
-    await database.stop()
+    async with started(Database(postgres.url(name), SCHEMA, folder=tmp_path, connections=8)) as database:
+        yield database
     postgres.drop(name)
 
 

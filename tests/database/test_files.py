@@ -19,6 +19,7 @@ from crmd.crm.files.store import FileLimits, FileStore, StoredFile, plain_media_
 from crmd.crm.files.tables import File
 from crmd.crm.schema import SCHEMA
 from crmd.errors import ConfigError, FileTooLarge, RecordsUnavailable, UnknownFile
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 LIMIT = 1_000
@@ -107,12 +108,10 @@ async def test_an_upload_over_the_limit_is_refused_and_an_export_is_not(store: F
 
 
 async def test_without_the_database_nothing_is_kept(tmp_path: Path) -> None:
-    store = FileStore(Database("", SCHEMA, folder=tmp_path), tmp_path / "files", LIMIT, 60.0)
-    await store.start()
-    with pytest.raises(RecordsUnavailable):
-        await keep(store)
-    assert list(store.folder.iterdir()) == []
-    await store.stop()
+    async with started(FileStore(Database("", SCHEMA, folder=tmp_path), tmp_path / "files", LIMIT, 60.0)) as store:
+        with pytest.raises(RecordsUnavailable):
+            await keep(store)
+        assert list(store.folder.iterdir()) == []
 
 
 async def test_ids_that_are_none(store: FileStore) -> None:
@@ -158,18 +157,16 @@ async def test_it_sweeps_by_itself(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files_module, "SWEEP_EVERY_S", 0.02)
-    store = FileStore(database, tmp_path / "swept", LIMIT, 3600.0)
-    await store.start()
-    stored = await keep(store)
-    await expire(database, stored.id)
-    await wait_until(lambda: not stored.path.exists())
-    store.folder.rename(tmp_path / "away")  # a sweep that fails is not the last one
-    await wait_until(lambda: "expired files are not removed now" in caplog.text)
-    (tmp_path / "away").rename(store.folder)
-    again = await keep(store)
-    await expire(database, again.id)
-    await wait_until(lambda: not again.path.exists())
-    await store.stop()
+    async with started(FileStore(database, tmp_path / "swept", LIMIT, 3600.0)) as store:
+        stored = await keep(store)
+        await expire(database, stored.id)
+        await wait_until(lambda: not stored.path.exists())
+        store.folder.rename(tmp_path / "away")  # a sweep that fails is not the last one
+        await wait_until(lambda: "expired files are not removed now" in caplog.text)
+        (tmp_path / "away").rename(store.folder)
+        again = await keep(store)
+        await expire(database, again.id)
+        await wait_until(lambda: not again.path.exists())
 
 
 async def test_a_folder_that_cannot_be_made_is_told(database: Database, tmp_path: Path) -> None:

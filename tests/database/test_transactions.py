@@ -24,6 +24,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable
 from tests.support.postgres import Postgres
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 PHONE = "+491701234567"
@@ -185,13 +186,11 @@ async def test_work_that_fails_otherwise_is_not_run_again(database: Database) ->
 
 
 async def test_a_transaction_inside_another_is_a_mistake_and_no_deadlock(tmp_path: Path) -> None:
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    async with database.transaction():
-        with pytest.raises(RuntimeError, match="is open in this task"):
-            await add(database)
-    await add(database)
-    await database.stop()
+    async with started(Database("", SCHEMA, folder=tmp_path)) as database:
+        async with database.transaction():
+            with pytest.raises(RuntimeError, match="is open in this task"):
+                await add(database)
+        await add(database)
 
 
 async def test_what_a_killed_process_wrote_is_gone_and_locks_nothing(
@@ -207,24 +206,19 @@ async def test_what_a_killed_process_wrote_is_gone_and_locks_nothing(
 
 async def test_writers_that_are_kept_waiting_give_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.2)
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    with writer_elsewhere(f"sqlite:///{database.address.path}"):
-        with pytest.raises(RecordsUnavailable, match="database is locked"):
-            await add(database)
-        assert await count(database) == 0, "readers go on"
-    await add(database)
-    await database.stop()
+    async with started(Database("", SCHEMA, folder=tmp_path)) as database:
+        with writer_elsewhere(f"sqlite:///{database.address.path}"):
+            with pytest.raises(RecordsUnavailable, match="database is locked"):
+                await add(database)
+            assert await count(database) == 0, "readers go on"
+        await add(database)
 
 
 async def test_writers_in_here_give_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
-    database = Database("", SCHEMA, folder=tmp_path)
-    await database.start()
-    async with database.transaction():
+    async with started(Database("", SCHEMA, folder=tmp_path)) as database, database.transaction():
         with pytest.raises(RecordsUnavailable, match="other writers kept the records busy"):
             await asyncio.create_task(add(database))
-    await database.stop()
 
 
 async def test_what_the_block_itself_raises_is_left_alone(database: Database) -> None:
@@ -314,11 +308,9 @@ async def test_what_is_no_json_is_refused(database: Database) -> None:
 async def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
-        database = Database("", SCHEMA, folder=tmp_path)
-        await database.start()
-        await add(database)
-        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-        await database.stop()
+        async with started(Database("", SCHEMA, folder=tmp_path)) as database:
+            await add(database)
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     finally:
         os.umask(old)
     assert modes == {"records.sqlite": 0o600, "records.sqlite-shm": 0o600, "records.sqlite-wal": 0o600}

@@ -18,6 +18,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from crmd.errors import RecordsUnavailable, RecordsUnusable
 from tests.support.postgres import Postgres
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 
@@ -70,41 +71,37 @@ async def test_a_server_that_goes_and_comes_is_found_again(
     postgres: Postgres, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    async with database.reading() as one, database.reading() as two:  # two connections are lost
-        await one.execute(select(1))
-        await two.execute(select(1))
-    postgres.stop()
-    try:
-        assert not await answers(database)
-        assert not await answers(database)
-    finally:
-        postgres.start()
-    assert await answers(database)
-    assert told(caplog) == ["unavailable", "back"]
-    await database.stop()
+    async with started(Database(url, SCHEMA, folder=Path())) as database:
+        async with database.reading() as one, database.reading() as two:  # two connections are lost
+            await one.execute(select(1))
+            await two.execute(select(1))
+        postgres.stop()
+        try:
+            assert not await answers(database)
+            assert not await answers(database)
+        finally:
+            postgres.start()
+        assert await answers(database)
+        assert told(caplog) == ["unavailable", "back"]
 
 
 async def test_a_server_that_goes_in_a_transaction(postgres: Postgres, url: str) -> None:
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    before = await count(database)
+    async with started(Database(url, SCHEMA, folder=Path())) as database:
+        before = await count(database)
 
-    async def use() -> None:
-        async with database.transaction() as session:
-            session.add(Contact(phone="+491709999999"))
-            await session.flush()
-            postgres.stop()
-            await session.execute(select(1))
+        async def use() -> None:
+            async with database.transaction() as session:
+                session.add(Contact(phone="+491709999999"))
+                await session.flush()
+                postgres.stop()
+                await session.execute(select(1))
 
-    try:
-        with pytest.raises(RecordsUnavailable):
-            await use()
-    finally:
-        postgres.start()
-    assert await count(database) == before
-    await database.stop()
+        try:
+            with pytest.raises(RecordsUnavailable):
+                await use()
+        finally:
+            postgres.start()
+        assert await count(database) == before
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(
@@ -123,18 +120,16 @@ async def test_a_server_that_says_nothing_is_not_waited_for(
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(postgres: Postgres, url: str) -> None:
-    database = Database(url, SCHEMA, folder=Path(), statement_timeout=0.2)
-    await database.start()
+    async with started(Database(url, SCHEMA, folder=Path(), statement_timeout=0.2)) as database:
 
-    async def use() -> None:
-        async with database.transaction() as session:
-            await session.execute(select(func.pg_sleep(30)))
+        async def use() -> None:
+            async with database.transaction() as session:
+                await session.execute(select(func.pg_sleep(30)))
 
-    async with asyncio.timeout(10):
-        with pytest.raises(RecordsUnavailable):
-            await use()
-    assert await answers(database)
-    await database.stop()
+        async with asyncio.timeout(10):
+            with pytest.raises(RecordsUnavailable):
+                await use()
+        assert await answers(database)
 
 
 async def test_the_stop_does_not_wait_for_a_server_that_is_unavailable(
@@ -176,7 +171,5 @@ async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -
 
 
 async def test_a_port_where_nobody_listens_may_be_listened_on_later(tmp_path: Path) -> None:
-    database = Database("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)
-    await database.start()
-    assert "127.0.0.1" in str(database.last_error)
-    await database.stop()
+    async with started(Database("postgresql://crmd@127.0.0.1:1/x", SCHEMA, folder=tmp_path)) as database:
+        assert "127.0.0.1" in str(database.last_error)

@@ -17,6 +17,7 @@ from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.sandbox import SandboxThread, sandbox
+from tests.support.started import started
 from tests.support.wait import wait_until_sync
 
 CONCURRENCY = 10
@@ -114,23 +115,18 @@ def _wait_until_settled(daemon: DaemonProcess, whatsapp: SandboxThread, count: i
 
 
 async def _add_contacts(daemon: DaemonProcess, count: int) -> None:
-    database = Database("", SCHEMA, folder=daemon.state)
-    await database.start()
-    for begin in range(0, count, CHUNK):
-        rows = [
-            ContactRow(f"+49151{n:08}", f"Name {n}", tags=["club"])
-            for n in range(begin, min(begin + CHUNK, count))
-        ]
-        async with database.transaction() as s:
-            await contacts.upsert(s, rows)
-    await database.stop()
+    async with started(Database("", SCHEMA, folder=daemon.state)) as database:
+        for begin in range(0, count, CHUNK):
+            rows = [
+                ContactRow(f"+49151{n:08}", f"Name {n}", tags=["club"])
+                for n in range(begin, min(begin + CHUNK, count))
+            ]
+            async with database.transaction() as s:
+                await contacts.upsert(s, rows)
 
 
 async def _rows(daemon: DaemonProcess) -> list[Message]:
-    database = Database("", SCHEMA, folder=daemon.state)
-    await database.start()
-    async with database.reading() as s:
+    async with started(Database("", SCHEMA, folder=daemon.state)) as database, database.reading() as s:
         rows = list(await s.scalars(select(Message).where(Message.direction == "out")))
-    await database.stop()
     assert len({row.phone for row in rows}) == len(rows), "a row for each number"
     return rows

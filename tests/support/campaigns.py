@@ -30,7 +30,7 @@ from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
-from crmd.jobs import JobContext, spec_of
+from crmd.jobs import JobContext
 from tests.support.context import make_context
 from tests.support.database import commit, fetch
 from tests.support.engine_harness import EngineHarness
@@ -86,11 +86,7 @@ class CampaignBench:
             WhatsAppClient: whatsapp,
             XlsxReaders: self.xlsx,
         }
-        for function in (run_campaign, send_message):
-            spec = spec_of(function)
-            assert spec is not None
-            assert spec.queue is not None
-            harness.handle_spec(spec.queue, spec)
+        harness.handle_jobs(run_campaign, send_message)
 
     async def start_pool(self, *only: str) -> WorkerPool:
         """Starts a pool that runs these queues, or both."""

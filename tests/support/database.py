@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from crmd.crm.database.database import Database
 from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
+from tests.support.started import started
 
 BACKENDS = ("sqlite", "postgresql")
 P = ParamSpec("P")
@@ -51,10 +52,8 @@ async def database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequ
 @pytest.fixture
 async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     """An open database: the test runs once on each database."""
-    made = Database(database_url, SCHEMA, folder=tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
+    async with started(Database(database_url, SCHEMA, folder=tmp_path)) as made:
+        yield made
 
 
 async def commit(
@@ -81,9 +80,6 @@ async def fetch(
 
 async def _empty(url: str) -> None:
     """Makes the tables where there are none, and empties them: faster than a database for each test."""
-    made = Database(url, SCHEMA, folder=Path())
-    await made.start()
-    async with made.transaction() as session:
+    async with started(Database(url, SCHEMA, folder=Path())) as made, made.transaction() as session:
         names = ", ".join(table.name for table in SCHEMA.metadata.sorted_tables)
         await session.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
-    await made.stop()

@@ -8,8 +8,10 @@ from email import message_from_bytes
 from typing import Any, ClassVar
 
 from aiohttp import web
+from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from crmd.crm.email.smtp import SmtpClient
 from crmd.sandbox.faults import Fault, FaultKind, Faults, Service
 from crmd.sandbox.journal import Kind
 from crmd.sandbox.mails import ReceivedMail
@@ -23,6 +25,7 @@ NUMBER_ID = SandboxSettings().phone_number_id
 VERSION = "v23.0"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = "sk-test-1234567890"
+SENDER = "CRM <crm@example.com>"
 LONG_S = 3600.0
 ALWAYS = 100_000
 HANG, HANG_UP = FaultKind.TIMEOUT, FaultKind.DROP
@@ -329,3 +332,17 @@ class MailServer:
     def _on_command(self, verb: str) -> None:
         self.commands.append(verb)
         self.most_at_once = max(self.most_at_once, self.open_count)
+
+
+def smtp_client(server: MailServer, **settings: Any) -> SmtpClient:
+    """A client of the server: two connections, no encryption and no login, unless told otherwise."""
+    defaults: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "security": "none",
+        "username": "",
+        "password": SecretStr(""),
+        "sender": SENDER,
+        "connections": 2,
+        "timeout_seconds": 10.0,
+    }
+    return SmtpClient(port=server.port, **{**defaults, **settings})

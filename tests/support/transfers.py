@@ -21,9 +21,10 @@ from crmd.crm.imports.payloads import ImportContacts
 from crmd.crm.imports.source import ImportFolder
 from crmd.crm.tabular.xlsx_source import XlsxReaders
 from crmd.engine.settings import QueueSettings
-from crmd.jobs import JobContext, spec_of
+from crmd.jobs import JobContext
 from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.started import started
 
 QUEUES = (
     QueueSettings("import", timeout_seconds=600, attempts=1),
@@ -100,18 +101,13 @@ class Office:
 async def open_office(database: Database, folder: Path) -> AsyncIterator[Office]:
     """An office in a folder."""
     (folder / "imports").mkdir()
-    files = FileStore(database, folder / "files", MAX_BYTES, KEEP_SECONDS)
-    await files.start()
-    yield Office(database, files, folder / "imports")
-    await files.stop()
+    async with started(FileStore(database, folder / "files", MAX_BYTES, KEEP_SECONDS)) as files:
+        yield Office(database, files, folder / "imports")
 
 
 @asynccontextmanager
 async def transfer_harness(url: str, *queues: QueueSettings) -> AsyncIterator[EngineHarness]:
     """Both queues, or others, on a real store, with their shipped handlers."""
     async with engine_harness(url, *(queues or QUEUES)) as made:
-        for function in (import_contacts, export_contacts, export_messages):
-            spec = spec_of(function)
-            assert spec is not None
-            made.handle_spec(spec.queue or "", spec)
+        made.handle_jobs(import_contacts, export_contacts, export_messages)
         yield made

@@ -22,6 +22,7 @@ from crmd.crm.database.migrate import VERSION_TABLE, upgrade
 from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from tests.support.postgres import Postgres
+from tests.support.started import started
 from tests.upgrade import left_behind
 
 Contents = dict[str, list[dict[str, Any]]]
@@ -55,10 +56,8 @@ async def before(url: str) -> Contents:
 @pytest.fixture
 async def database(url: str, before: Contents) -> AsyncIterator[Database]:
     """The same database, migrated."""
-    made = Database(url, SCHEMA, folder=Path())
-    await made.start()
-    yield made
-    await made.stop()
+    async with started(Database(url, SCHEMA, folder=Path())) as made:
+        yield made
 
 
 async def contents(url: str) -> Contents:
