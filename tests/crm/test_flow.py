@@ -20,17 +20,8 @@ from crmd.errors import Permanent
 from crmd.jobs import NewPayload
 from tests.support.database import commit
 from tests.support.engine_harness import kill
-from tests.support.flows import PHONE, FlowBench, StoredRun
+from tests.support.flows import ASK, BYE, HELLO, LATE, PHONE, REST, SECOND, THANKS, FlowBench, StoredRun
 from tests.support.wait import wait_until
-
-HELLO = {"id": "hello", "type": "send", "text": "Hello {{ name|default('you') }}"}
-ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}
-THANKS = {"id": "thanks", "type": "send", "text": "You said {{ answer }}", "next": "bye"}
-LATE = {"id": "late", "type": "send", "text": "Too late"}
-BYE = {"id": "bye", "type": "end"}
-QUIZ = (HELLO, ASK, THANKS, LATE, BYE)
-REST = {"id": "rest", "type": "wait", "duration": "1h"}
-SECOND = {"id": "second", "type": "send", "text": "second"}
 
 
 async def delayed(bench: FlowBench) -> list[str]:
@@ -204,10 +195,9 @@ async def test_a_repeated_start_does_not_end_a_wait(bench: FlowBench) -> None:
 
 
 async def test_a_repeated_continuation_does_nothing(bench: FlowBench) -> None:
-    await bench.put(HELLO, REST, SECOND, {**REST, "id": "rest2"}, {**SECOND, "id": "third"})
-    await bench.start_pool("flow", "message")
-    await bench.start()
-    run = await bench.run_in("waiting")
+    run = await bench.waiting_run(
+        HELLO, REST, SECOND, {**REST, "id": "rest2"}, {**SECOND, "id": "third"}, queues=["flow", "message"]
+    )
     await bench.harness.control.promote("flow", f"flow-{run.id}-2")
     await wait_until(lambda: bench.is_at(4))
     for count in (0, 1, 2, 3, 17):
@@ -223,10 +213,7 @@ async def test_a_repeated_continuation_does_nothing(bench: FlowBench) -> None:
 
 
 async def test_a_continuation_that_was_lost_is_added_again_by_a_repeat(bench: FlowBench) -> None:
-    await bench.put(REST, SECOND)
-    await bench.start_pool("flow")
-    await bench.start()
-    run = await bench.run_in("waiting")
+    run = await bench.waiting_run(REST, SECOND, queues=["flow"])
     await bench.harness.control.cancel("flow", f"flow-{run.id}-1")
     assert await delayed(bench) == []
     await bench.finished(await bench.add({"run": run.id, "count": 0}))
@@ -280,10 +267,7 @@ async def test_what_is_under_way_goes_on_from_where_it_is(bench: FlowBench) -> N
 
 
 async def test_a_changed_definition_changes_no_run_under_way(bench: FlowBench) -> None:
-    await bench.put(REST, SECOND)
-    await bench.start_pool()
-    await bench.start()
-    run = await bench.run_in("waiting")
+    run = await bench.waiting_run(REST, SECOND)
     await bench.put({**SECOND, "id": "other", "text": "changed"})
     await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     assert await bench.sent(1) == ["second"]
@@ -293,10 +277,7 @@ async def test_a_changed_definition_changes_no_run_under_way(bench: FlowBench) -
 
 
 async def test_an_opted_out_contact_ends_the_run(bench: FlowBench) -> None:
-    await bench.put(REST, SECOND)
-    await bench.start_pool()
-    await bench.start()
-    run = await bench.run_in("waiting")
+    run = await bench.waiting_run(REST, SECOND)
     await bench.opt_out()
     await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     run = await bench.run_in("cancelled")
@@ -305,10 +286,7 @@ async def test_an_opted_out_contact_ends_the_run(bench: FlowBench) -> None:
 
 
 async def test_a_cancelled_run_goes_no_further(bench: FlowBench) -> None:
-    await bench.put(REST, SECOND)
-    await bench.start_pool()
-    await bench.start()
-    run = await bench.run_in("waiting")
+    run = await bench.waiting_run(REST, SECOND)
     assert await commit(bench.database, flows.cancel, run.id, "by hand")
     await bench.harness.control.promote("flow", f"flow-{run.id}-1")
     view = await bench.finished(f"flow-{run.id}-1")

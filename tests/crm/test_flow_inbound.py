@@ -20,15 +20,9 @@ from crmd.crm.messages import queries as messages
 from crmd.engine.admin.views import State
 from crmd.errors import StoreUnavailable
 from crmd.jobs import NewPayload
-from tests.support.flows import PHONE, FlowBench, StoredRun
+from tests.support.flows import ASK, BYE, LATE, PHONE, QUESTION, REST, THANKS, FlowBench, StoredRun
 from tests.support.wait import wait_until
 
-ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}
-THANKS = {"id": "thanks", "type": "send", "text": "You said {{ answer }}", "next": "bye"}
-LATE = {"id": "late", "type": "send", "text": "Too late"}
-BYE = {"id": "bye", "type": "end"}
-QUIZ = (ASK, THANKS, LATE, BYE)
-REST = {"id": "rest", "type": "wait", "duration": "1h"}
 SECOND = {"id": "second", "type": "send", "text": "second: {{ reply }}"}
 
 
@@ -44,10 +38,7 @@ async def names_of_runs(bench: FlowBench) -> list[str]:
 
 
 async def test_a_reply_goes_on_at_once_and_is_kept(bench: FlowBench) -> None:
-    await bench.put(*QUIZ)
-    await bench.start_pool()
-    await bench.start()
-    await bench.run_in("waiting_for_reply")
+    await bench.waiting_run(*QUESTION)
     await bench.reply("blue")
     run = await bench.run_in("done")
     assert await bench.sent(1) == ["You said blue"]
@@ -59,7 +50,7 @@ async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taugh
     wa_phone = "+491701234568" if taught else "+551181234567"
     phone = PHONE if taught else "+5511981234567"
     bench.server.know_as(phone[1:], wa_phone[1:])
-    await bench.put(THANKS | {"id": "hi", "text": "Hi", "next": "ask"}, *QUIZ)
+    await bench.put(THANKS | {"id": "hi", "text": "Hi", "next": "ask"}, *QUESTION)
     await bench.start_pool()
     await bench.start(phone)
     await bench.sent(1)
@@ -72,10 +63,7 @@ async def test_a_reply_from_the_number_that_whatsapp_has(bench: FlowBench, taugh
 async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench) -> None:
     async with bench.database.transaction() as s:
         s.add_all([Contact(phone="+551181234567"), Contact(phone="+5511981234567")])
-    await bench.put(*QUIZ, start=on_words("blue"))
-    await bench.start_pool()
-    await bench.start("+5511981234567")
-    await bench.run_in("waiting_for_reply")
+    await bench.waiting_run(*QUESTION, start=on_words("blue"), phone="+5511981234567")
     await bench.reply("blue", phone="+551181234567")
     await bench.run_in("done")
     assert len(await bench.runs()) == 1
@@ -86,10 +74,7 @@ async def test_a_reply_where_each_form_of_a_number_is_a_contact(bench: FlowBench
 
 async def test_the_same_message_again_answers_no_later_question(bench: FlowBench) -> None:
     again = {**ASK, "id": "again", "save_as": "second"}
-    await bench.put(ASK, again, THANKS, LATE, BYE)
-    await bench.start_pool("flow")
-    await bench.start()
-    await bench.run_in("waiting_for_reply")
+    await bench.waiting_run(ASK, again, THANKS, LATE, BYE, queues=["flow"])
     await bench.reply("one", "wamid.1")
     await wait_until(lambda: bench.is_at(3))
     await bench.reply("one", "wamid.1")
@@ -99,8 +84,8 @@ async def test_the_same_message_again_answers_no_later_question(bench: FlowBench
 
 
 async def test_one_reply_answers_each_run_that_waits(bench: FlowBench) -> None:
-    await bench.put(*QUIZ, name="a")
-    await bench.put(*QUIZ, name="b")
+    await bench.put(*QUESTION, name="a")
+    await bench.put(*QUESTION, name="b")
     await bench.start_pool("flow")
     for name in ("a", "b"):
         await bench.finished(await bench.start(flow=name))
@@ -109,25 +94,19 @@ async def test_one_reply_answers_each_run_that_waits(bench: FlowBench) -> None:
 
 
 async def test_another_contacts_message_answers_nothing(bench: FlowBench) -> None:
-    await bench.put(*QUIZ)
-    await bench.start_pool("flow")
-    await bench.finished(await bench.start())
+    await bench.waiting_run(*QUESTION, queues=["flow"])
     await bench.reply("yes", phone="+491709999999")
     assert (await bench.runs())[0].state == "waiting_for_reply"
 
 
 async def test_a_reply_that_is_no_text_is_an_empty_one(bench: FlowBench) -> None:
-    await bench.put(*QUIZ)
-    await bench.start_pool("flow")
-    await bench.finished(await bench.start())
+    await bench.waiting_run(*QUESTION, queues=["flow"])
     await bench.reply(None)
     assert (await bench.run_in("done")).data["reply"] == ""
 
 
 async def test_a_reply_at_the_last_step_ends_the_run(bench: FlowBench) -> None:
-    await bench.put({**ASK, "on_timeout": "ask"})
-    await bench.start_pool("flow")
-    await bench.finished(await bench.start())
+    await bench.waiting_run({**ASK, "on_timeout": "ask"}, queues=["flow"])
     await bench.reply("x")
     assert (await bench.run_in("done")).count == 2
 
@@ -144,7 +123,7 @@ async def test_a_message_whose_job_was_not_added_is_taken_up_by_its_repeat(bench
     if starts:
         await bench.put(SECOND, BYE, start=on_words("x"))
     else:
-        await bench.put(*QUIZ)
+        await bench.put(*QUESTION)
         pool = await bench.start_pool("flow")
         await bench.finished(await bench.start())
         await pool.stop(1.0)
@@ -193,7 +172,7 @@ async def test_what_started_a_flow_is_its_first_reply(bench: FlowBench) -> None:
 
 
 async def test_one_message_starts_a_flow_once_and_answers_none_of_its_questions(bench: FlowBench) -> None:
-    await bench.put(*QUIZ, start=on_words("hi"))
+    await bench.put(*QUESTION, start=on_words("hi"))
     await bench.start_pool("flow")
     await bench.reply("hi")
     await bench.run_in("waiting_for_reply")
@@ -220,7 +199,7 @@ async def test_a_cooldown_holds_back_what_was_started_lately(bench: FlowBench) -
 
 
 async def test_a_reply_starts_nothing_else(bench: FlowBench) -> None:
-    await bench.put(*QUIZ, name="quiz")
+    await bench.put(*QUESTION, name="quiz")
     await bench.put(SECOND, name="any", start={"on": "message"})
     await bench.start_pool("flow")
     await bench.finished(await bench.start(flow="quiz"))
@@ -229,9 +208,7 @@ async def test_a_reply_starts_nothing_else(bench: FlowBench) -> None:
 
 
 async def test_an_opted_out_contact_starts_nothing_and_its_runs_end(bench: FlowBench) -> None:
-    await bench.put(*QUIZ, start=on_words("hi"))
-    await bench.start_pool("flow")
-    await bench.finished(await bench.start())
+    await bench.waiting_run(*QUESTION, start=on_words("hi"), queues=["flow"])
     await bench.opt_out()
     await bench.reply("hi")
     run = await bench.run_in("cancelled")
@@ -261,7 +238,7 @@ async def sweep(bench: FlowBench) -> tuple[int, int]:
 
 @pytest.mark.parametrize("state", ["waiting", "waiting_for_reply", "running"])
 async def test_a_run_whose_job_was_lost_goes_on(bench: FlowBench, state: str) -> None:
-    await bench.put(*(QUIZ if state == "waiting_for_reply" else (REST, SECOND)))
+    await bench.put(*(QUESTION if state == "waiting_for_reply" else (REST, SECOND)))
     pool = await bench.start_pool("flow")
     await bench.finished(await bench.start(reply_text="x"))
     run = await bench.run_in("waiting_for_reply" if state == "waiting_for_reply" else "waiting")
@@ -317,7 +294,7 @@ async def test_a_sweep_removes_what_ended_long_ago(bench: FlowBench, monkeypatch
 
 async def test_phones_and_texts_are_not_logged(bench: FlowBench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    await bench.put(*QUIZ, start=on_words("hi"))
+    await bench.put(*QUESTION, start=on_words("hi"))
     await bench.start_pool()
     await bench.reply("hi secret words")
     await bench.run_in("waiting_for_reply")

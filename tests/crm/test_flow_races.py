@@ -11,18 +11,9 @@ from crmd.crm.contacts import people
 from crmd.crm.database.database import Database
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.tables import FlowRun
-from tests.support.flows import FlowBench
+from tests.support.flows import QUIZ, REST, SECOND, FlowBench
 from tests.support.postgres import waiting_for_locks
 from tests.support.wait import wait_until
-
-HELLO = {"id": "hello", "type": "send", "text": "Hello you"}
-ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}
-THANKS = {"id": "thanks", "type": "send", "text": "You said {{ answer }}", "next": "bye"}
-LATE = {"id": "late", "type": "send", "text": "Too late"}
-BYE = {"id": "bye", "type": "end"}
-QUIZ = (HELLO, ASK, THANKS, LATE, BYE)
-REST = {"id": "rest", "type": "wait", "duration": "1h"}
-SECOND = {"id": "second", "type": "send", "text": "second"}
 
 
 @pytest.fixture
@@ -67,9 +58,7 @@ async def test_two_jobs_at_one_run_send_each_message_once(bench: FlowBench) -> N
 
 
 async def test_many_messages_at_once_answer_once(bench: FlowBench) -> None:
-    await bench.put(*QUIZ)
-    await bench.start_pool("flow")
-    await bench.finished(await bench.start())
+    await bench.waiting_run(*QUIZ, queues=["flow"])
     await asyncio.gather(*(bench.reply(f"text {number}", f"wamid.{number}") for number in range(6)))
     run = await bench.run_in("done")
     assert len(run.data["messages"]) == 1

@@ -36,6 +36,16 @@ from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
 PHONE = "+491701234567"
+HELLO = {"id": "hello", "type": "send", "text": "Hello {{ name|default('you') }}"}
+ASK = {"id": "ask", "type": "wait_for_reply", "timeout": "1h", "on_timeout": "late", "save_as": "answer"}
+THANKS = {"id": "thanks", "type": "send", "text": "You said {{ answer }}", "next": "bye"}
+LATE = {"id": "late", "type": "send", "text": "Too late"}
+BYE = {"id": "bye", "type": "end"}
+QUESTION = (ASK, THANKS, LATE, BYE)
+QUIZ = (HELLO, *QUESTION)
+REST = {"id": "rest", "type": "wait", "duration": "1h"}
+SECOND = {"id": "second", "type": "send", "text": "second"}
+
 DRAIN_SECONDS = 5.0
 QUEUES = tuple(
     QueueSettings(name, attempts=2, backoff=Backoff(0.01, 0.02))
@@ -103,6 +113,17 @@ class FlowBench:
     ) -> str:
         """Adds a job that starts a flow."""
         return await self.add({"flow": flow, "contact": phone, "data": data}, key)
+
+    async def waiting_run(
+        self, *steps: dict[str, Any], queues: Sequence[str] = (), phone: str = PHONE, **fields: Any
+    ) -> FlowRun:
+        """Stores a flow, starts a pool for these queues, or all, and a run; gives the run as it waits."""
+        await self.put(*steps, **fields)
+        await self.start_pool(*queues)
+        await self.finished(await self.start(phone))
+        run = (await self.runs())[-1]
+        assert run.state.startswith("waiting")
+        return run
 
     async def finished(self, key: str) -> JobView:
         """A job of queue `flow` once it is over."""
