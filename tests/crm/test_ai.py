@@ -29,6 +29,7 @@ from crmd.crm.outbound.http import HttpClient
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
 from tests.support.file_site import FileSite
+from tests.support.raised import raised
 from tests.support.services import KEY, AiServer
 from tests.support.started import started
 from tests.support.wait import wait_until
@@ -68,11 +69,6 @@ class Bench:
     async def transcribe(self, fields: dict[str, Any], **context: Any) -> Transcript:
         payload = TranscribeAudio.model_validate(fields)
         return await transcribe_audio(self._context("transcribe_audio", context), payload)
-
-    async def signal_of(self, fields: dict[str, Any] | None = None, **context: Any) -> JobSignal:
-        with pytest.raises(JobSignal) as caught:
-            await self.chat(fields, **context)
-        return caught.value
 
     async def recorded(self) -> list[tuple[str, str, str, int, int]]:
         async with self.database.reading() as session:
@@ -175,9 +171,7 @@ async def test_the_answer_is_handed_over_once_for_each_job(bench: Bench) -> None
 
 async def test_an_answer_without_text_is_not_sent(bench: Bench) -> None:
     bench.server.text, bench.server.finish_reason = None, "content_filter"
-    signal = await bench.signal_of({"prompt": "Hi", "reply_to": {"to": "+4915112345678"}})
-    assert isinstance(signal, Permanent)
-    assert "content_filter" in str(signal)
+    await raised(Permanent, bench.chat({"prompt": "Hi", "reply_to": {"to": "+4915112345678"}}), "content_filter")
     assert bench.run.enqueued == []
     assert len(await bench.recorded()) == 1
 
@@ -216,10 +210,8 @@ REFUSALS: list[Case] = [
 async def test_refusals(bench: Bench, case: Case) -> None:
     status, code, headers, kind, said = case
     bench.server.then_error(status, code, "the API says no", headers=headers)
-    signal = await bench.signal_of()
+    signal = await raised(JobSignal, bench.chat(), said, "the API says no")
     assert type(signal) is kind
-    assert said in str(signal)
-    assert "the API says no" in str(signal)
     assert KEY not in str(signal)
     if isinstance(signal, RateLimited):
         assert signal.after == (7 if headers else 60)
@@ -245,27 +237,23 @@ async def test_refusals(bench: Bench, case: Case) -> None:
 )
 async def test_answers_that_are_not_the_apis(bench: Bench, status: int, body: Any, kind: type[JobSignal]) -> None:
     bench.server.then(status, body)
-    assert type(await bench.signal_of()) is kind
+    assert type(await raised(JobSignal, bench.chat())) is kind
 
 
 async def test_no_answer(bench: Bench) -> None:
     bench.server.then_drop()
-    assert isinstance(await bench.signal_of(), Retry)
+    await raised(Retry, bench.chat())
     bench.ai = bench.client(timeout_seconds=0.3)
     bench.server.then_hang()
-    signal = await bench.signal_of()
-    assert isinstance(signal, Retry)
-    assert "no answer within 0.3 s" in str(signal)
+    await raised(Retry, bench.chat(), "no answer within 0.3 s")
 
 
 async def test_nobody_listens(bench: Bench) -> None:
     await bench.server.stop()
     for _ in range(BREAKER_FAILURES - 1):
-        assert isinstance(await bench.signal_of(), Retry)
-    assert isinstance(await bench.signal_of(), RateLimited)
-    held = await bench.signal_of()
-    assert isinstance(held, RateLimited)
-    assert "several times in a row" in str(held)
+        await raised(Retry, bench.chat())
+    await raised(RateLimited, bench.chat())
+    await raised(RateLimited, bench.chat(), "several times in a row")
 
 
 async def test_a_cancelled_job_hands_nothing_over(bench: Bench) -> None:
@@ -283,12 +271,10 @@ async def test_without_a_key_the_job_waits_but_for_services_of_ones_own(bench: B
     own = bench.client(key=SecretStr(""))
     assert own.configured
     bench.ai = own
-    assert isinstance(await bench.signal_of(), PauseQueue)  # this one wants a key after all
+    await raised(PauseQueue, bench.chat())  # this one wants a key after all
     assert bench.server.authorizations == [None]
     bench.ai = bench.client(key=SecretStr(""), base_url=OPENAI_URL)
-    signal = await bench.signal_of()
-    assert isinstance(signal, Snooze)
-    assert "ai.key is not set" in str(signal)
+    await raised(Snooze, bench.chat(), "ai.key is not set")
 
 
 def test_a_key_that_cannot_work_is_refused(http: HttpClient) -> None:

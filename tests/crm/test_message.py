@@ -6,8 +6,8 @@ import asyncio
 import json
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
@@ -19,6 +19,7 @@ from crmd.crm.outbound.http import MAX_BODY_BYTES, HttpClient
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.errors import JobSignal, OutcomeUnknown, PauseQueue, Permanent, RateLimited, Retry, Snooze
 from tests.support.context import RecordedRun, make_context
+from tests.support.raised import raised
 from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
 from tests.support.wait import wait_until
 
@@ -37,13 +38,14 @@ async def send(
     return await send_message(ctx, SendMessage.model_validate(payload or TEXT))
 
 
-async def signal_of(
-    repository: MessageRepository, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
-) -> JobSignal:
-    with pytest.raises(JobSignal) as caught:
-        await send(repository, whatsapp, payload, **context)
-    assert TOKEN not in str(caught.value)
-    return caught.value
+S = TypeVar("S", bound=JobSignal)
+
+
+async def refused(kind: type[S], sending: Awaitable[MessageSent], *said: str) -> S:
+    """What the send raises, without showing the token."""
+    signal = await raised(kind, sending, *said)
+    assert TOKEN not in str(signal)
+    return signal
 
 
 @pytest.fixture
@@ -122,10 +124,10 @@ async def test_without_an_account_the_job_waits(
     http: HttpClient, server: WhatsAppServer, missing: dict[str, Any], repository: MessageRepository
 ) -> None:
     run = RecordedRun()
-    signal = await signal_of(repository, client_of(http, server.url, **missing), run=run)
-    assert isinstance(signal, Snooze)
+    signal = await refused(
+        Snooze, send(repository, client_of(http, server.url, **missing), run=run), "whatsapp.token"
+    )
     assert signal.after == 60
-    assert "whatsapp.token" in str(signal)
     assert run.effects_begun == 0
     assert server.headers == []
 
@@ -148,22 +150,22 @@ def test_a_phone_number_in_place_of_its_id_is_refused(http: HttpClient) -> None:
 async def test_a_refused_connection_is_tried_again(
     http: HttpClient, closed_port: int, repository: MessageRepository
 ) -> None:
-    signal = await signal_of(repository, client_of(http, f"http://127.0.0.1:{closed_port}"))
-    assert isinstance(signal, Retry)
+    signal = await refused(
+        Retry, send(repository, client_of(http, f"http://127.0.0.1:{closed_port}")), "nothing was sent"
+    )
     assert signal.after is None
-    assert "nothing was sent" in str(signal)
 
 
 async def test_a_name_that_does_not_resolve_is_tried_again(
     http: HttpClient, repository: MessageRepository
 ) -> None:
-    assert isinstance(await signal_of(repository, client_of(http, "http://nowhere.invalid")), Retry)
+    await refused(Retry, send(repository, client_of(http, "http://nowhere.invalid")))
 
 
 async def test_a_failed_tls_handshake_is_tried_again(
     http: HttpClient, plain_port: int, repository: MessageRepository
 ) -> None:
-    assert isinstance(await signal_of(repository, client_of(http, f"https://127.0.0.1:{plain_port}")), Retry)
+    await refused(Retry, send(repository, client_of(http, f"https://127.0.0.1:{plain_port}")))
 
 
 # Something may have been sent: never blindly again
@@ -173,9 +175,7 @@ async def test_no_answer_in_time_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_hang()
-    signal = await signal_of(repository, whatsapp, timeout_seconds=1.2)
-    assert isinstance(signal, OutcomeUnknown)
-    assert "no answer within" in str(signal)
+    await refused(OutcomeUnknown, send(repository, whatsapp, timeout_seconds=1.2), "no answer within")
     assert len(server.messages) == 1
 
 
@@ -183,7 +183,7 @@ async def test_a_connection_cut_after_the_body_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_drop()
-    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
+    await refused(OutcomeUnknown, send(repository, whatsapp))
     assert len(server.messages) == 1, "the client must not repeat it on its own"
 
 
@@ -192,7 +192,7 @@ async def test_a_cut_on_a_kept_connection_is_unknown(
 ) -> None:
     await send(repository, whatsapp)
     server.then_drop()
-    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
+    await refused(OutcomeUnknown, send(repository, whatsapp))
     assert len(server.messages) == 2
     assert server.peers[0] == server.peers[1], "the connection was kept"
 
@@ -202,7 +202,7 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used(
 ) -> None:
     await send(repository, whatsapp)
     await server.stop()
-    signal = await signal_of(repository, whatsapp)
+    signal = await refused(JobSignal, send(repository, whatsapp))
     assert isinstance(signal, Retry), "the port is closed, so nothing was sent"
 
 
@@ -214,9 +214,7 @@ async def test_a_server_error_without_a_code_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, body: Any, repository: MessageRepository
 ) -> None:
     server.then(status, body)
-    signal = await signal_of(repository, whatsapp)
-    assert isinstance(signal, OutcomeUnknown)
-    assert str(status) in str(signal)
+    await refused(OutcomeUnknown, send(repository, whatsapp), str(status))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +226,7 @@ async def test_a_success_without_a_message_id_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, body: Any, repository: MessageRepository
 ) -> None:
     server.then(200, body)
-    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
+    await refused(OutcomeUnknown, send(repository, whatsapp))
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -236,14 +234,14 @@ async def test_an_answer_that_breaks_off_is_unknown(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then_break_off(status, '{"messages": [{"id": "wam')
-    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
+    await refused(OutcomeUnknown, send(repository, whatsapp))
 
 
 async def test_an_endless_answer_is_cut(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then(200, json.dumps({"messages": [{"id": "wamid.X"}], "more": "x" * MAX_BODY_BYTES}))
-    assert isinstance(await signal_of(repository, whatsapp), OutcomeUnknown)
+    await refused(OutcomeUnknown, send(repository, whatsapp))
 
 
 # Something else than WhatsApp answered
@@ -254,8 +252,7 @@ async def test_a_foreign_refusal_of_the_request_is_permanent(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then(status, "request refused by proxy")
-    signal = await signal_of(repository, whatsapp)
-    assert isinstance(signal, Permanent)
+    signal = await refused(Permanent, send(repository, whatsapp))
     assert signal.code == f"http_{status}"
 
 
@@ -264,17 +261,14 @@ async def test_a_foreign_refusal_of_the_way_pauses_the_queue(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then(status, "<html>not here</html>", headers={"Location": "http://127.0.0.1:1/"})
-    signal = await signal_of(repository, whatsapp)
-    assert isinstance(signal, PauseQueue)
-    assert "whatsapp.base_url" in str(signal)
+    await refused(PauseQueue, send(repository, whatsapp), "whatsapp.base_url")
 
 
 async def test_a_foreign_429_slows_the_queue(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then(429, "slow down")
-    signal = await signal_of(repository, whatsapp)
-    assert isinstance(signal, RateLimited)
+    signal = await refused(RateLimited, send(repository, whatsapp))
     assert signal.scope == "queue"
     assert signal.after == 60
 
@@ -282,8 +276,9 @@ async def test_a_foreign_429_slows_the_queue(
 async def test_a_wrong_token_pauses_the_queue_without_showing_it(
     http: HttpClient, server: WhatsAppServer, repository: MessageRepository
 ) -> None:
-    signal = await signal_of(repository, client_of(http, server.url, token=SecretStr("EAAwrongTOKEN")))
-    assert isinstance(signal, PauseQueue)
+    signal = await refused(
+        PauseQueue, send(repository, client_of(http, server.url, token=SecretStr("EAAwrongTOKEN")))
+    )
     assert "EAAwrongTOKEN" not in str(signal)
 
 

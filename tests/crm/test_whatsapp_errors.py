@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from crmd.crm.messages.jobs import send_message
+from crmd.crm.messages.jobs import MessageSent, send_message
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.whatsapp.client import WhatsAppClient
 from crmd.crm.whatsapp.errors import ROWS, find_row
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, Retry, Snooze
-from crmd.jobs import JobContext
 from tests.support.context import make_context
+from tests.support.raised import raised
 from tests.support.services import TOKEN, WhatsAppServer
 
 HOUR = 3600.0
@@ -67,14 +67,11 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-async def run(
+async def send(
     repository: MessageRepository, whatsapp: WhatsAppClient, payload: dict[str, Any] | None = None, **context: Any
-) -> JobSignal:
-    """Runs the handler, which has to raise; returns what it raised."""
-    ctx: JobContext = make_context(repository, whatsapp, **context)
-    with pytest.raises(JobSignal) as caught:
-        await send_message(ctx, SendMessage.model_validate(payload or TEMPLATE))
-    return caught.value
+) -> MessageSent:
+    ctx = make_context(repository, whatsapp, **context)
+    return await send_message(ctx, SendMessage.model_validate(payload or TEMPLATE))
 
 
 def test_every_row_has_an_expectation() -> None:
@@ -92,7 +89,7 @@ async def test_row(
     server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, status: int, repository: MessageRepository
 ) -> None:
     server.then_error(code, status=status)
-    signal = await run(repository, whatsapp)
+    signal = await raised(JobSignal, send(repository, whatsapp))
     expected = EXPECTED[code]
     assert type(signal) is expected.signal
     if expected.after is not None:
@@ -118,9 +115,7 @@ async def test_the_range_of_permissions_pauses(
     server: WhatsAppServer, whatsapp: WhatsAppClient, code: int, repository: MessageRepository
 ) -> None:
     server.then_error(code, status=403)
-    signal = await run(repository, whatsapp)
-    assert isinstance(signal, PauseQueue)
-    assert "crmd resume message" in str(signal)
+    await raised(PauseQueue, send(repository, whatsapp), "crmd resume message")
 
 
 @pytest.mark.parametrize("code", [5, 199, 300, 131001, 131046, 132017, 999999])
@@ -132,10 +127,8 @@ async def test_an_unknown_code_fails_with_the_code_in_sight(
     repository: MessageRepository,
 ) -> None:
     server.then_error(code, status=429)
-    signal = await run(repository, whatsapp)
-    assert isinstance(signal, Permanent)
+    signal = await raised(Permanent, send(repository, whatsapp), f"WhatsApp error {code}, a code unknown to crmd")
     assert signal.code == str(code)
-    assert f"WhatsApp error {code}, a code unknown to crmd" in str(signal)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -146,10 +139,8 @@ async def test_an_unknown_code_that_will_pass_is_tried_again_and_not_for_ever(
     repository: MessageRepository,
 ) -> None:
     server.then_error(131999, status=503, is_transient=True)
-    signal = await run(repository, whatsapp)
-    assert isinstance(signal, Retry)
+    signal = await raised(Retry, send(repository, whatsapp), "131999")
     assert (signal.after, signal.max_attempts) == (None, 3)
-    assert "131999" in str(signal)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -166,7 +157,7 @@ async def test_no_wait_is_shorter_than_retry_after(
     repository: MessageRepository,
 ) -> None:
     server.then(429, {"error": {"code": code, "message": "later"}}, headers={"Retry-After": "90"})
-    signal = await run(repository, whatsapp)
+    signal = await raised(JobSignal, send(repository, whatsapp))
     assert at_least <= getattr(signal, "at_least", 0) <= at_least * 1.1
     assert (signal.after is None) == (after is None)  # type: ignore[attr-defined]
     assert after is None or after <= signal.after <= after * 1.1  # type: ignore[attr-defined]
@@ -176,8 +167,7 @@ async def test_retry_after_of_a_proxy_is_kept_to(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then(429, "slow down", headers={"Retry-After": "120"})
-    signal = await run(repository, whatsapp)
-    assert isinstance(signal, RateLimited)
+    signal = await raised(RateLimited, send(repository, whatsapp))
     assert 120 <= signal.after <= 132
 
 
@@ -188,7 +178,7 @@ async def test_an_error_is_logged_with_its_fields_and_without_the_token(
     repository: MessageRepository,
 ) -> None:
     server.then_error(131047, error_subcode=2494002)
-    await run(repository, whatsapp)
+    await raised(JobSignal, send(repository, whatsapp))
     [record] = caplog.records
     assert record.__dict__["fields"] == {
         "code": 131047,
@@ -204,14 +194,14 @@ async def test_an_error_in_a_200_answer_is_an_error(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131026, status=200)
-    assert isinstance(await run(repository, whatsapp), Permanent)
+    await raised(Permanent, send(repository, whatsapp))
 
 
 async def test_the_details_fall_back_to_the_message(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131026, error_data=None, message="two\nlines")
-    assert "two lines" in str(await run(repository, whatsapp))
+    assert "two lines" in str(await raised(JobSignal, send(repository, whatsapp)))
 
 
 # 131049: the marketing cap
@@ -221,7 +211,7 @@ async def test_the_marketing_cap_allows_one_more_attempt(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131049)
-    assert isinstance(await run(repository, whatsapp, attempt=2), Permanent)
+    await raised(Permanent, send(repository, whatsapp, attempt=2))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +221,7 @@ async def test_the_marketing_cap_is_final_in_the_us(
     server: WhatsAppServer, whatsapp: WhatsAppClient, number: str, in_us: bool, repository: MessageRepository
 ) -> None:
     server.then_error(131049)
-    signal = await run(repository, whatsapp, {**TEMPLATE, "to": number})
+    signal = await raised(JobSignal, send(repository, whatsapp, {**TEMPLATE, "to": number}))
     assert type(signal) is (Permanent if in_us else Retry)
 
 
@@ -242,8 +232,7 @@ async def test_a_transient_media_failure_is_tried_once_more(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131053, is_transient=True)
-    signal = await run(repository, whatsapp)
-    assert isinstance(signal, Retry)
+    signal = await raised(Retry, send(repository, whatsapp))
     assert signal.max_attempts == 2
 
 
@@ -251,7 +240,6 @@ async def test_service_errors_back_off_with_the_attempts(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_error(131016)
-    signal = await run(repository, whatsapp, attempt=3)
-    assert isinstance(signal, Retry)
+    signal = await raised(Retry, send(repository, whatsapp, attempt=3))
     assert signal.after is not None
     assert 4 <= signal.after <= 8

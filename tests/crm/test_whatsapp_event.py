@@ -33,6 +33,7 @@ from crmd.errors import JobSignal, Permanent, Snooze, StoreUnavailable
 from tests.support.context import RecordedRun, make_context
 from tests.support.database import commit, fetch
 from tests.support.meta import event, failure, sender, status, text_message
+from tests.support.raised import raised
 
 PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -99,12 +100,6 @@ class Hall:
 @pytest.fixture
 def hall(sqlite_database: Database, repository: MessageRepository, whatsapp: WhatsAppClient) -> Hall:
     return Hall(sqlite_database, repository, whatsapp)
-
-
-async def signal_of(hall: Hall, payload: dict[str, Any], **context: Any) -> JobSignal:
-    with pytest.raises(JobSignal) as caught:
-        await hall.take_raw(payload, **context)
-    return caught.value
 
 
 # Statuses
@@ -254,8 +249,7 @@ async def test_preferences_that_are_not_about_marketing_or_nobody_we_know(hall: 
         "preference marketing_messages maybe": 1,
         "preference without a phone number": 1,
     }
-    signal = await signal_of(hall, preference("stop", 1, category=["x"]))
-    assert "user_preferences.0" in str(signal)
+    await raised(JobSignal, hall.take_raw(preference("stop", 1, category=["x"])), "user_preferences.0")
     await hall.take(preference("stop", 1))
     assert (await hall.contact()).marketing_stopped_at is not None
 
@@ -544,9 +538,7 @@ async def test_whatever_one_item_has_of_a_wrong_type_the_others_are_taken_in(
 async def test_what_was_skipped_is_counted_in_the_log(hall: Hall, caplog: pytest.LogCaptureFixture) -> None:
     wrong = [text_message("wamid.1", "secret", type=["text"]), status("wamid.2", status=["sent"])]
     told = event(messages=[wrong[0], text_message("wamid.3", "hi")], statuses=[wrong[1]])
-    signal = await signal_of(hall, told)
-    assert "messages.0.type is not text" in str(signal)
-    assert "statuses.0.status is not text" in str(signal)
+    await raised(JobSignal, hall.take_raw(told), "messages.0.type is not text", "statuses.0.status is not text")
     [record] = [one for one in caplog.records if "were skipped" in one.getMessage()]
     assert record.fields["malformed"] == 2  # type: ignore[attr-defined]
     assert [one.wamid for one in await hall.inbound()] == ["wamid.3"]
@@ -594,8 +586,7 @@ async def test_malformed_parts_fail_the_job_and_the_rest_is_taken_in(
     message_id, wamid = await hall.sent()
     good = event(statuses=[status(wamid)])["entry"]
     bad = {"id": "2", "changes": [{"field": "messages", "value": change}]}
-    signal = await signal_of(hall, {"entry": [bad, *good]})
-    assert isinstance(signal, Permanent)
+    signal = await raised(Permanent, hall.take_raw({"entry": [bad, *good]}))
     assert signal.code == "malformed"
     assert re.search(reason, str(signal)), str(signal)
     assert (await hall.row(message_id)).status == "sent"
@@ -605,19 +596,15 @@ async def test_malformed_parts_fail_the_job_and_the_rest_is_taken_in(
     "entry", [[7], [{}], [{"changes": 7}], [{"changes": [7]}], [{"changes": [{"field": "messages"}]}]]
 )
 async def test_an_envelope_that_is_none_says_where(hall: Hall, entry: list[Any]) -> None:
-    signal = await signal_of(hall, {"entry": entry})
-    assert isinstance(signal, Permanent)
-    assert "entry.0" in str(signal)
+    await raised(Permanent, hall.take_raw({"entry": entry}), "entry.0")
 
 
 async def test_many_mistakes_are_told_in_short(hall: Hall) -> None:
-    signal = await signal_of(hall, event(statuses=[7] * 500) | {})
-    assert "and 495 more" in str(signal)
+    await raised(JobSignal, hall.take_raw(event(statuses=[7] * 500) | {}), "and 495 more")
 
 
 async def test_an_event_waits_for_the_database(hall: Hall) -> None:
     await hall.database.stop()
     for told in (event(statuses=[status("wamid.A")]), event(messages=[text_message("wamid.IN", "hi")])):
-        signal = await signal_of(hall, {"entry": told["entry"]})
-        assert isinstance(signal, Snooze)
+        signal = await raised(Snooze, hall.take_raw({"entry": told["entry"]}))
         assert signal.after == 5
