@@ -41,14 +41,14 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         jobs={"campaign": ("crmd.crm.campaigns.jobs:run_campaign",)},
-        commands={"crmd.crm.campaigns.commands:campaigns": "List campaigns, pause or cancel one."},
+        commands={"crmd.crm.campaigns.commands:campaigns": "List campaigns; show, pause, resume or cancel one."},
         routes={"/api/v1/campaigns": "crmd.crm.campaigns.routes:routes"},
         tables="crmd.crm.campaigns.tables",
         forget="crmd.crm.campaigns.recipients:forget",
     ),
     Feature(
         jobs={"flow": ("crmd.crm.flows.jobs:run_flow", "crmd.crm.flows.jobs:sweep_flows")},
-        commands={"crmd.crm.flows.commands:flows": "List flows, check or put one."},
+        commands={"crmd.crm.flows.commands:flows": "List flows; check or store one."},
         routes={"/api/v1/flows": "crmd.crm.flows.routes:routes"},
         tables="crmd.crm.flows.tables",
         forget="crmd.crm.flows.repository:forget",
@@ -71,7 +71,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(jobs={"export": ("crmd.crm.exports.jobs:export_contacts", "crmd.crm.exports.jobs:export_messages")}),
     Feature(
         jobs={"analytics": ("crmd.crm.analytics.jobs:snapshot",)},
-        commands={"crmd.crm.analytics.commands:report": "Show what happened in the last hours or days."},
+        commands={"crmd.crm.analytics.commands:report": "Show what happened in the last days or hours."},
         tables="crmd.crm.analytics.tables",
     ),
     Feature(

@@ -144,6 +144,15 @@ def test_the_command_line_page_has_each_option(name: str) -> None:
             assert f"`crmd {name} {leaf.name}" in section
 
 
+def test_help_fits_into_80_columns() -> None:
+    for words in _all_commands(root(), []):
+        command = _find(root(), words)
+        assert command is not None
+        text = click.Context(command, info_name=" ".join(words), terminal_width=80).get_help()
+        assert [line for line in text.splitlines() if len(line) > 80] == []
+        assert [line for line in text.partition("Commands:")[2].splitlines() if line.endswith("...")] == []
+
+
 def test_the_command_line_page_has_the_options_of_every_command() -> None:
     rows = table(page("docs/reference/cli.md").section("Options of every command"))
     shown = {option for row in rows for option in re.findall(r"(?<!\w)--?[a-z][a-z-]*", row[0])}
@@ -183,6 +192,13 @@ def _without_effects(command: click.Command) -> click.Command:
     if command.callback is not None:
         command.callback = lambda **_: 0
     return command
+
+
+def _all_commands(command: click.Command, words: list[str]) -> Iterator[list[str]]:
+    yield words
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _all_commands(inner, [*words, name])
 
 
 def _find(command: click.Command, words: list[str]) -> click.Command | None:

@@ -51,10 +51,10 @@ def show(options: Globals) -> None:
         click.echo(found.value)
 
 
-@password.command("set", short_help="Keep a new password in the state folder.")
+@password.command("set", short_help="Store a new password in the state folder.")
 @pass_globals
 def set_(options: Globals) -> None:
-    """Keep a new password in the state folder: asked for, or one line of standard input."""
+    """Store a new password in the state folder: prompts for it, or reads a line of standard input."""
     from crmd.config.values import check_password
     from crmd.daemon.credentials import KEY, keep_password
 

@@ -64,13 +64,16 @@ def _command(name: str, action: Action, help: str) -> click.Command:
         selection = Selection(queue, _state(action, state, search), search, rate)
         return in_session(options, lambda session: by_filter(session, options, action, selection, yes))
 
+    states = ", ".join(action.states)
     parameters: list[click.Parameter] = [
         click.Argument(["queue"]),
         click.Argument(["keys"], nargs=-1, metavar="[KEY]..."),
-        click.Option(["--state"], type=StateOption, help="All jobs in this state."),
-        click.Option(["--search"], metavar="T", help="Of those, the ones that hold this text."),
+        click.Option(["--state"], type=StateOption, metavar="STATE", help=f"All jobs in this state: {states}."),
+        click.Option(["--search"], metavar="T", help="Of those, the ones that contain this text."),
         click.Option(["--yes", "-y"], is_flag=True, help="Do not ask."),
-        click.Option(["--rate"], callback=as_rate, metavar="R", help="At most so many at a time, such as 10/s."),
+        click.Option(
+            ["--rate"], callback=as_rate, metavar="R", help="At most this many in a period, such as 10/s."
+        ),
     ]
     return Command(name, callback=run, params=parameters, help=help)
 
@@ -79,7 +82,7 @@ retry = _command(
     "retry",
     RETRY,
     "Run failed, cancelled or unknown jobs of QUEUE again, by KEY or by --state.\n\n"
-    "Their attempts begin at 0 again. Jobs of unknown outcome are retried only by KEY.",
+    "Their attempts start from 0. Unknown jobs are retried only by KEY: their effect may have happened.",
 )
 cancel = _command(
     "cancel",
@@ -89,7 +92,7 @@ cancel = _command(
 promote = _command(
     "promote",
     PROMOTE,
-    "Let delayed jobs of QUEUE start now, by KEY or by --state delayed.",
+    "End the delay of delayed jobs of QUEUE, by KEY or by --state delayed.",
 )
 clean = _command(
     "clean",

@@ -32,13 +32,13 @@ PREFERRED_PORTS = {"http": 8080, "sandbox": 8090, "smtp": 8025}
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".demo"),
     show_default=True,
-    help="For state, log and files; emptied first if it is that of an earlier demo.",
+    help="For state, log and files; emptied first if an earlier demo used it.",
 )
-@click.option("--end", is_flag=True, help="End when all has been shown, instead of by Ctrl-C.")
+@click.option("--end", is_flag=True, help="Exit when everything has been shown, without Ctrl-C.")
 def demo(folder: Path, end: bool) -> None:
-    """Run a daemon of its own, the sandbox, an import, a flow, a campaign to 30 contacts, an export, a report.
+    """Run a separate daemon and the sandbox: an import, a flow, a campaign to 30 contacts, an export, a report.
 
-    Nothing leaves this machine, no account is needed, and your own configuration is not read. Ctrl-C ends it all.
+    Nothing leaves this machine, no account is needed, and your own configuration is not read. Ctrl-C ends it.
     """
     from crmd.sandbox.demo.folder import DemoFolder
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 @click.argument("job", required=False)
 @click.argument("pairs", nargs=-1, metavar="[NAME=TEXT | NAME:=JSON]...")
 @click.option("-d", "--data", metavar="JSON", help="The payload: a JSON object, @file, or - for standard input.")
-@click.option("--delay", callback=as_duration, metavar="D", help="Start so long from now, such as 10m.")
-@click.option("--at", callback=as_instant, metavar="T", help="Start at 2026-01-31T12:00:00Z.")
+@click.option("--delay", callback=as_duration, metavar="D", help="Start this long from now, such as 10m.")
+@click.option("--at", callback=as_instant, metavar="T", help="Start at an instant, such as 2026-01-31T12:00:00Z.")
 @click.option("--priority", type=click.IntRange(0, 10), default=0, help="1 (first) to 10; 0 is the normal lane.")
-@click.option("--key", help="Unique key: no second job is added under it while it is taken.")
+@click.option("--key", help="Unique key: while it is taken, no second job is added under it.")
 @click.option(
     "--idempotency-key",
     metavar="TEXT",
-    help="Names this call: repeated with the same key, it adds nothing and says what it said.",
+    help="Names this call: a repeat with the same key adds nothing and prints the same.",
 )
-@click.option("--wait", callback=as_wait, metavar="D", help="Wait so long for the outcome, and print it.")
+@click.option("--wait", callback=as_wait, metavar="D", help="Wait this long for the outcome, and print it.")
 @click.option("--from", "file", metavar="FILE.jsonl", help="Add one job for each line; - for standard input.")
 @pass_globals
 def enqueue(
@@ -58,10 +58,10 @@ def enqueue(
 
     \b
     crmd enqueue notification notify message="hello" --wait 10s
-    crmd enqueue message send_message -d '{"to": "4915112345678", "text": "hi"}' --delay 10m
+    crmd enqueue message send_message to=+4915112345678 text=hi --delay 10m
     crmd enqueue message send_message --from messages.jsonl
 
-    A line of a --from file is a payload, or {"job", "payload", "delay", "at", "priority", "key", "unique_for"}.
+    Each line of a --from file is a payload, or {"job", "payload", "delay", "at", "priority", "key", "unique_for"}.
     """
     if delay is not None and at is not None:
         raise click.UsageError("--delay and --at exclude each other")

@@ -28,10 +28,11 @@ QUARANTINED = "quarantined"
 @click.option(
     "--state",
     type=click.Choice([*StateOption.choices, QUARANTINED]),
-    help="Only jobs in this state; quarantined: entries that could not be read.",
+    metavar="STATE",
+    help=f"Only jobs in this state: {', '.join(StateOption.choices)}; {QUARANTINED}: entries that cannot be read.",
 )
-@click.option("--search", metavar="T", help="Only jobs whose key, name, payload or error holds this text.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--search", metavar="T", help="Only jobs whose key, name, payload or error contains this text.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most this many.")
 @pass_globals
 def jobs(options: Globals, queue: str, state: str | None, search: str | None, limit: int) -> int:
     """List the jobs of QUEUE."""

@@ -22,13 +22,13 @@ CONFIGURED = "default"
 @click.command(cls=Command)
 @click.argument("queues", nargs=-1, metavar="QUEUE...")
 @click.option("--all", "everything", is_flag=True, help="All queues.")
-@click.option("--reason", metavar="R", help="Shown wherever the queue is.")
-@click.option("--for", "period", callback=as_duration, metavar="D", help="Resume by itself after this.")
+@click.option("--reason", metavar="R", help="Why; shown wherever the queue is.")
+@click.option("--for", "period", callback=as_duration, metavar="D", help="Resume automatically after this time.")
 @pass_globals
 def pause(
     options: Globals, queues: tuple[str, ...], everything: bool, reason: str | None, period: float | None
 ) -> int:
-    """Start no more jobs of QUEUE; running ones go on."""
+    """Start no more jobs of QUEUE on any daemon; running ones continue."""
 
     async def work(session: Session) -> int:
         names = _chosen(session, queues, everything)
@@ -46,7 +46,7 @@ def pause(
 @click.option("--all", "everything", is_flag=True, help="All queues.")
 @pass_globals
 def resume(options: Globals, queues: tuple[str, ...], everything: bool) -> int:
-    """Start jobs of QUEUE again."""
+    """Start jobs of QUEUE again, after a pause or a slow-down that a service asked for."""
 
     async def work(session: Session) -> int:
         names = _chosen(session, queues, everything)
@@ -60,10 +60,12 @@ def resume(options: Globals, queues: tuple[str, ...], everything: bool) -> int:
 @click.command(cls=Command)
 @click.argument("queue")
 @click.argument("rate")
-@click.option("--for", "period", callback=as_duration, metavar="D", help="The configured limit again after this.")
+@click.option(
+    "--for", "period", callback=as_duration, metavar="D", help="Return to the configured limit after this time."
+)
 @pass_globals
 def limit(options: Globals, queue: str, rate: str, period: float | None) -> int:
-    """Hold QUEUE to RATE on all daemons, such as 20/min; `default` is the configured one again."""
+    """Limit QUEUE to RATE, such as 20/min, on all daemons; RATE `default` restores the configured limit."""
     try:
         parsed = None if rate == CONFIGURED else Rate.parse(rate)
     except ValueError as error:

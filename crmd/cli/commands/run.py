@@ -13,7 +13,7 @@ from crmd.errors import CrmdError
 
 
 @click.command(cls=Command)
-@click.option("--queues", metavar="A,B", help="Only these queues; by default all.")
+@click.option("--queues", metavar="A,B", help="Run only these queues; by default all.")
 @pass_globals
 def run(options: Globals, queues: str | None) -> NoReturn:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""

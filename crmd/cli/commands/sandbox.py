@@ -19,23 +19,23 @@ _SHARE = click.FloatRange(0, 1)
 
 @click.command(cls=Command)
 @click.option("--host", default="127.0.0.1", show_default=True, help="IP address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8090, show_default=True, help="HTTP; 0: any free.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8090, show_default=True, help="HTTP port; 0: any.")
 @click.option(
-    "--smtp-port", type=click.IntRange(0, 65_535), default=8025, show_default=True, help="Mail; 0: any free."
+    "--smtp-port", type=click.IntRange(0, 65_535), default=8025, show_default=True, help="Mail port; 0: any."
 )
 @click.option(
     "--callback",
     default="http://127.0.0.1:8080/webhooks/whatsapp",
     show_default=True,
-    help='Where statuses and inbound messages are posted, or "none".',
+    help='Where to post statuses and inbound messages, or "none".',
 )
 @click.option(
-    "--throughput", type=click.IntRange(1, 1000), default=80, show_default=True, help="Messages a second it takes."
+    "--throughput", type=click.IntRange(1, 1000), default=80, show_default=True, help="Messages a second."
 )
-@click.option("--read-share", type=_SHARE, default=0.7, show_default=True, help="Share of messages that are read.")
-@click.option("--failed-share", type=_SHARE, default=0.04, show_default=True, help="Share that fails later.")
-@click.option("--service-window", is_flag=True, help="Free-form messages fail outside the 24 h service window.")
-@click.option("--exports", is_flag=True, help="Print the environment that points crmd at it, and end.")
+@click.option("--read-share", type=_SHARE, default=0.7, show_default=True, help="Share of messages read.")
+@click.option("--failed-share", type=_SHARE, default=0.04, show_default=True, help="Share that fail later.")
+@click.option("--service-window", is_flag=True, help="Fail free-form messages outside the 24-hour service window.")
+@click.option("--exports", is_flag=True, help="Print the environment that points crmd at it, and exit.")
 @pass_globals
 def sandbox(
     options: Globals,
@@ -49,9 +49,9 @@ def sandbox(
     service_window: bool,
     exports: bool,
 ) -> None:
-    """Run local stand-ins of WhatsApp's Cloud API, a mail server, a webhook receiver and an AI service.
+    """Run local stand-ins for WhatsApp's Cloud API, a mail server, a webhook receiver and an AI service.
 
-    A page shows what arrives. Nothing leaves this machine. Ends on SIGTERM or Ctrl-C.
+    A page shows what arrives. Nothing leaves this machine. Ends with SIGTERM or Ctrl-C.
     """
     from crmd.sandbox.settings import Addresses, SandboxSettings
 

@@ -30,7 +30,7 @@ def schedules(context: click.Context, options: Globals) -> int:
 @click.argument("name")
 @pass_globals
 def run(options: Globals, name: str) -> int:
-    """Add the job of NAME now, beside its own times."""
+    """Add the job of NAME now, in addition to its own times."""
 
     async def work(session: Session) -> int:
         added = await session.admin.schedules.run(name)
@@ -46,10 +46,10 @@ def run(options: Globals, name: str) -> int:
 
 @schedules.command
 @click.argument("name")
-@click.option("--reason", metavar="R", help="Shown wherever the schedule is.")
+@click.option("--reason", metavar="R", help="Why; shown wherever the schedule is.")
 @pass_globals
 def pause(options: Globals, name: str, reason: str | None) -> int:
-    """Add no jobs of NAME until it is resumed, on all daemons."""
+    """Add no jobs of NAME on any daemon until it is resumed."""
 
     async def work(session: Session) -> int:
         await session.admin.schedules.pause(name, by=person(), reason=reason)
@@ -62,7 +62,7 @@ def pause(options: Globals, name: str, reason: str | None) -> int:
 @click.argument("name")
 @pass_globals
 def resume(options: Globals, name: str) -> int:
-    """Let NAME go on; what came due while it was paused is not caught up."""
+    """Resume NAME; what came due meanwhile is not caught up."""
 
     async def work(session: Session) -> int:
         await session.admin.schedules.resume(name)

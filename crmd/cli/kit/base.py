@@ -81,7 +81,7 @@ def global_options() -> list[click.Option]:
     return [
         click.Option(["--config"], type=file, expose_value=False, callback=_keep, help="The config.toml to use."),
         click.Option(
-            ["--state-dir"], type=file, expose_value=False, callback=_keep, help="The daemon's folder of state."
+            ["--state-dir"], type=file, expose_value=False, callback=_keep, help="The daemon's state folder."
         ),
         click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep, help="Print JSON."),
     ]

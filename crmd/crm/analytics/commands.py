@@ -23,12 +23,14 @@ MOST = 1000
 
 @click.command(cls=Command)
 @click.option(
-    "--period", type=click.Choice(list(LAST)), default="day", show_default=True, help="How long each is."
+    "--period", type=click.Choice(list(LAST)), default="day", show_default=True, help="How long each period is."
 )
-@click.option("--last", type=click.IntRange(1, MOST), metavar="N", help="How many; 7 days or 24 hours by default.")
+@click.option(
+    "--last", type=click.IntRange(1, MOST), metavar="N", help="How many periods; by default 7 days or 24 hours."
+)
 @pass_globals
 def report(options: Globals, period: str, last: int | None) -> int:
-    """Show the last snapshots, and the running hour or day as it is now."""
+    """Show the latest snapshots, and the current day or hour so far."""
     from crmd.crm.analytics.repository import Period
 
     lines = run_async(_read(options, Period(period), last or LAST[period]))

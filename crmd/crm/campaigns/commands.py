@@ -1,4 +1,4 @@
-"""`crmd campaigns`: the campaigns, shown, paused, resumed and cancelled."""
+"""`crmd campaigns`: lists, shows, pauses, resumes and cancels campaigns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUSES = ("running", "paused", "cancelled", "stopped", "done")
 MOST = 500
 
 _ID = click.argument("campaign_id", metavar="ID", type=click.IntRange(min=1))
-_REASON = click.option("--reason", metavar="R", help="Shown wherever the campaign is.")
+_REASON = click.option("--reason", metavar="R", help="Why; shown wherever the campaign is.")
 
 
 @click.group(cls=ListingGroup, invoke_without_command=True)
@@ -34,8 +34,10 @@ def campaigns(context: click.Context, options: Globals) -> int:
 
 
 @campaigns.command("list")
-@click.option("--status", type=click.Choice(STATUSES), help="Only those.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only these: {', '.join(STATUSES)}."
+)
+@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="At most this many.")
 @pass_globals
 def list_(options: Globals, status: str | None, limit: int) -> int:
     """List the campaigns, the newest first."""
@@ -46,7 +48,7 @@ def list_(options: Globals, status: str | None, limit: int) -> int:
 @_ID
 @pass_globals
 def show_(options: Globals, campaign_id: int) -> int:
-    """Show the campaign ID: its recipients, why some were skipped, and its messages by status."""
+    """Show campaign ID: its recipients and its messages by status."""
     return run_async(_show(options, campaign_id))
 
 
@@ -55,7 +57,7 @@ def show_(options: Globals, campaign_id: int) -> int:
 @_REASON
 @pass_globals
 def pause(options: Globals, campaign_id: int, reason: str | None) -> int:
-    """Begin no more messages of the campaign ID until it is resumed."""
+    """Start no more messages of campaign ID until it is resumed."""
     return run_async(_act(options, campaign_id, "paused", lambda service: service.pause(campaign_id, reason)))
 
 
@@ -63,7 +65,7 @@ def pause(options: Globals, campaign_id: int, reason: str | None) -> int:
 @_ID
 @pass_globals
 def resume(options: Globals, campaign_id: int) -> int:
-    """Let the campaign ID go on after a pause."""
+    """Continue campaign ID after a pause."""
     return run_async(_act(options, campaign_id, "resumed", lambda service: service.resume(campaign_id)))
 
 
@@ -72,7 +74,7 @@ def resume(options: Globals, campaign_id: int) -> int:
 @_REASON
 @pass_globals
 def cancel(options: Globals, campaign_id: int, reason: str | None) -> int:
-    """End the campaign ID for good; its other messages are not sent."""
+    """End campaign ID for good; its remaining messages are not sent."""
     return run_async(_act(options, campaign_id, "cancelled", lambda service: service.cancel(campaign_id, reason)))
 
 

@@ -1,4 +1,4 @@
-"""`crmd flows`: the flows that are stored; a definition in a file checked, and put."""
+"""`crmd flows`: lists flows; checks and stores the definition in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STDIN = "-"
 _MOST = 500
 _FILE = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 _NAME = click.option(
-    "--name", metavar="N", help="The flow's name; else the file's own `name`, else that of the file."
+    "--name", metavar="N", help="The flow's name; by default the `name` in the file, or else the file's own."
 )
 
 
@@ -43,7 +43,10 @@ def flows(context: click.Context, options: Globals) -> int:
 @_NAME
 @pass_globals
 def check(options: Globals, file: str, name: str | None) -> int:
-    """Check the definition in FILE (TOML or JSON, - for JSON on standard input); names each step's mistakes."""
+    """Check the definition in FILE and name each step's mistakes.
+
+    FILE is TOML or JSON; - is JSON on standard input.
+    """
     definition = _checked(options, file, name)
     if definition is None:
         return ExitCode.FAILED
@@ -59,7 +62,10 @@ def check(options: Globals, file: str, name: str | None) -> int:
 @_NAME
 @pass_globals
 def put(options: Globals, file: str, name: str | None) -> int:
-    """Check the definition in FILE and store it; runs under way keep the one they began with."""
+    """Check the definition in FILE and store it.
+
+    Runs under way keep the definition that they started with.
+    """
     definition = _checked(options, file, name)
     return ExitCode.FAILED if definition is None else run_async(_put(options, *definition))
 
