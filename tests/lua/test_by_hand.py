@@ -9,8 +9,7 @@ import pytest
 
 from crmd.engine.store import keys
 from crmd.engine.store.replies import AckKind
-from crmd.errors import StoreError
-from tests.support.script_harness import ScriptHarness, document
+from tests.support.script_harness import ScriptHarness, document, may_meet_wrong_type
 from tests.support.storeclock import StoreClock
 from tests.support.wait import HANG_S
 
@@ -30,9 +29,7 @@ async def put(harness: ScriptHarness, state: str, key: str = "a") -> None:
         return
     await harness.add(key, delay_ms=60_000 if state == "delayed" else -1, priority=3 if state == "ranked" else 0)
     if state == "crash-looping":
-        await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id(key))
-        await harness.redis("RPUSH", harness.keys.suspects, harness.keys.job_id(key))
-        await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id(key), 2)
+        await harness.make_crash_looping(key)
     token = harness.token()
     if state.startswith("active") or state in FINISHED:
         await harness.claim(1, token)
@@ -204,17 +201,13 @@ async def test_a_structure_of_the_wrong_type_loses_no_job(
 ) -> None:
     for state, key in (("failed", "a"), ("delayed", "b")):
         await put(harness, state, key)
-    name = getattr(harness.keys, wrong)
-    await harness.redis("DEL", name)
-    await harness.redis("SET", name, "wrong")
-    for broken in (True, False):
-        for call in (requeue(harness, "a", priority=1), harness.scripts.promote(harness.keys.job_id("b"))):
-            try:
-                await call
-            except StoreError as error:
-                assert "WRONGTYPE" in str(error)  # noqa: PT017 - some structures are not touched
-        if broken:
-            await harness.redis("DEL", name)
+    async with harness.broken(wrong):
+        with may_meet_wrong_type():
+            await requeue(harness, "a", priority=1)
+        with may_meet_wrong_type():
+            await harness.scripts.promote(harness.keys.job_id("b"))
+    await requeue(harness, "a", priority=1)
+    await harness.scripts.promote(harness.keys.job_id("b"))
     assert sorted(await harness.claimed()) == ["a", "b"]
 
 

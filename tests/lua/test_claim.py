@@ -6,7 +6,7 @@ import pytest
 
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import MAX_JOBS_PER_CALL
-from tests.support.script_harness import ScriptHarness
+from tests.support.script_harness import ScriptHarness, may_meet_wrong_type
 from tests.support.storeclock import StoreClock
 
 
@@ -114,10 +114,7 @@ async def test_an_id_in_both_lanes_starts_once(harness: ScriptHarness) -> None:
 async def test_what_a_plain_client_adds_under_the_key_of_a_finished_job_is_active_alone(
     harness: ScriptHarness,
 ) -> None:
-    token = harness.token()
-    await harness.add("a")
-    await harness.claim(1, token)
-    await harness.settle("a", token, AckKind.COMPLETE)
+    await harness.finish("a")
     assert await harness.stock_enqueue("a")  # which leaves the indexes as they are
     assert await harness.claimed() == ["a"]
     assert (await harness.place("a"), (await harness.scripts.counts()).completed) == ("active", 0)
@@ -210,10 +207,7 @@ async def test_the_normal_lane_gets_its_tenth_one_slot_at_a_time_too(harness: Sc
 
 
 async def test_a_claim_takes_a_kept_job_out_of_the_index(harness: ScriptHarness) -> None:
-    await harness.add("a")
-    token = harness.token()
-    await harness.claim(1, token)
-    await harness.settle("a", token, AckKind.UNKNOWN)
+    await harness.finish("a", AckKind.UNKNOWN)
     await harness.redis("ZADD", harness.keys.incomplete, 0, harness.keys.job_id("a"))
     await harness.redis("RPUSH", harness.keys.queued, harness.keys.job_id("a"))
     assert await harness.claimed() == ["a"]
@@ -257,18 +251,10 @@ async def test_a_structure_of_the_wrong_type_loses_nothing(
     await harness.add("delayed", delay_ms=10)
     await harness.add("ranked", priority=1, delay_ms=10)
     await clock.forward(10)
-    name = getattr(harness.keys, wrong)
-    held = await harness.redis("DUMP", name)
-    await harness.redis("DEL", name)
-    await harness.redis("SET", name, "wrong")
-    for _ in range(2):
-        try:
-            await harness.claim()
-        except Exception as error:
-            assert "WRONGTYPE" in str(error)  # noqa: PT017 - some structures matter to this claim, some do not
-    await harness.redis("DEL", name)
-    if held:
-        await harness.redis("RESTORE", name, 0, held)
+    async with harness.broken(wrong):
+        for _ in range(2):
+            with may_meet_wrong_type():
+                await harness.claim()
     strays = [
         harness.ack(harness.keys.key_of(i), t, AckKind.RETURN) for i, t in (await harness.scripts.leases()).items()
     ]

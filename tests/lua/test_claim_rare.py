@@ -9,16 +9,8 @@ from tests.support.script_harness import ScriptHarness
 from tests.support.storeclock import StoreClock
 
 
-async def make_crash_looping(harness: ScriptHarness, key: str, payload: dict[str, str] | None = None) -> None:
-    """A waiting job whose daemon died twice with it."""
-    await harness.add(key, payload=payload)
-    await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id(key))
-    await harness.redis("RPUSH", harness.keys.suspects, harness.keys.job_id(key))
-    await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id(key), 2)
-
-
 async def test_isolation_are_told_of_only_while_one_could_start(harness: ScriptHarness) -> None:
-    await make_crash_looping(harness, "s")
+    await harness.add_crash_looping("s")
     await harness.redis("HSET", harness.keys.paused, "at", 1)
     assert (await harness.claim()).crash_looping == 0
     await harness.redis("DEL", harness.keys.paused)
@@ -30,7 +22,7 @@ async def test_isolation_are_told_of_only_while_one_could_start(harness: ScriptH
 
 async def test_of_a_limit_one_start_is_left_for_a_crash_looping_job(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(3, 10)))
-    await make_crash_looping(harness, "s")
+    await harness.add_crash_looping("s")
     await harness.add(*(f"k{n}" for n in range(10)))
     claimed = await harness.claim()
     assert (harness.keys_of(claimed), claimed.reason, claimed.wait_ms) == (["k0", "k1"], "limited", 10_101)
@@ -49,7 +41,7 @@ async def test_a_crash_looping_job_that_waited_for_its_key_runs_in_isolation_aft
     harness = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
     await harness.add("a", payload={"to": "ann"})
     assert await harness.claimed() == ["a"]
-    await make_crash_looping(harness, "s", {"to": "ann"})
+    await harness.add_crash_looping("s", payload={"to": "ann"})
     await harness.add("b", payload={"to": "ann"})
     assert await harness.claimed(isolated=True) == []
     assert await harness.claimed() == []
@@ -81,7 +73,7 @@ async def test_what_is_parked_crash_looping_or_a_saq_workers_is_not_lost(store: 
     assert (await harness.claim()).reason == "empty"
     await clock.forward(1_010)
     assert await harness.claimed() == ["parked"]
-    await make_crash_looping(harness, "s")
+    await harness.add_crash_looping("s")
     assert (await harness.claim()).reason == "empty"
     assert await harness.claimed(isolated=True) == ["s"]
     await harness.add("theirs")
@@ -103,9 +95,7 @@ async def test_many_lost_jobs_come_back_in_steps(harness: ScriptHarness) -> None
 async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(harness: ScriptHarness) -> None:
     await harness.add("a", "b", "c")
     for key in ("a", "b"):
-        await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id(key))
-        await harness.redis("RPUSH", harness.keys.suspects, harness.keys.job_id(key))
-        await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id(key), 2)
+        await harness.make_crash_looping(key)
     claimed = await harness.claim()
     assert (harness.keys_of(claimed), claimed.crash_looping) == (["c"], 2)
     claimed = await harness.claim(5, isolated=True)
@@ -117,8 +107,7 @@ async def test_isolation_are_told_of_and_taken_only_alone_one_at_a_time(harness:
 async def test_what_an_abort_left_among_the_suspects_is_skipped(harness: ScriptHarness) -> None:
     await harness.add("a", "b")
     for key in ("a", "b"):
-        await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id(key))
-        await harness.redis("RPUSH", harness.keys.suspects, harness.keys.job_id(key))
+        await harness.make_crash_looping(key)
     await harness.stock_abort("a")
     claimed = await harness.claim(1, isolated=True)
     assert (harness.keys_of(claimed), claimed.aborted_ids) == (["b"], [harness.keys.job_id("a")])

@@ -47,9 +47,7 @@ async def test_a_live_key_is_taken_and_its_job_stands(harness: ScriptHarness, st
 
 @pytest.mark.parametrize("kind", [AckKind.COMPLETE, AckKind.FAILED, AckKind.UNKNOWN, AckKind.ABORTED])
 async def test_a_finished_key_is_free_and_begins_anew(harness: ScriptHarness, kind: AckKind) -> None:
-    token = harness.token()
-    await harness.add("a", priority=2)
-    await harness.claim(1, token)
+    token = await harness.lease("a", priority=2)
     await harness.end("a", token, kind, entry=b'{"at":1,"event":"x"}')
     assert await harness.add("a") == [True]
     found = await harness.inspect("a")

@@ -71,8 +71,7 @@ async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_wri
 ) -> None:
     """At its memory limit, or with a full disk, the store refuses scripts that may write; people look then."""
     await harness.add("a")
-    await harness.redis("CONFIG", "SET", "maxmemory", 1)
-    try:
+    async with harness.full():
         assert (await harness.scripts.counts()).waiting == 1
         assert (await harness.inspect("a")).document == document("q", "a")
         assert (await scripts.tick(harness.store, [harness.scripts])).due_ms == [-1]
@@ -81,8 +80,6 @@ async def test_what_only_reads_is_marked_so_and_serves_a_store_that_takes_no_wri
         token = harness.token()
         assert await harness.claimed(1, token) == ["a"]
         assert await harness.settle("a", token, AckKind.COMPLETE) == "done"
-    finally:
-        await harness.redis("CONFIG", "SET", "maxmemory", 0)
     for name in ("counts", "inspect", "tick", "running", "janitor", "recall_request"):
         assert harness.store.scripts[name].text.startswith("#!lua flags=no-writes\n")
 
@@ -131,12 +128,8 @@ async def test_the_janitor_finds_what_is_in_no_structure(harness: ScriptHarness,
     await other.add("aborted too")
     await harness.stock_abort("aborted")
     await other.stock_abort("aborted too")
-    token = harness.token()
-    await harness.claimed(1, token)
-    await harness.add("done")
-    done = harness.token()
-    await harness.claim(1, done)
-    await harness.settle("done", done, AckKind.COMPLETE)
+    await harness.claimed(1)
+    await harness.finish("done")
     await harness.redis("SET", "saq:job:strange:k", "{}")
     await harness.redis("SET", "saq:job:q", "{}")
     await harness.redis("HSET", "saq:job:q:hash", "x", 1)
@@ -144,10 +137,7 @@ async def test_the_janitor_finds_what_is_in_no_structure(harness: ScriptHarness,
 
 
 async def test_the_janitor_finds_a_kept_job_whose_json_says_that_it_waits(harness: ScriptHarness) -> None:
-    token = harness.token()
-    await harness.add("a")
-    await harness.claim(1, token)
-    await harness.settle("a", token, AckKind.COMPLETE)
+    await harness.finish("a")
     assert await sweep(harness) == []
     await harness.redis("SET", harness.keys.job_id("a"), document("q", "a", status="aborting"))
     assert await sweep(harness) == ["q:a"]
@@ -245,9 +235,7 @@ async def test_quarantine_sets_an_entry_aside_under_its_own_lease_only(harness: 
 
 async def test_quarantine_keeps_the_last_ones(harness: ScriptHarness) -> None:
     for n in range(QUARANTINE_KEPT + 5):
-        token = harness.token()
-        await harness.add("a")
-        await harness.claim(1, token)
+        token = await harness.lease("a")
         await harness.scripts.quarantine(harness.keys.job_id("a"), token, b"%d" % n)
     kept = await harness.redis("LRANGE", harness.keys.quarantine, 0, -1)
     assert kept == [b"%d" % n for n in range(5, QUARANTINE_KEPT + 5)]

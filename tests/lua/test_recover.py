@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 import pytest
@@ -11,8 +10,7 @@ import pytest
 from crmd.engine.store import keys
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import renew, tick
-from crmd.errors import StoreError
-from tests.support.script_harness import ScriptHarness, document
+from tests.support.script_harness import ScriptHarness, document, may_meet_wrong_type
 from tests.support.storeclock import StoreClock
 
 ME, OLD, OTHER = "me-2", "me-1", "you-1"
@@ -39,16 +37,8 @@ async def listed(harness: ScriptHarness) -> dict[str, str]:
     return (await tick(harness.store, [])).daemons
 
 
-async def leased(harness: ScriptHarness, epoch: str, *names: str, **options: Any) -> str:
-    """Jobs that a daemon took; their token."""
-    token = harness.token(epoch)
-    await harness.add(*names, **options)
-    assert await harness.claimed(len(names), token) == list(names)
-    return token
-
-
 async def test_our_predecessors_jobs_come_back_to_the_head_in_their_order(harness: ScriptHarness) -> None:
-    await leased(harness, OLD, "a", "b", "c")
+    await harness.lease("a", "b", "c", epoch=OLD)
     await harness.add("d")
     assert await recover(harness) == (3, [])
     assert await harness.lane() == ["a", "b", "c", "d"]
@@ -65,7 +55,7 @@ async def test_our_predecessors_jobs_come_back_to_the_head_in_their_order(harnes
 async def test_a_lost_job_says_so_and_is_no_longer_shown_as_active(
     harness: ScriptHarness, clock: StoreClock
 ) -> None:
-    token = await leased(harness, OLD, "a")
+    token = await harness.lease("a", epoch=OLD)
     await harness.scripts.mark([(harness.keys.job_id("a"), token, document("q", "a", status="active"), True)])
     await recover(harness)
     [entry] = map(orjson.loads, await harness.log("a"))
@@ -74,8 +64,8 @@ async def test_a_lost_job_says_so_and_is_no_longer_shown_as_active(
 
 
 async def test_what_we_and_others_hold_is_left_alone(harness: ScriptHarness, clock: StoreClock) -> None:
-    await leased(harness, ME, "mine")
-    await leased(harness, OTHER, "theirs")
+    await harness.lease("mine", epoch=ME)
+    await harness.lease("theirs", epoch=OTHER)
     await renew(harness.store, OTHER, LEASE_MS)
     await clock.forward(10 * LEASE_MS)
     assert await recover(harness) == (0, [])
@@ -84,7 +74,7 @@ async def test_what_we_and_others_hold_is_left_alone(harness: ScriptHarness, clo
 
 async def test_the_dead_are_taken_from_whatever_the_clock_says(harness: ScriptHarness, clock: StoreClock) -> None:
     await renew(harness.store, OTHER, LEASE_MS)
-    await leased(harness, OTHER, "a")
+    await harness.lease("a", epoch=OTHER)
     dead = await listed(harness)
     await clock.step(-100 * LEASE_MS)
     assert await recover(harness, dead=dead) == (1, [])
@@ -92,7 +82,7 @@ async def test_the_dead_are_taken_from_whatever_the_clock_says(harness: ScriptHa
 
 async def test_a_renewal_in_the_last_moment_wins(harness: ScriptHarness, clock: StoreClock) -> None:
     await renew(harness.store, OTHER, LEASE_MS)
-    await leased(harness, OTHER, "a")
+    await harness.lease("a", epoch=OTHER)
     dead = await listed(harness)
     await renew(harness.store, OTHER, LEASE_MS)
     assert await recover(harness, dead=dead) == (0, [])
@@ -101,7 +91,7 @@ async def test_a_renewal_in_the_last_moment_wins(harness: ScriptHarness, clock: 
 async def test_a_daemon_that_is_not_listed_is_told_of_and_taken_from_when_it_is_dead(
     harness: ScriptHarness,
 ) -> None:
-    await leased(harness, OTHER, "a")
+    await harness.lease("a", epoch=OTHER)
     step = await harness.scripts.recover(ME, "me-", f"{ME}:9")
     assert (step.returned, step.unlisted) == (0, [OTHER])
     await renew(harness.store, OTHER, LEASE_MS)
@@ -117,7 +107,7 @@ async def test_a_token_without_a_number_has_an_owner_too(harness: ScriptHarness)
 
 
 async def test_the_fence_holds_against_the_daemon_that_was_thought_dead(harness: ScriptHarness) -> None:
-    token = await leased(harness, OTHER, "a")
+    token = await harness.lease("a", epoch=OTHER)
     await recover(harness, dead={OTHER: ""})
     fresh = harness.token(ME)
     assert await harness.claimed(1, fresh) == ["a"]
@@ -127,7 +117,7 @@ async def test_the_fence_holds_against_the_daemon_that_was_thought_dead(harness:
 
 
 async def test_the_third_delivery_is_alone_and_the_third_death_is_poison(harness: ScriptHarness) -> None:
-    await leased(harness, OLD, "a", priority=1)
+    await harness.lease("a", priority=1, epoch=OLD)
     assert await recover(harness) == (1, [])
     assert await harness.claimed(5, harness.token(OLD)) == ["a"]
     assert await recover(harness) == (1, [])
@@ -143,7 +133,7 @@ async def test_the_third_delivery_is_alone_and_the_third_death_is_poison(harness
 
 
 async def test_a_job_whose_effect_had_begun_is_unknown(harness: ScriptHarness) -> None:
-    token = await leased(harness, OLD, "a")
+    token = await harness.lease("a", epoch=OLD)
     await harness.scripts.begin_effect(harness.keys.job_id("a"), token)
     assert await recover(harness) == (0, [("a", "unknown")])
     assert await harness.settle("a", f"{ME}:9", AckKind.UNKNOWN) == "done"
@@ -151,14 +141,14 @@ async def test_a_job_whose_effect_had_begun_is_unknown(harness: ScriptHarness) -
 
 
 async def test_it_stays_unknown_when_its_finder_dies_too(harness: ScriptHarness) -> None:
-    token = await leased(harness, OLD, "a")
+    token = await harness.lease("a", epoch=OLD)
     await harness.scripts.begin_effect(harness.keys.job_id("a"), token)
     for _ in range(3):
         assert await recover(harness, harness.token(OLD)) == (0, [("a", "unknown")])
 
 
 async def test_an_effect_of_an_earlier_delivery_does_not_count(harness: ScriptHarness) -> None:
-    token = await leased(harness, OLD, "a")
+    token = await harness.lease("a", epoch=OLD)
     await harness.scripts.begin_effect(harness.keys.job_id("a"), token)
     await harness.settle("a", token, AckKind.RETRY)
     await harness.claim(1, harness.token(OLD))
@@ -166,7 +156,7 @@ async def test_an_effect_of_an_earlier_delivery_does_not_count(harness: ScriptHa
 
 
 async def test_a_job_that_was_aborted_while_it_ran_ends_as_cancelled(harness: ScriptHarness) -> None:
-    await leased(harness, OLD, "a")
+    await harness.lease("a", epoch=OLD)
     await harness.stock_abort("a")
     assert await recover(harness) == (0, [("a", "aborted")])
     assert await harness.settle("a", f"{ME}:9", AckKind.ABORTED) == "done"
@@ -174,7 +164,7 @@ async def test_a_job_that_was_aborted_while_it_ran_ends_as_cancelled(harness: Sc
 
 
 async def test_a_lease_without_json_has_an_outcome_too(harness: ScriptHarness) -> None:
-    await leased(harness, OLD, "a")
+    await harness.lease("a", epoch=OLD)
     await harness.redis("ZREM", harness.keys.incomplete, harness.keys.job_id("a"))
     await harness.redis("DEL", harness.keys.job_id("a"))
     assert (await harness.scripts.recover(ME, "me-", f"{ME}:9")).ended == [
@@ -186,14 +176,14 @@ async def test_a_lease_without_json_has_an_outcome_too(harness: ScriptHarness) -
 
 async def test_many_come_back_in_steps(harness: ScriptHarness) -> None:
     names = [f"k{n}" for n in range(450)]
-    await leased(harness, OLD, *names)
+    await harness.lease(*names, epoch=OLD)
     assert await recover(harness, batch=50) == (450, [])
     assert sorted(await harness.lane()) == sorted(names)
     assert await harness.redis("EXISTS", harness.keys.leases) == 0
 
 
 async def test_a_rank_comes_back_to_the_head_of_its_rank(harness: ScriptHarness) -> None:
-    await leased(harness, OLD, "b", "a", priority=2)
+    await harness.lease("b", "a", priority=2, epoch=OLD)
     await harness.add("c", priority=2)
     await recover(harness)
     assert await harness.claimed() == ["b", "a", "c"]
@@ -203,13 +193,10 @@ async def test_a_rank_comes_back_to_the_head_of_its_rank(harness: ScriptHarness)
 async def test_a_structure_of_the_wrong_type_loses_no_job(
     harness: ScriptHarness, wrong: str, untidy: None
 ) -> None:
-    await leased(harness, OLD, "a", "b")
-    await harness.redis("SET", getattr(harness.keys, wrong), "wrong")
-    try:
-        await recover(harness)
-    except StoreError as error:
-        assert "WRONGTYPE" in str(error)  # noqa: PT017 - some structures are not touched
-    await harness.redis("DEL", getattr(harness.keys, wrong))
+    await harness.lease("a", "b", epoch=OLD)
+    async with harness.broken(wrong):
+        with may_meet_wrong_type():
+            await recover(harness)
     await recover(harness)
     assert sorted(await harness.claimed()) == ["a", "b"]
 

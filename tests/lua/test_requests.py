@@ -237,16 +237,13 @@ async def test_a_repeat_is_recalled_by_a_store_that_takes_no_more(
     await harness.add("b")
     first = await ask(harness, 1, "a", "b")
     await clock.forward(age_ms)
-    await harness.redis("CONFIG", "SET", "maxmemory", 1)
-    try:
+    async with harness.full():
         assert await recall(harness, 1, "a", "b") == RequestReply(True, first.time_ms, first.created)
         assert await recall(harness, 1, "a", "b", digest=RequestKey("token:shop", "order-18").digest) is None
         with pytest.raises(RequestError, match="another request"):
             await recall(harness, 1, "a", "b", fingerprint=b"another!")
         with pytest.raises(StoreFull):
             await ask(harness, 1, "a", "b")
-    finally:
-        await harness.redis("CONFIG", "SET", "maxmemory", 0)
     await finish(harness)
     await clock.forward(DAY_MS + 1_000)
     assert await recall(harness, 1, "a", "b") is None

@@ -14,10 +14,7 @@ from tests.support.wait import HANG_S
 @pytest.fixture
 async def token(harness: ScriptHarness) -> str:
     """The lease of a job `a` that runs."""
-    token = harness.token()
-    await harness.add("a")
-    await harness.claim(1, token)
-    return token
+    return await harness.lease("a")
 
 
 async def test_a_mark_shows_the_job_as_active_once(harness: ScriptHarness, token: str) -> None:
@@ -59,9 +56,7 @@ async def test_a_mark_does_not_write_over_an_abort(harness: ScriptHarness, token
 
 
 async def test_marks_of_many_jobs_are_answered_one_by_one(harness: ScriptHarness, token: str) -> None:
-    await harness.add("b")
-    other = harness.token()
-    await harness.claim(1, other)
+    await harness.lease("b")
     marks = [(harness.keys.job_id("a"), token, b"{}", False), (harness.keys.job_id("b"), token, b"{}", False)]
     assert await harness.scripts.mark(marks) == [1, 0]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from crmd.engine.store.replies import AckKind
-from crmd.errors import StoreError
-from tests.support.script_harness import ScriptHarness, document
+from tests.support.script_harness import ScriptHarness, document, may_meet_wrong_type
 from tests.support.storeclock import StoreClock
 
 FINAL = {
@@ -20,18 +17,10 @@ FINAL = {
 """AckKind -> place, status in the JSON, counter."""
 
 
-async def running(harness: ScriptHarness, *keys: str, **options: Any) -> str:
-    """Adds jobs and claims them; their lease token."""
-    token = harness.token()
-    await harness.add(*keys, **options)
-    assert await harness.claimed(len(keys), token) == list(keys)
-    return token
-
-
 @pytest.mark.parametrize("kind", FINAL)
 async def test_a_final_outcome(harness: ScriptHarness, clock: StoreClock, kind: AckKind) -> None:
     place, status, counter = FINAL[kind]
-    token = await running(harness, "a", priority=2)
+    token = await harness.lease("a", priority=2)
     await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id("a"), 1)
     await harness.scripts.begin_effect(harness.keys.job_id("a"), token)
     assert await harness.end("a", token, kind, entry=b'{"n":1}') == "done"
@@ -50,14 +39,14 @@ async def test_a_final_outcome(harness: ScriptHarness, clock: StoreClock, kind: 
 
 
 async def test_an_unknown_job_counts_as_failed_too(harness: ScriptHarness) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.settle("a", token, AckKind.UNKNOWN)
     counters = await harness.counters()
     assert (counters["failed"], counters["unknown"]) == (1, 1)
 
 
 async def test_a_retry_waits_for_its_time(harness: ScriptHarness, clock: StoreClock) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     assert await harness.settle("a", token, AckKind.RETRY, number=1_500) == "done"
     assert (await harness.place("a"), (await harness.inspect("a")).due) == ("delayed", clock.ms / 1000 + 1.5)
     assert (await harness.counters())["retried"] == 1
@@ -68,7 +57,7 @@ async def test_a_retry_waits_for_its_time(harness: ScriptHarness, clock: StoreCl
 
 @pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.SNOOZE])
 async def test_without_delay_it_goes_to_the_end_of_its_lane(harness: ScriptHarness, kind: AckKind) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.add("b")
     await harness.settle("a", token, kind)
     assert await harness.lane() == ["b", "a"]
@@ -76,7 +65,7 @@ async def test_without_delay_it_goes_to_the_end_of_its_lane(harness: ScriptHarne
 
 
 async def test_what_is_given_back_stands_at_the_head_in_its_order(harness: ScriptHarness) -> None:
-    token = await running(harness, "a", "b", "c")
+    token = await harness.lease("a", "b", "c")
     await harness.add("d")
     await harness.scripts.settle([harness.ack(key, token, AckKind.RETURN, document=b"") for key in "abc"])
     assert await harness.lane() == ["a", "b", "c", "d"]
@@ -84,7 +73,7 @@ async def test_what_is_given_back_stands_at_the_head_in_its_order(harness: Scrip
 
 
 async def test_what_is_given_back_stands_at_the_head_of_its_rank(harness: ScriptHarness) -> None:
-    token = await running(harness, "z", "y", "x", priority=5)
+    token = await harness.lease("z", "y", "x", priority=5)
     await harness.add("a", priority=5)
     await harness.add("first", priority=4)
     await harness.scripts.settle([harness.ack(key, token, AckKind.RETURN) for key in "zyx"])
@@ -92,7 +81,7 @@ async def test_what_is_given_back_stands_at_the_head_of_its_rank(harness: Script
 
 
 async def test_a_retry_keeps_its_rank(harness: ScriptHarness, clock: StoreClock) -> None:
-    token = await running(harness, "a", priority=1)
+    token = await harness.lease("a", priority=1)
     await harness.add("b")
     await harness.settle("a", token, AckKind.RETRY, number=10)
     await clock.forward(10)
@@ -102,7 +91,7 @@ async def test_a_retry_keeps_its_rank(harness: ScriptHarness, clock: StoreClock)
 @pytest.mark.parametrize("kind", list(AckKind))
 @pytest.mark.parametrize("held", ["another's", "gone"])
 async def test_a_stale_token_changes_nothing(harness: ScriptHarness, kind: AckKind, held: str) -> None:
-    await running(harness, "a")
+    await harness.lease("a")
     if held == "gone":
         await harness.redis("HDEL", harness.keys.leases, harness.keys.job_id("a"))
         await harness.redis("RPUSH", harness.keys.queued, harness.keys.job_id("a"))
@@ -119,14 +108,14 @@ async def snapshot(harness: ScriptHarness) -> dict[bytes, bytes]:
 
 
 async def test_an_outcome_that_comes_twice_counts_once(harness: ScriptHarness) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     assert await harness.settle("a", token, AckKind.COMPLETE) == "done"
     assert await harness.settle("a", token, AckKind.COMPLETE) == "stale"
     assert (await harness.counters())["completed"] == 1
 
 
 async def test_one_call_carries_many_kinds(harness: ScriptHarness) -> None:
-    token = await running(harness, "a", "b", "c", "d", "e")
+    token = await harness.lease("a", "b", "c", "d", "e")
     kinds = zip("abcd", [AckKind.COMPLETE, AckKind.FAILED, AckKind.RETRY, AckKind.RETURN], strict=True)
     acks = [harness.ack(key, token, kind) for key, kind in kinds]
     acks.append(harness.ack("e", "other:1", AckKind.COMPLETE))
@@ -137,7 +126,7 @@ async def test_one_call_carries_many_kinds(harness: ScriptHarness) -> None:
 
 async def test_a_full_call(harness: ScriptHarness) -> None:
     keys = [f"k{n}" for n in range(500)]
-    token = await running(harness, *keys)
+    token = await harness.lease(*keys)
     stale, taken = await harness.scripts.settle([harness.ack(key, token, AckKind.COMPLETE) for key in keys])
     assert (stale, taken) == ([], [])
     assert (await harness.scripts.counts()).completed == 100
@@ -145,7 +134,7 @@ async def test_a_full_call(harness: ScriptHarness) -> None:
 
 @pytest.mark.parametrize(("ttl", "left"), [(0, -1), (60, 60), (-1, -2)])
 async def test_a_finished_job_has_the_ttl_that_it_asked_for(harness: ScriptHarness, ttl: int, left: int) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.settle("a", token, AckKind.COMPLETE, number=ttl, entry=b"{}")
     assert await harness.redis("TTL", harness.keys.job_id("a")) == left
     assert await harness.place("a") == ("gone" if ttl < 0 else "completed")
@@ -156,7 +145,7 @@ async def test_a_finished_job_has_the_ttl_that_it_asked_for(harness: ScriptHarne
 
 
 async def test_a_mark_is_taken_out_and_only_then(harness: ScriptHarness) -> None:
-    token = await running(harness, "a", "b")
+    token = await harness.lease("a", "b")
     ids = [harness.keys.job_id(key) for key in "ab"]
     await harness.scripts.mark([(job_id, token, b"{}", True) for job_id in ids])
     await harness.settle("a", token, AckKind.COMPLETE, marked=True)
@@ -167,7 +156,7 @@ async def test_a_mark_is_taken_out_and_only_then(harness: ScriptHarness) -> None
 
 @pytest.mark.parametrize("kind", [AckKind.RETRY, AckKind.SNOOZE, AckKind.RETURN])
 async def test_what_an_abort_took_is_not_put_back(harness: ScriptHarness, kind: AckKind) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.stock_abort("a")
     assert await harness.settle("a", token, kind) == "taken"
     assert await harness.place("a") == "active, aborted"
@@ -180,7 +169,7 @@ async def test_what_an_abort_took_is_not_put_back(harness: ScriptHarness, kind: 
 
 
 async def test_a_job_that_ended_despite_its_abort_says_how(harness: ScriptHarness) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.stock_abort("a")
     assert await harness.settle("a", token, AckKind.COMPLETE) == "done"
     assert (await harness.place("a"), await harness.status("a")) == ("completed", "complete")
@@ -191,7 +180,7 @@ async def test_a_job_that_ended_despite_its_abort_says_how(harness: ScriptHarnes
 async def test_a_key_enqueued_again_while_its_aborted_run_holds_the_lease_is_not_lost(
     harness: ScriptHarness, due_s: int, met: bool
 ) -> None:
-    token = await running(harness, "a")
+    token = await harness.lease("a")
     await harness.redis("HSET", harness.keys.crashes, harness.keys.job_id("a"), 2)
     await harness.stock_abort("a")
     await harness.redis("DEL", "saq:abort:a")
@@ -209,16 +198,14 @@ async def test_a_key_enqueued_again_while_its_aborted_run_holds_the_lease_is_not
 
 async def test_a_timeline_keeps_its_last_fifty(harness: ScriptHarness) -> None:
     for n in range(60):
-        token = harness.token()
-        await harness.add("a")
-        await harness.claim(1, token)
+        token = await harness.lease("a")
         await harness.settle("a", token, AckKind.RETRY, entry=b"%d" % n)
     assert await harness.log("a") == [b"%d" % n for n in range(10, 60)]
 
 
 async def test_minutes_are_forgotten(harness: ScriptHarness, clock: StoreClock) -> None:
     for n in range(25):
-        token = await running(harness, f"k{n}")
+        token = await harness.lease(f"k{n}")
         await harness.settle(f"k{n}", token, AckKind.COMPLETE)
         await clock.forward(60_000)
     minutes = (await harness.scripts.counts()).minutes
@@ -251,20 +238,12 @@ async def test_a_structure_of_the_wrong_type_loses_no_job(
             strict=True,
         )
     )
-    token = await running(harness, *kinds)
+    token = await harness.lease(*kinds)
     await harness.redis("ZREM", harness.keys.incomplete, harness.keys.job_id("c"))
-    name = getattr(harness.keys, wrong)
-    held = await harness.redis("DUMP", name)
-    await harness.redis("DEL", name)
-    await harness.redis("SET", name, "wrong")
     acks = [harness.ack(key, token, kind, marked=True) for key, kind in kinds.items()]
-    try:
-        await harness.scripts.settle(acks)
-    except StoreError as error:
-        assert "WRONGTYPE" in str(error)  # noqa: PT017 - some structures are not touched
-    await harness.redis("DEL", name)
-    if held:
-        await harness.redis("RESTORE", name, 0, held)
+    async with harness.broken(wrong):
+        with may_meet_wrong_type():
+            await harness.scripts.settle(acks)
     await harness.scripts.settle(acks)
     assert [await harness.place(key) for key in kinds] == [
         "completed",

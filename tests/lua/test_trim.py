@@ -16,14 +16,6 @@ SMALL = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=0)
 PATIENT = QueueSettings("q", keep_completed=3, keep_failed=2, keep_min_seconds=10)
 
 
-async def finish(harness: ScriptHarness, key: str, kind: AckKind = AckKind.COMPLETE, **fields: object) -> None:
-    """Runs one job to its end."""
-    token = harness.token()
-    await harness.add(key)
-    await harness.claim(1, token)
-    await harness.end(key, token, kind, entry=b"{}", **fields)
-
-
 async def kept(harness: ScriptHarness) -> list[str]:
     """The keys that have JSON."""
     names = [name async for name in harness.store.redis.scan_iter(harness.keys.job_prefix + "*")]
@@ -33,9 +25,9 @@ async def kept(harness: ScriptHarness) -> list[str]:
 async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, SMALL)
     for n in range(6):
-        await finish(harness, f"c{n}")
-        await finish(harness, f"f{n}", AckKind.FAILED)
-        await finish(harness, f"x{n}", AckKind.ABORTED)
+        await harness.finish(f"c{n}")
+        await harness.finish(f"f{n}", AckKind.FAILED)
+        await harness.finish(f"x{n}", AckKind.ABORTED)
         await clock.forward(1)
     assert await kept(harness) == ["c3", "c4", "c5", "f4", "f5", "x3", "x4", "x5"]
     counts = await harness.scripts.counts()
@@ -46,7 +38,7 @@ async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: 
 async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, SMALL)
     for n in range(3):
-        await finish(harness, f"u{n}", AckKind.UNKNOWN)
+        await harness.finish(f"u{n}", AckKind.UNKNOWN)
         await clock.forward(1)
     counts = await harness.scripts.counts()
     assert (counts.failed, counts.unknown) == (2, 2)
@@ -55,7 +47,7 @@ async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClo
 async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, PATIENT)
     for n in range(6):
-        await finish(harness, f"c{n}")
+        await harness.finish(f"c{n}")
         await clock.forward(1_000)
     assert len(await kept(harness)) == 6
     assert await harness.scripts.trim() == 0
@@ -75,16 +67,16 @@ async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreCloc
         pairs = [part for n in range(start, min(fillers, start + 1_000)) for part in (clock.ms - 1, f"x{n:05}")]
         await harness.redis("ZADD", harness.keys.completed, *pairs)
     for n in range(64):
-        await finish(harness, f"a{n}")
+        await harness.finish(f"a{n}")
         assert await harness.redis("ZCARD", harness.keys.completed) <= 10_000 + PATIENT.keep_completed
     assert await harness.redis("ZSCORE", harness.keys.completed, "x00000") is None
 
 
 async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
-    await finish(harness, "old")
+    await harness.finish("old")
     await clock.forward(30_000)
-    await finish(harness, "new")
+    await harness.finish("new")
     await clock.forward(30_000)
     assert await harness.scripts.trim() == 0
     await clock.forward(1)
@@ -94,8 +86,8 @@ async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreCloc
 
 async def test_keeping_none_deletes_at_once(store: Store) -> None:
     harness = ScriptHarness(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
-    await finish(harness, "a")
-    await finish(harness, "b", AckKind.UNKNOWN)
+    await harness.finish("a")
+    await harness.finish("b", AckKind.UNKNOWN)
     assert await kept(harness) == []
     assert await harness.redis("EXISTS", harness.keys.unknown, harness.keys.completed, harness.keys.failed) == 0
 
@@ -103,7 +95,7 @@ async def test_keeping_none_deletes_at_once(store: Store) -> None:
 async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
     harness = ScriptHarness(store, PATIENT)
     for n in range(30):
-        await finish(harness, f"c{n}")
+        await harness.finish(f"c{n}")
     await clock.forward(60_000)
     assert [await harness.scripts.trim(batch=10) for _ in range(4)] == [10, 10, 7, 0]
 
@@ -113,7 +105,7 @@ async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock
     harness = ScriptHarness(store, PATIENT)
     live = ("waiting", "active", "active, aborted")
     for key in (*live, "c1", "c2", "c3"):
-        await finish(harness, key)
+        await harness.finish(key)
         await clock.forward(1)
     index = await harness.redis("DUMP", harness.keys.completed)
     for key in live:
@@ -132,10 +124,10 @@ async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock
 
 async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> None:
     harness = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
-    await finish(harness, "a")
+    await harness.finish("a")
     await harness.stock_enqueue("a")
     await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id("a"))
-    await finish(harness, "b")
+    await harness.finish("b")
     assert (await harness.place("a"), await harness.redis("GET", harness.keys.job_id("a"))) == (
         "waiting",
         document("q", "a"),
@@ -149,7 +141,7 @@ async def test_a_tick_says_when_a_queue_wants_trimming(
 ) -> None:
     harness = ScriptHarness(store, settings)
     for n in range(4):
-        await finish(harness, f"c{n}")
+        await harness.finish(f"c{n}")
     assert (await scripts.tick(store, [harness.scripts])).untrimmed == [False]
     await clock.forward(10_000)
     assert (await scripts.tick(store, [harness.scripts])).untrimmed == [wanted]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -14,11 +14,10 @@ from crmd.engine.settings import QueueSettings, SettingsRegistry
 from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.replies import Ack, AckKind, Claimed, Inspected, NewDocument
 from crmd.engine.store.scripts import QueueScripts
+from crmd.errors import StoreError
 from tests.support.storeclock import NOW_KEY, StoreClock, freeze
 
 T = TypeVar("T")
-
-OPEN_S = 10.0
 
 
 class ScriptHarness:
@@ -53,6 +52,51 @@ class ScriptHarness:
     async def claimed(self, slots: int = 10, token: str | None = None, *, isolated: bool = False) -> list[str]:
         """Claims, and says the keys of what was leased."""
         return self.keys_of(await self.claim(slots, token, isolated=isolated))
+
+    async def lease(self, *keys: str, epoch: str = "daemon-1", **options: Any) -> str:
+        """Enqueues jobs and claims them; their token."""
+        token = self.token(epoch)
+        await self.add(*keys, **options)
+        assert await self.claimed(len(keys), token) == list(keys)
+        return token
+
+    async def finish(self, key: str, kind: AckKind = AckKind.COMPLETE, **fields: Any) -> None:
+        """Enqueues one job and brings it to its end, with an entry in its timeline."""
+        token = await self.lease(key)
+        assert await self.end(key, token, kind, **{"entry": b"{}", **fields}) == "done"
+
+    async def make_crash_looping(self, key: str) -> None:
+        """Lets a waiting job be one whose daemon died twice with it."""
+        job_id = self.keys.job_id(key)
+        await self.redis("LREM", self.keys.queued, 0, job_id)
+        await self.redis("RPUSH", self.keys.suspects, job_id)
+        await self.redis("HSET", self.keys.crashes, job_id, 2)
+
+    async def add_crash_looping(self, key: str, payload: dict[str, Any] | None = None) -> None:
+        """Enqueues a job whose daemon died twice with it."""
+        await self.add(key, payload=payload)
+        await self.make_crash_looping(key)
+
+    @asynccontextmanager
+    async def broken(self, structure: str) -> AsyncIterator[None]:
+        """Meanwhile a structure of the queue is of the wrong type; then it holds again what it held."""
+        name = getattr(self.keys, structure)
+        held = await self.redis("DUMP", name)
+        await self.redis("DEL", name)
+        await self.redis("SET", name, "wrong")
+        yield
+        await self.redis("DEL", name)
+        if held:
+            await self.redis("RESTORE", name, 0, held)
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[None]:
+        """Meanwhile the store is at its memory limit."""
+        await self.redis("CONFIG", "SET", "maxmemory", 1)
+        try:
+            yield
+        finally:
+            await self.redis("CONFIG", "SET", "maxmemory", 0)
 
     def keys_of(self, claimed: Claimed) -> list[str]:
         """The keys of what a claim leased."""
@@ -145,6 +189,16 @@ def document(queue: str, key: str, payload: dict[str, Any] | None = None, **fiel
     """A job's JSON."""
     data = {"function": "work", "kwargs": payload or {}, "queue": queue, "key": key, "status": "queued"}
     return orjson.dumps(data | fields)
+
+
+@contextmanager
+def may_meet_wrong_type() -> Iterator[None]:
+    """A script that may meet a structure of the wrong type, or not touch it, fails in no other way."""
+    try:
+        yield
+    except StoreError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
 
 
 class Bench:
