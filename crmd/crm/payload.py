@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -21,6 +22,19 @@ class Payload(BaseModel):
 def invalid(message: str) -> PydanticCustomError:
     """An error of a validator whose message is shown as it is."""
     return PydanticCustomError("invalid", "{message}", {"message": message})
+
+
+def checked_by(check: Callable[[str], object]) -> AfterValidator:
+    """Refuses a text for which `check` raises ValueError; the error's message is shown as it is."""
+
+    def validate(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise invalid(str(error)) from None
+        return text
+
+    return AfterValidator(validate)
 
 
 def _not_blank(text: str) -> str:

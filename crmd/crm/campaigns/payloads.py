@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from crmd.crm.contacts.filters import ContactFilter
-from crmd.crm.payload import NotBlank, Payload, invalid
+from crmd.crm.contacts.phones import check_region
+from crmd.crm.payload import NotBlank, Payload, checked_by, invalid
 from crmd.crm.templating import templates
 from crmd.crm.templating.errors import TemplateError
 from crmd.crm.whatsapp.content import Template, Text
@@ -21,51 +21,10 @@ MAX_VARIABLES = 100
 MAX_WAIT_SECONDS = 7 * 86_400.0
 
 
-def check_region(region: str) -> str:
-    """The region, where it has phone numbers; raises ValueError that shows a country code."""
-    import phonenumbers
-
-    if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise invalid(f'"{region}" is not a country code such as "DE"')
-    return region
-
-
-def _check_wait(text: str) -> str:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+def _check_wait(text: str) -> None:
+    seconds = parse_duration(text)
     if seconds is None or not 0 < seconds <= MAX_WAIT_SECONDS:
-        raise invalid(f'{text!r} is not between "1ms" and "7d"')
-    return text
-
-
-def _check_rate(text: str) -> str:
-    try:
-        Rate.parse(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
-    return text
-
-
-def _check_texts(value: Any, place: str) -> None:
-    for where, text in texts_in(value, place):
-        try:
-            templates.check(text)
-        except TemplateError as error:
-            raise invalid(f"{where}: {error}") from None
-
-
-def texts_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """All texts of a JSON value, each with where it stands."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from texts_in(item, f"{place}.{name}" if place else name)
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from texts_in(item, f"{place}.{number}")
+        raise ValueError(f'{text!r} is not between "1ms" and "7d"')
 
 
 class InlineRecipient(Payload):
@@ -131,7 +90,11 @@ class Content(Payload):
     def _is_sound(self) -> Self:
         if (self.text is None) == (self.template is None):
             raise invalid("give exactly one of text and template")
-        _check_texts(self.message, "")
+        for where, text in templates.texts_in(self.message):
+            try:
+                templates.check(text)
+            except TemplateError as error:
+                raise invalid(f"{where}: {error}") from None
         return self
 
     @cached_property
@@ -144,7 +107,7 @@ class Content(Payload):
     @property
     def variables(self) -> frozenset[str]:
         """The names of all variables that occur."""
-        return frozenset().union(*(templates.names(text) for _, text in texts_in(self.message)))
+        return frozenset().union(*(templates.names(text) for _, text in templates.texts_in(self.message)))
 
 
 class Canary(Payload):
@@ -162,7 +125,7 @@ class Canary(Payload):
     ]
     wait: Annotated[
         str,
-        AfterValidator(_check_wait),
+        checked_by(_check_wait),
         Field(description="How long to wait for their delivery, such as `10m`; then what is known counts."),
     ] = "10m"
 
@@ -193,12 +156,12 @@ class RunCampaign(Payload):
         ),
     ] = "marketing"
     default_region: Annotated[
-        Annotated[str, AfterValidator(check_region)] | None,
+        Annotated[str, checked_by(check_region)] | None,
         Field(description="Country of numbers without a country code, such as `DE`; without it they are skipped."),
     ] = None
     canary: Annotated[Canary | None, Field(description="Sends to a few first, before the others.")] = None
     rate: Annotated[
-        Annotated[str, AfterValidator(_check_rate)] | None,
+        Annotated[str, checked_by(Rate.parse)] | None,
         Field(description="Limits this campaign's messages, such as `100/min`, within the queue's own limit."),
     ] = None
     message_priority: Annotated[

@@ -66,6 +66,14 @@ def normal_phone(text: str, region: str | None = None) -> str:
     return found
 
 
+def check_region(region: str) -> None:
+    """Raises ValueError where a text is not a country that phone numbers are from."""
+    import phonenumbers
+
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError(f'"{region}" is not a country code such as "DE"')
+
+
 def plain(text: str) -> str:
     """The text with spaces, dashes, digits and wide signs of any script as in ASCII, without invisible marks."""
     if text.isascii():

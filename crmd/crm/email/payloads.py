@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from crmd.config.mailbox import read_mailbox
 from crmd.crm.email.attachment_folder import check_path
 from crmd.crm.outbound.downloads import OptionalFileId, OptionalFileUrl
-from crmd.crm.payload import NotBlank, Payload, invalid
+from crmd.crm.payload import NotBlank, Payload, checked_by, invalid
 from crmd.crm.templating import templates
 from crmd.formatting import is_clean
 
@@ -26,14 +26,6 @@ _FREE_HEADERS_TEXT = (
     "X-…, List-…, In-Reply-To, References, Importance, Priority, Precedence, Feedback-ID and Auto-Submitted"
 )
 _FILE_SOURCES = ("file", "path", "url")
-
-
-def _check_mailbox(text: str) -> str:
-    try:
-        read_mailbox(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
-    return text
 
 
 def _check_header_name(name: str) -> str:
@@ -60,7 +52,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Address = Annotated[str, Field(max_length=500), AfterValidator(_check_mailbox)]
+Address = Annotated[str, Field(max_length=500), checked_by(read_mailbox)]
 Addresses = Annotated[list[Address], BeforeValidator(_as_list)]
 HeaderName = Annotated[str, Field(max_length=64), AfterValidator(_check_header_name)]
 HeaderValue = Annotated[NotBlank, Field(max_length=900), AfterValidator(_check_one_line)]

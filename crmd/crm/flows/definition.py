@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from crmd.crm.flows.graph import graph_problems
-from crmd.crm.flows.steps import STEP_TYPES, AnyStep, Duration, Passed, texts_in
+from crmd.crm.flows.steps import STEP_TYPES, AnyStep, Duration, Passed
 from crmd.crm.payload import NotBlank, Payload, invalid
 from crmd.crm.templating import templates
 from crmd.errors import InvalidPayload, mistakes_in
@@ -178,7 +178,7 @@ def _named(steps: list[Any], index: int) -> str:
 
 def _template_problems(steps: list[Any]) -> Iterator[StepProblem]:
     for index, step in enumerate(steps):
-        for field, text in texts_in(step):
+        for field, text in templates.texts_in(step):
             try:
                 templates.check(text)
             except ValueError as error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.flows.conditions import Condition
-from crmd.crm.payload import NotBlank, Payload, invalid
+from crmd.crm.payload import NotBlank, Payload, checked_by, invalid
 from crmd.crm.webhooks.jobs import DeliverWebhook
 from crmd.crm.whatsapp.content import Captioned, Document, Location, Media, Template, Text
 from crmd.crm.whatsapp.interactive import Interactive
@@ -36,42 +36,23 @@ def _or_plain(schema: dict[str, Any]) -> None:
     schema["anyOf"].insert(0, {"type": "string"})
 
 
-def _check_duration(text: str) -> str:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+def _check_duration(text: str) -> None:
+    seconds = parse_duration(text)
     if seconds is None or not SHORTEST_WAIT_SECONDS <= seconds <= LONGEST_WAIT_SECONDS:
         shortest, longest = format_duration(SHORTEST_WAIT_SECONDS), format_duration(LONGEST_WAIT_SECONDS)
-        raise invalid(f'"{text}" is not between {shortest} and {longest}')
-    return text
+        raise ValueError(f'"{text}" is not between {shortest} and {longest}')
 
 
-def _check_free_name(name: str) -> str:
+def _check_free_name(name: str) -> None:
     if name in RESERVED_NAMES:
-        raise invalid(f"{name} is taken; {', '.join(sorted(RESERVED_NAMES))} mean something else")
-    return name
-
-
-def _check_attribute_name(name: str) -> str:
-    try:
-        return _check_free_name(contacts.check_attribute_name(name))
-    except ValueError as error:
-        raise invalid(str(error)) from None
-
-
-def _check_tag(tag: str) -> str:
-    try:
-        return contacts.check_tag(tag)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+        raise ValueError(f"{name} is taken; {', '.join(sorted(RESERVED_NAMES))} mean something else")
 
 
 StepId = Annotated[str, Field(pattern=STEP_PATTERN)]
-Duration = Annotated[str, AfterValidator(_check_duration)]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), AfterValidator(_check_free_name)]
-AttributeName = Annotated[str, AfterValidator(_check_attribute_name)]
-Tag = Annotated[str, AfterValidator(_check_tag)]
+Duration = Annotated[str, checked_by(_check_duration)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), checked_by(_check_free_name)]
+AttributeName = Annotated[str, checked_by(contacts.check_attribute_name), checked_by(_check_free_name)]
+Tag = Annotated[str, checked_by(contacts.check_tag)]
 
 
 class _Step(Payload):
@@ -267,15 +248,3 @@ STEP_TYPES: Mapping[str, type[BaseModel]] = {
     "ai_reply": AiReply,
     "end": End,
 }
-
-
-def texts_in(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """All texts in some JSON, each with its field, such as `template.components.0.parameters.1.text`."""
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from texts_in(inner, f"{field}.{name}" if field else str(name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from texts_in(inner, f"{field}.{index}" if field else str(index))

@@ -7,21 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from crmd.crm.contacts.phones import check_region
 from crmd.crm.contacts.repository import MAX_TAG, check_attribute_name, check_tag
 from crmd.crm.imports.columns import ATTRIBUTE_PREFIX, ATTRIBUTES, FIELDS, IGNORE, OPTED_OUT, TAGS
-from crmd.crm.payload import NotBlank, Payload, invalid
+from crmd.crm.payload import NotBlank, Payload, checked_by, invalid
 from crmd.crm.tabular.encodings import check_codec
 
 MAX_TAGS = 50
 MAX_MAPPED_COLUMNS = 500
-
-
-def _check_region(region: str) -> str:
-    import phonenumbers
-
-    if region not in phonenumbers.SUPPORTED_REGIONS:
-        raise invalid(f'"{region}" is not a country code such as "DE"')
-    return region
 
 
 def _checked(check: Callable[[str], str], text: str) -> str:
@@ -98,7 +91,7 @@ class ImportContacts(Payload):
         ),
     ] = Field(default_factory=dict)
     default_region: Annotated[
-        Annotated[str, AfterValidator(_check_region)] | None,
+        Annotated[str, checked_by(check_region)] | None,
         Field(description="Country of numbers without a country code, such as `DE`; without it they are refused."),
     ] = None
     tags: Annotated[

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import IO, Annotated
 
 from aiohttp.abc import AbstractResolver
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from yarl import URL
 
 from crmd.crm.outbound.addresses import AddressPolicy, Network, parse_target
 from crmd.crm.outbound.http import Answer, Download, Downloaded, HttpClient, NotSent, TooLarge
-from crmd.crm.payload import invalid
+from crmd.crm.payload import checked_by
 from crmd.errors import Permanent, Retry
 from crmd.jobs import JobContext
 
@@ -21,16 +21,8 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 _MAX_NAME = 200
 
 
-def _check_url(text: str) -> str:
-    try:
-        parse_target(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
-    return text
-
-
 OptionalFileUrl = Annotated[
-    Annotated[str, AfterValidator(_check_url)] | None,
+    Annotated[str, checked_by(parse_target)] | None,
     Field(description="https:// or http://, without a password; redirects are followed."),
 ]
 OptionalFileId = Annotated[

@@ -7,7 +7,7 @@ reaches no Python object, and its size, its output and its time are bounded.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -58,6 +58,18 @@ def render(text: str, variables: Mapping[str, Any], *, html: bool = False) -> st
 def has_variables(text: str) -> bool:
     """Whether the text is more than plain text."""
     return "{{" in text or "{%" in text or "{#" in text
+
+
+def texts_in(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """All texts of a JSON value, each with its place, such as `template.components.0.parameters.1.text`."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from texts_in(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from texts_in(inner, f"{place}.{index}" if place else str(index))
 
 
 def contact_variables(contact: Person, tags: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self, TypedDict
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.outbound.addresses import parse_target
 from crmd.crm.outbound.http import Answer, Exchange, NotSent
-from crmd.crm.payload import Payload, invalid
+from crmd.crm.payload import Payload, checked_by, invalid
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import Endpoint, WebhookClient
 from crmd.crm.webhooks.repository import EndpointStatus
@@ -39,14 +39,6 @@ _TRUSTED_PREFIXES = (
     "x-http-method",
     "x-method-override",
 )
-
-
-def _check_url(text: str) -> str:
-    try:
-        parse_target(text)
-    except ValueError as error:
-        raise invalid(str(error)) from None
-    return text
 
 
 def _check_header_name(name: str) -> str:
@@ -80,7 +72,7 @@ class DeliverWebhook(Payload):
     """One event for one URL, or for one endpoint of the configuration."""
 
     url: Annotated[
-        str | None,
+        Annotated[str, checked_by(parse_target)] | None,
         Field(description="https:// or http://, without a password."),
     ] = None
     endpoint: Annotated[
@@ -97,11 +89,6 @@ class DeliverWebhook(Payload):
         EventId | None,
         Field(description="The event's id, by which receivers recognise a repeat; by default made from the job."),
     ] = None
-
-    @field_validator("url")
-    @classmethod
-    def _is_target(cls, url: str | None) -> str | None:
-        return None if url is None else _check_url(url)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
