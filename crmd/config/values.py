@@ -313,7 +313,7 @@ HttpUrl = Annotated[
 # Secrets: never shown.
 
 
-def _holding(check: Callable[[str], None]) -> AfterValidator:
+def _holding(check: Callable[[str], object]) -> AfterValidator:
     """A check of the text of a secret that is set."""
 
     def validate(secret: SecretStr) -> SecretStr:
@@ -337,7 +337,8 @@ def check_password(text: str) -> None:
         raise ValueError("is the well-known default of the replaced system; choose another one")
 
 
-def _check_signing_secret(text: str) -> None:
+def signing_key(text: str) -> bytes:
+    """The key in a signing secret; raises ValueError that says why there is none."""
     digits = text.removeprefix(WEBHOOK_PREFIX).rstrip("=")
     try:
         key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
@@ -345,6 +346,7 @@ def _check_signing_secret(text: str) -> None:
         key = b""
     if not key:
         raise ValueError(f'must be "{WEBHOOK_PREFIX}" and base64; make one with: openssl rand -base64 32')
+    return key
 
 
 def _check_channel_url(text: str) -> None:
@@ -363,7 +365,7 @@ _MASKED = PlainSerializer(lambda url: mask_url(url.get_secret_value()))
 
 Secret = Annotated[SecretStr, _holding(_clean), PlainSerializer(str), Field(title="text in quotes")]
 Password = Annotated[Secret, _holding(check_password)]
-SigningSecret = Annotated[Secret, _holding(_check_signing_secret)]
+SigningSecret = Annotated[Secret, _holding(signing_key)]
 ChannelUrl = Annotated[Secret, _holding(_check_channel_url)]
 StoreUrl = Annotated[
     SecretStr, _holding(check_store_url), _MASKED, Field(title="a URL: redis://, rediss:// or unix://")

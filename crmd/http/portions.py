@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 PORTION_LINES = 64
 """Parsed at once: as much as a request with many headers, or 32 chunks."""
@@ -34,61 +37,58 @@ class Portioned(Protocol):
         """Parses one portion; whether another can follow in the same turn."""
 
 
-class Portions:
-    """Those that have portions waiting, served in turn."""
+class _Line(ABC, Generic[T]):
+    """Those who wait, some of whom each turn of the loop serves."""
 
-    def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
-        self._turn_seconds = turn_seconds
-        self._waiting: deque[Portioned] = deque()
+    def __init__(self) -> None:
+        self._waiting: deque[T] = deque()
         self._scheduled = False
 
-    def add(self, one: Portioned) -> None:
-        """Puts one at the end of the line; it must not be in it already."""
+    def add(self, one: T) -> None:
+        """Puts one at the end of the line."""
         self._waiting.append(one)
         self._schedule()
 
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._serve)
+            asyncio.get_running_loop().call_soon(self._serve_some)
 
-    def _serve(self) -> None:
+    def _serve_some(self) -> None:
         self._scheduled = False
-        until = time.monotonic() + self._turn_seconds
         try:
-            while self._waiting:
-                one = self._waiting.popleft()
-                if one.feed_portion():
-                    self._waiting.append(one)
-                if time.monotonic() >= until:
-                    return
+            self._serve()
         finally:
             self._schedule()
 
+    @abstractmethod
+    def _serve(self) -> None:
+        """Serves some of them."""
 
-class Turns:
-    """Lets those who want another piece of a large body go on, a few in each turn of the loop, in order."""
 
-    def __init__(self, pieces: int = PIECES) -> None:
-        self._pieces = pieces
-        self._waiting: deque[Callable[[], object]] = deque()
-        self._scheduled = False
+class Portions(_Line[Portioned]):
+    """Those that have portions waiting, served in turn; none is in the line twice."""
 
-    def add(self, go_on: Callable[[], object]) -> None:
-        """Calls back when it is its turn."""
-        self._waiting.append(go_on)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if self._waiting and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._serve)
+    def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
+        super().__init__()
+        self._turn_seconds = turn_seconds
 
     def _serve(self) -> None:
-        self._scheduled = False
-        for _ in range(min(self._pieces, len(self._waiting))):
+        until = time.monotonic() + self._turn_seconds
+        while self._waiting:
+            one = self._waiting.popleft()
+            if one.feed_portion():
+                self._waiting.append(one)
+            if time.monotonic() >= until:
+                return
+
+
+class Turns(_Line[Callable[[], object]]):
+    """Calls back those who want another piece of a large body, PIECES in each turn of the loop, in order."""
+
+    def _serve(self) -> None:
+        for _ in range(min(PIECES, len(self._waiting))):
             self._waiting.popleft()()
-        self._schedule()
 
 
 def has_many_lines(data: bytes) -> bool:

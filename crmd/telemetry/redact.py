@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,14 +64,17 @@ def redact_repr(value: Any, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}{CUT}"
 
 
-def redact_value(value: Any) -> Any:
-    """A whole JSON value with secret fields masked, and secrets in texts of up to LONG_CHARS."""
+def redact_value(value: Any, longest: float = LONG_CHARS) -> Any:
+    """A whole value with secret fields masked, and secrets in texts of up to `longest` characters."""
     if isinstance(value, str):
-        return redact(value) if len(value) <= LONG_CHARS else value
+        return redact(value) if len(value) <= longest else value
     if isinstance(value, Mapping):
-        return {name: MASK if is_secret_name(name) else redact_value(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [redact_value(item) for item in value]
+        return {
+            str(name): MASK if is_secret_name(str(name)) else redact_value(item, longest)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_value(item, longest) for item in value]
     return value
 
 
@@ -81,17 +85,8 @@ def is_secret_name(name: str) -> bool:
 
 def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with secret ones masked, nested ones and texts too."""
-    return {name: MASK if is_secret_name(name) else _redact_value(value) for name, value in fields.items()}
-
-
-def _redact_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return redact_fields({str(name): item for name, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return [_redact_value(item) for item in value]
-    return value
+    masked: dict[str, Any] = redact_value(fields, math.inf)
+    return masked
 
 
 class _Start:

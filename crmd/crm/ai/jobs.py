@@ -21,7 +21,7 @@ from crmd.crm.files.store import DEFAULT_MEDIA_TYPE, FileStore, plain_name
 from crmd.crm.messages.payloads import SendMessage
 from crmd.crm.outbound.adaptive_rate import MINUTE_WAIT, SERVICE, AdaptiveRate
 from crmd.crm.outbound.downloads import fetch
-from crmd.crm.outbound.http import NotSent
+from crmd.crm.outbound.http import NotSent, request_seconds
 from crmd.errors import JobSignal, PauseQueue, Permanent, RateLimited, RecordsError, Retry, Snooze, UnknownFile
 from crmd.jobs import JobContext, job
 
@@ -66,7 +66,7 @@ async def chat_reply(ctx: JobContext, payload: ChatReply) -> ChatAnswer:
         model=payload.model or client.model,
         temperature=payload.temperature,
         max_tokens=payload.max_tokens,
-        timeout_seconds=_timeout_seconds(client, ctx),
+        timeout_seconds=request_seconds(ctx, client.timeout_seconds, _RESERVE_SECONDS),
     )
     answer = await _answer(ctx, client, outcome, payload.model or client.model)
     if not answer.text:
@@ -97,7 +97,7 @@ async def transcribe_audio(ctx: JobContext, payload: TranscribeAudio) -> Transcr
             model=model,
             language=payload.language,
             prompt=payload.prompt,
-            timeout_seconds=_timeout_seconds(client, ctx),
+            timeout_seconds=request_seconds(ctx, client.timeout_seconds, _RESERVE_SECONDS),
         )
     answer = await _answer(ctx, client, outcome, model)
     return Transcript(
@@ -165,13 +165,6 @@ async def _hand_over(ctx: JobContext, reply_to: ReplyTo, text: str) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1].rstrip() + "…"
-
-
-def _timeout_seconds(client: AiClient, ctx: JobContext) -> float:
-    remaining = ctx.remaining_seconds
-    if remaining is None:
-        return client.timeout_seconds
-    return min(client.timeout_seconds, max(_RESERVE_SECONDS, remaining - _RESERVE_SECONDS))
 
 
 # The recording that `transcribe_audio` is about: an upload, or what a URL leads to

@@ -19,6 +19,7 @@ from typing import Literal
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from crmd.component import BackgroundTask
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import storable, utc_now
 from crmd.crm.files.tables import File
@@ -105,16 +106,16 @@ class _Coming:
     bytes: int = 0
 
 
-class FileStore:
+class FileStore(BackgroundTask):
     """The folder of files. Daemons that share a database share this folder too, else each finds its own only."""
 
     def __init__(self, database: Database, folder: Path, limits: FileLimits | int, keep_seconds: float) -> None:
         """`limits` may be the largest upload alone."""
+        super().__init__("remove expired files")
         self._database = database
         self.folder = folder
         self.configure(FileLimits(limits) if isinstance(limits, int) else limits, keep_seconds)
         self._coming: dict[str, _Coming] = {}
-        self._sweeper: asyncio.Task[None] | None = None
 
     def configure(self, limits: FileLimits, keep_seconds: float) -> None:
         """Sets other limits and another time to keep, for files that come from now on."""
@@ -128,21 +129,12 @@ class FileStore:
 
     async def start(self) -> None:
         """Makes the folder and begins to remove what has expired; idempotent. Raises ConfigError."""
-        if self._sweeper is not None:
-            return
         try:
             await asyncio.to_thread(self.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             reason = f"cannot be made: {error.strerror}"
             raise ConfigError([Problem(str(self.folder), "files.folder", reason)]) from None
-        self._sweeper = asyncio.create_task(self._sweep(), name="remove expired files")
-
-    async def stop(self) -> None:
-        """Ends the sweeping; idempotent, also before start."""
-        sweeper, self._sweeper = self._sweeper, None
-        if sweeper:
-            sweeper.cancel()
-            await asyncio.wait([sweeper])
+        await super().start()
 
     @asynccontextmanager
     async def create(
@@ -283,7 +275,7 @@ class FileStore:
             removed += len(gone)
         return removed
 
-    async def _sweep(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:

@@ -16,6 +16,7 @@ from crmd.crm.messages.policy import signal_for
 from crmd.crm.messages.queries import MARKETING_STOPPED, OPTED_OUT
 from crmd.crm.messages.repository import MessageRepository
 from crmd.crm.outbound.adaptive_rate import SERVICE
+from crmd.crm.outbound.http import request_seconds
 from crmd.crm.whatsapp.client import SEND_SECONDS, Accepted, Foreign, Refused, SendOutcome, WhatsAppClient
 from crmd.crm.whatsapp.errors import USER_STOPPED_MARKETING
 from crmd.crm.whatsapp.send_rate import Place, SendLine
@@ -72,7 +73,7 @@ async def send_message(ctx: JobContext, payload: SendMessage) -> MessageSent:
             payload.request(),
             callback_data=ctx.key,
             slot_at=slot_at,
-            timeout_seconds=_timeout_seconds(ctx.remaining_seconds),
+            timeout_seconds=request_seconds(ctx, SEND_SECONDS, _RESERVE_SECONDS),
         )
     except asyncio.CancelledError:
         await record.interrupted()
@@ -122,12 +123,6 @@ async def _mark_read(ctx: JobContext, client: WhatsAppClient, message_id: str) -
     failure = await client.mark_read(message_id, timeout_seconds=MARK_READ_SECONDS)
     if failure:
         ctx.log.warning("an inbound message could not be marked as read: %s", failure)
-
-
-def _timeout_seconds(remaining_seconds: float | None) -> float:
-    if remaining_seconds is None:
-        return SEND_SECONDS
-    return min(SEND_SECONDS, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))
 
 
 # The row of the message that a job sends: written before the send, and again once its outcome is known

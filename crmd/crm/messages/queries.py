@@ -29,7 +29,6 @@ BY_HAND = "settled_by_hand"
 """Error code of an unknown message of which a person says that it was not sent."""
 
 MESSAGE: Any = Message.__table__
-EVENT: Any = MessageEvent.__table__
 
 
 class Status(StrEnum):

@@ -13,6 +13,7 @@ from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
 from crmd.crm.notifications.client import LEVELS, LOG, Level, NotDelivered, NotifyClient
 from crmd.crm.notifications.repository import Gathered
+from crmd.crm.outbound.http import request_seconds
 from crmd.crm.payload import NotBlank, Payload
 from crmd.errors import Permanent, Retry
 from crmd.jobs import JobContext, job
@@ -142,10 +143,7 @@ async def _send(ctx: JobContext, channel: str, title: str | None, text: str, lev
         _write(ctx, title, text, level)
         return
     client = ctx.get(NotifyClient)
-    remaining = ctx.remaining_seconds
-    longest = client.timeout_seconds
-    if remaining is not None:
-        longest = min(longest, max(_RESERVE_SECONDS, remaining - _RESERVE_SECONDS))
+    longest = request_seconds(ctx, client.timeout_seconds, _RESERVE_SECONDS)
     outcome = await client.send(channel, title=title, text=text, level=level, timeout_seconds=longest)
     if isinstance(outcome, NotDelivered):
         said = f"channel {channel}: {outcome.reason}"

@@ -11,7 +11,7 @@ from pydantic import Field
 from yarl import URL
 
 from crmd.crm.outbound.addresses import AddressPolicy, Network, parse_target
-from crmd.crm.outbound.http import Answer, Download, Downloaded, HttpClient, NotSent, TooLarge
+from crmd.crm.outbound.http import Answer, Downloaded, HttpClient, NotSent, TooLarge
 from crmd.crm.payload import checked_by
 from crmd.errors import Permanent, Retry
 from crmd.jobs import JobContext
@@ -31,27 +31,13 @@ OptionalFileId = Annotated[
 ]
 
 
-class Downloads:
+class Downloads(HttpClient):
     """Gets files by URL. A redirect is followed where its address may be reached too."""
 
     def __init__(
         self, *, allow_private: Iterable[Network | str] = (), resolver: AbstractResolver | None = None
     ) -> None:
-        self._http = HttpClient(policy=AddressPolicy(allow_private), resolver=resolver)
-
-    async def start(self) -> None:
-        """Makes ready; idempotent."""
-        await self._http.start()
-
-    async def stop(self) -> None:
-        """Closes all connections; idempotent."""
-        await self._http.stop()
-
-    async def get(
-        self, url: URL, into: IO[bytes], *, max_bytes: int, timeout_seconds: float = DOWNLOAD_SECONDS
-    ) -> Download:
-        """Gets a URL into a file and says what became of it."""
-        return await self._http.download(url, into, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+        super().__init__(policy=AddressPolicy(allow_private), resolver=resolver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +55,7 @@ async def fetch(ctx: JobContext, url: str, into: IO[bytes], *, max_bytes: int) -
     """Gets a URL into a file. Raises Permanent where trying again cannot help, else Retry."""
     target = parse_target(url)
     seconds = min(DOWNLOAD_SECONDS, ctx.remaining_seconds or DOWNLOAD_SECONDS)
-    outcome = await ctx.get(Downloads).get(target, into, max_bytes=max_bytes, timeout_seconds=seconds)
+    outcome = await ctx.get(Downloads).download(target, into, max_bytes=max_bytes, timeout_seconds=seconds)
     if isinstance(outcome, Downloaded):
         media_type = outcome.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Fetched(outcome.url.name[:_MAX_NAME], media_type, outcome.size_bytes)

@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from crmd.crm.outbound.addresses import AddressPolicy, AddressRefused, CheckedResolver, CheckedSockets
+from crmd.jobs import JobContext
 from crmd.version import __version__
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -189,6 +190,13 @@ class HttpClient:
             resolver=CheckedResolver(self._policy, resolver),
             socket_factory=CheckedSockets(self._policy),
         )
+
+
+def request_seconds(ctx: JobContext, longest_seconds: float, reserve_seconds: float) -> float:
+    """How long a request of a job may take: what is left of its timeout, but for a reserve to note the outcome."""
+    if ctx.remaining_seconds is None:
+        return longest_seconds
+    return min(longest_seconds, max(reserve_seconds, ctx.remaining_seconds - reserve_seconds))
 
 
 async def _see_closed_connections() -> None:

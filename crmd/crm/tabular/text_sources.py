@@ -19,12 +19,30 @@ _SAMPLE_LINES = 100
 _SAMPLE_CHARS = 200_000
 
 
-class CsvSource:
+class _TextSource:
+    """What the readers of text files have in common."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._lines = TextLines(path, encoding)
+
+    def fraction(self) -> float:
+        """How much of it was read, 0 to 1."""
+        return self._lines.fraction()
+
+    def interrupt(self) -> None:
+        """Nothing: reading a line never takes long."""
+
+    def close(self) -> None:
+        """Closes the file; idempotent."""
+        self._lines.close()
+
+
+class CsvSource(_TextSource):
     """The rows of a CSV file. A record with broken quotes costs its first line only."""
 
     def __init__(self, path: Path, encoding: str, delimiter: str | None, is_known: Callable[[str], bool]) -> None:
         """`is_known` says whether a text is the name of a column: such a row tells the delimiter best."""
-        self._lines = TextLines(path, encoding)
+        super().__init__(path, encoding)
         try:
             self._delimiter = delimiter or self._detect(is_known)
         except UnicodeError as error:
@@ -44,17 +62,6 @@ class CsvSource:
                     yield row
         except UnicodeError as error:
             raise UnreadableFile(f"line {self._lines.number + 1} cannot be decoded: {error}") from None
-
-    def fraction(self) -> float:
-        """How much of it was read, 0 to 1."""
-        return self._lines.fraction()
-
-    def interrupt(self) -> None:
-        """Nothing: reading a line never takes long."""
-
-    def close(self) -> None:
-        """Closes the file; idempotent."""
-        self._lines.close()
 
     def _detect(self, is_known: Callable[[str], bool]) -> str:
         lines: list[str | None] = []
@@ -227,11 +234,11 @@ class TextLines:
 # Reads JSON Lines: an object on each line. A bad line costs itself only
 
 
-class JsonLinesSource:
+class JsonLinesSource(_TextSource):
     """The rows of a JSON Lines file."""
 
     def __init__(self, path: Path, encoding: str) -> None:
-        self._lines = TextLines(path, encoding)
+        super().__init__(path, encoding)
         self.description = {"format": "jsonl", "encoding": encoding}
 
     def __iter__(self) -> Iterator[Row]:
@@ -248,17 +255,6 @@ class JsonLinesSource:
                 raise UnreadableFile(f"line {self._lines.number + 1} cannot be decoded: {error}") from None
             if not line.isspace():
                 yield _row(self._lines.number, line)
-
-    def fraction(self) -> float:
-        """How much of it was read, 0 to 1."""
-        return self._lines.fraction()
-
-    def interrupt(self) -> None:
-        """Nothing: reading a line never takes long."""
-
-    def close(self) -> None:
-        """Closes the file; idempotent."""
-        self._lines.close()
 
 
 def _row(number: int, line: str) -> Row:

@@ -35,7 +35,24 @@ class Writer(Protocol):
         """Closes everything, whether the file is whole or not; idempotent."""
 
 
-class CsvWriter:
+class _FileWriter:
+    """What the writers of one open file have in common."""
+
+    _file: IO[Any]
+
+    def finish(self) -> None:
+        """Writes out what is left."""
+        self._file.flush()
+
+    def stop(self) -> None:
+        """Nothing: no call takes long."""
+
+    def close(self) -> None:
+        """Closes the file; idempotent."""
+        self._file.close()
+
+
+class CsvWriter(_FileWriter):
     """CSV as RFC 4180 has it, in UTF-8. What a spreadsheet could take for a formula is defused."""
 
     def __init__(self, path: Path, names: Sequence[str], delimiter: str, *, mark: bool) -> None:
@@ -49,19 +66,8 @@ class CsvWriter:
         """Adds rows."""
         self._writer.writerows([defuse(as_text(cell)) for cell in row] for row in rows)
 
-    def finish(self) -> None:
-        """Writes out what is left."""
-        self._file.flush()
 
-    def stop(self) -> None:
-        """Nothing: no call takes long."""
-
-    def close(self) -> None:
-        """Closes the file; idempotent."""
-        self._file.close()
-
-
-class JsonLinesWriter:
+class JsonLinesWriter(_FileWriter):
     """An object on each line, in UTF-8."""
 
     def __init__(self, path: Path) -> None:
@@ -70,17 +76,6 @@ class JsonLinesWriter:
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows."""
         self._file.writelines(map(_json_line, rows))
-
-    def finish(self) -> None:
-        """Writes out what is left."""
-        self._file.flush()
-
-    def stop(self) -> None:
-        """Nothing: no call takes long."""
-
-    def close(self) -> None:
-        """Closes the file; idempotent."""
-        self._file.close()
 
 
 def as_text(cell: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from standardwebhooks import Webhook
 from yarl import URL
 
 from crmd.config.tables import EndpointTable
+from crmd.config.values import signing_key
 from crmd.crm.outbound.addresses import AddressPolicy, Network, parse_target
 from crmd.crm.outbound.http import SNIPPET_BYTES, Answer, Exchange, HttpClient, retry_after_seconds
 
@@ -123,11 +122,7 @@ class WebhookClient:
 def _signer(secret: str, name: str) -> Webhook | None:
     if not secret:
         return None
-    text = secret.removeprefix("whsec_").rstrip("=")
     try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ValueError(f'{name} must be "whsec_" and base64; make one with: openssl rand -base64 32')
-    return Webhook(key)
+        return Webhook(signing_key(secret))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.outbound.addresses import parse_target
-from crmd.crm.outbound.http import Answer, Exchange, NotSent
+from crmd.crm.outbound.http import Answer, Exchange, NotSent, request_seconds
 from crmd.crm.payload import Payload, checked_by, invalid
 from crmd.crm.webhooks import repository as endpoints
 from crmd.crm.webhooks.client import Endpoint, WebhookClient
@@ -120,7 +120,7 @@ async def deliver_webhook(ctx: JobContext, payload: DeliverWebhook) -> Delivered
         message_id=payload.id or message_id(ctx.key, payload),
         body=body(ctx.enqueued_at, payload),
         headers=payload.headers,
-        timeout_seconds=_timeout_seconds(client.timeout_seconds, ctx.remaining_seconds),
+        timeout_seconds=request_seconds(ctx, client.timeout_seconds, _RESERVE_SECONDS),
     )
     if not isinstance(exchange, Answer) or not 200 <= exchange.status < 300:
         signal = _failure(client, exchange, str(to.host))
@@ -173,12 +173,6 @@ def _signal_for(answer: Answer, snippet: str, retry_after_seconds: float | None,
             f"{host} answered {answer.status}, a redirect to {location}; give that URL instead", code=code
         )
     return Permanent(said, code=code)
-
-
-def _timeout_seconds(longest_seconds: float, remaining_seconds: float | None) -> float:
-    if remaining_seconds is None:
-        return longest_seconds
-    return min(longest_seconds, max(_RESERVE_SECONDS, remaining_seconds - _RESERVE_SECONDS))
 
 
 # Queue `webhook`: one event for all endpoints that want it
