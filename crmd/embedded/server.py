@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from crmd.embedded import aof, launcher, server_log
-from crmd.embedded.aof_sync import AofSync
+from crmd.embedded.aof import AofSync
 from crmd.embedded.binary import find_server
 from crmd.embedded.orphan import end_orphan
 from crmd.embedded.server_config import PASSWORD_NAME, Fsync, Listen, StoreFiles, embedded_url, server_config

@@ -102,7 +102,7 @@ def server_config(files: StoreFiles, *, fsync: Fsync, listen: Listen | None, pas
         ("protected-mode", "yes"),
         ("port", str(listen.port if listen else 0)),
         ("appendonly", "yes"),
-        ("appendfsync", "always" if fsync == "always" else "no"),  # else by crmd.embedded.aof_sync
+        ("appendfsync", "always" if fsync == "always" else "no"),  # else by crmd.embedded.aof
         # crmd.embedded.aof mends a torn end, and tells it from damage in the middle; this setting does not:
         # a broken length in the middle makes the server cut off all that follows.
         ("aof-load-truncated", "no"),

@@ -16,8 +16,7 @@ from aiohttp.typedefs import Handler
 from aiohttp_basicauth import BasicAuthMiddleware
 
 from crmd.config.tables import AuthTable, TokenTable
-from crmd.http.attempts import FailedAttempts
-from crmd.http.peers import Peers, client_group, is_forwarded
+from crmd.http.peers import FailedAttempts, Peers, client_group, is_forwarded
 from crmd.http.problems import HttpProblem
 from crmd.http.route_table import RouteTable
 from crmd.http.routes import Access, Route

@@ -18,7 +18,7 @@ from crmd.crm.inbound.routes import MAX_BYTES, PATH, SMALL_BYTES, parts
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store.replies import Ack, AckKind
-from crmd.http.attempts import FAILURES
+from crmd.http.peers import FAILURES
 from tests.support.http import QUEUES, Site, site
 from tests.support.meta import SECRET, event, raw, sender, signed, status, text_message
 from tests.support.services import NUMBER_ID

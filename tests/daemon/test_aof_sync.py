@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from crmd.embedded.aof_sync import AofSync
+from crmd.embedded.aof import AofSync
 from tests.support.embedded import Stores
 from tests.support.wait import wait_until
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crmd.crm.analytics import repository as snapshots
-from crmd.crm.analytics.report_page import sparkline
+from crmd.crm.analytics.commands import sparkline
 from crmd.crm.analytics.repository import Period
 from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message

@@ -13,8 +13,8 @@ import pytest
 from aiohttp_basicauth import BasicAuthMiddleware
 
 from crmd.config.tables import AuthTable
-from crmd.http.attempts import FAILURES, FailedAttempts
 from crmd.http.auth import AuthMiddleware, parse_credentials
+from crmd.http.peers import FAILURES, FailedAttempts
 from tests.support.http import PASSWORD, USER, Site, basic, site, token_table
 
 JOBS = "/api/v1/queues/message/jobs"

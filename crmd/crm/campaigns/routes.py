@@ -9,7 +9,6 @@ from crmd.crm.campaigns.repository import CampaignStatus
 from crmd.crm.campaigns.service import CampaignService, details, list_campaigns, summary
 from crmd.crm.database.database import Database
 from crmd.http import schema
-from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.routes import Access, Route
 
 _ANSWERS = "crmd.crm.campaigns.answers"
@@ -78,30 +77,32 @@ class CampaignsApi:
     async def list(self, request: web.Request) -> web.Response:
         """A page of campaigns."""
         asked = schema.query(request, CampaignsQuery)
-        found = await list_campaigns(self._database, read_cursor(asked.cursor), asked.limit + 1, asked.status)
-        return page("campaigns", [summary(one) for one in found], asked.limit)
+        found = await list_campaigns(
+            self._database, schema.read_cursor(asked.cursor), asked.limit + 1, asked.status
+        )
+        return schema.page("campaigns", [summary(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
         """One campaign."""
-        return await self._answer(row_id(request.match_info["id"], "campaign"))
+        return await self._answer(schema.row_id(request.match_info["id"], "campaign"))
 
     async def pause(self, request: web.Request) -> web.Response:
         """Pauses a campaign."""
-        number = row_id(request.match_info["id"], "campaign")
+        number = schema.row_id(request.match_info["id"], "campaign")
         body = await schema.body(request, schema.ReasonBody)
         await self._service.pause(number, body.reason)
         return await self._answer(number)
 
     async def resume(self, request: web.Request) -> web.Response:
         """Resumes a paused campaign."""
-        number = row_id(request.match_info["id"], "campaign")
+        number = schema.row_id(request.match_info["id"], "campaign")
         await schema.body(request, schema.RequestBody)
         await self._service.resume(number)
         return await self._answer(number)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancels a campaign for good."""
-        number = row_id(request.match_info["id"], "campaign")
+        number = schema.row_id(request.match_info["id"], "campaign")
         body = await schema.body(request, schema.ReasonBody)
         await self._service.cancel(number, body.reason)
         return await self._answer(number)

@@ -16,17 +16,15 @@ from crmd.crm.database.database import Database, database_bounded
 from crmd.crm.database.types import rfc3339
 from crmd.crm.features import forgetting
 from crmd.http import schema
-from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
-from crmd.http.schema import PageQuery
 
 _ANSWERS = "crmd.crm.contacts.answers"
 
 _CONTACTS = "/api/v1/contacts"
 
 
-class ContactsQuery(PageQuery):
+class ContactsQuery(schema.PageQuery):
     """A page of contacts."""
 
     tag: str | None = Field(None, min_length=1, max_length=64, description="Has this tag.")
@@ -82,14 +80,14 @@ class ContactsApi:
             search=asked.search,
             opted_out=asked.opted_out,
         )
-        after = read_cursor(asked.cursor)
+        after = schema.read_cursor(asked.cursor)
         async with database_bounded(), self._database.reading() as s:
             found = await contacts.page(s, wanted, after, asked.limit + 1)
-        return page("contacts", [_json(one) for one in found], asked.limit)
+        return schema.page("contacts", [_json(one) for one in found], asked.limit)
 
     async def get_contact(self, request: web.Request) -> web.Response:
         """One contact."""
-        number = row_id(request.match_info["id"], "contact")
+        number = schema.row_id(request.match_info["id"], "contact")
         async with database_bounded(), self._database.reading() as s:
             found = await contacts.view(s, number)
         if found is None:
@@ -98,7 +96,7 @@ class ContactsApi:
 
     async def forget_contact(self, request: web.Request) -> web.Response:
         """Deletes a contact and its messages."""
-        number = row_id(request.match_info["id"], "contact")
+        number = schema.row_id(request.match_info["id"], "contact")
         async with database_bounded(), self._database.transaction() as s:
             found = await contacts.forget(s, number, self._forgetting)
         if not found:

@@ -17,10 +17,8 @@ from crmd.crm.flows.definition import FlowDefinition, FlowName, check_flow
 from crmd.crm.flows.repository import FlowView, RunState, RunView
 from crmd.errors import IllegalTransition, RequestError
 from crmd.http import schema
-from crmd.http.cursors import page, read_cursor, row_id, write_cursor
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route, Success
-from crmd.http.schema import PageQuery
 
 _ANSWERS = "crmd.crm.flows.answers"
 
@@ -31,7 +29,7 @@ CANCELLED = "cancelled"
 _WAITING = (RunState.WAITING, RunState.WAITING_FOR_REPLY)
 
 
-class RunsQuery(PageQuery):
+class RunsQuery(schema.PageQuery):
     """A page of runs."""
 
     state: RunState | None = None
@@ -61,7 +59,7 @@ class FlowsApi:
         return [
             Route(
                 *("GET", _FLOWS, self.list_flows, read, "A page of flows"),
-                query=PageQuery,
+                query=schema.PageQuery,
                 answers={200: f"{_ANSWERS}:FlowsPageAnswer"},
                 errors=(422, 503),
             ),
@@ -107,11 +105,11 @@ class FlowsApi:
 
     async def list_flows(self, request: web.Request) -> web.Response:
         """A page of flows, without their steps."""
-        asked = schema.query(request, PageQuery)
-        after = read_cursor(asked.cursor)
+        asked = schema.query(request, schema.PageQuery)
+        after = schema.read_cursor(asked.cursor)
         async with database_bounded(), self._database.reading() as s:
             found = await flows.page(s, after, asked.limit + 1)
-        cursor = write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
+        cursor = schema.write_cursor(found[asked.limit - 1].flow.id) if len(found) > asked.limit else None
         return web.json_response({"flows": [_json(one) for one in found[: asked.limit]], "cursor": cursor})
 
     async def get_flow(self, request: web.Request) -> web.Response:
@@ -145,12 +143,12 @@ class FlowsApi:
     async def list_runs(self, request: web.Request) -> web.Response:
         """A page of runs."""
         asked, flow = schema.query(request, RunsQuery), (await self._named(request)).flow
-        before, states = read_cursor(asked.cursor), () if asked.state is None else (asked.state,)
+        before, states = schema.read_cursor(asked.cursor), () if asked.state is None else (asked.state,)
         async with database_bounded(), self._database.reading() as s:
             found = await flows.runs(
                 s, flow.id, states=states, phone=asked.phone, before=before, limit=asked.limit + 1
             )
-        return page("runs", [_run_json(one) for one in found], asked.limit)
+        return schema.page("runs", [_run_json(one) for one in found], asked.limit)
 
     async def get_run(self, request: web.Request) -> web.Response:
         """One run."""
@@ -176,7 +174,7 @@ class FlowsApi:
         return found
 
     async def _named_run(self, request: web.Request) -> RunView:
-        name, number = request.match_info["name"], row_id(request.match_info["id"], "run")
+        name, number = request.match_info["name"], schema.row_id(request.match_info["id"], "run")
         async with database_bounded(), self._database.reading() as s:
             found = await flows.run_view(s, name, number)
         if found is None:

@@ -23,9 +23,8 @@ from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import NewJob
 from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.errors import StoreError
-from crmd.http.attempts import FailedAttempts
 from crmd.http.bodies import read_body
-from crmd.http.peers import Peers, client_group
+from crmd.http.peers import FailedAttempts, Peers, client_group
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
 from crmd.telemetry.metrics import Metrics

@@ -20,10 +20,8 @@ from crmd.engine.store.bounded import READ_SECONDS, bounded
 from crmd.errors import StoreError
 from crmd.http import schema
 from crmd.http.auth import current_principal
-from crmd.http.cursors import page, read_cursor, row_id
 from crmd.http.problems import HttpProblem
 from crmd.http.routes import Access, Route
-from crmd.http.schema import PageQuery
 
 _ANSWERS = "crmd.crm.messages.answers"
 
@@ -36,7 +34,7 @@ class SettleBody(schema.RequestBody):
     status: Literal["sent", "failed"] = Field(description="Whether it went out.")
 
 
-class MessagesQuery(PageQuery):
+class MessagesQuery(schema.PageQuery):
     """A page of messages."""
 
     direction: Literal["out", "in"] | None = None
@@ -88,14 +86,14 @@ class MessagesApi:
         wanted = messages.MessageFilter(
             direction=asked.direction, status=asked.status, phone=asked.phone, campaign_id=asked.campaign
         )
-        after = read_cursor(asked.cursor)
+        after = schema.read_cursor(asked.cursor)
         async with database_bounded(), self._database.reading() as s:
             found = await messages.page(s, wanted, after, asked.limit + 1, newest_first=True)
-        return page("messages", [_json(one) for one in found], asked.limit)
+        return schema.page("messages", [_json(one) for one in found], asked.limit)
 
     async def get(self, request: web.Request) -> web.Response:
         """One message with its history."""
-        number = row_id(request.match_info["id"], "message")
+        number = schema.row_id(request.match_info["id"], "message")
         async with database_bounded(), self._database.reading() as s:
             found = await s.get(Message, number)
             history = await messages.history(s, number)
@@ -105,7 +103,7 @@ class MessagesApi:
 
     async def settle(self, request: web.Request) -> web.Response:
         """Settles an unknown message, and its job, by hand."""
-        number = row_id(request.match_info["id"], "message")
+        number = schema.row_id(request.match_info["id"], "message")
         asked = await schema.body(request, SettleBody)
         async with database_bounded(), self._database.transaction() as s:
             found = await messages.settle_by_hand(s, number, asked.status, utc_now())
