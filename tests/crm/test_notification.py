@@ -16,7 +16,8 @@ from pydantic import SecretStr, ValidationError
 from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
 from crmd.crm.notifications.client import Channel, NotifyClient
-from crmd.crm.notifications.jobs import FlushNotifications, Notify, flush_notifications, notify
+from crmd.crm.notifications.jobs import flush_notifications, notify
+from crmd.crm.notifications.payloads import FlushNotifications, Notify
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, Retry

@@ -12,7 +12,7 @@ from typing import Literal
 
 from crmd.component import Periodic
 from crmd.config.tables import AlertsTable
-from crmd.crm.notifications.jobs import Notify
+from crmd.crm.notifications.payloads import Notify
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.queue_health import QueueObservation, observe
 from crmd.engine.admin.views import NewJob, QueueTotals

@@ -5,49 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, TypedDict
-
-from pydantic import Field
+from typing import Literal, TypedDict
 
 from crmd.crm.database.database import Database
 from crmd.crm.notifications import repository as notifications
 from crmd.crm.notifications.client import LEVELS, LOG, Level, NotDelivered, NotifyClient
+from crmd.crm.notifications.payloads import FlushNotifications, Notify
 from crmd.crm.notifications.repository import Gathered
 from crmd.crm.outbound.http import request_seconds
-from crmd.crm.payload import NotBlank, Payload
 from crmd.errors import Permanent, Retry
 from crmd.jobs import JobContext, job
 
-ChannelName = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9_-]{1,64}$", description="A channel from the configuration; `log` is the daemon's log."
-    ),
-]
-GroupName = Annotated[NotBlank, Field(max_length=200)]
-_GROUP_TEXT = "Notifications of one group within `notify.group_window` go out as one."
 # Left of the job's own timeout for writing down what became of the message.
 _RESERVE_SECONDS = 1.0
 _LOG_LEVELS: dict[Level, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-class Notify(Payload):
-    """A notification."""
-
-    message: Annotated[NotBlank, Field(max_length=4000, description="What happened.")]
-    title: Annotated[Annotated[NotBlank, Field(max_length=200)] | None, Field(description="Its first line.")] = (
-        None
-    )
-    level: Annotated[Level, Field(description="How severe it is; a channel may skip less severe ones.")] = "info"
-    channel: ChannelName = LOG
-    group: Annotated[GroupName | None, Field(description=_GROUP_TEXT)] = None
-
-
-class FlushNotifications(Payload):
-    """A group whose time has come; `notify` adds this job."""
-
-    channel: ChannelName
-    group: Annotated[GroupName, Field(description=_GROUP_TEXT)]
 
 
 class Notified(TypedDict):
