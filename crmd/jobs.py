@@ -118,6 +118,10 @@ class Catalog:
             known[name] = found
         return found
 
+    def is_imported(self, queue: str, name: str) -> bool:
+        """Whether a job is known, and is not only to be imported when it is asked for."""
+        return isinstance(self._by_queue.get(queue, {}).get(name), JobSpec)
+
     def get(self, queue: str, name: str) -> JobSpec:
         """Like `find`; raises UnknownJob that lists the known names."""
         spec = self.find(queue, name)

@@ -92,6 +92,11 @@ def load(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def queues() -> set[str]:
+    """The queues that have jobs of a feature."""
+    return {queue for feature in FEATURES for queue in feature.jobs}
+
+
 def commands() -> dict[str, str]:
     """The commands of all features, with their lines."""
     return {reference: line for feature in FEATURES for reference, line in feature.commands.items()}

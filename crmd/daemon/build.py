@@ -12,14 +12,11 @@ from crmd.config.model import Settings
 from crmd.console.life import Life
 from crmd.console.served_queues import ServedQueues
 from crmd.crm.catalog import shipped_catalog
-from crmd.crm.database.database import Database
-from crmd.crm.messages.reconciler import MessageReconciler
-from crmd.crm.messages.unknown_jobs import UnknownJobs
 from crmd.crm.notifications.alerts import Alerts
 from crmd.daemon.credentials import ensure_password
 from crmd.daemon.http import build_http
+from crmd.daemon.late_resources import LateResources, need_features
 from crmd.daemon.loop_watch import LoopWatch
-from crmd.daemon.resources import Resources
 from crmd.daemon.systemd import Systemd
 from crmd.embedded.server import EmbeddedStore
 from crmd.embedded.state_folder import StateDir
@@ -59,8 +56,7 @@ class Daemon:
     pool: WorkerPool
     scheduler: Scheduler
     alerts: Alerts
-    message_reconciler: MessageReconciler
-    resources: Resources
+    resources: LateResources
     queues: ServedQueues
     health: QueueHealth
     current: CurrentSettings
@@ -94,8 +90,10 @@ async def build(
     catalog = build_catalog(loaded)
     for queue in registry.queues if only is None else only:
         catalog.load(queue)
-    resources = Resources(store, [inspector, UnknownJobs(inspector)])
-    clients = resources.make(loaded)
+    resources = LateResources(store, inspector, events)
+    clients = await resources.configure(
+        loaded, needed=need_features(loaded, registry.queues if only is None else only)
+    )
     pool = WorkerPool(
         PoolParts(
             store=store,
@@ -137,7 +135,7 @@ async def build(
             health=health,
             control=control,
             schedules=admin.schedules,
-            clients=clients,
+            clients=resources.for_routes,
             endpoints=lambda: current.settings.webhook.endpoints,
             whatsapp=lambda: current.settings.whatsapp,
             metrics=metrics,
@@ -152,7 +150,6 @@ async def build(
         pool=pool,
         scheduler=Scheduler(control, registry),
         alerts=Alerts(control, settings.notify.alerts),
-        message_reconciler=MessageReconciler(clients[Database], inspector, clients[UnknownJobs], events),
         resources=resources,
         queues=served,
         health=health,
@@ -196,6 +193,9 @@ def build_catalog(loaded: Loaded) -> Catalog:
 def _schedule_mistakes(loaded: Loaded, catalog: Catalog) -> Iterator[Problem]:
     """The schedules whose job is not known to its queue, or does not take the payload."""
     for name, table in loaded.settings.schedules.items():
+        configured = any(key.startswith(f"schedules.{name}.") for key in loaded.sources)
+        if not configured and not catalog.is_imported(table.queue, table.job):
+            continue  # schedule and job as they were shipped
         source = loaded.sources.get(f"schedules.{name}.job", str(loaded.path or "configuration"))
         try:
             if table.enabled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ def build_http(
     health: QueueHealth,
     control: Control,
     schedules: Schedules,
-    clients: Mapping[type, Any],
+    clients: Callable[[], Awaitable[Mapping[type, Any]]],
     endpoints: Callable[[], Mapping[str, EndpointTable]],
     whatsapp: Callable[[], WhatsAppTable],
     metrics: Metrics,
@@ -51,7 +51,7 @@ def build_http(
 ) -> HttpServer:
     """The server, not yet started.
 
-    `clients` are those of handlers, by class; `endpoints` and `whatsapp` return the current configuration.
+    `clients` returns those of handlers, by class; `endpoints` and `whatsapp` return the current configuration.
     """
     peers = Peers(http.trusted_proxies)
     connections = Connections(peers, most=affordable_connections(), most_lingering=affordable_lingering())
@@ -68,10 +68,15 @@ def build_http(
         QueuePages(queues, inspector, control, health, prefix),
     )
     routes = [route for group in groups for route in group.routes()]
-    parts = ApiParts(control, clients, endpoints, whatsapp, metrics, peers, prefix)
-    late = [
-        LateRoutes(path, partial(_make_routes, reference, parts)) for path, reference in features.routes().items()
-    ]
+
+    async def make_routes(reference: str) -> Sequence[Route]:
+        """Imports a feature's routes beside the event loop, and makes them."""
+        given = await clients()
+        make = await asyncio.to_thread(features.load, reference)
+        made: Sequence[Route] = make(ApiParts(control, given, endpoints, whatsapp, metrics, peers, prefix))
+        return made
+
+    late = [LateRoutes(path, partial(make_routes, reference)) for path, reference in features.routes().items()]
     return HttpServer(
         http,
         auth,
@@ -85,10 +90,3 @@ def build_http(
         cleanup=[jobs.stop],
         listen_socket=listen_socket,
     )
-
-
-async def _make_routes(reference: str, parts: ApiParts) -> Sequence[Route]:
-    """Imports a feature's routes beside the event loop, and makes them."""
-    make = await asyncio.to_thread(features.load, reference)
-    routes: Sequence[Route] = make(parts)
-    return routes

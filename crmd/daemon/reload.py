@@ -85,16 +85,18 @@ def _refusal(error: Exception) -> str:
 async def apply(daemon: Daemon, loaded: Loaded) -> None:
     """Applies what a running daemon can change. Raises ConfigError, and has changed nothing then."""
     from crmd.daemon.build import build_catalog, run_elsewhere
+    from crmd.daemon.late_resources import need_features
 
     settings = loaded.settings
     catalog, password = build_catalog(loaded), ensure_password(loaded)
-    resources = daemon.resources.make(loaded)
     served = daemon.queues
     queues = {**daemon.registry.queues, **settings.queue_settings()}
     for name in queues.keys() - settings.queue_settings().keys():
         # A queue that is gone goes on as it was until the next start.
         for job in served.catalog.names(name):
             catalog.add(name, served.catalog.get(name, job))
+    run_here = queues if daemon.only is None else daemon.only
+    resources = await daemon.resources.configure(loaded, needed=need_features(loaded, run_here))
     await daemon.resources.start()
     daemon.registry.replace(queues, settings.schedule_settings())
     await daemon.pool.configure(catalog, resources)

@@ -150,7 +150,6 @@ class Supervisor:
             await self._embedded_start
         await daemon.store.start(wait=True)
         await daemon.resources.start()
-        await daemon.message_reconciler.start()
         await self._start_pool(daemon)
         await daemon.scheduler.start()
         await daemon.alerts.start()
@@ -215,7 +214,7 @@ class Supervisor:
             _log.info("drained: %d finished, %d given back", report.finished, report.given_back)
         for parts in (
             [
-                *(daemon.pool.finish(report), daemon.message_reconciler.stop()),
+                daemon.pool.finish(report),
                 *([daemon.web.stop()] if daemon.web else []),
             ],
             [daemon.health.stop(), daemon.resources.stop(), daemon.control.stop(), daemon.watch.stop()],

@@ -82,6 +82,10 @@ class Parts:
     endpoints: Mapping[str, EndpointTable] = field(default_factory=dict)
     whatsapp: WhatsAppTable = field(default_factory=WhatsAppTable)
 
+    async def clients(self) -> Mapping[type, Any]:
+        """What the features' routes get."""
+        return {Database: self.database, FileStore: self.files}
+
     def server(
         self, control: Control, http: HttpTable, auth: AuthTable, password: str, **options: Any
     ) -> HttpServer:
@@ -95,7 +99,7 @@ class Parts:
             health=self.health,
             control=control,
             schedules=self.schedules,
-            clients={Database: self.database, FileStore: self.files},
+            clients=self.clients,
             endpoints=lambda: self.endpoints,
             whatsapp=lambda: self.whatsapp,
             metrics=self.metrics,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from crmd import JobContext, job
+from crmd.config.shipped import SHIPPED_SCHEDULES
+from crmd.crm.catalog import shipped_catalog
 from crmd.daemon.build import build_catalog
 from crmd.errors import ConfigError
 from tests.support.config import ConfigBench
@@ -22,6 +26,22 @@ def mistakes(folder: Path, text: str) -> list[str]:
 
 def test_the_shipped_schedules_are_right(tmp_path: Path) -> None:
     assert mistakes(tmp_path, "") == []
+    for schedule in SHIPPED_SCHEDULES.values():
+        shipped_catalog().get(schedule["queue"], schedule["job"]).validate(schedule.get("payload", {}))
+
+
+def test_a_shipped_schedule_is_checked_where_a_handler_took_the_place_of_its_job(tmp_path: Path) -> None:
+    [found] = mistakes(tmp_path, f"[queues.flow]\nhandlers = ['{__name__}:sweep_flows']")
+    assert found.startswith("schedules.flow_sweep.payload: payload of sweep_flows is invalid: depth:")
+
+
+class Depth(BaseModel):
+    depth: int
+
+
+@job(queue="flow", payload=Depth)
+async def sweep_flows(ctx: JobContext, payload: Depth) -> None:
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize(

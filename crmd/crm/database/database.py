@@ -94,6 +94,9 @@ class Database:
             return
         try:
             await self._open()
+        except RecordsUnusable as error:
+            self._last_error = str(error)
+            raise
         except RecordsUnavailable as error:
             self._note_unavailable(str(error))
             self._opener = asyncio.create_task(self._keep_opening(), name="open records")
