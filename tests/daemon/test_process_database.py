@@ -41,7 +41,7 @@ def test_a_database_that_is_away_keeps_nothing_else_from_working(daemons: Daemon
     answer = daemon.get("/api/v1/contacts", headers=HEADERS)
     assert answer.status == 503
     assert "127.0.0.1:1" in answer.json["detail"]
-    told = [one["level"] for one in daemon.log_records() if one["logger"] == "crmd.crm.database.database"]
+    told = [one["level"] for one in daemon.log_records() if one["logger"] == "crmd.records.database"]
     assert told == ["warning"]
     assert daemon.stop() < HANG_S
     assert "geheim" not in daemon.log() + answer.text

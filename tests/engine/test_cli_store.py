@@ -228,7 +228,7 @@ def test_many_from_standard_input_stand_up_to_the_fault(store_cli: Cli) -> None:
     lines = '{"message": "x"}\n' * 1000 + "nonsense\n"
     done = store_cli("enqueue", "notification", "notify", "--from", "-", stdin=lines)
     assert done.code == ExitCode.USAGE
-    assert done.err.splitlines()[0] == "crmd: stopped after adding 1000 jobs, which stay added"
+    assert done.err.splitlines()[0] == "crmd: stopped after adding 1000 jobs; they stand"
     assert "standard input:1001: is not JSON" in done.err
     assert len(keys_in(store_cli, "waiting")) == 1000
 

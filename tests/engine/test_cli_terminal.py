@@ -109,7 +109,7 @@ def test_ctrl_c_while_typing_lines_says_what_was_added(store_cli: Cli) -> None:
         wait_until_sync(lambda: waiting(store_cli) == 1000, 10, "a batch is added")
         shown.type(CTRL_C)
         assert shown.end() == 130
-        assert "stopped after adding 1000 jobs, which stay added" in shown.text
+        assert "stopped after adding 1000 jobs; they stand" in shown.text
         assert "Traceback" not in shown.text
 
 

@@ -132,7 +132,7 @@ async def _add(
                 advance(len(batch))
     except BaseException:
         if counts != _Counts():
-            complain(f"stopped after adding {plural(counts.created, 'job')}, which stay added")
+            complain(f"stopped after adding {plural(counts.created, 'job')}; they stand")
         raise
     return counts
 

@@ -35,7 +35,7 @@ MOST_RUNS = 4
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("crmd.records.database")  # the name that 0.1.0 gave it, by which people filter
 
 
 class Database:
