@@ -52,7 +52,7 @@ class QueueSummaryAnswer(AnswerBody):
     completed: int
     failed: int
     paused: bool
-    reason: str | None = Field(None, description="Why it is not healthy, where it is not paused.")
+    reason: str | None = Field(None, description="Why it is not healthy, unless it is paused.")
 
 
 class SummedCountsAnswer(AnswerBody):
@@ -91,10 +91,10 @@ class JobCountsAnswer(AnswerBody):
 class RateAnswer(AnswerBody):
     """The rate of a queue that applies now."""
 
-    rate: str | None = Field(description="Such as `20/min`; null where there is none.")
-    left: int | None = Field(description="Starts that it allows right now.")
+    rate: str | None = Field(description="Such as `20/min`; null if there is none.")
+    left: int | None = Field(description="Starts that it allows now.")
     override_until: Timestamp | None = Field(description="When the configured rate applies again.")
-    blocked_until: Timestamp | None = Field(description="Until when an outside limit holds the queue.")
+    blocked_until: Timestamp | None = Field(description="Until when a service asked the queue to slow down.")
 
 
 class PercentilesAnswer(AnswerBody):
@@ -151,7 +151,7 @@ class PauseAnswer(AnswerBody):
     reason: str | None
     by: str | None
     at: Timestamp | None
-    until: Timestamp | None = Field(description="When it resumes by itself.")
+    until: Timestamp | None = Field(description="When it resumes automatically.")
 
 
 class SettingAnswer(AnswerBody):
@@ -253,7 +253,9 @@ class AddedAnswer(AnswerBody):
 
     key: str
     created: bool
-    state: State | None = Field(None, description="Where the request was repeated, or the job is no longer kept.")
+    state: State | None = Field(
+        None, description="Present if the request was repeated or the job is no longer kept."
+    )
 
 
 class AddedJobAnswer(JobAnswer):
@@ -278,7 +280,7 @@ class JobsPageAnswer(AnswerBody):
     """A page of jobs."""
 
     jobs: list[JobAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")
 
 
 class BulkAnswer(AnswerBody):
@@ -288,7 +290,7 @@ class BulkAnswer(AnswerBody):
     matched: int
     done: int
     skipped: int
-    more: bool = Field(description="Whether the filter finds more: call again.")
+    more: bool = Field(description="Whether more jobs match: call again.")
     dry_run: bool
     samples: list[str] = Field(description="Keys of the first ones.")
 

@@ -48,9 +48,9 @@ class BulkApi:
     def routes(self) -> list[Route]:
         """The routes of this group."""
         return [
-            self._route("retry", self.retry, "Queues all failed or cancelled jobs again"),
-            self._route("cancel", self.cancel, "Cancels all waiting, delayed or active jobs"),
-            self._route("clean", self.clean, "Deletes all jobs of a state but active ones"),
+            self._route("retry", self.retry, "Retries failed or cancelled jobs by filter"),
+            self._route("cancel", self.cancel, "Cancels waiting, delayed or active jobs by filter"),
+            self._route("clean", self.clean, "Deletes jobs that are not active, by filter"),
         ]
 
     async def retry(self, request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ _ANSWERS = "crmd.console.answers"
 
 _SUMMED = ("waiting", "active", "delayed", "completed", "failed")
 _SUMMARY_ERRORS = (503,)
-_NOT_WELL = "It is not well; `reason` says why."
+_NOT_WELL = "It is not healthy; `reason` says why."
 
 
 class HealthApi:
@@ -45,12 +45,12 @@ class HealthApi:
                 probe=True,
             ),
             Route(
-                *("GET", "/livez", self.livez, Access.OPEN, "Whether the process lives"),
+                *("GET", "/livez", self.livez, Access.OPEN, "Whether the process is alive"),
                 answers={200: f"{_ANSWERS}:ProbeAnswer"},
                 probe=True,
             ),
             Route(
-                *("GET", "/readyz", self.readyz, Access.OPEN, "Whether it serves"),
+                *("GET", "/readyz", self.readyz, Access.OPEN, "Whether it is ready to serve"),
                 answers={
                     200: Success("It serves.", f"{_ANSWERS}:ProbeAnswer"),
                     503: Success(_NOT_WELL, f"{_ANSWERS}:ProbeAnswer"),

@@ -102,7 +102,13 @@ class JobApi:
                 errors=(404, 422, 503),
             ),
             Route(
-                *("POST", f"{_ONE}/retry", self.retry, Access.OPERATE, "Queues a finished job again"),
+                *(
+                    "POST",
+                    f"{_ONE}/retry",
+                    self.retry,
+                    Access.OPERATE,
+                    "Retries a failed, cancelled or unknown job",
+                ),
                 answers={200: f"{_ANSWERS}:JobAnswer"},
                 errors=moved,
             ),
@@ -118,7 +124,7 @@ class JobApi:
                 errors=moved,
             ),
             Route(
-                *("DELETE", _ONE, self.delete, Access.OPERATE, "Deletes a job that does not run"),
+                *("DELETE", _ONE, self.delete, Access.OPERATE, "Deletes a job that is not running"),
                 answers={204: Success("Deleted.")},
                 errors=moved,
             ),

@@ -61,11 +61,11 @@ class JobBody(RequestBody):
     """One job to add."""
 
     job: str = Field(min_length=1, max_length=200, description="Name of the job.")
-    payload: dict[str, Any] = Field(default_factory=dict, description="What the job works on.")
-    delay: Duration | None = Field(None, description="Start so long from now.")
-    at: Instant | None = Field(None, description="Start then; not with delay.")
+    payload: dict[str, Any] = Field(default_factory=dict, description="The job's payload.")
+    delay: Duration | None = Field(None, description="Start this long from now.")
+    at: Instant | None = Field(None, description="Start at this instant; not together with delay.")
     priority: int = Field(0, ge=0, le=MAX_PRIORITY, description="1 (first) to 10; 0 is the normal lane.")
-    key: Key | None = Field(None, description="Unique key; one is made where it is left out.")
+    key: Key | None = Field(None, description="Unique key; generated if absent.")
     unique_for: Span | None = Field(
         None,
         description="How long the key stays taken once the job completed or became unknown, up to 365 days; "
@@ -105,23 +105,25 @@ class PauseBody(RequestBody):
     """Why and for how long a queue is paused."""
 
     reason: str | None = Field(None, max_length=500)
-    duration: Duration | None = Field(None, description="Resumes by itself after this.")
+    duration: Duration | None = Field(None, description="Resume automatically after this time.")
 
 
 class LimitBody(RequestBody):
     """A rate to apply; null restores the configured one."""
 
     rate: RateText | None
-    duration: Duration | None = Field(None, description="Then the configured rate holds again.")
+    duration: Duration | None = Field(None, description="Return to the configured rate after this time.")
 
 
 class FilterBody(RequestBody):
     """Selects jobs to act on. A call acts on a bounded batch, and says whether there are more."""
 
     state: Annotated[State, Field(strict=False)]
-    search: str | None = Field(None, min_length=1, max_length=200, description="In key, name, payload and error.")
-    dry_run: bool = Field(False, description="Only count and show samples.")
-    rate: RateText | None = Field(None, description="Acts on no more than so many.")
+    search: str | None = Field(
+        None, min_length=1, max_length=200, description="Text in key, name, payload or error."
+    )
+    dry_run: bool = Field(False, description="Only counts, and shows samples.")
+    rate: RateText | None = Field(None, description="Act on at most this many in a period.")
 
 
 class JobsQuery(PageQuery):

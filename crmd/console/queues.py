@@ -54,13 +54,13 @@ class QueueApi:
                 errors=_ERRORS,
             ),
             Route(
-                *("POST", f"{one}/pause", self.pause, operate, "Starts no more jobs, on all daemons"),
+                *("POST", f"{one}/pause", self.pause, operate, "Pauses a queue on all daemons"),
                 body=PauseBody,
                 answers={200: f"{_ANSWERS}:QueueAnswer"},
                 errors=_BODY_ERRORS,
             ),
             Route(
-                *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
+                *("POST", f"{one}/resume", self.resume, operate, "Resumes a queue"),
                 body=schema.ReasonBody,
                 answers={200: f"{_ANSWERS}:QueueAnswer"},
                 errors=_BODY_ERRORS,

@@ -37,13 +37,13 @@ class ScheduleApi:
                 errors=(*_BODY_ERRORS, 507),
             ),
             Route(
-                *("POST", f"{one}/pause", self.pause, operate, "Adds no jobs, on all daemons"),
+                *("POST", f"{one}/pause", self.pause, operate, "Pauses a schedule on all daemons"),
                 body=schema.ReasonBody,
                 answers={200: f"{_ANSWERS}:ScheduleAnswer"},
                 errors=_BODY_ERRORS,
             ),
             Route(
-                *("POST", f"{one}/resume", self.resume, operate, "Goes on after a pause"),
+                *("POST", f"{one}/resume", self.resume, operate, "Resumes a schedule"),
                 answers={200: f"{_ANSWERS}:ScheduleAnswer"},
                 errors=_BODY_ERRORS,
             ),

@@ -28,7 +28,7 @@ class AnswerBody(BaseModel):
 class Mistake(AnswerBody):
     """What is wrong with one member of a request."""
 
-    field: str = Field(description="Its dotted name; empty for the whole.")
+    field: str = Field(description="Its dotted name; empty for the body as a whole.")
     reason: str
 
 
@@ -43,7 +43,7 @@ class JobMistakes(AnswerBody):
 
     index: int
     errors: list[Mistake]
-    example: dict[str, Any] | None = Field(None, description="A job in Bull's form, as it is written here.")
+    example: dict[str, Any] | None = Field(None, description="The request's Bull job, in crmd's form.")
 
 
 class ProblemAnswer(AnswerBody):
@@ -54,12 +54,12 @@ class ProblemAnswer(AnswerBody):
     status: int
     detail: str
     instance: str
-    id: str = Field(description="The log has it too.")
+    id: str = Field(description="The log has the same id.")
     error: str = Field(description="The same as `detail`.")
     errors: list[StepMistake | JobMistakes | Mistake] = Field(
-        default_factory=list, description="Each mistake of the request, where there is more to say than `detail`."
+        default_factory=list, description="Each mistake in the request, if `detail` does not say everything."
     )
-    example: dict[str, Any] | None = Field(None, description="A job in Bull's form, as it is written here.")
+    example: dict[str, Any] | None = Field(None, description="The request's Bull job, in crmd's form.")
 
 
 class OpenApiAnswer(AnswerBody):

@@ -19,20 +19,20 @@ _PARAMETER = re.compile(r"{(\w+)}")
 _PROBLEM_TEXT = {
     400: "The request is malformed.",
     401: "No credentials, or wrong ones.",
-    403: "The credentials do not allow it, or a browser sent it from another site.",
+    403: "The credentials do not allow it, or a browser sent the request from another site.",
     404: "There is no such queue, job, file, contact, message, campaign or flow.",
     408: "The body did not come in time.",
     409: "The job's state does not allow it.",
-    412: "The file is not the one that the request is about.",
+    412: "The file is not the one that the request's conditions name.",
     413: "The body is over 8 MiB, a job over 256 KiB, or a file over `files.max_bytes`.",
     415: "The body is not declared as JSON, or it is compressed.",
-    416: "The file has no such part.",
+    416: "The file has no such range.",
     421: "The Host header names another host.",
-    422: "The request is understood and wrong; `errors` lists why.",
-    429: "Too many failed logins, or the quota of uploads is used up; see Retry-After.",
+    422: "The request is understood, but its content is wrong; `errors` lists why.",
+    429: "Too many failed logins, or the upload quota is used up; see Retry-After.",
     500: "An error inside crmd; the log has it under `id`.",
-    503: "The store, or the database of the records, is unavailable.",
-    507: "The store, or the disk of the files, takes no more.",
+    503: "The store or the database is unavailable.",
+    507: "The store, or the disk for files, is full.",
 }
 _BYTES = {"type": "string", "format": "binary"}
 _FILE_BODY = {

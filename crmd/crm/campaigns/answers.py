@@ -36,7 +36,7 @@ class CampaignAnswer(CampaignSummaryAnswer):
     progress: float
     recipients: dict[str, int] = Field(description="How many are in each state.")
     skipped: dict[str, int] = Field(description="How many were skipped for each reason.")
-    messages: dict[str, int] = Field(description="How many stand in each status.")
+    messages: dict[str, int] = Field(description="How many are in each status.")
     definition: dict[str, Any]
 
 
@@ -44,4 +44,4 @@ class CampaignsPageAnswer(AnswerBody):
     """A page of campaigns, the newest first."""
 
     campaigns: list[CampaignSummaryAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")

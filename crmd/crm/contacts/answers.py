@@ -29,4 +29,4 @@ class ContactsPageAnswer(AnswerBody):
     """A page of contacts, by id."""
 
     contacts: list[ContactAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")

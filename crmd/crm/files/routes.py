@@ -56,7 +56,7 @@ class FilesApi:
         """The routes of this group."""
         return [
             Route(
-                *("POST", "/api/v1/files", self.add, Access.ENQUEUE, "Takes a file: the body itself, or a form's"),
+                *("POST", "/api/v1/files", self.add, Access.ENQUEUE, "Uploads a file, as the body or in a form"),
                 query=UploadQuery,
                 answers={201: f"{_ANSWERS}:FileAnswer"},
                 errors=(408, 413, 415, 422, 429, 503, 507),
@@ -70,7 +70,7 @@ class FilesApi:
                     "/api/v1/files/{id}",
                     self.get,
                     Access.READ,
-                    "A file's bytes, or with Range some of them",
+                    "A file's bytes, or a range of them",
                 ),
                 answers={
                     200: Success("The file.", media_type=_BYTES),

@@ -33,7 +33,7 @@ class FlowsPageAnswer(AnswerBody):
     """A page of flows."""
 
     flows: list[FlowSummaryAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")
 
 
 class FlowRunAnswer(AnswerBody):
@@ -57,4 +57,4 @@ class FlowRunsPageAnswer(AnswerBody):
     """A page of a flow's runs, the newest first."""
 
     runs: list[FlowRunAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")

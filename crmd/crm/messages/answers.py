@@ -53,4 +53,4 @@ class MessagesPageAnswer(AnswerBody):
     """A page of messages, the newest first."""
 
     messages: list[MessageAnswer]
-    cursor: str | None = Field(description="For the next page; null on the last.")
+    cursor: str | None = Field(description="Names the next page; null on the last one.")

@@ -72,7 +72,7 @@ class MessagesApi:
             ),
             Route(
                 *("POST", f"{_MESSAGES}/{{id}}/settle", self.settle, Access.OPERATE),
-                "Says what became of an unknown message",
+                "Settles an unknown message",
                 row_id=True,
                 body=SettleBody,
                 answers={200: f"{_ANSWERS}:MessageAnswer"},

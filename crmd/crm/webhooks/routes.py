@@ -39,13 +39,13 @@ class EndpointsApi:
         """The routes of this group."""
         return [
             Route(
-                *("GET", _ROOT, self.list, Access.READ, "The webhook endpoints, and how they do"),
+                *("GET", _ROOT, self.list, Access.READ, "The webhook endpoints and their state"),
                 answers={200: f"{_ANSWERS}:EndpointsAnswer"},
                 errors=(503,),
             ),
             Route(
                 *("POST", f"{_ROOT}/{{name}}/enable", self.enable, Access.OPERATE),
-                summary="Lets a disabled endpoint get events again",
+                summary="Enables a disabled endpoint again",
                 answers={200: f"{_ANSWERS}:EndpointAnswer"},
                 errors=(404, 408, 413, 415, 422, 503),
             ),
