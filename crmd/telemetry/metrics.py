@@ -44,11 +44,11 @@ class Metrics:
         self._attempts = Attempts()
         registry.register(self._attempts)
         self._events = Counter(
-            "crmd_events", "What happened here beside attempts, by event.", ["event"], registry=registry
+            "crmd_events", "Events here, except those that end attempts.", ["event"], registry=registry
         )
         self._schedules = Counter(
             "crmd_schedule_times",
-            "Due times of schedules that were dealt with here, by what was done.",
+            "Due times of schedules handled here, by what was done.",
             ["schedule", "what"],
             registry=registry,
         )
@@ -124,8 +124,8 @@ class _StoreCollector(Collector):
     ) -> None:
         self._connected, self._writable = connected, writable
         self._plain = (
-            ("crmd_store_latency_seconds", "Time of one trip to the store.", latency_seconds),
-            ("crmd_store_memory_ratio", "Used share of the store's memory limit.", memory_ratio),
+            ("crmd_store_latency_seconds", "Time of one round trip to the store.", latency_seconds),
+            ("crmd_store_memory_ratio", "Share of the store's memory limit in use.", memory_ratio),
         )
         self._queues = queues
         self._totals = totals
@@ -140,14 +140,14 @@ class _StoreCollector(Collector):
         for field, name, text in (
             ("paused", "crmd_queue_paused", "Whether the queue is paused."),
             ("oldest_waiting_seconds", "crmd_queue_oldest_waiting_seconds", "Age of the oldest waiting job."),
-            ("rate_left", "crmd_queue_rate_left", "Starts that the rate limit allows now."),
+            ("rate_left", "crmd_queue_rate_left", "Starts that the rate limit still allows."),
             ("last_start_at", "crmd_queue_last_start_timestamp_seconds", "When a job last started."),
         ):
             yield self._gauge(field, name, text)
         yield self._counted()
 
     def _jobs(self) -> Metric:
-        family = GaugeMetricFamily("crmd_queue_jobs", "Jobs the store holds, by state.", labels=["queue", "state"])
+        family = GaugeMetricFamily("crmd_queue_jobs", "Jobs in the store, by state.", labels=["queue", "state"])
         for queue, values in self._queues.items():
             for state in STATES:
                 family.add_metric([queue, state], values.get(state) or 0)
@@ -201,7 +201,7 @@ class Attempts(Collector):
     def collect(self) -> Iterator[Metric]:
         """The two families, as the library writes them."""
         endings = CounterMetricFamily(
-            "crmd_attempts", "Attempts that ended here, by how.", labels=["queue", "ending"]
+            "crmd_attempts", "Attempts that ended here, by how they ended.", labels=["queue", "ending"]
         )
         for (queue, ending), number in self._endings.items():
             endings.add_metric([queue, ending], number)
