@@ -1,10 +1,11 @@
-"""Each queue has its page, and what it says of its jobs is what their models and handlers say."""
+"""Each queue has its page, which says what its jobs' models and handlers say; that of `flow` has every step."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +18,9 @@ from crmd.cli.kit.payload import read_payload
 from crmd.cli.main import root
 from crmd.config.shipped import SHIPPED_QUEUES
 from crmd.crm.catalog import shipped_catalog
+from crmd.crm.flows.conditions import OPERATORS, Condition
+from crmd.crm.flows.definition import Start, check_flow
+from crmd.crm.flows.steps import STEP_TYPES
 from docs.payloads import payload_markdown
 from tests.support.pages import PROJECT, Page, code_blocks, section, shell_lines, table
 
@@ -214,3 +218,37 @@ def test_the_errors_say_what_becomes_of_the_job(queue: str, name: str) -> None:
     rows = table(of_job(queue, name, "Errors"))
     assert rows
     assert all(all(cell for cell in row) for row in rows)
+
+
+# Flows
+
+
+PAGE = Page(PROJECT / "docs" / "queues" / "flow.md")
+EXAMPLE = PROJECT / "examples" / "feedback-flow.toml"
+
+
+def fields(rows: list[list[str]]) -> set[str]:
+    return {name.strip("` ") for row in rows for name in row[0].split(",")}
+
+
+@pytest.mark.parametrize("name", STEP_TYPES)
+def test_each_step_is_there_with_its_fields(name: str) -> None:
+    model = STEP_TYPES[name]
+    names = {field.alias or plain for plain, field in model.model_fields.items()} - {"id", "type"}
+    shown = fields(table(PAGE.section(f"`{name}`")))
+    assert shown == (names | set(OPERATORS) if name == "branch" else names)
+
+
+def test_the_comparisons_and_what_starts_a_flow_are_there() -> None:
+    assert {field.alias or name for name, field in Condition.model_fields.items()} == {"if", *OPERATORS}
+    assert fields(table(PAGE.section("What starts a flow"))) == set(Start.model_fields)
+
+
+def test_the_worked_example_is_taken() -> None:
+    [definition] = [json.loads(block) for block in PAGE.blocks("json")]
+    assert check_flow(definition).name == "feedback"
+
+
+def test_the_example_file_uses_each_type_of_step() -> None:
+    definition: dict[str, Any] = tomllib.loads(EXAMPLE.read_text())
+    assert {step.type for step in check_flow(definition).steps} == set(STEP_TYPES)

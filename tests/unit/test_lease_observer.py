@@ -1,9 +1,12 @@
-"""The lease observer: who is dead, by our own watching alone."""
+"""Which leases count as run out, and which steps of the store's clock are noticed."""
 
 from __future__ import annotations
 
+import pytest
+
 from crmd.engine.maintenance.heartbeat import LEASE_S
 from crmd.engine.maintenance.lease_observer import EXPIRED_AT_ONCE, LONGEST_GAP_S, LeaseObserver
+from crmd.engine.store.limit_clock import StepWatch
 
 
 class Watch:
@@ -116,3 +119,40 @@ def test_so_many_are_found_dead_at_once() -> None:
     for epoch in dead:
         del watch.entries[epoch]
     assert len(watch.look()) == 1
+
+
+# Steps of the clock
+
+
+class Clocks:
+    """Our own clock, and the store's, which a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.ahead_ms = 5_000_000
+        self.watch = StepWatch(lambda: self.now)
+
+    def look(self, *, there_s: float = 0.001, back_s: float = 0.001) -> float:
+        """A trip, a second after the last; what it noticed, in ms."""
+        self.now += 1.0
+        sent_ms = self.watch.sent_ms()
+        self.now += there_s
+        clock_ms = round(self.now * 1000) + self.ahead_ms
+        self.now += back_s
+        return self.watch.see(sent_ms, clock_ms)
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, 40_000, -40_000, -3_600_000])
+def test_a_step_is_noticed_once(step_ms: int) -> None:
+    clocks = Clocks()
+    assert [clocks.look() for _ in range(3)] == [0.0, 0.0, 0.0]
+    clocks.ahead_ms += step_ms
+    assert clocks.look() == pytest.approx(step_ms, abs=10)
+    assert clocks.look() == 0.0
+
+
+def test_slow_trips_and_small_steps_are_none() -> None:
+    clocks = Clocks()
+    seen = [clocks.look(), clocks.look(there_s=3.0), clocks.look(), clocks.look(back_s=3.0), clocks.look()]
+    clocks.ahead_ms += 90
+    assert [*seen, clocks.look()] == [0.0] * 6
