@@ -5,25 +5,13 @@ Each of these tests failed on 0.1.0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One defect of crmd 0.1.0."""
-
-    number: int
-    was: str
-    now: str
-    tests: tuple[str, ...]
-    """`module.test`, below `tests`."""
-
+from tests.conformance.saq_defects import Defect
 
 _CROWDS = "http.test_crowds.test_"
 
 DEFECTS: tuple[Defect, ...] = (
     Defect(
-        1,
+        "1",
         "a POST that was repeated 0.1 to 15 s later, as its answer was lost, added a second job, with the same "
         "Idempotency-Key and even with another payload: a second message",
         "Idempotency-Key stands for the request, 24 h and as long as its jobs live; a key stays taken for "
@@ -44,7 +32,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        2,
+        "2",
         "an older START undid a later STOP; STOP was heard as the exact word only; stopped marketing was ignored",
         "the later word holds; phrases of twelve languages; marketing is a consent of its own",
         (
@@ -62,7 +50,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        3,
+        "3",
         "who is known to WhatsApp by another number was two people: STOP and replies were lost",
         "contacts are found by either number, by what sends teach and by the rules of three countries",
         (
@@ -77,7 +65,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        4,
+        "4",
         "`once` for two recipients lost the second: its job completed with the first's message id",
         "the second fails at once, names both numbers (shortened), and sends nothing",
         (
@@ -87,7 +75,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        5,
+        "5",
         "a compressed request body was unpacked in the event loop, for anybody, before and even after the answer",
         "a body with a content or transfer coding is refused with 415 and never unpacked",
         (
@@ -101,7 +89,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        6,
+        "6",
         "256 slow bodies, waits or streams shut out /health; 500 requests at once from one address were cut off",
         "slow clients give way, waits and streams are capped, probes have places of their own, all get an answer",
         (
@@ -121,7 +109,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        7,
+        "7",
         "nested lists and huge numbers in a template took half a minute or tens of GiB, and many templates in one"
         " request were compiled in the event loop",
         "every operation takes from one budget beforehand, no value grows beyond a bound, and payloads with"
@@ -134,7 +122,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        8,
+        "8",
         "SAQ's page over 50 large hostile payloads masked all of them in the event loop before it cut them, and a"
         " list of 200 such jobs took 640 MiB",
         "cut first, then masked, in a thread, so many characters a page; pages end after 2 MiB, with a cursor",
@@ -148,7 +136,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        9,
+        "9",
         "a start on a store that refuses writes spun with 2,200 log lines a second, or ended with 1",
         "it waits with pauses, says for what in STATUS, /readyz and the log, and goes on by itself",
         (
@@ -158,7 +146,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        10,
+        "10",
         "one spooled outcome that the store refused, or a garbled outcomes.json, kept the daemon from starting",
         "what is refused or unreadable is set aside and named; all else is written, and the queues run",
         (
@@ -169,7 +157,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        11,
+        "11",
         "after a step of the store's clock daemons took each other's running jobs, or left those of dead ones; "
         "limits let through too many or held the queue for as long as the step was wide",
         "daemons are dead when the others saw no renewal for a lease by their own clocks; limits count real time",
@@ -190,7 +178,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        12,
+        "12",
         "with a user without channels all looked well, jobs ran, and no outcome was ever written",
         "permissions are tested at the start, what is missing named (78), what is taken away later noticed",
         (
@@ -203,7 +191,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        13,
+        "13",
         "a lost manifest of the append-only file was a silent fresh start, and the next one mixed old and new",
         "data that the manifest does not list are damage: 78, nothing changed, and the command that lists them",
         (
@@ -214,7 +202,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        14,
+        "14",
         "/readyz stayed 200 while the store took no writes; what never comes was waited for; no path in errors",
         "503 with the reason until writes are taken; 78 that names the file, the database or the folder",
         (
@@ -226,7 +214,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        15,
+        "15",
         "under bad configuration each connection that waited at the socket unit started the service again: 55 "
         "failed starts in 19 s; READY=1 went out before the first right STATUS=",
         "exit status 78 stops the socket unit, and the next start of the service brings it back; one message has "
@@ -238,7 +226,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        16,
+        "16",
         "malformed input was answered 500, or lost the rest of what came with it",
         "what is malformed is refused or skipped, counted and logged; the rest is handled",
         (
@@ -249,7 +237,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        17,
+        "17",
         "five bad passwords from one address refused the valid tokens of everybody behind it",
         "a valid token always passes; wrong tokens and failed passwords are counted apart",
         (
@@ -258,7 +246,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        18,
+        "18",
         "control characters of a payload reached the terminal through fields of log lines and errors of commands",
         "they are written out, in logs, errors, answers and JSON",
         (
@@ -267,13 +255,13 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        19,
+        "19",
         "a module named in a queue's handlers gave it only the jobs marked for it; its others failed as not known",
         "the table decides: all jobs of the module are known to the queue",
         ("unit.test_catalog.test_a_module_gives_a_queue_all_its_jobs",),
     ),
     Defect(
-        20,
+        "20",
         "plain SAQ programs: update(status=ABORTING) cancelled nothing, finish() of a running job was stored as"
         " aborted, a late abort left its words as a finished job's error, a timeout did not say TimeoutError, and"
         " calls raised that return None in SAQ",
@@ -286,7 +274,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        21,
+        "21",
         "imports lost half of each name, refused numbers that an export had written, did not know phone columns of"
         " several words or Google's labels, took 27 s for a file of broken lines, were poison after three restarts"
         " although they got on, and read ten XLSX files at once in 2 GiB each",
@@ -307,7 +295,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        22,
+        "22",
         "reactions, edits, revokes, unsupported kinds, group messages and old messages answered and started flows",
         "only what a person wrote to the business alone, within 24 hours, does",
         (
@@ -316,7 +304,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        23,
+        "23",
         was="140 messages left within a second at 80/s; each refusal stopped the queue for up to a minute, so that"
         " 16 % of Meta's rate was used; a fourth reply waited 11 s; Retry-After and is_transient were not read; a"
         " bulk retry of unknown jobs sent them again",
@@ -337,7 +325,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        24,
+        "24",
         "newcomers: the demo's curl lines lacked the login, a mistyped job was accepted and failed minutes later,"
         " nothing said that /etc/crmd/config.toml was passed over or that others could write the file named by"
         " --config, and the pages lacked the expired token and the reverse proxy",
@@ -351,7 +339,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        25,
+        "25",
         "an entry that could not be read was in no list, HTTP and the command line showed secrets, and "
         "events told of stale outcomes that were written, and of retries and unknown jobs that the store refused",
         "it is listed with the reason, secrets are masked as on the page, and events are told of what is written",
@@ -367,7 +355,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        26,
+        "26",
         "a token that may only add jobs could fill the disk with uploads, and with it the append-only file's",
         "uploads have a quota of files and bytes for each user or token, and room is left on the disk",
         (
@@ -378,7 +366,7 @@ DEFECTS: tuple[Defect, ...] = (
         ),
     ),
     Defect(
-        27,
+        "27",
         "a restart with 100,000 jobs took 6.4 s on a busy machine: its parts were loaded, and then the jobs",
         "the embedded store loads its data while the daemon's parts are loaded and built",
         (

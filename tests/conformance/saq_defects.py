@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Defect:
-    """One defect of stock SAQ."""
+    """One defect: what happened, what happens instead, and the tests that show it."""
 
     id: str
-    saq: str
-    crmd: str
+    was: str
+    now: str
     tests: tuple[str, ...]
     """`module.test`, below `tests`."""
 
