@@ -24,8 +24,7 @@ async def test_clicks_on_retry_of_a_running_job_run_nothing_twice(store_url: str
         key = await web.harness.add("email", "greet", name="Ada", seconds=0.4)
         await wait_until(lambda: _is(web, key, State.ACTIVE))
         for _ in range(2):
-            status, _, _ = await web.call("POST", f"{API}/email/jobs/{key}/retry")
-            assert status == 409
+            await web.expect(409, "POST", f"{API}/email/jobs/{key}/retry")
         await web.harness.finished("email", key)
         assert (await web.call("POST", f"{API}/email/jobs/{key}/retry"))[0] == 409
         totals = (await web.harness.inspector.totals())["email"]

@@ -62,8 +62,7 @@ async def test_a_repeat_gets_the_first_answer_with_the_jobs_present_state(web: S
     assert where == location
     await finish(web)
     assert (await post(web, ok))[1]["state"] == "completed"
-    status, _answer, _ = await web.call("DELETE", location or "")
-    assert status == 204
+    await web.expect(204, "DELETE", location or "")
     assert await post(web, ok) == (201, {**first, "state": None}, location)
     assert await waiting(web) == 0
 

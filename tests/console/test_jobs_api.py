@@ -53,8 +53,9 @@ async def test_many_jobs_are_added_at_once(web: Site, ok: dict[str, Any]) -> Non
     )
     assert (status, headers["Location"]) == (201, JOBS)
     assert [one["created"] for one in body["jobs"]] == [True, True, False]
-    status, body, _ = await web.call("POST", JOBS, json={"jobs": [{**ok, "key": "a"}]})
-    assert (status, body) == (200, {"jobs": [{"key": "a", "created": False}]})
+    assert await web.expect(200, "POST", JOBS, json={"jobs": [{**ok, "key": "a"}]}) == {
+        "jobs": [{"key": "a", "created": False}]
+    }
 
 
 async def test_a_thousand_jobs_fit_and_one_more_does_not(web: Site, ok: dict[str, Any]) -> None:
@@ -76,8 +77,7 @@ async def test_all_are_checked_before_any_is_stored(web: Site, ok: dict[str, Any
         {"job": "greet", "payload": {"name": "x", "typo": 1}},
         {**ok, "delay": "1s", "at": "2030-01-01T00:00:00Z"},
     ]
-    status, body, _ = await web.call("POST", JOBS, json={"jobs": jobs})
-    assert status == 422
+    body = await web.expect(422, "POST", JOBS, json={"jobs": jobs})
     assert "8 of the jobs cannot be added, and none was; the first, at index 1: payload.name" in body["detail"]
     found = {one["index"]: one["errors"] for one in body["errors"]}
     assert list(found) == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -94,8 +94,7 @@ async def test_bulls_form_is_answered_with_ours(web: Site) -> None:
         "data": {"name": "Ada"},
         "opts": {"delay": 5000, "priority": 2, "jobId": 7, "attempts": 3},
     }
-    status, body, _ = await web.call("POST", JOBS, json=bull)
-    assert status == 422
+    body = await web.expect(422, "POST", JOBS, json=bull)
     assert "{job, payload, delay, at, priority, key, unique_for}" in body["detail"]
     assert body["example"] == {
         "job": "greet",
@@ -128,8 +127,7 @@ async def test_bulls_form_is_answered_with_ours(web: Site) -> None:
     ],
 )
 async def test_mistakes_are_explained(web: Site, ok: dict[str, Any], extra: dict[str, Any], words: str) -> None:
-    status, body, _ = await web.call("POST", JOBS, json={**ok, **extra})
-    assert status == 422, body
+    body = await web.expect(422, "POST", JOBS, json={**ok, **extra})
     assert words in body["detail"]
 
 
@@ -158,14 +156,13 @@ async def test_no_body_breaks_it(web: Site, raw: bytes, status: int) -> None:
 
 async def test_what_is_too_large_is_413(web: Site, ok: dict[str, Any]) -> None:
     large = {"job": "greet", "payload": {"name": "x" * 256 * 1024}}
-    status, body, _ = await web.call("POST", JOBS, json=large)
-    assert status == 413
-    assert "at most 262,144" in body["detail"]
+    assert "at most 262,144" in await web.problem(413, "POST", JOBS, json=large)
     status, body, _ = await web.call("POST", JOBS, json={"jobs": [ok, large]})
     assert (status, [one["index"] for one in body["errors"]]) == (413, [1])
     assert (await web.call("POST", JOBS, json={"jobs": [{"job": "nope"}, large]}))[0] == 422
-    status, body, _ = await web.call("POST", JOBS, data=BytesIO(b" " * (8 * 1024 * 1024 + 1)), headers=_JSON)
-    assert (status, "over 8,388,608 bytes" in body["detail"]) == (413, True)
+    assert "over 8,388,608 bytes" in await web.problem(
+        413, "POST", JOBS, data=BytesIO(b" " * (8 * 1024 * 1024 + 1)), headers=_JSON
+    )
     fits = {"job": "greet", "payload": {"name": "x" * 250 * 1024}}
     assert (await web.call("POST", JOBS, json=fits))[0] == 201
 
@@ -218,8 +215,7 @@ async def test_delay_and_at_and_promote(web: Site, ok: dict[str, Any]) -> None:
     assert (then["state"], then["run_at"]) == ("delayed", "2098-12-31T22:00:00.000Z")
     status, body, _ = await web.call("POST", f"{JOBS}/later/promote")
     assert (status, body["state"], body["priority"]) == (200, "waiting", 3)
-    status, body, _ = await web.call("POST", f"{JOBS}/later/promote")
-    assert (status, "only delayed jobs are promoted" in body["detail"]) == (409, True)
+    assert "only delayed jobs are promoted" in await web.problem(409, "POST", f"{JOBS}/later/promote")
 
 
 async def test_cancel_retry_and_delete(web: Site, ok: dict[str, Any]) -> None:
@@ -321,8 +317,7 @@ async def test_a_payload_whose_check_takes_long_is_checked_outside_the_loop(web:
     Slow.checked_in.clear()
     await web.work()
     for body in ({"job": "slow"}, {"jobs": [{"job": "greet", "payload": {"name": "Ada"}}, {"job": "slow"}]}):
-        status, answer, _ = await web.call("POST", JOBS, json=body)
-        assert status == 201
+        answer = await web.expect(201, "POST", JOBS, json=body)
     key = answer["jobs"][1]["key"]
     await web.get(f"{JOBS}/{key}?wait=30s")
     assert len(Slow.checked_in) >= 3

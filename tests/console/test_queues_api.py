@@ -88,8 +88,7 @@ async def test_a_limit_is_set_and_taken_back(web: Site) -> None:
     ],
 )
 async def test_bad_bodies_are_explained(web: Site, path: str, body: object, words: str) -> None:
-    status, answer, _ = await web.call("POST", f"{EMAIL}/{path}", json=body)
-    assert status == 422
+    answer = await web.expect(422, "POST", f"{EMAIL}/{path}", json=body)
     assert words in answer["detail"]
     assert answer["errors"]
 
@@ -103,8 +102,10 @@ async def test_an_unknown_queue_is_404_with_the_names(web: Site) -> None:
         ("POST", "/jobs"),
         ("POST", "/retry"),
     ):
-        status, body, _ = await web.call(method, f"/api/v1/queues/nope{path}")
-        assert (status, body["detail"]) == (404, 'no queue "nope"; there are: message, email, import')
+        assert (
+            await web.problem(404, method, f"/api/v1/queues/nope{path}")
+            == 'no queue "nope"; there are: message, email, import'
+        )
 
 
 async def test_workers_lists_the_live_daemons(web: Site) -> None:

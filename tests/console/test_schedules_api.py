@@ -31,8 +31,7 @@ async def test_they_are_listed(scheduled: Site) -> None:
 
 
 async def test_one_is_run_now(scheduled: Site) -> None:
-    status, body, _ = await scheduled.call("POST", "/api/v1/schedules/email/run")
-    assert status == 201
+    body = await scheduled.expect(201, "POST", "/api/v1/schedules/email/run")
     job = await scheduled.get(f"/api/v1/queues/{body['queue']}/jobs/{body['key']}")
     assert (job["job"], job["payload"], job["state"]) == ("greet", {"name": "Ada"}, "waiting")
 
@@ -48,8 +47,10 @@ async def test_one_is_paused_and_resumed(scheduled: Site) -> None:
 
 @pytest.mark.parametrize("action", ["run", "pause", "resume"])
 async def test_an_unknown_one_is_not_found(scheduled: Site, action: str) -> None:
-    status, body, _ = await scheduled.call("POST", f"/api/v1/schedules/emial/{action}")
-    assert (status, body["detail"]) == (404, "no schedule is named 'emial'; did you mean email?")
+    assert (
+        await scheduled.problem(404, "POST", f"/api/v1/schedules/emial/{action}")
+        == "no schedule is named 'emial'; did you mean email?"
+    )
 
 
 async def test_without_schedules_there_are_none(web: Site) -> None:
@@ -64,5 +65,4 @@ async def test_a_token_of_one_queue_sees_that_queues_and_steers_none(store_url: 
         headers = {"Authorization": "Bearer secret-token"}
         body = await made.get("/api/v1/schedules", auth=False, headers=headers)
         assert [one["name"] for one in body["schedules"]] == ["email"]
-        status, _, _ = await made.call("POST", "/api/v1/schedules/email/run", auth=False, headers=headers)
-        assert status == 403
+        await made.expect(403, "POST", "/api/v1/schedules/email/run", auth=False, headers=headers)

@@ -114,8 +114,7 @@ async def test_what_is_not_there_is_not_found(crm: Site) -> None:
     async with crm.parts.database.transaction() as session:
         await session.execute(update(File).values(expires_at=utc_now() - timedelta(seconds=1)))
     for file_id in (kept["id"], "0" * 32, "nope", "%2e%2e%2frecords.sqlite"):
-        status, body, _ = await crm.call("GET", f"{FILES}/{file_id}")
-        assert status == 404, body
+        await crm.expect(404, "GET", f"{FILES}/{file_id}")
 
 
 async def test_over_the_limit_nothing_is_kept(crm: Site) -> None:
@@ -128,8 +127,10 @@ async def test_over_the_limit_nothing_is_kept(crm: Site) -> None:
     form = aiohttp.FormData()
     form.add_field("file", BytesIO(b"x" * (LIMIT + 1)), filename="a")
     for data in (BytesIO(b"x" * (LIMIT + 100_000)), BytesIO(b"x" * (LIMIT + 1)), unannounced(), form):
-        status, body, _ = await crm.call("POST", FILES, data=data)
-        assert (status, body["detail"]) == (413, "the file is over 1,000,000 bytes (files.max_bytes)")
+        assert (
+            await crm.problem(413, "POST", FILES, data=data)
+            == "the file is over 1,000,000 bytes (files.max_bytes)"
+        )
     assert left(crm) == []
     assert (await add(crm, BytesIO(b"x" * LIMIT)))["size_bytes"] == LIMIT
 
@@ -142,8 +143,7 @@ async def test_nothing_is_no_file(crm: Site) -> None:
     multipart = aiohttp.MultipartWriter("mixed")
     multipart.append("text")
     for data in (None, b"", empty, without_file, multipart):
-        status, body, _ = await crm.call("POST", FILES, data=data)
-        assert status == 422, body
+        await crm.expect(422, "POST", FILES, data=data)
     assert left(crm) == []
 
 
@@ -179,8 +179,10 @@ async def test_a_full_disk_is_told_and_cleaned_up(crm: Site, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("crmd.crm.files.routes.os.write", write)
-    status, body, _ = await crm.call("POST", FILES, data=b"x")
-    assert (status, body["detail"]) == (507, "the disk of the files is full: No space left on device")
+    assert (
+        await crm.problem(507, "POST", FILES, data=b"x")
+        == "the disk of the files is full: No space left on device"
+    )
     assert left(crm) == []
 
 
@@ -201,8 +203,7 @@ async def test_scopes(crm: Site, store_url: str) -> None:
         adder, reader = ({"Authorization": f"Bearer {name}-1"} for name in ("adder", "reader"))
         assert (await other.call("POST", FILES, auth=False, data=b"x"))[0] == 401
         assert (await other.call("POST", FILES, auth=False, data=b"x", headers=reader))[0] == 403
-        status, kept, _ = await other.call("POST", FILES, auth=False, data=b"x", headers=adder)
-        assert status == 201
+        kept = await other.expect(201, "POST", FILES, auth=False, data=b"x", headers=adder)
         assert (await other.call("GET", f"{FILES}/{kept['id']}", auth=False, headers=adder))[0] == 403
         assert (await other.call("GET", f"{FILES}/{kept['id']}", auth=False, headers=reader))[0] == 200
 
@@ -282,9 +283,7 @@ async def test_uploads_at_once_are_counted_together(crm: Site) -> None:
 async def test_room_is_left_on_the_disk(crm: Site) -> None:
     disk = os.statvfs(crm.parts.files.folder)
     limit(crm, keep_free=disk.f_blocks * disk.f_frsize + 1)
-    status, problem, _ = await crm.call("POST", FILES, data=b"x")
-    assert status == 507
-    assert "files.keep_free" in problem["detail"]
+    assert "files.keep_free" in await crm.problem(507, "POST", FILES, data=b"x")
     assert left(crm) == []
 
 

@@ -50,8 +50,7 @@ async def test_a_flow_is_put_shown_replaced_and_deleted(crm: Site) -> None:
     assert (status, body["enabled"], body["steps"]) == (200, False, 2)
     assert (await crm.call("DELETE", "/api/v1/flows/welcome"))[0] == 204
     for method in ("GET", "DELETE"):
-        status, problem, _ = await crm.call(method, "/api/v1/flows/welcome")
-        assert (status, problem["detail"]) == (404, 'there is no flow "welcome"')
+        assert await crm.problem(404, method, "/api/v1/flows/welcome") == 'there is no flow "welcome"'
 
 
 async def test_mistakes_are_told_with_step_and_reason(crm: Site) -> None:
@@ -68,13 +67,10 @@ async def test_mistakes_are_told_with_step_and_reason(crm: Site) -> None:
 async def test_what_is_no_definition_is_refused(crm: Site) -> None:
     bodies: list[Any] = [[], "x", {}, {"name": "other", "steps": [HELLO]}]
     for body in bodies:
-        status, problem, _ = await crm.call("PUT", "/api/v1/flows/welcome", json=body)
-        assert status == 422, body
+        problem = await crm.expect(422, "PUT", "/api/v1/flows/welcome", json=body)
         assert problem["errors"]
-    status, _, _ = await crm.call("PUT", "/api/v1/flows/Not%20A%20Name", json={"steps": [HELLO]})
-    assert status == 422
-    status, problem, _ = await crm.call("PUT", "/api/v1/flows/welcome", data=b"{")
-    assert status == 415
+    await crm.expect(422, "PUT", "/api/v1/flows/Not%20A%20Name", json={"steps": [HELLO]})
+    await crm.expect(415, "PUT", "/api/v1/flows/welcome", data=b"{")
 
 
 async def test_there_are_not_too_many_flows(crm: Site, monkeypatch: Any) -> None:
@@ -137,9 +133,7 @@ async def test_a_run_is_cancelled_once(crm: Site) -> None:
     path = f"/api/v1/flows/welcome/runs/{number}/cancel"
     status, body, _ = await crm.call("POST", path, json={"reason": "wrong flow"})
     assert (status, body["state"], body["error"], body["wake_at"]) == (200, "cancelled", "wrong flow", None)
-    status, problem, _ = await crm.call("POST", path)
-    assert status == 409
-    assert problem["detail"] == f"run {number} is cancelled; only runs under way are cancelled"
+    assert await crm.problem(409, "POST", path) == f"run {number} is cancelled; only runs under way are cancelled"
     async with crm.parts.database.transaction() as s:
         assert not await flows.save(s, Position(number, 1), Step(RunState.RUNNING, "hello", {}))
     assert (await crm.call("POST", "/api/v1/flows/welcome/runs/999/cancel"))[0] == 404
@@ -154,10 +148,9 @@ async def test_a_reader_may_not_put_delete_or_cancel(store_url: str) -> None:
             ("DELETE", "/api/v1/flows/a"),
             ("POST", "/api/v1/flows/a/runs/1/cancel"),
         ):
-            status, _, _ = await web.call(method, path, auth=False, headers=headers, json={})
-            assert status == 403, path
-        status, problem, _ = await web.call("GET", "/api/v1/flows", auth=False, headers=headers)
-        assert status == 503, problem  # the reader may, and there is no database here
+            await web.expect(403, method, path, auth=False, headers=headers, json={})
+        # The reader may, and there is no database here.
+        await web.expect(503, "GET", "/api/v1/flows", auth=False, headers=headers)
 
 
 async def test_flows_are_described(crm: Site) -> None:

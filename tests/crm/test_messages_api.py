@@ -42,10 +42,9 @@ async def test_a_message_and_its_job_are_settled_by_hand(crm: Site, status: str,
     view = await crm.harness.inspector.job("message", "order-17")
     assert view.state is state
     assert view.timeline[-1].detail == "by admin"
-    answered, problem, _ = await crm.call("POST", path, json={"status": "sent"})
-    assert (answered, problem["detail"]) == (
-        409,
-        f"message {message_id} is {status}; only unknown messages are settled by hand",
+    assert (
+        await crm.problem(409, "POST", path, json={"status": "sent"})
+        == f"message {message_id} is {status}; only unknown messages are settled by hand"
     )
 
 

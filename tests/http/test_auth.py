@@ -36,8 +36,7 @@ def test_authentication_is_aiohttp_basicauths_middleware() -> None:
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
 async def test_a_password_beyond_ascii_fits_in_both_charsets(web: Site, charset: str) -> None:
     headers = {"Authorization": basic(USER, PASSWORD, charset)}
-    status, _, _ = await web.call("GET", "/api/v1/queues", auth=False, headers=headers)
-    assert status == 200
+    await web.expect(200, "GET", "/api/v1/queues", auth=False, headers=headers)
 
 
 @pytest.mark.parametrize("path", CLOSED)
@@ -104,8 +103,7 @@ async def test_a_token_does_what_its_scopes_say(
 ) -> None:
     async with site(store_url, auth={"tokens": {"shop": token_table("s3cret", *scopes)}}) as made:
         headers = {"Authorization": "Bearer s3cret"}
-        found, body, _ = await made.call(method, path, auth=False, headers=headers)
-        assert found == status, body
+        await made.expect(status, method, path, auth=False, headers=headers)
 
 
 async def test_a_token_for_some_queues_sees_only_those(store_url: str) -> None:

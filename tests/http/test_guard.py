@@ -34,8 +34,7 @@ async def test_only_our_own_pages_and_programs_change_anything(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 async def test_no_unsafe_method_passes_from_another_site(web: Site, method: str) -> None:
-    status, _, _ = await web.call(method, f"{PAUSE}", headers={"Sec-Fetch-Site": "cross-site"})
-    assert status == 403
+    await web.expect(403, method, f"{PAUSE}", headers={"Sec-Fetch-Site": "cross-site"})
 
 
 async def test_a_post_without_body_needs_no_content_type(web: Site) -> None:
@@ -49,8 +48,10 @@ async def test_content_type_may_have_a_charset(web: Site) -> None:
 
 
 async def test_a_refusal_of_a_content_type_says_what_to_send(web: Site) -> None:
-    status, body, _ = await web.call("POST", PAUSE, headers={"Content-Type": "text/plain"}, data=b"{}")
-    assert (status, body["detail"]) == (415, "the body has to be JSON: send Content-Type: application/json")
+    assert (
+        await web.problem(415, "POST", PAUSE, headers={"Content-Type": "text/plain"}, data=b"{}")
+        == "the body has to be JSON: send Content-Type: application/json"
+    )
 
 
 async def test_behind_a_trusted_proxy_the_outer_host_counts(store_url: str) -> None:
@@ -87,9 +88,7 @@ def test_which_hosts_are_ours(
 
 async def test_a_rebound_name_is_refused_with_advice(web: Site) -> None:
     for path in ("/api/v1/queues", "/metrics", "/admin/queues"):
-        status, body, _ = await web.call("GET", path, headers={"Host": "rebound.example"})
-        assert status == 421
-        assert "http.allowed_hosts" in body["detail"]
+        assert "http.allowed_hosts" in await web.problem(421, "GET", path, headers={"Host": "rebound.example"})
 
 
 async def test_a_method_that_a_path_does_not_have_is_405_whatever_the_body(web: Site) -> None:

@@ -153,11 +153,19 @@ class Site:
             body = await response.json(content_type=None) if "json" in response.content_type and text else text
             return response.status, body, response.headers
 
+    async def expect(self, status: int, method: str, path: str, **options: Any) -> Any:
+        """The body of an answer that has this status."""
+        answered, body, _ = await self.call(method, path, **options)
+        assert answered == status, (method, path, body)
+        return body
+
+    async def problem(self, status: int, method: str, path: str, **options: Any) -> str:
+        """What a problem of this status says."""
+        return str((await self.expect(status, method, path, **options))["detail"])
+
     async def get(self, path: str, **options: Any) -> Any:
         """The JSON of a GET that succeeds."""
-        status, body, _ = await self.call("GET", path, **options)
-        assert status == 200, body
-        return body
+        return await self.expect(200, "GET", path, **options)
 
     async def work(self) -> None:
         """Starts a worker for each queue."""
