@@ -24,7 +24,7 @@ from crmd.engine.store.client import Store
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.store.replies import Ack
 from crmd.engine.worker import pending_acks
-from crmd.engine.worker.context import WorkerContext
+from crmd.engine.worker.context import WorkerContext, claim_tokens
 from crmd.engine.worker.pending_acks import PrivateFiles
 from crmd.engine.worker.threads import HandlerThreads
 from crmd.engine.worker.worker import QueueWorker
@@ -63,8 +63,8 @@ class PoolParts:
     host_id: str
     """Of the state folder: whatever an earlier daemon of it held is ours."""
     files: PrivateFiles
-    make_worker: Callable[[str, WorkerContext], QueueWorker]
-    """For the queue of that name."""
+    make_worker: Callable[[str, WorkerContext, Catalog, Mapping[type, Any]], QueueWorker]
+    """For the queue of that name; with the jobs and the clients of the moment."""
     resources: Mapping[type, Any] = field(default_factory=dict)
     only: Sequence[str] | None = None
     """Queues to run, of all that are known; None: all."""
@@ -76,24 +76,25 @@ class WorkerPool:
 
     def __init__(self, parts: PoolParts) -> None:
         self._parts = parts
+        self._catalog, self._resources = parts.catalog, parts.resources
         queues = parts.registry.queues
         names = list(queues) if parts.only is None else list(parts.only)
         threads = sum(queues[name].concurrency for name in names)
+        instance_id = new_instance_id(parts.host_id)
         self.context = WorkerContext(
             store=parts.store,
             control=parts.control,
-            instance_id=new_instance_id(parts.host_id),
-            catalog=parts.catalog,
+            instance_id=instance_id,
+            tokens=claim_tokens(instance_id),
             events=parts.store.events,
             threads=HandlerThreads(threads),
-            resources=parts.resources,
         )
-        self.workers = {name: parts.make_worker(name, self.context) for name in names}
+        self.workers = {name: self._make_worker(name) for name in names}
         scripts = [worker.scripts for worker in self.workers.values()]
-        self.keeper = LeaseKeeper(parts.store.target, parts.store.scripts["renew"], self.context.instance_id)
+        self.keeper = LeaseKeeper(parts.store.target, parts.store.scripts["renew"], instance_id)
         self.recoverer = Recoverer(
             parts.store,
-            self.context.instance_id,
+            instance_id,
             self.context.tokens,
             parts.host_id,
             scripts,
@@ -104,7 +105,7 @@ class WorkerPool:
         self.access = StoreAccess(parts.store, self._keys)
         self.tick = MaintenanceTick(
             parts.store,
-            self.context.instance_id,
+            instance_id,
             self.workers,
             self.keeper,
             self.recoverer,
@@ -150,7 +151,7 @@ class WorkerPool:
 
     def _known_jobs(self) -> dict[str, list[str]]:
         """The jobs that each queue of this daemon knows."""
-        return {name: self.context.catalog.names(name) for name in self.workers}
+        return {name: self._catalog.names(name) for name in self.workers}
 
     async def inspect(self) -> dict[str, QueueCounts]:
         """The counts of all queues."""
@@ -178,7 +179,7 @@ class WorkerPool:
 
         Jobs that run are not disturbed.
         """
-        self.context.catalog, self.context.resources = catalog, resources
+        self._catalog, self._resources = catalog, resources
         added = []
         queues = self._parts.registry.queues
         for name in queues:
@@ -196,8 +197,11 @@ class WorkerPool:
         scripts = self._parts.control.inspector.scripts
         return [scripts[name].keys for name in self._parts.registry.queues]
 
+    def _make_worker(self, name: str) -> QueueWorker:
+        return self._parts.make_worker(name, self.context, self._catalog, self._resources)
+
     def _add_worker(self, name: str) -> QueueWorker:
-        worker = self.workers[name] = self._parts.make_worker(name, self.context)
+        worker = self.workers[name] = self._make_worker(name)
         self.recoverer.add(worker.scripts)
         self.janitor.add(worker.scripts)
         self.tick.add(worker.scripts.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from crmd.engine.saq.plain import plain_context, take_update
 from crmd.engine.saq.queue import SaqQueue
 from crmd.engine.worker.context import WorkerContext
 from crmd.engine.worker.worker import QueueWorker
+from crmd.jobs import Catalog
 
 
 class SaqWorker(QueueWorker, saq.Worker[Any]):
@@ -24,11 +26,14 @@ class SaqWorker(QueueWorker, saq.Worker[Any]):
 
     SIGNALS = []  # noqa: RUF012 - signals belong to the daemon; SAQ's worker would take them
 
-    def __init__(self, name: str, context: WorkerContext) -> None:
+    def __init__(
+        self, name: str, context: WorkerContext, catalog: Catalog, resources: Mapping[type, Any]
+    ) -> None:
         queue = SaqQueue(name, context.control, self.store_update)
         concurrency = queue.scripts.settings.concurrency
         saq.Worker.__init__(self, queue, functions=(), id=context.instance_id, concurrency=concurrency)
-        QueueWorker.__init__(self, name, context, partial(plain_context, queue, self.context, context.instance_id))
+        first_argument = partial(plain_context, queue, self.context, context.instance_id)
+        QueueWorker.__init__(self, name, context, catalog, resources, first_argument)
 
     async def process(self) -> bool:
         """One trip to the store; False when there was nothing to do."""

@@ -44,9 +44,11 @@ class QueueWorker:
         self,
         name: str,
         context: WorkerContext,
+        catalog: Catalog,
+        resources: Mapping[type, Any],
         plain_context: Callable[[Execution], dict[str, Any]],
     ) -> None:
-        """`plain_context` gives plain SAQ functions their first argument."""
+        """`resources` are what handlers ask for by class; `plain_context` gives SAQ functions their first argument."""
         self.name = name
         """Of the queue."""
         self.scripts = context.control.inspector.queue(name)
@@ -59,8 +61,8 @@ class QueueWorker:
         self.acks = AckBuffer(context.clock.monotonic)
         self.executor = Executor(
             self.scripts.settings,
-            context.catalog,
-            context.resources,
+            catalog,
+            resources,
             ExecutorParts(
                 scripts=self.scripts,
                 control=context.control,
