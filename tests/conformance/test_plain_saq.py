@@ -13,12 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import saq
 from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
 
 from crmd.engine.admin.views import State
 from crmd.engine.durations import Rate
+from crmd.engine.saq.worker import SaqWorker
 from crmd.engine.settings import Backoff, QueueSettings
+from crmd.engine.worker.worker import QueueWorker
 from crmd.errors import InvalidPayload
 from tests.support.documents import put_job, stored_job
 from tests.support.engine_harness import EngineHarness, engine_harness, saq_queue
@@ -285,6 +288,31 @@ async def test_a_saq_function_sees_its_job_as_in_a_saq_worker(engine: EngineHarn
         *((n, 5, n < 5, 0.3) for n in range(1, 6)),
     ]
     assert "retries" not in await stored_job(engine.store, "email", "queues")
+
+
+def test_every_method_of_a_saq_worker_is_served() -> None:
+    """None is inherited unseen: SAQ's would look after the queue in a way that loses jobs."""
+    offered = {name for name, value in vars(saq.Worker).items() if callable(value) and name[0] != "_"}
+    assert offered - {*vars(SaqWorker), *vars(QueueWorker)} == set()
+    assert {"start", "stop", "process", "upkeep", "schedule", "abort", "worker_info"} <= offered
+
+
+async def test_a_saq_function_may_call_its_worker(engine: EngineHarness) -> None:
+    @engine.handler("notification")
+    async def call(ctx: dict[str, Any]) -> dict[str, Any]:
+        worker, before = ctx["worker"], asyncio.all_tasks()
+        assert await worker.upkeep() == []
+        assert asyncio.all_tasks() == before
+        await worker.abort(0.0)
+        await worker.schedule()
+        info: dict[str, Any] = await worker.worker_info()
+        return info
+
+    await put_job(engine.store, "notification", "k", {"function": "call"})
+    info = (await engine.finished("notification", "k")).result
+    assert (info["queue_key"], info["metadata"]) == ("notification", None)
+    assert info["stats"]["uptime"] >= 0
+    assert {"complete", "failed", "retried", "aborted"} <= info["stats"].keys()
 
 
 async def test_what_a_saq_function_updates_is_kept_beside_unknown_fields(engine: EngineHarness) -> None:

@@ -48,7 +48,7 @@ class QueueWorker:
         resources: Mapping[type, Any],
         plain_context: Callable[[Execution], dict[str, Any]],
     ) -> None:
-        """`resources` are what handlers ask for by class; `plain_context` gives SAQ functions their first argument."""
+        """`resources`: what handlers ask for by class. `plain_context`: the first argument of plain functions."""
         self.name = name
         """Of the queue."""
         self.scripts = context.control.inspector.queue(name)
