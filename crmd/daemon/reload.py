@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from crmd.component import BackgroundTask
 from crmd.config.load import Loaded
 from crmd.config.model import Settings
 from crmd.daemon.credentials import ensure_password
@@ -23,53 +24,40 @@ NEXT_START = (("daemon", "state_dir"), ("redis", None), ("http", None), ("databa
 _log = logging.getLogger("crmd")
 
 
-class Reloader:
-    """Reads the configuration again when asked to, one time after the other."""
+class Reloader(BackgroundTask):
+    """Reads the configuration again whenever `asked` is set, and clears it."""
 
-    def __init__(self, read: Callable[[], Loaded], notifier: Notifier) -> None:
+    def __init__(
+        self, daemon: Daemon, read: Callable[[], Loaded], asked: asyncio.Event, notifier: Notifier
+    ) -> None:
+        super().__init__("reload")
+        self._daemon = daemon
         self._read = read
+        self._asked = asked
         self._notifier = notifier
-        self._asked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.refused: str | None = None
         """Why the configuration as it now stands is not in force; None where it is."""
 
-    def start(self, daemon: Daemon) -> None:
-        """Begins to wait for requests; one that came before is met now."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(daemon), name="reload")
-
-    async def stop(self) -> None:
-        """Ends it. Idempotent, also before start."""
-        task, self._task = self._task, None
-        if task:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def request(self) -> None:
-        """Asks for a reload; one that comes during another makes one more."""
-        self._asked.set()
-
-    async def run_once(self, daemon: Daemon) -> None:
+    async def run_once(self) -> None:
         """One reload: says that it begins, and how it ended."""
         self._notifier.reloading("reading the configuration again")
         try:
             loaded = await asyncio.to_thread(self._read)
-            await apply(daemon, loaded)
+            await apply(self._daemon, loaded)
         except Exception as error:
             self.refused = status = _refusal(error)
         else:
             self.refused, status = None, "the configuration is in force"
-            if later := for_next_start(daemon, loaded.settings):
+            if later := for_next_start(self._daemon, loaded.settings):
                 status += f"; at the next start: {', '.join(later)}"
             _log.log(logging.WARNING if later else logging.INFO, "%s", status)
         self._notifier.ready(status)
 
-    async def _run(self, daemon: Daemon) -> None:
+    async def _run(self) -> None:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self.run_once(daemon)
+            await self.run_once()
 
 
 def _refusal(error: Exception) -> str:

@@ -80,7 +80,7 @@ class Supervisor:
         self._only = queues
         self._request = StopRequest()
         self._systemd = Systemd.take(os.environ, os.getpid())
-        self._reloader = Reloader(reload, self._systemd.notifier)
+        self._read_again, self._reload_asked = reload, asyncio.Event()
         self._waiting = Throttle(WAITING_LOGGED_EVERY_S)
         self._embedded_start: asyncio.Task[str] | None = None
         self._refusal: str | None = None
@@ -96,7 +96,7 @@ class Supervisor:
         state = StateDir(self._loaded.settings.daemon.state_dir)
         state.create()
         state.lock()
-        with capture(loop, self._request, self._reloader.request, on_terminal=terminal, last=True):
+        with capture(loop, self._request, self._reload_asked.set, on_terminal=terminal, last=True):
             try:
                 await self._systemd.watchdog.start()
                 daemon = await self._build(state)
@@ -128,15 +128,16 @@ class Supervisor:
             raise
 
     async def _live(self, daemon: Daemon) -> None:
+        reloader = Reloader(daemon, self._read_again, self._reload_asked, self._systemd.notifier)
         waiting = asyncio.create_task(self._tell_waiting(daemon), name="start")
         try:
             started = await self._unless_stopped(self._start(daemon))
             waiting.cancel()
             if started:
-                await self._serve(daemon)
+                await self._serve(daemon, reloader)
         finally:
             waiting.cancel()
-            await self._stop(daemon)
+            await self._stop(daemon, reloader)
 
     async def _start(self, daemon: Daemon) -> None:
         """HTTP first, so that probes are answered meanwhile; then store, clients, queues, schedules, alerts.
@@ -182,13 +183,13 @@ class Supervisor:
             told = status
             await asyncio.sleep(START_LOOK_S)
 
-    async def _serve(self, daemon: Daemon) -> None:
+    async def _serve(self, daemon: Daemon, reloader: Reloader) -> None:
         if not await self._unless_stopped(self._become_ready(daemon)):
             return
-        self._reloader.start(daemon)
+        await reloader.start()
         heap = Heap()
         while await self._unless_stopped(asyncio.sleep(STATUS_EVERY_S)):
-            await self._unless_stopped(self._tell_status(daemon))
+            await self._unless_stopped(self._tell_status(daemon, reloader.refused))
             await heap.trim()
 
     async def _become_ready(self, daemon: Daemon) -> None:
@@ -199,13 +200,13 @@ class Supervisor:
         # In one message: whoever looks once it is ready must not read what the start waited for.
         self._systemd.notifier.ready(status)
 
-    async def _stop(self, daemon: Daemon) -> None:
+    async def _stop(self, daemon: Daemon, reloader: Reloader) -> None:
         """Stops taking jobs, drains, gives back; then HTTP, which answered until now; the store last."""
         drain_timeout = daemon.current.settings.daemon.drain_timeout
         daemon.life.state, daemon.life.reason = "draining", None
         self._systemd.notifier.stopping(drain_timeout + STOP_MARGIN_S, f"draining: {daemon.pool.active} jobs run")
         _log.info("stopping: %d jobs run, they have %gs", daemon.pool.active, drain_timeout)
-        await self._reloader.stop()
+        await reloader.stop()
         await daemon.scheduler.stop()
         await daemon.alerts.stop()
         report = await daemon.pool.drain(drain_timeout, self._request.hurry)
@@ -237,8 +238,7 @@ class Supervisor:
         task.result()
         return not self._request.stop.is_set()
 
-    async def _tell_status(self, daemon: Daemon) -> None:
-        refused = self._reloader.refused
+    async def _tell_status(self, daemon: Daemon, refused: str | None) -> None:
         self._say(await status_line(daemon) + (f"; {refused}" if refused else ""))
 
     def _say(self, status: str) -> None:
