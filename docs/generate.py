@@ -65,14 +65,14 @@ _PAGE_HEAD = """\
 
 `crmd` reads its configuration from the file that `--config` names, else `$CRMD_CONFIG`, else `./config.toml` (only
 if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Without a file the defaults hold.
-`crmd check` shows every value in force and where it came from, or every mistake at once.
+`crmd check` shows every setting in force and where it came from, or every mistake at once.
 
 **Order**: the first that sets a key wins.
 
 1. The command line.
 2. `CRMD_*` variables: `CRMD_` + table + `__` + key, such as `CRMD_HTTP__PORT` or
-   `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML; a list may also be words separated by
-   commas.
+   `CRMD_QUEUES__MESSAGE__RATE_LIMIT`. Tables and lists are JSON or TOML; a list may also be comma-separated
+   words.
 3. `REDIS_URL` and `DATABASE_URL`.
 4. systemd credentials: files in `$CREDENTIALS_DIRECTORY` named by the key with underscores, such as
    `auth_password`.
@@ -82,7 +82,7 @@ if you own it and nobody else may write it), else `/etc/crmd/config.toml`. Witho
 7. The defaults.
 
 An empty variable counts as unset. An unknown key in the file is an error, an unknown `CRMD_*` variable a warning.
-A relative path in the file is relative to the file's folder, elsewhere to the working folder.
+A relative path in the file is relative to the file's folder; elsewhere, to the working folder.
 
 **Durations** are text with a unit: `"500ms"`, `"30s"`, `"10m"`, `"2h"`, `"1d"`, and `"none"` where the tables
 below say so. A bare number is refused, because Bull's were milliseconds. **Rates** are a count and a period:
@@ -172,7 +172,7 @@ def _shipped_rows() -> Iterator[str]:
 
 _SHIPPED_SCHEDULES_TEXT = """\
 They always exist. A table of that name changes the keys that it sets (`enabled = false` switches the schedule
-off); one with a `job` of its own replaces the schedule."""
+off); one with its own `job` replaces the schedule."""
 
 
 def _schedule_rows() -> Iterator[str]:

@@ -113,7 +113,7 @@ class TokenTable(SettingsTable):
     )
     """What the token may do."""
     queues: Several[KnownQueue] = Field((), title="a list of queue names")
-    """Queues that the token is for; empty: all."""
+    """Queues that the token may use; empty: all."""
 
     @field_validator("scopes")
     @classmethod
@@ -185,15 +185,15 @@ class DefaultsTable(SettingsTable):
     keep_failed: Whole = Field(500, ge=0, le=1_000_000)
     """How many failed, cancelled and unknown jobs are kept, the latest."""
     keep_min: Duration = Field(10.0, ge=0, le=DAY)
-    """How long a finished job stays at least (at most 10,000 a queue) before the counts apply."""
+    """How long a finished job is kept at least (at most 10,000 a queue) before the counts apply."""
     keep_age: OrNone[Annotated[Duration, Field(ge=1, le=3650 * DAY)]] = None
-    """How long a finished job stays at most, whatever the counts."""
+    """How long a finished job is kept at most, whatever the counts."""
     unique_for: OrNone[Annotated[Duration, Field(ge=1, le=365 * DAY)]] = None
     """How long a job's key stays taken after the job completed or became unknown."""
     unknown_job_grace: Duration = Field(300.0, ge=0, le=7 * DAY)
     """How long a job whose name no daemon knows waits, as in a rolling deploy, before it fails."""
     stall_after: Duration = Field(60.0, ge=1, le=DAY)
-    """How long work may wait with nothing started before /health is 503."""
+    """How long jobs may wait without one starting before /health is 503."""
     handlers: Several[
         Annotated[
             str,
@@ -210,18 +210,18 @@ class LimitTable(SettingsTable):
     """A limit for each value of one payload field."""
 
     by: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\Z", title="the name of a payload field")
-    """Payload field whose values are each limited."""
+    """Payload field; each of its values is limited."""
     rate: AnyRate
     """Starts in a period, for each value."""
     burst: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
-    """Most starts at once; after n of them the next comes n periods later. Absent: the rate's count."""
+    """Most starts at once; after n of them the next comes n periods later. By default the rate's count."""
 
 
 class QueueTable(DefaultsTable):
     """One queue; what is absent comes from `[defaults]`. The ten shipped queues need no table."""
 
     rate_limit: OrNone[AnyRate] = None
-    """Most starts in any such period, over all daemons."""
+    """Most starts in any such period, across all daemons."""
     limits: Several[LimitTable] = Field((), title="a list of limits")
     """Limits for each value of a payload field: { by, rate, burst }."""
 
@@ -259,7 +259,7 @@ class ScheduleTable(SettingsTable):
     """A job that is added again and again: once for each due time, however many daemons there are."""
 
     enabled: Flag = True
-    """Whether it runs."""
+    """Whether the schedule runs."""
     queue: KnownQueue
     """Queue that gets the job."""
     job: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z", title="the name of a job")
@@ -331,15 +331,15 @@ class WhatsAppTable(SettingsTable):
     app_secret: Secret = SecretStr("")
     """Secret of the app, which signs what Meta sends."""
     verify_token: Secret = SecretStr("")
-    """Text of your own that Meta repeats when you register the webhook."""
+    """Text of your choice that Meta repeats when you register the webhook."""
     opt_out_words: _Words = ("stop", "unsubscribe")
-    """Words or phrases; a message that says just one of them opts its sender out of all messages."""
+    """Words or phrases; a message that is just one of them opts its sender out of all messages."""
     opt_out_languages: Several[Annotated[_Language, LOWER]] = Field(
         get_args(_Language), title="a list of languages"
     )
     """Languages whose shipped opt-out phrases are recognised too; [] for none."""
     opt_in_words: _Words = ("start", "subscribe")
-    """Words or phrases; a message that says just one of them opts its sender in again."""
+    """Words or phrases; a message that is just one of them opts its sender in again."""
 
 
 class EndpointTable(SettingsTable):
@@ -388,7 +388,7 @@ class SmtpTable(SettingsTable):
     host: str = Field("", pattern=r"^[A-Za-z0-9._:-]{0,253}\Z", title="a host name or an IP address")
     """Mail server; empty: email jobs wait for one."""
     port: Whole = Field(587, ge=1, le=65_535)
-    """Its port."""
+    """Port of the mail server."""
     security: Annotated[Literal["starttls", "tls", "none"], LOWER] = "starttls"
     """starttls and tls verify the server's certificate; none is only for a server on this machine."""
     username: str = Field("", pattern=r"^[^\x00-\x1f\x7f]{0,256}\Z", title="a name")
