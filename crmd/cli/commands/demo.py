@@ -95,7 +95,7 @@ async def _show(folder: DemoFolder, end: bool) -> None:
                 if task.done():
                     await task
             if not end:
-                click.echo("\nThat is all. It goes on until Ctrl-C: look around, and write as a user on the page.")
+                click.echo("\nThat is all. It runs until Ctrl-C: look around, and write as a user on the page.")
                 await watching
         finally:
             for task in (watching, telling):
@@ -114,9 +114,9 @@ def _say_addresses(folder: DemoFolder, crm: Crm, addresses: Addresses) -> None:
 
     click.echo(
         f"""\
-They are up. Open:
+All are up. Open:
 
-  {bold(addresses.url)}  what arrives at the stand-ins, as it comes
+  {bold(addresses.url)}  what arrives at the stand-ins
   {bold(f"{crm.url}/admin/queues")}  the queues; user admin, password {bold(crm.password)}
 
   In another terminal, in this folder:

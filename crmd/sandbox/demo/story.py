@@ -45,12 +45,12 @@ class Story:
 
     async def import_contacts(self) -> None:
         """Uploads the shipped file and reads it into the database."""
-        self._say("\n1 · Import contacts.csv: 30 contacts, and two rows that are not right")
+        self._say("\n1 · Import contacts.csv: 30 contacts, and two invalid rows")
         file_id = await self._crm.upload("contacts.csv")
         done = await self._run("import", "import_contacts", f"file={file_id}", "default_region=DE")
         if done["created"] != CONTACTS:
             raise CrmdError(f"the import made {done['created']} contacts, not {CONTACTS}; see {self._folder.log}")
-        self._say(f"    {done['created']} contacts are new, {done['rejected']} rows rejected; which and why:")
+        self._say(f"    {done['created']} contacts are new, {done['rejected']} rows rejected:")
         await self._crm.download(done["report"], "rejected.csv")
         for line in self._folder.read("rejected.csv").decode("utf-8-sig").splitlines():
             self._say(f"    {line}")
@@ -62,7 +62,7 @@ class Story:
 
     async def send_campaign(self) -> None:
         """Starts the campaign, and waits until the first messages are accepted."""
-        self._say("\n3 · A campaign to all who have the tag newsletter")
+        self._say("\n3 · A campaign to all contacts with the tag newsletter")
         done = await self._run("campaign", "run_campaign", data="campaign.json")
         self._campaign = done["campaign"]
         self._say(f"    campaign {self._campaign}: {done['queued']} messages queued")
@@ -78,7 +78,7 @@ class Story:
             self._say(f"    {what}")
         await self._until(partial(self._run_is, "waiting_for_reply"), "the flow waits for a reply")
         await self._write(THANKED)
-        await self._until(partial(self._run_is, "done"), "the flow is through")
+        await self._until(partial(self._run_is, "done"), "the flow is done")
         self._say("    the answers wait for the same limit as the campaign")
 
     async def export_contacts(self) -> None:
@@ -97,8 +97,8 @@ class Story:
         """Waits until the limit has let the rest through, and reports again."""
         self._say(f"\n7 · The other {CONTACTS - AT_ONCE}, when the minute is over")
         await self._until_accepted(CONTACTS)
-        await self._until(self._all_told, "what became of the messages is told")
-        self._say(f"    all {CONTACTS} are accepted, and what became of them is told")
+        await self._until(self._all_told, "each message was delivered or failed")
+        self._say(f"    all {CONTACTS} are accepted, and each was delivered or failed")
         self._say(await self._crm.show("report", "--period", "hour", "--last", "1"))
 
     async def _run(self, queue: str, job: str, *pairs: str, data: str | None = None) -> dict[str, Any]:
