@@ -17,10 +17,10 @@ from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until_sync
 
 
-def refused(daemon: DaemonProcess, timeout: float = 5.0) -> tuple[int, str]:
+def refused(daemon: DaemonProcess) -> tuple[int, str]:
     """Starts a daemon that cannot; its exit code and the last line that it leaves."""
     daemon.launch()
-    code = daemon.wait_end(timeout)
+    code = daemon.wait_end()
     lines = [line for line in daemon.log().splitlines() if not line.startswith("{")]
     assert len(lines) == 1, lines
     return code, lines[0]
