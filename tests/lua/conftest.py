@@ -31,9 +31,10 @@ async def clock(store: Store) -> StoreClock:
 
 
 @pytest.fixture
-def harness(store: Store) -> ScriptHarness:
-    """The queue `q` as it is by default, but that finished jobs are not held back for ten seconds."""
-    return ScriptHarness(store, QueueSettings("q", keep_min_seconds=0))
+def harness(request: pytest.FixtureRequest, store: Store) -> ScriptHarness:
+    """The queue of the mark `queues`, or `q` that holds finished jobs back for no ten seconds."""
+    mark = request.node.get_closest_marker("queues")
+    return ScriptHarness(store, *(mark.args if mark else [QueueSettings("q", keep_min_seconds=0)]))
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crmd.engine.durations import Rate
 from crmd.engine.settings import KeyedLimit, QueueSettings
-from crmd.engine.store.client import Store
 from tests.support.script_harness import ScriptHarness
 from tests.support.storeclock import StoreClock
 
@@ -20,8 +21,10 @@ async def test_isolation_are_told_of_only_while_one_could_start(harness: ScriptH
     assert (await harness.claim()).crash_looping == 1
 
 
-async def test_of_a_limit_one_start_is_left_for_a_crash_looping_job(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(3, 10)))
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(3, 10)))
+async def test_of_a_limit_one_start_is_left_for_a_crash_looping_job(
+    harness: ScriptHarness, clock: StoreClock
+) -> None:
     await harness.add_crash_looping("s")
     await harness.add(*(f"k{n}" for n in range(10)))
     claimed = await harness.claim()
@@ -35,10 +38,10 @@ async def test_of_a_limit_one_start_is_left_for_a_crash_looping_job(store: Store
     assert await harness.claimed() == ["k2", "k3", "k4"]
 
 
+@pytest.mark.queues(QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
 async def test_a_crash_looping_job_that_waited_for_its_key_runs_in_isolation_afterwards(
-    store: Store, clock: StoreClock
+    harness: ScriptHarness, clock: StoreClock
 ) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
     await harness.add("a", payload={"to": "ann"})
     assert await harness.claimed() == ["a"]
     await harness.add_crash_looping("s", payload={"to": "ann"})
@@ -66,8 +69,10 @@ async def test_jobs_whose_lane_was_deleted_are_found_when_nothing_else_waits(har
     assert (await harness.claim()).reason == "empty"
 
 
-async def test_what_is_parked_crash_looping_or_a_saq_workers_is_not_lost(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
+@pytest.mark.queues(QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 1), 1),)))
+async def test_what_is_parked_crash_looping_or_a_saq_workers_is_not_lost(
+    harness: ScriptHarness, clock: StoreClock
+) -> None:
     await harness.add("a", "parked", payload={"to": "ann"})
     assert await harness.claimed() == ["a"]
     assert (await harness.claim()).reason == "empty"

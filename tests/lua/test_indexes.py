@@ -9,7 +9,6 @@ import pytest
 from crmd.engine.durations import Rate
 from crmd.engine.settings import QueueSettings
 from crmd.engine.store import scripts
-from crmd.engine.store.client import Store
 from crmd.engine.store.limits import rate_window
 from crmd.engine.store.replies import AckKind
 from crmd.engine.store.scripts import QUARANTINE_KEPT
@@ -42,8 +41,8 @@ async def test_counts_of_every_state(harness: ScriptHarness, clock: StoreClock) 
     assert await harness.redis("ZCARD", harness.keys.incomplete) == c.waiting + c.delayed + c.active
 
 
-async def test_counts_say_what_holds_the_queue(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(5, 60)))
+async def test_counts_say_what_holds_the_queue(harness: ScriptHarness, clock: StoreClock) -> None:
     await harness.add("a", "b")
     await harness.claim()
     assert (await harness.scripts.counts()).rate_left == 3
@@ -58,8 +57,8 @@ async def test_counts_say_what_holds_the_queue(store: Store, clock: StoreClock) 
     assert (await harness.scripts.counts()).rate_left == 1999
 
 
-async def test_the_oldest_may_wait_in_any_lane(store: Store) -> None:
-    harness = ScriptHarness(store, QueueSettings("q"))
+@pytest.mark.queues(QueueSettings("q"))
+async def test_the_oldest_may_wait_in_any_lane(harness: ScriptHarness) -> None:
     await harness.redis("RPUSH", harness.keys.queued, harness.keys.job_id("ghost"))
     await harness.add("ranked", priority=1)
     assert (await harness.scripts.counts()).oldest == [document("q", "ranked")]

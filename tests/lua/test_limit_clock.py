@@ -185,8 +185,10 @@ async def test_daemons_that_saw_different_steps_come_to_agree(store: Store, cloc
             assert (await harness.claim()).reason == "limited"
 
 
-async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(5, 60)))
+async def test_a_slow_trip_is_no_step(
+    harness: ScriptHarness, store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await claim(harness)
     command = store.command
 
@@ -202,8 +204,10 @@ async def test_a_slow_trip_is_no_step(store: Store, clock: StoreClock, monkeypat
     assert (await harness.claim()).reason == "empty"
 
 
-async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q"))
+@pytest.mark.queues(QueueSettings("q"))
+async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(
+    harness: ScriptHarness, clock: StoreClock
+) -> None:
     await harness.add(*(f"k{n}" for n in range(9)))
     for step_ms in STEPS_MS:
         await clock.step(step_ms)
@@ -212,8 +216,10 @@ async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(store: Stor
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
-async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreClock, step_ms: int) -> None:
-    harness = ScriptHarness(store, QueueSettings("q"))
+@pytest.mark.queues(QueueSettings("q"))
+async def test_a_hold_lasts_as_long_as_was_asked_for(
+    harness: ScriptHarness, clock: StoreClock, step_ms: int
+) -> None:
     await harness.add("a")
     await harness.scripts.slow_down(10)
     await clock.step(step_ms)
@@ -228,10 +234,10 @@ async def test_a_hold_lasts_as_long_as_was_asked_for(store: Store, clock: StoreC
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(50, 60)))
 async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
-    store: Store, clock: StoreClock, step_ms: int
+    harness: ScriptHarness, clock: StoreClock, step_ms: int
 ) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
     await claim(harness)
     await harness.add("a")
     await clock.step(step_ms)
@@ -243,8 +249,8 @@ async def test_a_hold_that_is_asked_for_just_after_a_step_lasts_no_longer(
     assert len((await claim(harness)).jobs) == 1
 
 
-async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(50, 60)))
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(50, 60)))
+async def test_a_hold_that_is_lifted_is_over_after_a_step_too(harness: ScriptHarness, clock: StoreClock) -> None:
     await claim(harness)
     await harness.scripts.slow_down(10)
     assert (await claim(harness)).reason == "blocked"
@@ -254,8 +260,10 @@ async def test_a_hold_that_is_lifted_is_over_after_a_step_too(store: Store, cloc
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
-async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: StoreClock, step_ms: int) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
+@pytest.mark.queues(QueueSettings("q", limits=(KeyedLimit("to", Rate(1, 6), 1),)))
+async def test_a_limit_by_key_rests_as_long_as_it_should(
+    harness: ScriptHarness, clock: StoreClock, step_ms: int
+) -> None:
     await harness.add("a", "b", payload={"to": "ann"})
     assert harness.keys_of(await claim(harness)) == ["a"]
     await clock.step(step_ms)
@@ -269,10 +277,10 @@ async def test_a_limit_by_key_rests_as_long_as_it_should(store: Store, clock: St
 
 
 @pytest.mark.parametrize("step_ms", STEPS_MS)
+@pytest.mark.queues(QueueSettings("q", rate_limit=Rate(5, 60)))
 async def test_what_is_shown_of_a_limit_is_right_after_a_step(
-    store: Store, clock: StoreClock, step_ms: int
+    harness: ScriptHarness, clock: StoreClock, step_ms: int
 ) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60)))
     await harness.add(*(f"k{n}" for n in range(9)))
     await claim(harness, 3)
     await harness.scripts.slow_down(10)

@@ -121,9 +121,10 @@ async def test_jobs_for_others_and_for_nobody_pass(one: ScriptHarness) -> None:
     assert [await one.place(key) for key in ("a2", "a3")] == ["waiting", "waiting"]
 
 
-async def test_a_parked_job_counts_as_waiting_and_spends_nothing(store: Store, clock: StoreClock) -> None:
-    both = QueueSettings("q", limits=ONE_A_SECOND.limits, rate_limit=Rate(2, 60))
-    harness = ScriptHarness(store, both)
+@pytest.mark.queues(QueueSettings("q", limits=ONE_A_SECOND.limits, rate_limit=Rate(2, 60)))
+async def test_a_parked_job_counts_as_waiting_and_spends_nothing(
+    harness: ScriptHarness, clock: StoreClock
+) -> None:
     await add_to(harness, "ann", "a1", "a2", "a3")
     await add_to(harness, "bob", "b1")
     assert await harness.claimed(10) == ["a1", "b1"]

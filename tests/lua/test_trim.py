@@ -22,8 +22,8 @@ async def kept(harness: ScriptHarness) -> list[str]:
     return sorted(harness.keys.key_of(name.decode()) for name in names)
 
 
-async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, SMALL)
+@pytest.mark.queues(SMALL)
+async def test_the_last_ones_stay_by_the_time_of_their_end(harness: ScriptHarness, clock: StoreClock) -> None:
     for n in range(6):
         await harness.finish(f"c{n}")
         await harness.finish(f"f{n}", AckKind.FAILED)
@@ -35,8 +35,8 @@ async def test_the_last_ones_stay_by_the_time_of_their_end(store: Store, clock: 
     # no_leaks sees that the timelines went with their jobs
 
 
-async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, SMALL)
+@pytest.mark.queues(SMALL)
+async def test_unknown_jobs_count_among_the_failed(harness: ScriptHarness, clock: StoreClock) -> None:
     for n in range(3):
         await harness.finish(f"u{n}", AckKind.UNKNOWN)
         await clock.forward(1)
@@ -44,8 +44,8 @@ async def test_unknown_jobs_count_among_the_failed(store: Store, clock: StoreClo
     assert (counts.failed, counts.unknown) == (2, 2)
 
 
-async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, PATIENT)
+@pytest.mark.queues(PATIENT)
+async def test_a_finished_job_stays_readable_for_a_while(harness: ScriptHarness, clock: StoreClock) -> None:
     for n in range(6):
         await harness.finish(f"c{n}")
         await clock.forward(1_000)
@@ -60,8 +60,8 @@ async def test_a_finished_job_stays_readable_for_a_while(store: Store, clock: St
     assert await kept(harness) == ["c3", "c4", "c5"]
 
 
-async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, PATIENT)
+@pytest.mark.queues(PATIENT)
+async def test_no_more_than_so_many_are_held_back(harness: ScriptHarness, clock: StoreClock) -> None:
     fillers = HARD_CAP + PATIENT.keep_completed
     for start in range(0, fillers, 1_000):
         pairs = [part for n in range(start, min(fillers, start + 1_000)) for part in (clock.ms - 1, f"x{n:05}")]
@@ -72,8 +72,8 @@ async def test_no_more_than_so_many_are_held_back(store: Store, clock: StoreCloc
     assert await harness.redis("ZSCORE", harness.keys.completed, "x00000") is None
 
 
-async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
+@pytest.mark.queues(QueueSettings("q", keep_age_seconds=60, keep_min_seconds=0))
+async def test_an_age_applies_whatever_the_counts(harness: ScriptHarness, clock: StoreClock) -> None:
     await harness.finish("old")
     await clock.forward(30_000)
     await harness.finish("new")
@@ -84,25 +84,25 @@ async def test_an_age_applies_whatever_the_counts(store: Store, clock: StoreCloc
     assert await kept(harness) == ["new"]
 
 
-async def test_keeping_none_deletes_at_once(store: Store) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+@pytest.mark.queues(QueueSettings("q", keep_completed=0, keep_failed=0, keep_min_seconds=0))
+async def test_keeping_none_deletes_at_once(harness: ScriptHarness) -> None:
     await harness.finish("a")
     await harness.finish("b", AckKind.UNKNOWN)
     assert await kept(harness) == []
     assert await harness.redis("EXISTS", harness.keys.unknown, harness.keys.completed, harness.keys.failed) == 0
 
 
-async def test_one_call_is_bounded(store: Store, clock: StoreClock) -> None:
-    harness = ScriptHarness(store, PATIENT)
+@pytest.mark.queues(PATIENT)
+async def test_one_call_is_bounded(harness: ScriptHarness, clock: StoreClock) -> None:
     for n in range(30):
         await harness.finish(f"c{n}")
     await clock.forward(60_000)
     assert [await harness.scripts.trim(batch=10) for _ in range(4)] == [10, 10, 7, 0]
 
 
-async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock: StoreClock) -> None:
+@pytest.mark.queues(PATIENT)
+async def test_a_live_id_leaves_the_index_and_keeps_its_json(harness: ScriptHarness, clock: StoreClock) -> None:
     """A plain client enqueues a finished key again: its new JSON stands at the same id."""
-    harness = ScriptHarness(store, PATIENT)
     live = ("waiting", "active", "active, aborted")
     for key in (*live, "c1", "c2", "c3"):
         await harness.finish(key)
@@ -122,8 +122,8 @@ async def test_a_live_id_leaves_the_index_and_keeps_its_json(store: Store, clock
         assert await harness.redis("GET", harness.keys.job_id(key)) == document("q", key)
 
 
-async def test_settling_trims_a_live_id_no_more_than_trim_does(store: Store) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+@pytest.mark.queues(QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+async def test_settling_trims_a_live_id_no_more_than_trim_does(harness: ScriptHarness) -> None:
     await harness.finish("a")
     await harness.stock_enqueue("a")
     await harness.redis("LREM", harness.keys.queued, 0, harness.keys.job_id("a"))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.client import Store
 from crmd.engine.store.replies import Ack, AckKind
 from tests.support.script_harness import ScriptHarness, document
 from tests.support.storeclock import StoreClock
@@ -69,8 +68,8 @@ async def test_a_key_without_unique_for_is_free_at_the_end(harness: ScriptHarnes
     assert await harness.add("a") == [True]
 
 
-async def test_a_key_stays_held_once_its_job_is_trimmed(store: Store) -> None:
-    harness = ScriptHarness(store, QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+@pytest.mark.queues(QueueSettings("q", keep_completed=1, keep_min_seconds=0))
+async def test_a_key_stays_held_once_its_job_is_trimmed(harness: ScriptHarness) -> None:
     for key in ("a", "b", "c", "d"):
         await harness.add(key, unique_ms=DAY)
         await run(harness, AckKind.COMPLETE, key)
