@@ -100,6 +100,19 @@ async def clock(machine: Machine) -> StoreClock:
     return clock
 
 
+async def begin(machine: Machine, clock: StoreClock, settings: dict[str, ScheduleSettings] = EVERY_MINUTE) -> int:
+    """Lets a machine know schedules; the time in ms."""
+    machine.configure(settings)
+    await machine.scheduler.run_once()
+    return clock.ms
+
+
+async def run_at(machine: Machine, clock: StoreClock, ms: int) -> None:
+    """One pass at that time."""
+    await clock.set(ms)
+    await machine.scheduler.run_once()
+
+
 def due_keys(clock_ms: int, *minutes: int) -> list[str]:
     return [f"schedule:a:{clock_ms // 1000 + 60 * minute}" for minute in minutes]
 
@@ -114,8 +127,7 @@ async def test_a_new_schedule_begins_now_and_adds_a_job_when_it_is_due(
     await clock.set(start + 59_000)
     assert await machine.scheduler.run_once() == pytest.approx(1.0, abs=0.01)
     assert await machine.jobs() == []
-    await clock.set(start + MINUTE)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + MINUTE)
     await machine.scheduler.run_once()
     assert await machine.jobs() == due_keys(start, 1)
     view = await machine.control.inspector.job("analytics", *due_keys(start, 1))
@@ -150,46 +162,36 @@ async def test_three_daemons_add_one_job_for_each_time_although_they_die_in_betw
 
 
 async def test_a_schedule_that_was_missed_runs_once(machines: Made, machine: Machine, clock: StoreClock) -> None:
-    machine.configure(EVERY_MINUTE)
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock)
     await clock.set(start + 90 * MINUTE + 30_000)
     late = await machines()
     late.configure(EVERY_MINUTE)
     await late.scheduler.run_once()
     assert await late.jobs() == due_keys(start, 90)
     assert late.said("schedule.ran")[0]["late_seconds"] == 30
-    await clock.set(start + 91 * MINUTE)
-    await late.scheduler.run_once()
+    await run_at(late, clock, start + 91 * MINUTE)
     assert await late.jobs() == due_keys(start, 90, 91)
 
 
 async def test_a_schedule_that_skips_passes_over_what_was_missed(machine: Machine, clock: StoreClock) -> None:
     daily = {"a": scheduled(cron="0 5 * * *", missed="skip")}
     machine.configure(daily)
-    await clock.set(round(datetime.fromisoformat("2027-05-01T04:00:00+00:00").timestamp() * 1000))
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, round(datetime.fromisoformat("2027-05-01T04:00:00+00:00").timestamp() * 1000))
     start = clock.ms
-    await clock.set(start + 60 * MINUTE + LATE_MS + 1)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + 60 * MINUTE + LATE_MS + 1)
     assert await machine.jobs() == []
     assert len(machine.said("schedule.skipped")) == 1
-    await clock.set(start + 25 * 60 * MINUTE + LATE_MS)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + 25 * 60 * MINUTE + LATE_MS)
     assert await machine.jobs() == due_keys(start, 25 * 60)
 
 
 async def test_a_clock_that_is_set_back_a_little_runs_nothing_twice(machine: Machine, clock: StoreClock) -> None:
-    machine.configure(EVERY_MINUTE)
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock)
     for minute in (1, 2, 3, 4):
-        await clock.set(start + minute * MINUTE)
-        await machine.scheduler.run_once()
+        await run_at(machine, clock, start + minute * MINUTE)
     await clock.set(start)
     for minute in (1, 2, 3, 4, 5):
-        await clock.set(start + minute * MINUTE)
-        await machine.scheduler.run_once()
+        await run_at(machine, clock, start + minute * MINUTE)
     assert await machine.jobs() == due_keys(start, 1, 2, 3, 4, 5)
 
 
@@ -197,36 +199,26 @@ async def test_a_clock_that_was_far_ahead_does_not_silence_a_schedule(machine: M
     machine.configure(EVERY_MINUTE)
     await machine.scheduler.run_once()
     start, year = clock.ms, 365 * 24 * 60
-    await clock.set(start + year * MINUTE)
-    await machine.scheduler.run_once()
-    await clock.set(start)
-    await machine.scheduler.run_once()
-    await clock.set(start + MINUTE)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + year * MINUTE)
+    await run_at(machine, clock, start)
+    await run_at(machine, clock, start + MINUTE)
     assert await machine.jobs() == due_keys(start, year, 1)
     assert year * MINUTE > FURTHEST_AHEAD_MS
 
 
 async def test_a_lost_record_does_not_double_a_job(machine: Machine, clock: StoreClock) -> None:
-    machine.configure(EVERY_MINUTE)
-    await machine.scheduler.run_once()
-    start = clock.ms
-    await clock.set(start + MINUTE)
-    await machine.scheduler.run_once()
+    start = await begin(machine, clock)
+    await run_at(machine, clock, start + MINUTE)
     await machine.store.command("DEL", keys.schedule("a"))
-    await clock.set(start)
-    await machine.scheduler.run_once()
-    await clock.set(start + MINUTE)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start)
+    await run_at(machine, clock, start + MINUTE)
     assert await machine.jobs() == due_keys(start, 1)
 
 
 async def test_a_pause_lasts_over_restarts_and_nothing_of_it_is_caught_up(
     machines: Made, machine: Machine, clock: StoreClock
 ) -> None:
-    machine.configure(EVERY_MINUTE)
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock)
     await machine.schedules.pause("a", by="ada", reason="holiday")
     await clock.set(start + 5 * MINUTE)
     other = await machines()
@@ -238,15 +230,12 @@ async def test_a_pause_lasts_over_restarts_and_nothing_of_it_is_caught_up(
     await other.schedules.resume("a")
     await machine.scheduler.run_once()
     assert await machine.jobs() == []
-    await clock.set(start + 6 * MINUTE)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + 6 * MINUTE)
     assert await machine.jobs() == due_keys(start, 6)
 
 
 async def test_other_times_begin_anew_and_the_same_go_on(machine: Machine, clock: StoreClock) -> None:
-    machine.configure({"a": scheduled(every_seconds=3600.0)})
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock, {"a": scheduled(every_seconds=3600.0)})
     await clock.set(start + 90 * MINUTE)
     machine.configure({"a": scheduled(cron="* * * * *", payload={"period": "day"})})
     await machine.scheduler.run_once()
@@ -263,8 +252,7 @@ async def test_a_fault_of_one_schedule_stays_there(machine: Machine, clock: Stor
     broken = machine.control.inspector.queue("email").keys.queued
     await machine.store.command("SET", broken, "wrong")
     start = clock.ms
-    await clock.set(start + MINUTE)
-    await machine.scheduler.run_once()
+    await run_at(machine, clock, start + MINUTE)
     assert await machine.jobs() == due_keys(start, 1)
     await machine.store.command("DEL", broken)
     await machine.scheduler.run_once()
@@ -272,9 +260,7 @@ async def test_a_fault_of_one_schedule_stays_there(machine: Machine, clock: Stor
 
 
 async def test_a_full_store_keeps_the_time_for_later(machine: Machine, clock: StoreClock) -> None:
-    machine.configure(EVERY_MINUTE)
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock)
     await clock.set(start + MINUTE)
     machine.store.memory_ratio = 0.9
     assert await machine.scheduler.run_once() == 1.0
@@ -302,9 +288,7 @@ async def test_what_the_outside_sees_and_does(machine: Machine, clock: StoreCloc
         "a": scheduled(cron="5 * * * *", timezone="Europe/Berlin"),
         "off": scheduled("off", every_seconds=90.0, enabled=False),
     }
-    machine.configure(tables)
-    await machine.scheduler.run_once()
-    start = clock.ms
+    start = await begin(machine, clock, tables)
     a, off = await machine.schedules.all()
     assert (a.name, a.queue, a.job, a.missed) == ("a", "analytics", "snapshot", "once")
     assert (a.times, a.next_run_at) == ("5 * * * * Europe/Berlin", start / 1000 + 300)
