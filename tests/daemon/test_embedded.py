@@ -96,8 +96,7 @@ async def test_stop_and_start_may_be_repeated(stores: Stores) -> None:
 
 
 async def test_many_lives_leave_no_descriptor_and_no_task(stores: Stores) -> None:
-    store = stores.make()
-    await store.start()
+    store = await stores.start()
     await store.stop()
     before = len(os.listdir("/dev/fd")), len(asyncio.all_tasks())
     for _ in range(5):
@@ -114,15 +113,14 @@ async def test_data_survive_a_stop(stores: Stores) -> None:
 
 
 async def test_a_killed_server_is_back_with_its_data(stores: Stores) -> None:
-    store = stores.make()
-    url = await store.start()
+    store = await stores.start()
     for round_number in range(1, 4):
-        await put(url, {f"key{round_number}": "x"})
+        await put(store.url, {f"key{round_number}": "x"})
         killed = store.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         await wait_until(lambda: store.restarts == round_number, 2.0)  # noqa: B023
-        assert await names_in(url) == {f"key{number}" for number in range(1, round_number + 1)}
+        assert await names_in(store.url) == {f"key{number}" for number in range(1, round_number + 1)}
         assert store.pid not in (None, killed)
         assert store.last_error is None
     assert stores.names() == ["store.exited", "store.restarted"] * 3
@@ -130,10 +128,8 @@ async def test_a_killed_server_is_back_with_its_data(stores: Stores) -> None:
 
 
 async def test_stop_while_it_restarts(stores: Stores) -> None:
-    store = stores.make()
-    await store.start()
-    assert store.pid is not None
-    os.kill(store.pid, signal.SIGKILL)
+    store = await stores.start()
+    stores.signal(signal.SIGKILL)
     await wait_until(lambda: "store.exited" in stores.names())
     await store.stop()
     assert servers_in(stores.folder) == []
@@ -150,10 +146,8 @@ async def test_a_start_that_is_cancelled_leaves_no_process(stores: Stores) -> No
 
 
 async def test_stop_ends_a_frozen_server_by_force(stores: Stores) -> None:
-    store = stores.make()
-    await store.start()
-    assert store.pid is not None
-    os.kill(store.pid, signal.SIGSTOP)
+    store = await stores.start()
+    stores.signal(signal.SIGSTOP)
     await store.stop(timeout_seconds=0.2)
     assert servers_in(stores.folder) == []
 
@@ -215,13 +209,12 @@ async def test_a_socket_of_another_program_is_refused(stores: Stores) -> None:
 
 
 async def test_a_second_daemon_is_refused_and_the_first_undisturbed(stores: Stores) -> None:
-    store = stores.make()
-    url = await store.start()
+    store = await stores.start()
     with pytest.raises(StateDirTaken, match=f"process {os.getpid()}"):
         StateDir(stores.folder).lock()
     with pytest.raises(RuntimeError, match="lock the state folder"):
         await EmbeddedStore(StateDir(stores.folder)).start()
-    await put(url, {"a": "1"})
+    await put(store.url, {"a": "1"})
     assert store.restarts == 0
 
 
@@ -287,8 +280,7 @@ async def test_the_server_does_not_get_the_daemons_secrets(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRMD_AUTH__PASSWORD", "do-not-tell")
-    store = stores.make()
-    await store.start()
+    store = await stores.start()
     assert b"do-not-tell" not in Path(f"/proc/{store.pid}/environ").read_bytes()
 
 
@@ -364,8 +356,7 @@ def test_it_runs_on_uvloop(state_folder: Path, store_binary: Path) -> None:
     async def live() -> None:
         store = stores.make()
         await put(await store.start(), {"a": "1"})
-        assert store.pid is not None
-        os.kill(store.pid, signal.SIGKILL)
+        stores.signal(signal.SIGKILL)
         await wait_until(lambda: store.restarts == 1)
         assert await names_in(store.url) == {"a"}
         await stores.close()

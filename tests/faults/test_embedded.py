@@ -60,22 +60,20 @@ async def write_until_stopped(url: str, name: str, stopped: asyncio.Event) -> in
 
 
 async def test_the_server_killed_twenty_times_loses_nothing(stores: Stores) -> None:
-    store = stores.make()
-    url = await store.start()
+    store = await stores.start()
     stopped = asyncio.Event()
-    writers = [asyncio.create_task(write_until_stopped(url, f"w{number}", stopped)) for number in range(4)]
+    writers = [asyncio.create_task(write_until_stopped(store.url, f"w{number}", stopped)) for number in range(4)]
     for kills in range(1, 21):
         await asyncio.sleep(random.uniform(0.0, 0.4))
-        assert store.pid is not None
-        os.kill(store.pid, signal.SIGKILL)
+        stores.signal(signal.SIGKILL)
         began = time.monotonic()
         await wait_until(lambda: store.restarts == kills, 2.0)  # noqa: B023
-        assert await serves(url)
+        assert await serves(store.url)
         assert time.monotonic() - began < 2.0
     stopped.set()
     acked = await asyncio.gather(*writers)
     expected = {f"w{writer}:{number}" for writer, count in enumerate(acked) for number in range(count)}
-    assert expected <= await names_in(url)
+    assert expected <= await names_in(store.url)
 
 
 async def test_the_daemon_killed_at_random_loses_nothing(stores: Stores) -> None:
@@ -161,15 +159,14 @@ async def write_until_refused(url: str) -> set[str]:
 
 
 async def test_a_disk_that_fills_up_and_is_freed(small_disk: Path, stores: Stores) -> None:
-    store = stores.make()
-    url = await store.start()
-    await put(url, {"before": "x"})
+    store = await stores.start()
+    await put(store.url, {"before": "x"})
     filler = fill(small_disk)
-    acked = await write_until_refused(url)
+    acked = await write_until_refused(store.url)
     pid = store.pid
     assert pid is not None
     filler.unlink()
-    await wait_until(lambda: writable(url), 2.0)
+    await wait_until(lambda: writable(store.url), 2.0)
     assert store.pid == pid
     assert store.restarts == 0
     await store.stop()
@@ -177,18 +174,17 @@ async def test_a_disk_that_fills_up_and_is_freed(small_disk: Path, stores: Store
 
 
 async def test_a_disk_that_fills_up_under_fsync_always(small_disk: Path, stores: Stores) -> None:
-    store = stores.make(fsync="always")
-    url = await store.start()
-    await put(url, {"before": "x"})
+    store = await stores.start(fsync="always")
+    await put(store.url, {"before": "x"})
     filler = fill(small_disk)
-    acked = await write_until_refused(url)
+    acked = await write_until_refused(store.url)
     await wait_until(lambda: "disk of the store's folder" in (store.last_error or ""))
     await asyncio.sleep(3)  # what must not happen in this time is a restart loop
     assert store.restarts <= 1
     assert stores.names().count("store.restart_failed") <= 2
     filler.unlink()
-    await wait_until(lambda: writable(url), 2.0)
-    assert {"before", "after", *acked} <= await names_in(url)
+    await wait_until(lambda: writable(store.url), 2.0)
+    assert {"before", "after", *acked} <= await names_in(store.url)
 
 
 async def test_a_start_on_a_full_disk_waits_for_room(small_disk: Path, stores: Stores) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,18 @@ class Stores:
         store = EmbeddedStore(state, emit=self._note, **{"binary": self.binary, **options})
         self._made.append((state, store))
         return store
+
+    async def start(self, **options: Any) -> EmbeddedStore:
+        """As `make`, and it serves."""
+        store = self.make(**options)
+        await store.start()
+        return store
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the server of the store made last."""
+        pid = self._made[-1][1].pid
+        assert pid is not None
+        os.kill(pid, number)
 
     def names(self) -> list[str]:
         """Names of the events so far."""
