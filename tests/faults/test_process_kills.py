@@ -14,6 +14,7 @@ import pytest
 
 from crmd.client.over_store import Client
 from crmd.errors import StoreError
+from tests.faults.figures import report
 from tests.support.daemon import QUEUE, Daemons, Effect
 from tests.support.embedded import servers_in
 from tests.support.store import StoreServer
@@ -22,11 +23,6 @@ from tests.support.wait import HANG_S, wait_until_sync
 pytestmark = pytest.mark.faults
 
 KEEP_ALL = "keep_completed = 100000"
-
-
-def report(text: str) -> None:
-    """Figures, for those who run the faults by hand with -s."""
-    print(f"\n    {text}")  # noqa: T201
 
 
 def seeded() -> random.Random:

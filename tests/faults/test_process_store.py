@@ -14,6 +14,7 @@ import pytest
 
 from crmd.client.over_store import Client
 from crmd.errors import StoreError, StoreFull
+from tests.faults.figures import report
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_seconds, resident_bytes
 from tests.support.proxy import proxy_in_thread
 from tests.support.store import StoreServer
@@ -24,11 +25,6 @@ pytestmark = pytest.mark.faults
 RESUMES_SECONDS = 2.0
 LIVEZ_SECONDS = 0.1
 GROWTH_BYTES = 20 * 1024 * 1024
-
-
-def report(text: str) -> None:
-    """Figures, for those who run the faults by hand with -s."""
-    print(f"\n    {text}")  # noqa: T201
 
 
 class Outage:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.faults.figures import report
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until_sync
@@ -14,11 +15,6 @@ from tests.support.wait import wait_until_sync
 pytestmark = pytest.mark.faults
 
 RATE, WINDOW_SECONDS = 20, 60.0
-
-
-def report(text: str) -> None:
-    """Figures, for those who run the faults by hand with -s."""
-    print(f"\n    {text}")  # noqa: T201
 
 
 def test_long_jobs_get_the_whole_drain_and_no_more(daemons: Daemons) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.figures import report
 from tests.support.daemon import DaemonProcess, Daemons, resident_bytes
 from tests.support.wait import wait_until_sync
 
@@ -22,11 +23,6 @@ IMPORT_SECONDS = 60.0
 EXPORT_SECONDS = 30.0
 RESIDENT_MIB = 150.0
 CITIES = ("Berlin", "München", "Köln", "Łódź")
-
-
-def report(text: str) -> None:
-    """Figures, for those who run the faults by hand with -s."""
-    print(f"\n    {text}")  # noqa: T201
 
 
 class Peak:
