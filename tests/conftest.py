@@ -7,7 +7,7 @@ from tests.support.embedded import state_folder, stores
 from tests.support.engine_harness import engine
 from tests.support.postgres import postgres
 from tests.support.stepped_store import stepped_store
-from tests.support.store import own_store, redis, store_binary, store_server, store_url
+from tests.support.store import own_store, redis, store, store_binary, store_server, store_url
 
 __all__ = [
     "backend",
@@ -20,6 +20,7 @@ __all__ = [
     "redis",
     "state_folder",
     "stepped_store",
+    "store",
     "store_binary",
     "store_server",
     "store_url",

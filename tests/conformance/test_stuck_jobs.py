@@ -80,9 +80,8 @@ async def test_a_frozen_store_is_noticed_and_every_call_answers(
     engine: EngineHarness, own_store: StoreServer
 ) -> None:
     await engine.start_pool()
-    own_store.pause()
-    began = time.monotonic()
-    try:
+    with own_store.paused():
+        began = time.monotonic()
         async with fault_cost(engine.store.events) as found:
             calls = (
                 engine.inspector.all_counts(),
@@ -99,8 +98,6 @@ async def test_a_frozen_store_is_noticed_and_every_call_answers(
             assert again.done(), "it is known, and not asked again"
             assert isinstance(again.exception(), StoreUnavailable)
         calm(found)
-    finally:
-        own_store.resume()
     await asyncio.wait_for(engine.store.wait_connected(), HANG_S)
     assert (await engine.inspector.counts("email")).waiting <= 1
 

@@ -203,11 +203,8 @@ async def test_without_the_store_everything_answers(own_store: StoreServer) -> N
 
 async def test_a_frozen_store_holds_nobody_up(own_store: StoreServer) -> None:
     async with site(own_store.url) as web:
-        own_store.pause()
-        try:
+        with own_store.paused():
             await check_without_store(web, within=HANG_S)
-        finally:
-            own_store.resume()
 
 
 async def is_away(web: Site) -> bool:

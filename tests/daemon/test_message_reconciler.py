@@ -37,10 +37,12 @@ from crmd.jobs import spec_of
 from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.meta import event, failure, status
 from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 PHONE = "+4915112345678"
 LONG_AGO = timedelta(hours=1)
+QUEUES = (QueueSettings("message", attempts=2), QueueSettings("webhook"))
 
 
 @dataclass
@@ -97,14 +99,15 @@ class Post:
 
 @pytest.fixture
 async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
-    database, http, server = Database("", SCHEMA, folder=tmp_path), HttpClient(), WhatsAppServer()
-    for part in (database, http, server):
-        await part.start()
-    whatsapp = WhatsAppClient(
-        http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
-    )
-    queues = (QueueSettings("message", attempts=2), QueueSettings("webhook"))
-    async with engine_harness(store_url, *queues) as engine:
+    async with (
+        started(Database("", SCHEMA, folder=tmp_path)) as database,
+        started(HttpClient()) as http,
+        started(WhatsAppServer()) as server,
+        engine_harness(store_url, *QUEUES) as engine,
+    ):
+        whatsapp = WhatsAppClient(
+            http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
+        )
         for function in (send_message, whatsapp_event):
             spec = spec_of(function)
             assert spec is not None
@@ -114,9 +117,6 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
         lost = MessageReconciler(database, engine.inspector, settler, engine.store.events)
         yield Post(engine, database, server, {type(one): one for one in given}, lost)
         await lost.stop()
-        await server.stop()
-    await http.stop()
-    await database.stop()
 
 
 def told(wamid: str, key: str) -> StatusUpdate:

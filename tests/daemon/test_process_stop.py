@@ -154,9 +154,8 @@ def test_a_store_that_froze_does_not_hold_the_daemon(daemons: Daemons, own_store
     daemon.add(2, seconds=60, url=own_store.url)
     daemon.add(2, seconds=0.3, url=own_store.url)
     daemon.wait_effects("started", 4)
-    own_store.pause()
-    took = daemon.stop()
-    own_store.resume()
+    with own_store.paused():
+        took = daemon.stop()
     assert took < HANG_S
     daemon.start()
     # outcomes that could not be written were kept, and the other jobs run again

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,29 +11,14 @@ from crmd.crm.campaigns import repository as campaigns
 from crmd.crm.campaigns.commands import STATUSES
 from crmd.crm.campaigns.recipients import NewRecipient
 from crmd.crm.campaigns.repository import CampaignStatus
-from crmd.crm.database.database import Database
-from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli, store_cli
+from tests.support.database import in_state_folder
 
 __all__ = ["cli", "store_cli"]
 
 AUDIENCE = {"recipients": [{"phone": "+4915"}]}
 DEFINITION = {"name": "spring", "audience": AUDIENCE, "content": {"text": {"body": "x"}}}
-
-
-def in_database(cli: Cli, work: Callable[[Any], Awaitable[None]]) -> None:
-    """Does some work in the database, as a daemon would."""
-
-    async def run() -> None:
-        database = Database("", SCHEMA, folder=cli.state_dir)
-        await database.start()
-        async with database.transaction() as s:
-            await work(s)
-        await database.stop()
-
-    cli.state_dir.mkdir(mode=0o700, exist_ok=True)
-    asyncio.run(run())
 
 
 @pytest.fixture
@@ -51,7 +34,7 @@ def desk(store_cli: Cli) -> Cli:
         await campaign_recipients.mark_queued(s, [first.id])
         await campaigns.move(s, await campaigns.create_or_get(s, "old", DEFINITION, "run-2"), CampaignStatus.DONE)
 
-    in_database(store_cli, make)
+    in_state_folder(store_cli.state_dir, make)
     return store_cli
 
 
@@ -63,7 +46,7 @@ def test_it_says_what_to_do_where_there_is_none(store_cli: Cli) -> None:
     async def nothing(_s: Any) -> None: ...
 
     assert store_cli("campaigns").complaint.startswith("there are no records yet")
-    in_database(store_cli, nothing)
+    in_state_folder(store_cli.state_dir, nothing)
     assert store_cli("campaigns").complaint.startswith("there are no campaigns; add a job run_campaign")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from crmd.crm.database.database import Database
-from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli
+from tests.support.database import in_state_folder
 from tests.support.pages import PROJECT
 
 __all__ = ["cli"]
@@ -26,14 +25,10 @@ BROKEN = {"steps": [{"id": "a", "type": "wait", "duration": "5", "next": "b"}, {
 def flow_cli(cli: Cli) -> Cli:
     """With a database, as a daemon made them."""
 
-    async def make() -> None:
-        database = Database("", SCHEMA, folder=cli.state_dir)
-        await database.start()
-        await database.stop()
+    async def nothing(_: AsyncSession) -> None: ...
 
     cli.configure("")
-    cli.state_dir.mkdir(mode=0o700)
-    asyncio.run(make())
+    in_state_folder(cli.state_dir, nothing)
     return cli
 
 

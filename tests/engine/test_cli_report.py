@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.analytics import repository as snapshots
 from crmd.crm.analytics.commands import sparkline
 from crmd.crm.analytics.repository import Period
-from crmd.crm.database.database import Database
 from crmd.crm.messages.tables import Message
-from crmd.crm.schema import SCHEMA
 from crmd.errors import ExitCode
 from tests.support.cli import Cli, cli, store_cli
+from tests.support.database import in_state_folder
 
 __all__ = ["cli", "store_cli"]
 
@@ -23,26 +22,21 @@ __all__ = ["cli", "store_cli"]
 def fill(cli: Cli, *statuses: str, days: int = 0) -> None:
     """Messages of now with these statuses, and snapshots of the days before."""
 
-    async def run() -> None:
-        cli.state_dir.mkdir(mode=0o700, exist_ok=True)
-        database = Database("", SCHEMA, folder=cli.state_dir)
-        await database.start()
+    async def make(s: AsyncSession) -> None:
         now = datetime.now(UTC)
-        async with database.transaction() as s:
-            for status in statuses:
-                code = "131047" if status == "failed" else None
-                s.add(
-                    Message(direction="out", phone="+491701234567", type="text", status=status, status_at=now,
-                            created_at=now, error_code=code)
-                )  # fmt: skip
-            today = Period.DAY.start_of(now)
-            for back in range(1, days + 1):
-                data = await snapshots.compute(s, now, now)
-                data["messages"]["out"] = back
-                await snapshots.save(s, Period.DAY, today - timedelta(days=back), data)
-        await database.stop()
+        for status in statuses:
+            code = "131047" if status == "failed" else None
+            s.add(
+                Message(direction="out", phone="+491701234567", type="text", status=status, status_at=now,
+                        created_at=now, error_code=code)
+            )  # fmt: skip
+        today = Period.DAY.start_of(now)
+        for back in range(1, days + 1):
+            data = await snapshots.compute(s, now, now)
+            data["messages"]["out"] = back
+            await snapshots.save(s, Period.DAY, today - timedelta(days=back), data)
 
-    asyncio.run(run())
+    in_state_folder(cli.state_dir, make)
 
 
 def test_before_the_first_snapshot_it_shows_today_as_it_is(store_cli: Cli) -> None:

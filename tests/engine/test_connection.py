@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 import uvloop
 
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.store import connection
-from crmd.engine.store.client import Store, StoreTarget
 from crmd.errors import JobNotFound, RequestError, StoreError, StoreUnavailable
 from tests.support.engine_harness import EngineHarness
-from tests.support.store import StoreServer
+from tests.support.store import StoreServer, open_store
 from tests.support.wait import HANG_S, wait_until
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Store]:
-    """A store client that is connected."""
-    store = Store(StoreTarget(url))
-    await store.start(wait=False)
-    try:
-        yield store
-    finally:
-        await store.stop()
 
 
 @pytest.fixture
@@ -45,7 +32,7 @@ def way(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.usefixtures("way")
 async def test_replies_go_to_their_commands_and_errors_to_theirs_alone(store_url: str) -> None:
-    async with connected(store_url) as store:
+    async with open_store(store_url) as store:
         calls = [store.command("ECHO", str(number)) for number in range(500)]
         calls.insert(250, store.command("GET"))
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -59,7 +46,7 @@ async def test_replies_go_to_their_commands_and_errors_to_theirs_alone(store_url
 async def test_a_store_that_goes_fails_what_waits_and_is_used_again_when_it_is_back(
     own_store: StoreServer,
 ) -> None:
-    async with connected(own_store.url) as store:
+    async with open_store(own_store.url) as store:
         own_store.pause()
         waiting = [asyncio.create_task(store.command("ECHO", "1")) for _ in range(3)]
         await asyncio.sleep(0)
@@ -80,7 +67,7 @@ def test_redis_py_still_has_its_transport(
     store_url: str, caplog: pytest.LogCaptureFixture, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def connect() -> None:
-        async with connected(store_url) as store:
+        async with open_store(store_url) as store:
             assert await store.command("ECHO", "1") == b"1"
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -106,7 +93,7 @@ async def test_without_the_transport_jobs_run_and_a_warning_says_what_to_do(
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("value", ["\ud800", "ok \udcff", None, [1], True, object()])
 async def test_what_cannot_be_sent_fails_its_own_command_only(store_url: str, value: object) -> None:
-    async with connected(store_url) as store:
+    async with open_store(store_url) as store:
         bad = store.command("ECHO", value)  # type: ignore[arg-type]
         answers = await asyncio.gather(
             store.command("ECHO", "1"), bad, store.command("ECHO", "2"), return_exceptions=True

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from crmd.crm.whatsapp.send_rate import SendLine, SendRate
-from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.client import Store
 from crmd.errors import StoreUnavailable
 from tests.support.wait import wait_until
 
 RATE = 200.0
-
-
-@pytest.fixture
-async def store(store_url: str) -> AsyncIterator[Store]:
-    """An open, empty store."""
-    made = Store(StoreTarget(store_url))
-    await made.start(wait=False)
-    yield made
-    await made.stop()
 
 
 def line(store: Store, per_second: float = RATE) -> SendLine:
@@ -77,9 +67,7 @@ async def test_a_message_that_is_cancelled_leaves_its_place(store: Store) -> Non
     assert len(starts) == before + 5
 
 
-async def test_what_is_prepared_leaves_although_the_store_is_away(store_url: str) -> None:
-    store = Store(StoreTarget(store_url))
-    await store.start(wait=False)
+async def test_what_is_prepared_leaves_although_the_store_is_away(store: Store) -> None:
     made, starts = line(store), list[float]()
     await send(made, starts)
     await store.stop()

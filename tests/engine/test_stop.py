@@ -30,9 +30,7 @@ class FullDisk(MemoryFiles):
         raise StoreFull("the disk is full")
 
 
-async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store_url: str) -> None:
-    store = Store(StoreTarget(store_url))
-    await store.start(wait=False)
+async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store: Store) -> None:
     for turns in range(60):
         peek = LanePeek(store, "saq:q:queued", lambda: None)
         peek.start()
@@ -40,7 +38,6 @@ async def test_a_peek_can_be_stopped_at_any_moment_of_its_connecting(store_url: 
         for _ in range(turns):
             await asyncio.sleep(0)
         await asyncio.wait_for(peek.closed(), HANG_S)
-    await store.stop()
 
 
 async def test_a_store_can_be_stopped_at_any_moment_of_its_connecting(store_url: str) -> None:

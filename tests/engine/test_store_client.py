@@ -25,19 +25,8 @@ from crmd.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from crmd.telemetry.events import Events
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.proxy import Proxy, proxy
-from tests.support.store import StoreServer
+from tests.support.store import StoreServer, open_store
 from tests.support.wait import HANG_S, wait_until
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Store]:
-    """A store client that is connected."""
-    store = Store(StoreTarget(url), Events())
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.stop()
 
 
 async def refused(url: str, *, wait: bool = True) -> StoreError:
@@ -56,7 +45,7 @@ async def refused(url: str, *, wait: bool = True) -> StoreError:
 
 
 async def test_a_connected_store_answers_and_says_how_it_stands(store_url: str) -> None:
-    async with connected(store_url) as store:
+    async with open_store(store_url) as store:
         assert store.connected
         assert await store.command("PING") == b"PONG"
         await store.probe()
@@ -91,13 +80,10 @@ async def test_without_waiting_a_store_that_is_away_is_an_error_at_once(tmp_path
 
 
 async def test_a_frozen_store_is_an_error_within_three_seconds(own_store: StoreServer) -> None:
-    own_store.pause()
-    began = time.monotonic()
-    try:
+    with own_store.paused():
+        began = time.monotonic()
         assert isinstance(await refused(own_store.url, wait=False), StoreUnavailable)
         assert time.monotonic() - began < HANG_S
-    finally:
-        own_store.resume()
 
 
 @pytest.mark.parametrize("credentials", ["?password=wrong", "?username=nobody&password=wrong", ""])
@@ -113,7 +99,7 @@ async def test_wrong_credentials_are_final_and_not_shown(own_store: StoreServer,
 async def test_right_credentials_serve(own_store: StoreServer) -> None:
     with own_store.client() as admin:
         admin.config_set("requirepass", "right")
-    async with connected(f"{own_store.url}?password=right") as store:
+    async with open_store(f"{own_store.url}?password=right") as store:
         assert await store.command("PING") == b"PONG"
 
 
@@ -164,14 +150,10 @@ async def test_a_tls_file_of_another_kind_is_final_and_named(tmp_path: Path) -> 
 
 
 async def test_a_cluster_is_refused(store_binary: Path) -> None:
-    server = StoreServer(store_binary, persistent=False, settings="cluster-enabled yes\ncluster-port 0\n")
-    try:
-        server.start()
+    with StoreServer(store_binary, persistent=False, settings="cluster-enabled yes\ncluster-port 0\n") as server:
         error = await refused(server.url)
-        assert isinstance(error, StoreUnusable)
-        assert "cluster" in str(error)
-    finally:
-        server.close()
+    assert isinstance(error, StoreUnusable)
+    assert "cluster" in str(error)
 
 
 def test_a_url_is_shown_without_its_credentials() -> None:
@@ -183,7 +165,7 @@ def test_a_url_is_shown_without_its_credentials() -> None:
 
 
 async def test_during_an_outage_calls_fail_at_once_and_later_serve_again(own_store: StoreServer) -> None:
-    async with connected(own_store.url) as store:
+    async with open_store(own_store.url) as store:
         events: list[str] = []
         store.events.subscribe(lambda name, fields: events.append(name))
         own_store.kill()
@@ -201,7 +183,7 @@ async def test_during_an_outage_calls_fail_at_once_and_later_serve_again(own_sto
 
 
 async def test_a_call_under_way_fails_when_the_store_dies(own_store: StoreServer) -> None:
-    async with connected(own_store.url) as store:
+    async with open_store(own_store.url) as store:
         own_store.pause()
         call = asyncio.create_task(store.command("PING"))
         assert not (await asyncio.wait([call], timeout=0.05))[0]
@@ -211,13 +193,12 @@ async def test_a_call_under_way_fails_when_the_store_dies(own_store: StoreServer
 
 
 async def test_a_store_that_says_nothing_is_away_within_five_seconds(own_store: StoreServer) -> None:
-    async with connected(own_store.url) as store:
+    async with open_store(own_store.url) as store:
         blocked = await store.dedicated_connection()
         await blocked.send_command("BLMOVE", "a", "a", "LEFT", "LEFT", 30)
         reading = asyncio.create_task(blocked.read_response())
-        own_store.pause()
-        began = time.monotonic()
-        try:
+        with own_store.paused():
+            began = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 await store.command("PING")
             assert time.monotonic() - began < HANG_S
@@ -226,8 +207,6 @@ async def test_a_store_that_says_nothing_is_away_within_five_seconds(own_store: 
             await asyncio.wait([reading], timeout=HANG_S)
             assert reading.done()
             assert reading.exception()
-        finally:
-            own_store.resume()
         await asyncio.wait_for(store.wait_connected(), HANG_S)
 
 
@@ -293,9 +272,7 @@ async def test_a_master_that_becomes_a_replica_is_away_without_spinning_and_back
 
 async def test_a_store_that_loads_its_data_is_waited_for(store_binary: Path) -> None:
     slowly = "key-load-delay 100\nloading-process-events-interval-bytes 1024\n"
-    server = StoreServer(store_binary, persistent=True, settings=slowly)
-    try:
-        server.start()
+    with StoreServer(store_binary, persistent=True, settings=slowly) as server:
         with server.client() as admin:
             pipe = admin.pipeline(transaction=False)
             for number in range(12_000):
@@ -312,12 +289,10 @@ async def test_a_store_that_loads_its_data_is_waited_for(store_binary: Path) -> 
         finally:
             await starting
             await store.stop()
-    finally:
-        server.close()
 
 
 async def test_many_losses_leave_no_connection_behind(own_store: StoreServer) -> None:
-    async with proxy(own_store.socket) as between, connected(between.url) as store:
+    async with proxy(own_store.socket) as between, open_store(between.url) as store:
         held = []
         for _ in range(5):
             held.append(await store.dedicated_connection())

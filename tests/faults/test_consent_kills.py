@@ -27,6 +27,7 @@ from crmd.engine.admin.views import NewJob
 from tests.support.daemon import DaemonProcess, Daemons
 from tests.support.meta import event, raw, signed, text_message
 from tests.support.sandbox import SandboxThread, sandbox
+from tests.support.started import started
 from tests.support.store import StoreServer
 from tests.support.wait import wait_until_sync
 
@@ -156,12 +157,9 @@ every = "1s"
 
 
 async def prepare(url: str, crowd: Sequence[Person]) -> None:
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    async with database.transaction() as s:
+    async with started(Database(url, SCHEMA, folder=Path())) as database, database.transaction() as s:
         await flows.put(s, "ask", {"name": "ask", "steps": STEPS})
         await contacts.upsert(s, [ContactRow(person.phone) for person in crowd])
-    await database.stop()
 
 
 def deliver_with_kills(
@@ -187,12 +185,9 @@ def deliver_with_kills(
 
 
 async def _ask(url: str, query: object) -> int:
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    async with database.reading() as s:
+    async with started(Database(url, SCHEMA, folder=Path())) as database, database.reading() as s:
         found: int = await s.scalar(query)  # type: ignore[call-overload]
-    await database.stop()
-    return found
+        return found
 
 
 async def waiting(url: str) -> int:
@@ -214,11 +209,8 @@ async def inbound(url: str) -> int:
 
 async def check_words(url: str, crowd: Sequence[Person]) -> None:
     """The later word of each person holds, and nobody became two contacts."""
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    async with database.reading() as s:
+    async with started(Database(url, SCHEMA, folder=Path())) as database, database.reading() as s:
         known = await people.behind(s, [person.wa_phone for person in crowd])
-    await database.stop()
     for person in crowd:
         found = known[person.wa_phone]
         assert [one.phone for one in found.contacts] == [person.phone]
@@ -242,12 +234,8 @@ async def campaign_done(url: str) -> bool:
 
 
 async def outcomes(url: str) -> Counter[str]:
-    database = Database(url, SCHEMA, folder=Path())
-    await database.start()
-    async with database.reading() as s:
-        found = Counter((await s.scalars(select(Message.phone).where(Message.campaign_id.is_not(None)))).all())
-    await database.stop()
-    return found
+    async with started(Database(url, SCHEMA, folder=Path())) as database, database.reading() as s:
+        return Counter((await s.scalars(select(Message.phone).where(Message.campaign_id.is_not(None)))).all())
 
 
 def check_sent(whatsapp: SandboxThread, crowd: Sequence[Person], campaign: Counter[str]) -> None:

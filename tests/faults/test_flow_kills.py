@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from contextlib import AsyncExitStack
 
 import pytest
 from sqlalchemy import func, select
@@ -16,8 +17,10 @@ from crmd.crm.flows.tables import FlowRun
 from crmd.crm.messages.tables import Message
 from crmd.crm.schema import SCHEMA
 from crmd.engine.admin.views import NewJob
+from tests.faults.figures import report
 from tests.support.daemon import Daemons
 from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
+from tests.support.started import started
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
@@ -55,13 +58,11 @@ every = "1s"
 
 
 async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
-    generator, server = random.Random(17), WhatsAppServer()
-    await server.start()
-    daemon = daemons.make(config=config(server))
-    await asyncio.to_thread(daemon.start)
-    database = Database("", SCHEMA, folder=daemon.state)
-    await database.start()
-    try:
+    generator = random.Random(17)
+    async with started(WhatsAppServer()) as server, AsyncExitStack() as stack:
+        daemon = daemons.make(config=config(server))
+        await asyncio.to_thread(daemon.start)
+        database = await stack.enter_async_context(started(Database("", SCHEMA, folder=daemon.state)))
         async with database.transaction() as s:
             await flows.put(s, "ask", {"name": "ask", "steps": STEPS})
         starts = [
@@ -90,12 +91,9 @@ async def test_kills_in_the_middle_of_a_flow(daemons: Daemons) -> None:
         async with database.reading() as s:
             statuses = Counter((await s.scalars(select(Message.status))).all())
             runs = await s.scalar(select(func.count()).select_from(FlowRun))
-        print(f"\n    {dict(statuses)}, {len(sent)} at the stand-in")  # noqa: T201
+        report(f"{dict(statuses)}, {len(sent)} at the stand-in")
         assert runs == CONTACTS
         assert max(sent.values()) == 1
         assert statuses["accepted"] + statuses["unknown"] == 3 * CONTACTS
         assert statuses["unknown"] <= KILLS * SLOTS
         assert statuses["accepted"] <= len(sent) <= 3 * CONTACTS
-    finally:
-        await database.stop()
-        await server.stop()

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from crmd.engine.settings import QueueSettings
-from crmd.engine.store.client import Store, StoreTarget
+from crmd.engine.store.client import Store
 from tests.support.leaks import no_leaks, untidy
 from tests.support.script_harness import Bench, ScriptHarness, bench
 from tests.support.storeclock import StoreClock, freeze
 
 __all__ = ["no_leaks", "untidy"]
-
-
-@pytest.fixture
-async def store(store_url: str) -> AsyncIterator[Store]:
-    """A connected, empty store."""
-    made = Store(StoreTarget(store_url))
-    await made.start(wait=False)
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -76,6 +77,17 @@ async def fetch(
     """Calls a function of a repository that only reads."""
     async with database.reading() as session:
         return await function(session, *args, **kwargs)
+
+
+def in_state_folder(folder: Path, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """Does some work in the database of a state folder, as its daemon would; for tests without an event loop."""
+
+    async def run() -> T:
+        async with started(Database("", SCHEMA, folder=folder)) as database:
+            return await commit(database, work)
+
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return asyncio.run(run())
 
 
 async def _empty(url: str) -> None:

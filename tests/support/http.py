@@ -32,6 +32,7 @@ from crmd.jobs import Catalog, JobContext, JobSpec
 from crmd.telemetry.metrics import Metrics
 from tests.support.answers import AnswerCheck
 from tests.support.engine_harness import EngineHarness, engine_harness
+from tests.support.started import started
 
 NOWHERE = Path("/nonexistent/crmd")
 USER = "admin"
@@ -202,12 +203,10 @@ async def site(
             AuthTable.model_validate({"username": USER, **(auth or {})}),
             PASSWORD,
         )
-        await server.start()
         try:
-            async with aiohttp.ClientSession() as session:
+            async with started(server), aiohttp.ClientSession() as session:
                 yield Site(server, engine, parts, session)
         finally:
-            await server.stop()
             await parts.health.stop()
 
 
@@ -228,12 +227,12 @@ async def crm(store_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     """A running server with a database and files."""
     database = Database("", SCHEMA, folder=tmp_path)
     files = FileStore(database, tmp_path / "files", 1_000_000, 3600.0)
-    await database.start()
-    await files.start()
-    async with site(store_url, database=database, files=files) as made:
+    async with (
+        started(database),
+        started(files),
+        site(store_url, database=database, files=files) as made,
+    ):
         yield made
-    await files.stop()
-    await database.stop()
 
 
 @pytest.fixture

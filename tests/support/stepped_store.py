@@ -41,9 +41,5 @@ def stepped_store(store_binary: Path) -> Iterator[SteppedStore]:
     found = next((path for pattern in _LIBRARIES for path in Path("/").glob(pattern[1:])), None)
     if found is None:
         pytest.skip("no libfaketime; install the package faketime")
-    server = SteppedStore(store_binary, found)
-    try:
-        server.start()
+    with SteppedStore(store_binary, found) as server:
         yield server
-    finally:
-        server.close()

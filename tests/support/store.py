@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from redis import Redis as SyncRedis
@@ -23,6 +25,9 @@ from redis.retry import Retry
 
 from crmd.embedded import launcher
 from crmd.embedded.binary import find_server
+from crmd.engine.store.client import Store, StoreTarget
+from crmd.telemetry.events import Events
+from tests.support.started import started
 from tests.support.wait import wait_until_sync
 
 START_SECONDS = 10.0
@@ -53,6 +58,17 @@ class StoreServer:
         """The process id of the running server."""
         assert self.process is not None
         return self.process.pid
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Starts the server, with its old data if it is persistent, and waits until it serves."""
@@ -90,6 +106,15 @@ class StoreServer:
     def resume(self) -> None:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Meanwhile the server says nothing."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def flush(self) -> None:
         """Deletes every key."""
@@ -141,12 +166,8 @@ def store_binary() -> Path:
 @pytest.fixture(scope="session")
 def store_server(store_binary: Path) -> Iterator[StoreServer]:
     """The test process's server, without persistence. Tests that break a server take `own_store`."""
-    server = StoreServer(store_binary, persistent=False)
-    try:
-        server.start()
+    with StoreServer(store_binary, persistent=False) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -166,12 +187,20 @@ async def redis(store_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def own_store(store_binary: Path) -> Iterator[StoreServer]:
     """A persistent server for one test, which may kill, pause and restart it."""
-    server = StoreServer(store_binary, persistent=True)
-    try:
-        server.start()
+    with StoreServer(store_binary, persistent=True) as server:
         yield server
-    finally:
-        server.close()
+
+
+def open_store(url: str) -> AbstractAsyncContextManager[Store]:
+    """A client of ours that is connected meanwhile."""
+    return started(Store(StoreTarget(url), Events()))
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """A connected client of ours of an empty store."""
+    async with open_store(store_url) as made:
+        yield made
 
 
 def _dies_with_parent() -> list[str]:
