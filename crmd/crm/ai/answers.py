@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from crmd.crm.outbound.http import Answer, NotSent, retry_after_seconds
+from crmd.crm.outbound.http import Answer, NotSent, json_object, retry_after_seconds
 
 MAX_TEXT_BYTES = 150_000
 """Of one answer in UTF-8: it stands in the job's result, which may have 256 KiB of JSON."""
@@ -66,12 +65,12 @@ Outcome = Answered | Refused | NotSent | Unclear
 
 def read_chat(answer: Answer) -> Outcome:
     """What an answer to a chat request says."""
-    data = _parse(answer)
+    data = answer.json()
     if not 200 <= answer.status < 300:
         return _refused(answer, data)
     choices = data.get("choices")
-    choice = _object(choices[0]) if isinstance(choices, list) and choices else {}
-    message = _object(choice.get("message"))
+    choice = json_object(choices[0]) if isinstance(choices, list) and choices else {}
+    message = json_object(choice.get("message"))
     text = _text(message.get("content")) or _text(message.get("refusal"))
     if text is None and "message" not in choice:
         return _not_understood(answer)
@@ -85,7 +84,7 @@ def read_chat(answer: Answer) -> Outcome:
 
 def read_transcript(answer: Answer) -> Outcome:
     """What an answer to a recording says."""
-    data = _parse(answer)
+    data = answer.json()
     if not 200 <= answer.status < 300:
         return _refused(answer, data)
     text = data.get("text")
@@ -101,7 +100,7 @@ def _bounded(text: str) -> tuple[str, bool]:
 
 def _refused(answer: Answer, data: dict[str, Any]) -> Refused:
     error = data.get("error")
-    fields = _object(error)
+    fields = json_object(error)
     # some services say only "error": "text", others "detail": "text"
     message = fields.get("message") or (error if isinstance(error, str) else None) or _word(data.get("detail"))
     code = fields.get("code") or fields.get("type")
@@ -121,7 +120,7 @@ def _not_understood(answer: Answer) -> Unclear:
 
 
 def _usage(value: Any) -> Usage:
-    found = _object(value)
+    found = json_object(value)
     given = found.get("prompt_tokens", found.get("input_tokens"))
     made = found.get("completion_tokens", found.get("output_tokens"))
     return Usage(_count(given), _count(made))
@@ -136,19 +135,8 @@ def _text(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(part["text"] for part in map(_object, content) if isinstance(part.get("text"), str))
+        return "".join(part["text"] for part in map(json_object, content) if isinstance(part.get("text"), str))
     return None
-
-
-def _parse(answer: Answer) -> dict[str, Any]:
-    try:
-        return _object(json.loads(answer.body))
-    except (ValueError, RecursionError):
-        return {}  # told by the outcome: no answer in it
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _word(value: Any) -> str | None:

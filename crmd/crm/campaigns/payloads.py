@@ -79,13 +79,6 @@ class Content(Payload):
         Field(description="An approved template; its components' parameters may contain variables."),
     ] = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short_text(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("text"), str):
-            return {**data, "text": {"body": data["text"]}}
-        return data
-
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
         if (self.text is None) == (self.template is None):

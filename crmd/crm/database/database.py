@@ -60,7 +60,8 @@ class Database:
         self._schema = schema
         self._engine: AsyncEngine | None = None
         self._opener: asyncio.Task[None] | None = None
-        self._last_error: str | None = "not opened yet"
+        self.last_error: str | None = "not opened yet"
+        """Why the database is unavailable; None where it is not, as far as is known."""
         self._log_throttle = Throttle(UNAVAILABLE_TOLD_EVERY_S)
         self._unavailable_reported = False
         # SQLite has one writer at a time. Those of this process wait here, in order, and without a connection.
@@ -73,15 +74,10 @@ class Database:
         return self.address.kind == SQLITE
 
     @property
-    def last_error(self) -> str | None:
-        """Why the database is unavailable; None where it is not, as far as is known."""
-        return self._last_error
-
-    @property
     def engine(self) -> AsyncEngine:
         """The engine; raises RecordsUnavailable while the database could not be opened."""
         if self._engine is None:
-            raise RecordsUnavailable(f"the records are not available: {self._last_error}")
+            raise RecordsUnavailable(f"the records are not available: {self.last_error}")
         return self._engine
 
     async def start(self) -> None:
@@ -109,7 +105,7 @@ class Database:
             await asyncio.wait([opener])
         engine, self._engine = self._engine, None
         if engine is not None:
-            self._last_error = "closed"
+            self.last_error = "closed"
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await engine.dispose()
@@ -222,16 +218,16 @@ class Database:
                 self._note_unavailable(str(error))
             except Exception as error:
                 _log.exception("the records cannot be opened")
-                self._last_error = db_errors.reason(error)
+                self.last_error = db_errors.reason(error)
 
     def _note_unavailable(self, error: str) -> None:
-        self._last_error = error
+        self.last_error = error
         if self._log_throttle.allow("unavailable") is not None:
             self._unavailable_reported = True
             _log.warning("the records are not available: %s", error)
 
     def _note_back(self) -> None:
-        self._last_error = None
+        self.last_error = None
         if self._unavailable_reported:
             self._unavailable_reported = False
             _log.info("the records are available again")

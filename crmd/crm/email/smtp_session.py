@@ -75,7 +75,8 @@ class Session:
         self._smtp = smtp
         self._server = server
         self._sound = True
-        self._mails_count = 0
+        self.mails_count = 0
+        """Mails that were offered over this connection."""
         self.idle_since = 0.0
         """On the pool's clock."""
 
@@ -109,11 +110,6 @@ class Session:
         """Whether another mail may be sent; False after a transaction that broke off."""
         return self._sound and self._smtp.is_connected
 
-    @property
-    def mails_count(self) -> int:
-        """Mails that were offered over this connection."""
-        return self._mails_count
-
     async def is_alive(self) -> bool:
         """Whether the server answers."""
         if not self.sound:
@@ -126,8 +122,8 @@ class Session:
 
     async def send(self, mail: Mail) -> Outcome:
         """Offers one mail. Raises ConnectionLost where an idle connection turns out to be closed."""
-        transaction = _Transaction(self._smtp, self._server, mail, reused=self._mails_count > 0)
-        self._mails_count += 1
+        transaction = _Transaction(self._smtp, self._server, mail, reused=self.mails_count > 0)
+        self.mails_count += 1
         self._sound = False  # until the transaction is over: one that is cancelled leaves the server in the middle
         outcome = await transaction.run()
         self._sound = isinstance(outcome, Accepted) or (isinstance(outcome, Refused) and await self._reset())

@@ -83,13 +83,6 @@ class Send(_Passed):
     location: Location | None = None
     category: Literal["marketing", "utility", "authentication", "service"] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_text(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("text"), str):
-            return {**data, "text": {"body": data["text"]}}
-        return data
-
     @model_validator(mode="after")
     def _one_content(self) -> Self:
         given = [name for name in CONTENTS if getattr(self, name) is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -17,38 +16,28 @@ MAX_TAGS = 50
 MAX_MAPPED_COLUMNS = 500
 
 
-def _checked(check: Callable[[str], str], text: str) -> str:
+def _codec(name: str) -> str:
     try:
-        return check(text)
+        return check_codec(name)
     except ValueError as error:
         raise invalid(str(error)) from None
 
 
-def _check_encoding(name: str) -> str:
-    return _checked(check_codec, name)
-
-
-def _check_tag(tag: str) -> str:
-    return _checked(check_tag, tag.strip())
-
-
-def _check_meaning(meaning: str) -> str:
+def _check_meaning(meaning: str) -> None:
     if meaning.startswith(ATTRIBUTE_PREFIX):
-        return ATTRIBUTE_PREFIX + _checked(check_attribute_name, meaning.removeprefix(ATTRIBUTE_PREFIX))
-    if meaning not in FIELDS:
-        raise invalid(f'"{meaning}" is not a field; write {", ".join(FIELDS)} or attributes.NAME')
-    return meaning
+        check_attribute_name(meaning.removeprefix(ATTRIBUTE_PREFIX))
+    elif meaning not in FIELDS:
+        raise ValueError(f'"{meaning}" is not a field; write {", ".join(FIELDS)} or attributes.NAME')
 
 
-def _check_delimiter(delimiter: str) -> str:
+def _check_delimiter(delimiter: str) -> None:
     if delimiter in '"\r\n':
-        raise invalid("the delimiter cannot be a quote or a line end")
-    return delimiter
+        raise ValueError("the delimiter cannot be a quote or a line end")
 
 
-Meaning = Annotated[str, Field(max_length=100), AfterValidator(_check_meaning)]
+Meaning = Annotated[str, Field(max_length=100), checked_by(_check_meaning)]
 ColumnName = Annotated[NotBlank, Field(max_length=500)]
-Tag = Annotated[str, AfterValidator(_check_tag), Field(max_length=2 * MAX_TAG)]
+Tag = Annotated[str, AfterValidator(str.strip), checked_by(check_tag), Field(max_length=2 * MAX_TAG)]
 
 
 class ImportContacts(Payload):
@@ -67,11 +56,11 @@ class ImportContacts(Payload):
         Literal["auto", "csv", "xlsx", "jsonl"], Field(description="`auto` detects it from the file itself.")
     ] = "auto"
     encoding: Annotated[
-        Annotated[str, Field(max_length=40), AfterValidator(_check_encoding)] | None,
+        Annotated[str, Field(max_length=40), AfterValidator(_codec)] | None,
         Field(description="Of a text file, such as `cp1252`; detected if absent."),
     ] = None
     delimiter: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_check_delimiter)] | None,
+        Annotated[str, Field(min_length=1, max_length=1), checked_by(_check_delimiter)] | None,
         Field(description="Of a CSV file; detected if absent: comma, semicolon, tab or bar."),
     ] = None
     sheet: Annotated[

@@ -98,8 +98,6 @@ class SendMessage(Payload):
         if not isinstance(data, dict):
             return data
         expanded = dict(data)
-        if isinstance(expanded.get("text"), str):
-            expanded["text"] = {"body": expanded["text"]}
         given = [name for name in TYPES if expanded.get(name) is not None]
         if expanded.get("type") is None:
             if len(given) > 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -45,6 +46,18 @@ class Answer:
     def snippet(self, size_bytes: int = SNIPPET_BYTES) -> str:
         """The start of the body as text."""
         return self.body[:size_bytes].decode("utf-8", "replace")
+
+    def json(self) -> dict[str, Any]:
+        """The JSON object that the body is; an empty one where it is none."""
+        try:
+            return json_object(json.loads(self.body))
+        except (ValueError, RecursionError):
+            return {}
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """A value of some JSON where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

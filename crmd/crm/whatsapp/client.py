@@ -13,7 +13,15 @@ from pydantic import SecretStr
 from yarl import URL
 
 from crmd.crm.outbound.adaptive_rate import AdaptiveRate
-from crmd.crm.outbound.http import Answer, Exchange, HttpClient, NoAnswer, NotSent, retry_after_seconds
+from crmd.crm.outbound.http import (
+    Answer,
+    Exchange,
+    HttpClient,
+    NoAnswer,
+    NotSent,
+    json_object,
+    retry_after_seconds,
+)
 from crmd.crm.whatsapp.errors import THROUGHPUT_REACHED, ErrorRow, find_row
 from crmd.crm.whatsapp.send_rate import SendLine
 
@@ -140,7 +148,7 @@ class WhatsAppClient:
         exchange = await self._post(body, timeout_seconds)
         if isinstance(exchange, NotSent | NoAnswer):
             return exchange.reason
-        refused = _refused(_object(_object(_parse(exchange.body)).get("error")), exchange)
+        refused = _refused(json_object(exchange.json().get("error")), exchange)
         if refused:
             return str(refused)
         return None if 200 <= exchange.status < 300 else f"HTTP {exchange.status}: {_line(exchange.snippet())}"
@@ -154,8 +162,8 @@ class WhatsAppClient:
 
 def read_answer(answer: Answer) -> SendOutcome:
     """What an answer says: by the error's code where there is one, never by the HTTP status alone."""
-    data = _object(_parse(answer.body))
-    refused = _refused(_object(data.get("error")), answer)
+    data = answer.json()
+    refused = _refused(json_object(data.get("error")), answer)
     if refused:
         return refused
     if 200 <= answer.status < 300:
@@ -179,7 +187,7 @@ def _refused(error: dict[str, Any], answer: Answer) -> Refused | None:
     if not isinstance(code, int) or isinstance(code, bool):
         return None
     subcode, trace_id = error.get("error_subcode"), error.get("fbtrace_id")
-    details = _object(error.get("error_data")).get("details") or error.get("message") or ""
+    details = json_object(error.get("error_data")).get("details") or error.get("message") or ""
     return Refused(
         code=code,
         subcode=subcode if isinstance(subcode, int) else None,
@@ -191,19 +199,8 @@ def _refused(error: dict[str, Any], answer: Answer) -> Refused | None:
     )
 
 
-def _parse(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None  # told by the outcome: no id, no code
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _first(value: Any) -> dict[str, Any]:
-    return _object(value[0]) if isinstance(value, list) and value else {}
+    return json_object(value[0]) if isinstance(value, list) and value else {}
 
 
 def _line(text: str) -> str:

@@ -11,28 +11,17 @@ from crmd.crm.payload import Link, NotBlank, Payload, invalid
 MessageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^\S+$")]
 Caption = Annotated[NotBlank, Field(max_length=1024)]
 
-# The field that holds the value of each type of template parameter.
-_PARAMETER_FIELDS = {
-    "text": "text",
-    "currency": "currency",
-    "date_time": "date_time",
-    "image": "image",
-    "document": "document",
-    "video": "video",
-    "location": "location",
-    "payload": "payload",
-    "coupon_code": "coupon_code",
-    "limited_time_offer": "limited_time_offer",
-    "product": "product",
-    "action": "action",
-}
-
 
 class Text(Payload):
     """A text message."""
 
     body: Annotated[NotBlank, Field(max_length=4096, description="The text.")]
     preview_url: Annotated[bool | None, Field(description="Shows a preview of the first link in it.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: Any) -> Any:
+        return {"body": data} if isinstance(data, str) else data
 
 
 class Media(Payload):
@@ -149,10 +138,9 @@ class Parameter(Payload):
 
     @model_validator(mode="after")
     def _has_value(self) -> Self:
-        field = _PARAMETER_FIELDS[self.type]
-        value = (self.model_extra or {}).get(field)
+        value = (self.model_extra or {}).get(self.type)
         if value is None or value == "":
-            raise invalid(f"a parameter of type {self.type} needs the field {field}, not empty")
+            raise invalid(f"a parameter of type {self.type} needs the field {self.type}, not empty")
         return self
 
 
