@@ -204,6 +204,32 @@ async def test_a_slow_trip_is_no_step(
     assert (await harness.claim()).reason == "empty"
 
 
+async def test_a_clock_is_never_put_right_to_before_what_started(
+    store: Store, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One daemon's first look was answered late, so it knows the clock within 20 s; the other then starts jobs."""
+    unsure, sure = (ScriptHarness(store, QueueSettings("q", rate_limit=Rate(5, 60))) for _ in range(2))
+    command = store.command
+
+    async def late(*parts: str | bytes | int | float) -> object:
+        answer = await command(*parts)
+        if parts[0] == "EVALSHA":
+            await clock.forward(20_000)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "command", late)
+        await unsure.claim()
+    await sure.add(*(f"k{n}" for n in range(10)))
+    assert len((await claim(sure)).jobs) == 5
+    await clock.step(-3_600_000)
+    corrected, claimed = await unsure.claim(), await unsure.claim()
+    assert (corrected.reason, claimed.reason) == (CORRECTED, "limited")
+    assert claimed.wait_ms <= 61_000
+    await clock.forward(claimed.wait_ms)
+    assert len((await claim(unsure)).jobs) == 5
+
+
 @pytest.mark.queues(QueueSettings("q"))
 async def test_where_nothing_is_limited_the_clock_is_nobodys_concern(
     harness: ScriptHarness, clock: StoreClock

@@ -172,6 +172,12 @@ DEFECTS = (
         "lua -k clock",
     ),
     Defect(
+        "a clock is put right to before what started",
+        "local right = wrong and math.max(earliest, last) or last",
+        "local right = wrong and earliest or last",
+        "lua -k clock",
+    ),
+    Defect(
         "a clock that was set back holds a limit for as long",
         "if clock >= right - LIMIT_TOLERANCE_MS and not wrong then",
         "if not wrong then",
