@@ -1,6 +1,6 @@
-"""crmd: a background-job daemon for a WhatsApp CRM.
+"""A background-job daemon for a WhatsApp CRM.
 
-What applications and handlers use is here: `job`, `JobContext`, what handlers raise, the clients and `Cache`.
+What applications and handlers import: `job`, `JobContext`, what handlers raise, the clients and `Cache`.
 """
 
 from __future__ import annotations

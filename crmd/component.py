@@ -1,4 +1,4 @@
-"""The one shape of what runs long: started, stopped, and where it repeats a step, one step at a time."""
+"""The one shape of whatever runs long: started, stopped, and, where it repeats a step, run one step at a time."""
 
 from __future__ import annotations
 

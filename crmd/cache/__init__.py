@@ -1,4 +1,4 @@
-"""The wrapper of the store that CRM code keeps its cached values in.
+"""The cache for application and CRM code: JSON values in the store.
 
-It may touch the store of the engine.
+May import the engine's store.
 """

@@ -1,4 +1,4 @@
-"""A cache for application code: JSON values with a time to live, and one fetch for many who ask at once."""
+"""A cache for application code: JSON values with a time to live; concurrent callers share one fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What applications call to add jobs: over the store or over HTTP.
+"""The clients with which applications add jobs, over the store or over HTTP.
 
-It may touch the engine.
+May import the engine and the configuration.
 """

@@ -1,4 +1,4 @@
-"""The client's way over HTTP: for applications that do not reach the store."""
+"""The client over HTTP, for applications that cannot reach the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For applications: add jobs and look after them, over the store or over HTTP."""
+"""The client for applications: adds jobs and looks after them, over the store or over HTTP."""
 
 from __future__ import annotations
 

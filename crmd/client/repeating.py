@@ -1,4 +1,4 @@
-"""What a client does where the answer to a request that may be repeated does not come."""
+"""Repeats a request that may be repeated, when its answer does not come."""
 
 from __future__ import annotations
 

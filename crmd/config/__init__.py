@@ -1,4 +1,5 @@
-"""What may be set, where it is found and what is wrong with it; produces the data of `crmd.engine.settings`.
+"""The configuration: what can be set, where values come from, and every mistake in them.
 
-It may touch the engine's plain data and `crmd.formatting`, and knows nothing of the CRM, HTTP or the command line.
+Produces the plain data of `crmd.engine.settings`. May import that, durations and store addresses of the engine;
+knows nothing of the CRM, HTTP or the command line.
 """

@@ -1,4 +1,4 @@
-"""The files and folders of a configuration: which one is meant, whether it may be trusted, what is in it."""
+"""The configuration's files and folders: which one applies, whether it can be trusted, what is in it."""
 
 from __future__ import annotations
 

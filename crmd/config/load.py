@@ -1,4 +1,4 @@
-"""Reads the configuration from all its places; finds every mistake at once."""
+"""Reads the configuration from all its sources, and finds every mistake at once."""
 
 from __future__ import annotations
 

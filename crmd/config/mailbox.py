@@ -1,4 +1,4 @@
-"""Mail addresses: `crm@example.com` or `CRM <crm@example.com>`."""
+"""Email addresses: `crm@example.com` or `CRM <crm@example.com>`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Settings`: the whole configuration, the queues and schedules that are always there included."""
+"""`Settings`: the whole configuration, including the shipped queues and schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walks the schema: what stands at a dotted key, every key there is, and the nearest one to a mistyped key."""
+"""Walks the schema: what is at a dotted key, every key there is, and the nearest one to a mistyped key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queues and schedules that are always there, written as in `config.toml`."""
+"""The shipped queues and schedules, written as in `config.toml`."""
 
 from __future__ import annotations
 

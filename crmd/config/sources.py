@@ -1,4 +1,4 @@
-"""The places that values come from: the file, credentials, the environment, the command line."""
+"""Where values come from: the file, credentials, the environment, the command line."""
 
 from __future__ import annotations
 

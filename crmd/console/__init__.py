@@ -1,4 +1,4 @@
-"""What an operator sees and does over HTTP: health, metrics, queues, jobs, and the SAQ page.
+"""What operators see and do over HTTP: health, metrics, queues, jobs, and SAQ's page.
 
-It may touch everything but the daemon and the command line.
+May import the HTTP plumbing, the configuration and the engine; knows no feature.
 """

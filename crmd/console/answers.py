@@ -1,4 +1,4 @@
-"""What is answered about queues, jobs, schedules and daemons."""
+"""The answers about queues, jobs, schedules and daemons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events about changes of the queues, made by any daemon."""
+"""Server-sent events about queues that change, whichever daemon changes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phase of its life that the daemon is in."""
+"""The phase of life that the daemon is in."""
 
 from __future__ import annotations
 

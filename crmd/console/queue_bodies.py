@@ -1,4 +1,4 @@
-"""Models of the queries and bodies of requests about jobs and queues."""
+"""Models of the queries and bodies of requests about queues and jobs."""
 
 from __future__ import annotations
 

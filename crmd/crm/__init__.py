@@ -1,4 +1,4 @@
-"""The CRM's work, a folder for each feature.
+"""The CRM's work, one folder for each feature.
 
-It may touch the engine and HTTP, and knows neither the daemon nor the console.
+May import the engine, the configuration, the HTTP plumbing and `cli.kit`; knows neither daemon nor console.
 """

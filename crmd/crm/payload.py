@@ -1,4 +1,4 @@
-"""What the payloads of all shipped jobs have in common."""
+"""What the payloads of all shipped jobs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database, for commands that read or write them without a daemon."""
+"""The database, for commands that use it without a daemon."""
 
 from __future__ import annotations
 

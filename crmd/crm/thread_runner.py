@@ -1,4 +1,4 @@
-"""A thread of a job's own, for work that would hold up the event loop."""
+"""A thread for one job, for work that would block the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `crmd run` says once it is ready: where it is, who may enter, and a job to try."""
+"""What `crmd run` prints once it is ready: its address, its user, and a job to try."""
 
 from __future__ import annotations
 

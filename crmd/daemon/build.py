@@ -1,4 +1,4 @@
-"""The composition root: the only place that knows all parts, and builds them from the configuration."""
+"""The composition root: the only module that knows all parts, and builds them from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notices an event loop that stands still, and says where."""
+"""Notices when the event loop is blocked, and reports where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process takes of the machine: memory that is given back, garbage collections, open files."""
+"""What the process uses of the machine: memory that is given back, garbage collections, open files."""
 
 from __future__ import annotations
 

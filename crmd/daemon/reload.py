@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, and what can change in a running daemon changes."""
+"""SIGHUP: reads the configuration again and applies what can change in a running daemon."""
 
 from __future__ import annotations
 

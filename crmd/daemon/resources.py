@@ -1,4 +1,4 @@
-"""The clients that handlers ask for, made from the configuration, and again where it changes."""
+"""The clients that handlers ask for, built from the configuration and rebuilt when it changes."""
 
 from __future__ import annotations
 

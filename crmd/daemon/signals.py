@@ -1,4 +1,4 @@
-"""What signals do. They only set a state; the supervisor acts on it."""
+"""Handles signals: they only set a state, and the supervisor acts on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's life: started in one order, stopped in the reverse, told to systemd all along."""
+"""The daemon's life: started in one order, stopped in the reverse order, reported to systemd throughout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said to systemd and taken from it: readiness, status, watchdog, listening sockets."""
+"""The interface to systemd: readiness, status, watchdog, listening sockets."""
 
 from __future__ import annotations
 

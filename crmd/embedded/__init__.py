@@ -1,4 +1,4 @@
 """The Valkey server that crmd runs itself: its binary, process, append-only file and state folder.
 
-It may touch telemetry only.
+May import telemetry.
 """

@@ -1,4 +1,4 @@
-"""How the embedded store's server is set up: its files, its configuration, its address."""
+"""How the embedded store's server is configured: its files, its settings, its address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of the embedded store's server: kept small, and read for the reason of a failed start."""
+"""The log of the embedded store's server: kept small, and searched for the reason of a failed start."""
 
 from __future__ import annotations
 

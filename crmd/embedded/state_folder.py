@@ -1,4 +1,4 @@
-"""The daemon's own folder: who holds it, who it is, and files for its owner's eyes only."""
+"""The daemon's state folder: who holds it, its identity, and files that only its owner may read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How a job lives: claimed, run, settled, retried and found again after a crash.
+"""How a job lives: claimed, run, settled, retried, and recovered after a crash.
 
-It may touch the store, telemetry and `crmd.jobs`, and knows nothing of the CRM, HTTP, the command line or the
-configuration file.
+May import telemetry and `crmd.jobs`; knows nothing of the CRM, HTTP, the command line or the configuration file.
 """

@@ -1,4 +1,4 @@
-"""Many small writes at once cost more than one large one: calls that come together share one."""
+"""Calls that come together share one write, as one large write costs less than many small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers of one daemon, and what looks after them: started and stopped as one."""
+"""The workers of one daemon and their maintenance, started and stopped as one."""
 
 from __future__ import annotations
 

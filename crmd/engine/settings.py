@@ -1,4 +1,4 @@
-"""What the engine is told about queues and schedules: plain data, wherever it comes from."""
+"""The settings of queues and schedules as the engine takes them: plain data, wherever it comes from."""
 
 from __future__ import annotations
 

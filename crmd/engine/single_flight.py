@@ -1,4 +1,4 @@
-"""One call for all who ask for the same at once."""
+"""Concurrent callers that ask for the same share one call."""
 
 from __future__ import annotations
 

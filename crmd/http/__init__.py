@@ -1,4 +1,4 @@
 """The HTTP plumbing: connections, authentication, problems, schemas and the OpenAPI description.
 
-It may touch the configuration and the engine, and knows no feature.
+May import the configuration and the engine; knows no feature.
 """

@@ -1,4 +1,4 @@
-"""What the bodies of answers look like: models that describe them. What is sent are plain dicts."""
+"""Models that describe the bodies of answers; what is sent are plain dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds what connections may cost: how many there are, and how long one may keep us waiting.
+"""Limits what connections may cost: how many there are, and how long one may keep us waiting.
 
 aiohttp times out neither headers nor stalled readers. Each connection's protocol is wrapped here, and the
 middleware says when a request's headers have come.

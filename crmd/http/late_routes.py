@@ -1,4 +1,4 @@
-"""Routes that are made when a path of theirs is first asked for."""
+"""Routes that are built when one of their paths is first requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits requests that are meant to last: waits for an outcome and event streams."""
+"""Limits requests that are meant to last: waits for outcomes and event streams."""
 
 from __future__ import annotations
 

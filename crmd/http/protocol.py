@@ -1,4 +1,4 @@
-"""aiohttp's part of a connection: what it is told, and what it leaves undone.
+"""aiohttp's part of a connection: what we tell it, and what it leaves undone.
 
 A body whose chunks are malformed gets no end there: whoever reads it waits, and with each chunk that is read
 aiohttp parses again, and keeps the error again. Errors and timers that refer to their connection stay until the

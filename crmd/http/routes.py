@@ -1,4 +1,4 @@
-"""Routes: who may call them, and what the OpenAPI document says of them."""
+"""Routes: who may call them, and how the OpenAPI document describes them."""
 
 from __future__ import annotations
 

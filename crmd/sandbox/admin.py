@@ -1,4 +1,4 @@
-"""The page that shows what arrived, and the calls below `/_sandbox` that it and tests steer the stand-ins by."""
+"""The page that shows what arrived, and the calls below `/_sandbox` that control the stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Posts WhatsApp's webhooks to the business: signed, and again until they are taken."""
+"""Posts WhatsApp's webhooks to the business, signed, and repeats them until they are accepted."""
 
 from __future__ import annotations
 

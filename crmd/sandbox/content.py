@@ -1,4 +1,4 @@
-"""Checks a message as the Cloud API does: what is missing or wrong, and with which code it says so."""
+"""Checks a message as the Cloud API does: what is missing or wrong, and which error code says so."""
 
 from __future__ import annotations
 

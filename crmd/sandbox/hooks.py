@@ -1,4 +1,4 @@
-"""Receives what crmd tells others: signed webhooks, and notifications to people."""
+"""Receives what crmd sends out: signed webhooks, and notifications to people."""
 
 from __future__ import annotations
 

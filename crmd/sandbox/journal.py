@@ -1,4 +1,4 @@
-"""What arrived at the stand-ins: the last entries of each kind, and those who watch them come."""
+"""What arrived at the stand-ins: the last entries of each kind, and whoever watches them arrive."""
 
 from __future__ import annotations
 

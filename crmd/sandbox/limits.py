@@ -1,4 +1,4 @@
-"""Meta's rate rules, written from its documents and not from what crmd does to keep to them."""
+"""Meta's rate limits, written from its documentation and not from what crmd does to keep them."""
 
 from __future__ import annotations
 

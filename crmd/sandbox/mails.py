@@ -1,4 +1,4 @@
-"""Mail as it is shown: who, what about, the bodies and the names of what is attached."""
+"""Mail as it is shown: sender, recipients, subject, bodies and the names of attachments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in of an OpenAI-compatible service: answers at once, by rule, with the usage counted."""
+"""A stand-in for an OpenAI-compatible service: answers at once, by rule, and counts the usage."""
 
 from __future__ import annotations
 

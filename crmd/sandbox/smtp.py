@@ -1,4 +1,4 @@
-"""A mail server that keeps what it gets and sends nothing on."""
+"""A mail server that keeps what it gets and forwards nothing."""
 
 from __future__ import annotations
 

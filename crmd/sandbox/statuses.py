@@ -1,4 +1,4 @@
-"""What becomes of accepted messages: sent, delivered, read or failed, told by webhook."""
+"""What becomes of accepted messages: sent, delivered, read or failed, reported by webhook."""
 
 from __future__ import annotations
 

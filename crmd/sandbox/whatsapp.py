@@ -1,4 +1,4 @@
-"""A stand-in of the WhatsApp Cloud API: takes messages, keeps Meta's rules, answers as Meta documents it."""
+"""A stand-in for the WhatsApp Cloud API: takes messages, applies Meta's rules, answers as Meta documents it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,4 @@
+"""Logs, metrics, events and redaction.
+
+Imports nothing else of crmd.
+"""

@@ -1,4 +1,4 @@
-"""Code says what happened; only subscribers log or count it."""
+"""Code emits events; only subscribers log or count them."""
 
 from __future__ import annotations
 

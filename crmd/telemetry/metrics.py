@@ -1,4 +1,4 @@
-"""What Prometheus sees: counters of this process, and gauges of the store that are equal on all daemons."""
+"""What Prometheus sees: counters of this process, and gauges of the store that are the same on all daemons."""
 
 from __future__ import annotations
 

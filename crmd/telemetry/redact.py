@@ -1,4 +1,4 @@
-"""Takes secrets out of what is about to be shown."""
+"""Removes secrets from whatever is about to be shown."""
 
 from __future__ import annotations
 

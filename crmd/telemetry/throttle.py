@@ -1,4 +1,4 @@
-"""One log line for each cause and time, so that an outage does not fill the log."""
+"""Limits log lines for each cause, so that an outage does not fill the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """The commands about queues, jobs and the daemon.
 
-They may touch everything.
+May import everything.
 """

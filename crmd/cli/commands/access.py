@@ -1,4 +1,4 @@
-"""Credentials of the HTTP side: `crmd password` and `crmd token`."""
+"""Credentials for HTTP: `crmd password` and `crmd token`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acting on many jobs at once: shows how many and which, asks, then goes through them in bounded batches."""
+"""Acts on many jobs: shows how many and which, asks, then goes through them in bounded batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`crmd check`: every problem of the configuration at once, or what is in force and why."""
+"""`crmd check`: every mistake in the configuration at once, or every setting in force with its source."""
 
 from __future__ import annotations
 

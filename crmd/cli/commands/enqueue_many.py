@@ -1,4 +1,4 @@
-"""`crmd enqueue --from`: many jobs from a file of lines, in batches."""
+"""`crmd enqueue --from`: adds the jobs in a file, line by line, in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a queue takes a job, before it is added."""
+"""Checks, before a job is added, that its queue takes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look at jobs: `crmd jobs` and `crmd job`."""
+"""Commands that show jobs: `crmd jobs` and `crmd job`."""
 
 from __future__ import annotations
 

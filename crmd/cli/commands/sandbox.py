@@ -1,4 +1,4 @@
-"""`crmd sandbox`: local stand-ins for the services outside."""
+"""`crmd sandbox`: local stand-ins for outside services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`crmd schedules`: what comes again and again, and its next and last runs."""
+"""`crmd schedules`: lists schedules with their next and last runs; runs, pauses and resumes one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is: `crmd status` and `crmd workers`."""
+"""Commands that show the present: `crmd status` and `crmd workers`."""
 
 from __future__ import annotations
 

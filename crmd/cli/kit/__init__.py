@@ -1,4 +1,4 @@
-"""What every command is made of: sessions, output and errors.
+"""What all commands share: sessions, output and errors.
 
-It may touch the configuration and the engine, and knows no feature.
+May import the configuration, the embedded store's state folder and the engine; knows no feature.
 """

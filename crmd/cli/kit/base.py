@@ -1,4 +1,4 @@
-"""The frame of all commands: global options before or after the command, and errors on one line."""
+"""What frames every command: global options before or after it, and errors on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values look to people: tables, ages, text that may come from anywhere."""
+"""How values are shown to people: tables, ages, text from anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a person types to jobs: payloads, times, lines of a file."""
+"""Turns what a person types into jobs: payloads, times, lines of a file."""
 
 from __future__ import annotations
 

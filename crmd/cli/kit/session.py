@@ -1,4 +1,4 @@
-"""From the options to a connected store: what every command that talks to it begins with."""
+"""From the options to a connected store: how every command that talks to it begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies, summaries and transcripts by a model.
+"""Answers of language models, and transcripts of recordings.
 
-Knows files, and the payload of the message that it may send.
+Knows files, the outbound HTTP client, and the payload of the message that it may send.
 """

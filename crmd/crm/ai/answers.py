@@ -1,4 +1,4 @@
-"""What a service that speaks OpenAI's protocol answers."""
+"""The answers of a service that speaks OpenAI's protocol."""
 
 from __future__ import annotations
 

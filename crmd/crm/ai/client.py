@@ -1,4 +1,4 @@
-"""A service that speaks OpenAI's protocol: chat answers and transcriptions, and what is known where none came."""
+"""A client for OpenAI's protocol: chat answers and transcriptions, or what is known when none came."""
 
 from __future__ import annotations
 

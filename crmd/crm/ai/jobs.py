@@ -1,4 +1,4 @@
-"""Queue `ai`: asks a language model, and writes down what a recording says."""
+"""Queue `ai`: asks a language model, and transcribes recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers of language models cost."""
+"""What the answers of language models cost."""
 
 from __future__ import annotations
 

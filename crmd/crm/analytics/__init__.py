@@ -1,4 +1,4 @@
-"""Hourly figures and the report.
+"""Hourly and daily figures, and the report.
 
-Knows the messages and the state of the queues.
+Knows what it counts: messages, campaigns, contacts, AI tokens and the state of the queues.
 """

@@ -1,4 +1,4 @@
-"""`crmd report`: what happened in the last hours or days, and what happens now."""
+"""`crmd report`: the figures of the last days or hours, and of the current one so far."""
 
 from __future__ import annotations
 

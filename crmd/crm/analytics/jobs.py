@@ -1,4 +1,4 @@
-"""Queue `analytics`: keeps what happened in an hour or a day."""
+"""Queue `analytics`: keeps the figures of an hour or a day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in an hour or a day: counted from the database, and kept."""
+"""The figures of an hour or a day: counted from the database, and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in each hour and day."""
+"""The figures of each hour and day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """One message to many people: audience, backpressure, canary, pause and resume.
 
-Knows contacts, imports and messages.
+Knows contacts, imports, messages, files and templates.
 """

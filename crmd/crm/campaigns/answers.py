@@ -1,4 +1,4 @@
-"""What is answered about campaigns."""
+"""The answers about campaigns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What campaigns say of their messages that are about to begin: whose they are, and whether they may."""
+"""Whether messages of campaigns may start, and whose they are."""
 
 from __future__ import annotations
 

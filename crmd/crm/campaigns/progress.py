@@ -1,4 +1,4 @@
-"""How far a campaign is: one record, kept as JSON in the column `cursor` of its row.
+"""How far a campaign has got: one record, kept as JSON in the column `cursor` of its row.
 
 Daemons of 0.1.0 read and write the same JSON beside ours, so that its names and meanings stay.
 """

@@ -1,4 +1,4 @@
-"""Whom campaigns go to: one row for each (campaign, phone), so that nobody is messaged twice."""
+"""Who campaigns go to: one row for each (campaign, phone), so that nobody gets a message twice."""
 
 from __future__ import annotations
 

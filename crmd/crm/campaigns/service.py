@@ -1,4 +1,4 @@
-"""Campaigns, for HTTP and the command line: shown, paused, resumed, cancelled."""
+"""Shows, pauses, resumes and cancels campaigns, for HTTP and the command line."""
 
 from __future__ import annotations
 

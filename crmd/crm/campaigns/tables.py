@@ -1,4 +1,4 @@
-"""Campaigns, and whom each goes to."""
+"""Campaigns, and who each goes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words by which people opt out of messages and in again.
+"""The words with which people opt out of messages and in again.
 
 Knows no other feature.
 """

@@ -1,4 +1,4 @@
-"""Words by which people say that they want no more messages, or want them again."""
+"""Recognises messages in which people say that they want no more messages, or want them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered about contacts."""
+"""The answers about contacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which contacts: the filter that campaigns, exports and the HTTP side use, as a query."""
+"""The filter for contacts that campaigns, exports and HTTP use, as a query."""
 
 from __future__ import annotations
 

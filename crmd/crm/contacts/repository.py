@@ -1,4 +1,4 @@
-"""Contacts: found, added, changed, and forgotten; one by one and in bulk."""
+"""Contacts: found, added, changed and forgotten; one by one and in bulk."""
 
 from __future__ import annotations
 

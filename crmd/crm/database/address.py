@@ -1,4 +1,4 @@
-"""Where the database is: `database.url`, read and checked."""
+"""The address of the database: `database.url`, read and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database: opened, looked after, closed; transactions."""
+"""The database: opened, watched, closed; transactions."""
 
 from __future__ import annotations
 

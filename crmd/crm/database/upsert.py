@@ -1,4 +1,4 @@
-"""Inserts that know what to do where the row is there already, on both databases."""
+"""Inserts that say what to do if the row exists, on both databases."""
 
 from __future__ import annotations
 

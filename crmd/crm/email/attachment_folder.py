@@ -1,4 +1,4 @@
-"""The folder whose files jobs may attach to mail by their path."""
+"""The folder whose files jobs may attach to mail by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a mail after it was offered to a server."""
+"""What is known about a mail after it was offered to a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contacts and messages written to files.
+"""Contacts and messages, written to files.
 
-Knows contacts, messages, files and the table writers.
+Knows contacts, imports, messages, files and the table writers.
 """

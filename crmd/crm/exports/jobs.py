@@ -1,4 +1,4 @@
-"""Queue `export`: writes contacts or messages into a file."""
+"""Queue `export`: writes contacts or messages to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files kept on disk, with their owner, quota and end.
+"""Files kept on disk, with owner, quota and expiry.
 
 Knows the database.
 """

@@ -1,4 +1,4 @@
-"""Uploads, exports and reports: rows in the database, bytes in a folder under names that nobody chose."""
+"""Uploads, exports and reports: rows in the database, bytes in a folder under generated names."""
 
 from __future__ import annotations
 

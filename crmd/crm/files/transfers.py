@@ -1,4 +1,4 @@
-"""Transfers: one row for each run of an import or an export, by which a repeat goes on or returns the same."""
+"""Transfers: one row for each run of an import or export, with which a repeat continues or returns the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations that go step by step, and wait for replies.
+"""Conversations that go step by step and wait for replies.
 
 Knows contacts, and the payloads of the jobs that steps add.
 """

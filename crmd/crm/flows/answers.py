@@ -1,4 +1,4 @@
-"""What is answered about flows and their runs."""
+"""The answers about flows and their runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What branches of a flow ask: of the contact's attributes and tags, of the last reply, of what the run saved."""
+"""The conditions of a flow's branches: on the contact's attributes and tags, the last reply, saved values."""
 
 from __future__ import annotations
 

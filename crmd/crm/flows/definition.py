@@ -1,4 +1,4 @@
-"""A flow's definition, and all that can be wrong with one."""
+"""A flow's definition, and every mistake that one can have."""
 
 from __future__ import annotations
 

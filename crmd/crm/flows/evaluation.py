@@ -1,4 +1,4 @@
-"""What one step makes of a run: which job it adds, how it changes the contact, and where the run stands then.
+"""What one step does to a run: which job it adds, how it changes the contact, and where the run is then.
 
 Nothing is done here, only decided: a step that is taken twice decides the same.
 """

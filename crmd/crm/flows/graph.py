@@ -1,4 +1,4 @@
-"""Where the steps of a flow lead: unknown targets, steps that nothing leads to, loops that never wait.
+"""Where a flow's steps lead: unknown targets, unreachable steps, loops that never wait.
 
 It looks at definitions as they were written, so that these mistakes are found beside all the others.
 """

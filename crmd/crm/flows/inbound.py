@@ -1,4 +1,4 @@
-"""What a contact's message does to flows: it answers those that wait for a reply, else it starts those it fits."""
+"""What a contact's message does to flows: it answers those that wait for a reply, else starts those that fit."""
 
 from __future__ import annotations
 

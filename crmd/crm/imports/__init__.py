@@ -1,4 +1,4 @@
-"""Contacts read from files that people upload.
+"""Contacts, read from uploaded files.
 
 Knows contacts, files and the table readers.
 """

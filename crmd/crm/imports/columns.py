@@ -1,4 +1,4 @@
-"""What the columns of a contact file mean: as the job says, else by their names, else by what stands in them."""
+"""What the columns of a contact file mean: as the job says, else by their names, else by their contents."""
 
 from __future__ import annotations
 

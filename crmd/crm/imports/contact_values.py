@@ -1,4 +1,4 @@
-"""Single values of contacts as they stand in files: read, bounded, and refused with a reason."""
+"""Single values of contacts in files: read, bounded, or rejected with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns say that somebody wants no messages, by the words of their names, and what their cells say.
+"""Which columns say that somebody wants no messages, by the words in their names, and what their cells say.
 
 `WhatsApp Opt-Out`, `DNC` and `Baja` are such columns; `Opted in` is not, nor does a no in it say anything.
 """

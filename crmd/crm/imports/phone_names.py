@@ -1,4 +1,4 @@
-"""Which columns hold phone numbers, by the words of their names in any order: `Teléfono WhatsApp`, `Handy-Nr.`."""
+"""Which columns hold phone numbers, by the words in their names in any order: `Teléfono WhatsApp`, `Handy-Nr.`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a row of a file to a contact, or to the reason why it is none."""
+"""From a row of a file to a contact, or to the reason for rejecting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What WhatsApp tells us: messages, statuses and stops, by its signed webhook.
+"""What WhatsApp's signed webhook reports: messages, statuses and marketing decisions.
 
 Knows contacts, consent, messages and flows.
 """

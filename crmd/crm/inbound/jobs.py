@@ -1,4 +1,4 @@
-"""Queue `webhook`: takes in what Meta's webhook told. Fine any number of times, in any order."""
+"""Queue `webhook`: processes events of Meta's webhook, any number of times and in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads Meta's webhook: statuses, messages, and what crmd has no use for. Unknown fields are no mistake."""
+"""Reads Meta's webhook: statuses, messages, and what crmd has no use for. Unknown fields are not mistakes."""
 
 from __future__ import annotations
 

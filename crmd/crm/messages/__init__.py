@@ -1,4 +1,4 @@
-"""Messages to and from people: sending, rows, statuses, and what became of unknown ones.
+"""Messages to and from people: sending, rows, statuses, and the reconciliation of unknown ones.
 
 Knows contacts and WhatsApp.
 """

@@ -1,4 +1,4 @@
-"""What is answered about messages."""
+"""The answers about messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a job ends when WhatsApp did not take the message: the error table turned into an outcome."""
+"""How a job ends when WhatsApp did not accept the message: the error table turned into an outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages: what became of those that went out, those that came in, and who asks for them."""
+"""Reads messages: what became of outgoing ones, and what came in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages whose job ended without a word to the database, and unknown jobs whose messages are known by now."""
+"""Settles messages whose job ended without telling the database, and unknown jobs whose message is known now."""
 
 from __future__ import annotations
 

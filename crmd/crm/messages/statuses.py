@@ -1,4 +1,4 @@
-"""What WhatsApp's webhooks tell about outgoing messages: in any order, any number of times."""
+"""What WhatsApp's webhooks report about outgoing messages, in any order and any number of times."""
 
 from __future__ import annotations
 

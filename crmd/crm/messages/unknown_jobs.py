@@ -1,4 +1,4 @@
-"""Ends jobs of unknown outcome once it is known what became of them."""
+"""Ends unknown jobs once their outcome is known."""
 
 from __future__ import annotations
 

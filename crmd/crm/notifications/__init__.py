@@ -1,4 +1,4 @@
-"""Notices and alerts for the people who run crmd.
+"""Notifications and alerts for the people who run crmd.
 
 Knows the state of the queues.
 """

@@ -1,4 +1,4 @@
-"""crmd's own alerts: a queue that stalls, jobs that fail, a store that is unavailable."""
+"""crmd's own alerts: a queue is stalled, jobs fail, the store is unavailable."""
 
 from __future__ import annotations
 

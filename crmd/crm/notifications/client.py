@@ -1,4 +1,4 @@
-"""Notifications by Apprise: Slack, Teams, Telegram, mail and a hundred more, each by a URL that is a secret."""
+"""Notifications through Apprise: Slack, Teams, Telegram, mail and a hundred more, each by a secret URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queue `notification`: tells the people who run the system something."""
+"""Queue `notification`: notifies the people who run the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notifications that wait to go out together."""
+"""Notifications that wait to be sent together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP client that refuses private addresses, and downloads through it.
+"""The HTTP client that refuses private addresses, and downloads with it.
 
 Knows no feature.
 """

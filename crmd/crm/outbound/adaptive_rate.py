@@ -1,4 +1,4 @@
-"""What one daemon remembers of a service that it calls: what waits, how long, and whether the service is up."""
+"""What one daemon remembers about a service that it calls: what waits, how long, and whether the service is up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses a URL from a job may lead to: the public internet, and what the configuration allows besides."""
+"""Which addresses URLs from jobs may lead to: the public internet, and what the configuration allows besides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by URL: the URLs come from jobs, so they lead to public addresses only, and to those that were allowed."""
+"""Downloads: as their URLs come from jobs, they may lead only to public addresses and to allowed networks."""
 
 from __future__ import annotations
 

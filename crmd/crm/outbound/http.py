@@ -1,4 +1,4 @@
-"""HTTP towards the outside: one pool of connections, bounded answers, and what is known where none came."""
+"""HTTP to the outside: one pool of connections, bounded answers, and what is known when none came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds out in which encoding a text file is."""
+"""Detects the encoding of a text file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens a file of rows: finds out what it is, and picks the reader."""
+"""Opens a table file: detects its format and picks the reader."""
 
 from __future__ import annotations
 

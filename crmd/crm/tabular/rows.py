@@ -1,4 +1,4 @@
-"""What all readers give: rows, good and bad; and the error of a file that cannot be read at all."""
+"""What all readers return: rows, good and bad; and the error for a file that cannot be read at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program of its own that prints an XLSX file's rows as JSON Lines: `python xlsx_read_child.py PATH [SHEET]`.
+"""A separate program that prints an XLSX file's rows as JSON Lines: `python xlsx_read_child.py PATH [SHEET]`.
 
 The reader holds a whole sheet in memory, and what it makes of a hostile file nobody knows. Here both end with the
 process, which may take so much memory and no more. It imports nothing of crmd.

@@ -1,4 +1,4 @@
-"""Reads XLSX through a process of its own; see `xlsx_read_child`."""
+"""Reads XLSX through a separate process; see `xlsx_read_child`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program of its own that makes an XLSX file: `python xlsx_write_child.py PATH SHEET TEMPORARY_FOLDER`.
+"""A separate program that writes an XLSX file: `python xlsx_write_child.py PATH SHEET TEMPORARY_FOLDER`.
 
 Writing XLSX is slow, ten microseconds for each cell: in a thread it would hold up everything else in the daemon,
 and could not be stopped. It imports nothing of crmd.

@@ -1,4 +1,4 @@
-"""The template language of campaigns and mail, bounded in time and size.
+"""The template language of campaigns, flows and mail, limited in time and size.
 
 Knows no feature.
 """

@@ -1,4 +1,4 @@
-"""The template engine itself: what of Jinja2 is allowed, and how much of it. Only `templates` imports it.
+"""The template engine itself: how much of Jinja2 is allowed. Only `templates` imports it.
 
 Jinja's sandbox keeps templates from Python's objects; it bounds neither memory nor time. So a part of the language
 only is accepted, and whatever it computes is counted beforehand: see `budget`.

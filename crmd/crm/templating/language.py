@@ -1,4 +1,4 @@
-"""What of Jinja2's language templates may use, and where `engine` puts its bounds into it."""
+"""Which parts of Jinja2's language templates may use, and where `engine` sets its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts with variables, such as `Hello {{ name }}`: Jinja2 for texts and data that are not trusted.
+"""Texts with variables, such as `Hello {{ name }}`: Jinja2 for untrusted texts and data.
 
 A template may read variables, choose, repeat over a list and use the filters of `language.FILTERS`. It
 reaches no Python object, and its size, its output and its time are bounded.

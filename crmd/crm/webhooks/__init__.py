@@ -1,4 +1,4 @@
-"""Events delivered to other systems by signed requests.
+"""Events, delivered to other systems by signed requests.
 
-Knows the outbound HTTP client.
+Knows the database and the outbound HTTP client.
 """

@@ -1,4 +1,4 @@
-"""What is answered about webhook endpoints."""
+"""The answers about webhook endpoints."""
 
 from __future__ import annotations
 

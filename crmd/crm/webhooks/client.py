@@ -1,4 +1,4 @@
-"""Webhooks in the manner of Standard Webhooks: signed posts to URLs that users gave, and nowhere inside."""
+"""Webhooks as in Standard Webhooks: signed posts to URLs that users gave, and never to internal addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queue `webhook`: posts a signed event to a URL."""
+"""Queue `webhook`: posts signed events to URLs and endpoints."""
 
 from __future__ import annotations
 

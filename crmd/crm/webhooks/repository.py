@@ -1,4 +1,4 @@
-"""How the registered webhook endpoints do: since when one fails, and which ones get no more events."""
+"""The state of the webhook endpoints: since when each has failed, and which are disabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether webhook endpoints work."""
+"""The state of the webhook endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Cloud API: client, content, errors, and the rate of sending.
+"""The Cloud API: client, content, errors and send rate.
 
-Knows no other feature.
+Knows the outbound HTTP client and no other feature.
 """

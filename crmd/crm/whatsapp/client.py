@@ -1,4 +1,4 @@
-"""The WhatsApp Cloud API: sends one message and says exactly what is known of it afterwards."""
+"""The WhatsApp Cloud API: sends one message and reports exactly what is known of it afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets messages leave evenly spaced, at a rate that all daemons share."""
+"""Spaces outgoing messages evenly, at a rate that all daemons share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person or a program asks of queues and jobs from outside: look, add, cancel, pause, retry.
+"""What people and programs do with queues and jobs from outside: look, add, cancel, pause, retry.
 
-It may touch the store, and no worker.
+May import `engine.store`, and no worker.
 """

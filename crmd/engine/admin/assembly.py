@@ -1,4 +1,4 @@
-"""The engine as it is used from outside, put together once for the daemon, the command line and applications."""
+"""The engine as used from outside, assembled once for the daemon, the command line and applications."""
 
 from __future__ import annotations
 

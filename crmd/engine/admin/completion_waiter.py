@@ -1,4 +1,4 @@
-"""Waits for jobs to be over: one subscribed connection for all waits of a process."""
+"""Waits for jobs to end: one subscribed connection for all waits of a process."""
 
 from __future__ import annotations
 

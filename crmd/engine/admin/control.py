@@ -1,4 +1,4 @@
-"""Changes queues and jobs from outside: HTTP, the command line, Python, SAQ's page."""
+"""Changes queues and jobs from outside: for HTTP, the command line, Python and SAQ's page."""
 
 from __future__ import annotations
 

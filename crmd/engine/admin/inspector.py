@@ -1,4 +1,4 @@
-"""Reads queues and jobs. Changes nothing."""
+"""Reads queues and jobs; changes nothing."""
 
 from __future__ import annotations
 

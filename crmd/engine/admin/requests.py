@@ -1,4 +1,4 @@
-"""Requests that may be repeated: what an `Idempotency-Key` stands for, and the keys of the jobs it adds."""
+"""Requests that may be repeated: what an `Idempotency-Key` covers, and the keys of the jobs that it adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schedules of a configuration: listed, run by hand, paused."""
+"""The configured schedules: listed, run by hand, paused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts, totals and times, from what the store has."""
+"""Counts, totals and times, from what the store holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a job's view from what the store knows of it."""
+"""Builds a job's view from what the store holds of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the outside sees of queues and jobs: plain values, the same for HTTP, the command line and Python."""
+"""Queues and jobs as seen from outside: plain values, the same for HTTP, the command line and Python."""
 
 from __future__ import annotations
 

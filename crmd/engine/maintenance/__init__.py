@@ -1,4 +1,4 @@
-"""What keeps the queues of all daemons whole: heartbeats, recovery, the janitor, schedules, wake-ups.
+"""What keeps the queues in order: heartbeats, recovery, the janitor, schedules, wake-ups.
 
-It may touch the store and the administration.
+May import `engine.store`, `engine.admin` and `engine.worker`.
 """

@@ -1,4 +1,4 @@
-"""Finds SAQ workers on our queues: they take jobs without a lease and sweep ours, which nobody can make safe."""
+"""Finds SAQ workers on our queues: they take jobs without a lease and sweep ours, so they are not supported."""
 
 from __future__ import annotations
 

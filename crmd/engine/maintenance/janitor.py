@@ -1,4 +1,4 @@
-"""Heals what plain SAQ clients and older daemons leave: jobs in no structure, words about jobs that are gone."""
+"""Cleans up after plain SAQ clients and older daemons: jobs in no structure, entries for jobs that are gone."""
 
 from __future__ import annotations
 

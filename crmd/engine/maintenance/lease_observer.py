@@ -1,4 +1,4 @@
-"""Which daemons are dead: those that did not renew their leases while we watched for a whole lease."""
+"""Which daemons are dead: those that did not renew their leases while we observed for a whole lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives back what dead daemons held."""
+"""Gives back the jobs that dead daemons held."""
 
 from __future__ import annotations
 

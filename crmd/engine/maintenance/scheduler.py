@@ -1,4 +1,4 @@
-"""Adds the jobs of schedules when they come due: one job for each time, however many daemons look."""
+"""Adds the jobs of schedules when they are due: one job for each time, however many daemons there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trip a second looks after all queues of the daemon."""
+"""One trip to the store a second maintains all queues of the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hears at once what happens in the store: our own wake-ups and cancels, and aborts by plain SAQ clients."""
+"""Hears at once what happens in the store: our wake-ups and cancels, and aborts by plain SAQ clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the store lets the daemon do its work: what its user may do, and whether writes are taken now."""
+"""Whether the store lets the daemon do its work: its user's permissions, and whether it takes writes now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of the store: what a URL may say."""
+"""The address of the store, and what its URL may contain."""
 
 from __future__ import annotations
 

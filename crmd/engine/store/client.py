@@ -1,4 +1,4 @@
-"""The one owner of the connection to Redis or Valkey: connects, watches, reconnects, and says how it stands."""
+"""The one owner of the connection to Redis or Valkey: connects, watches, reconnects, and reports its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts: one file, one operation. `--@include _name` takes in what several share, once."""
+"""Loads the Lua scripts: one file, one operation. `--@include _name` includes what several share, once."""
 
 from __future__ import annotations
 

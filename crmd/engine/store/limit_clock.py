@@ -1,4 +1,4 @@
-"""The clock by which limits count: the store's, without the steps that somebody sets it by."""
+"""The clock by which limits count: the store's, without the jumps when somebody sets it."""
 
 from __future__ import annotations
 

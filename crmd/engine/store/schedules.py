@@ -1,4 +1,4 @@
-"""What the store knows of schedules, and their two scripts as typed functions."""
+"""What the store knows about schedules, and their two scripts as typed functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What redis-py raises, in our own terms: its errors do not leave `crmd.engine`."""
+"""Translates redis-py's errors into our own: they do not leave `crmd.engine`."""
 
 from __future__ import annotations
 

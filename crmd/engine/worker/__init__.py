@@ -1,4 +1,4 @@
 """One queue at work in this process: its trips to the store, its executions, their outcomes and acks.
 
-It may touch `engine.store`, `engine.admin` and `crmd.jobs`; it knows nothing of SAQ.
+May import `engine.store`, `engine.admin` and `crmd.jobs`; knows nothing of SAQ.
 """

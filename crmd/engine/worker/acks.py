@@ -1,4 +1,4 @@
-"""Acks: what the store is told of an execution, and the buffer that keeps each until the store surely has it."""
+"""Acks: what the store is told of an execution, and the buffer that keeps each until the store safely has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that run beside whoever began them, and end with it."""
+"""Tasks that run beside their owner and end with it."""
 
 from __future__ import annotations
 

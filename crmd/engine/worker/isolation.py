@@ -1,4 +1,4 @@
-"""Runs a job that crashed its daemons alone, so that the next crash can be blamed on nothing else."""
+"""Runs a job that crashed its daemons alone, so that nothing else can be to blame for the next crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a worker claims again: when it is asked to, when something is due or arrives, at once while jobs wait."""
+"""When a worker claims again: when asked to, when something is due or arrives, at once while jobs wait."""
 
 from __future__ import annotations
 

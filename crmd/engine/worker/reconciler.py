@@ -1,4 +1,4 @@
-"""Brings what the store says is leased to us and what we hold into line."""
+"""Reconciles the leases that the store says we hold with the jobs that we hold."""
 
 from __future__ import annotations
 

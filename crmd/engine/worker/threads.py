@@ -1,4 +1,4 @@
-"""Threads for sync handlers. They cannot be stopped: one that nobody waits for any more counts as leaked."""
+"""Threads for sync handlers. They cannot be stopped: one that nobody waits for any longer counts as leaked."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The demo: a daemon, the sandbox, and a small CRM's day, by commands and HTTP that anyone can type."""
+"""The demo: a daemon, the sandbox, and a day of a small CRM, in commands and requests that anyone can type."""

@@ -1,4 +1,4 @@
-"""The demo's folder: configuration, state, log, and the files that come out. Each demo begins with a new one."""
+"""The demo's folder: configuration, state, log, and results. Each demo starts with an empty one."""
 
 from __future__ import annotations
 
