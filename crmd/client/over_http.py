@@ -27,7 +27,7 @@ from crmd.errors import (
 
 TIMEOUT_S = 10.0
 WAIT_STEP_S = 30.0
-"""One request waits so long at most; a longer wait is several."""
+"""One request waits this long at most; a longer wait is several."""
 
 _ERRORS: dict[int, type[CrmdError]] = {
     404: JobNotFound,

@@ -25,7 +25,7 @@ from crmd.errors import StoreError, StoreUnavailable, UnknownQueue
 T = TypeVar("T")
 
 LEARN_EVERY_S = 30.0
-"""A program at the store asks again for a queue's unique_for after so long."""
+"""A program at the store asks again for a queue's unique_for after this long."""
 
 _QUEUE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 

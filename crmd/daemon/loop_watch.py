@@ -13,7 +13,7 @@ from crmd.telemetry.stacks import thread_stack
 
 BEAT_S = 0.25
 BLOCKED_AFTER_S = 1.0
-"""A loop that is late by so much is told of, with the stack of what holds it."""
+"""A loop that is late by this much is reported, with the stack of what blocks it."""
 
 _log = logging.getLogger(__name__)
 

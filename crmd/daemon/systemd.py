@@ -59,11 +59,11 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}", *_status(status))
 
     def stopping(self, extend_seconds: float, status: str | None = None) -> None:
-        """The daemon drains; systemd is to wait so long before it kills."""
+        """The daemon drains; systemd is to wait this long before it kills."""
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(extend_seconds * 1e6)}", *_status(status))
 
     def extend(self, seconds: float) -> None:
-        """Start or stop goes on and needs so long from now."""
+        """Start or stop goes on and needs this long from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def ping(self) -> None:

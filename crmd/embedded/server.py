@@ -35,7 +35,7 @@ from crmd.embedded.state_folder import StateDir
 from crmd.errors import ConfigError, CrmdError, Problem, StateDirTaken, StoreFull, StoreUnavailable
 
 STOP_SECONDS = 3.0
-# A server that served so long before it died is started again at once.
+# A server that served this long before it died is started again at once.
 STEADY_SECONDS = 1.0
 BACKOFF_BASE_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 5.0

@@ -33,11 +33,11 @@ from crmd.jobs import Catalog
 from crmd.version import __version__
 
 GIVE_BACK_S = 0.3
-"""What is cancelled at the end of a drain has so long to end."""
+"""What is cancelled at the end of a drain has this long to end."""
 WRITE_S = 0.4
-"""The last acks have so long to be written; then they are kept in the state folder."""
+"""The last acks have this long to be written; then they are kept in the state folder."""
 LEAVE_S = 0.2
-"""Giving back orphaned leases and signing off may take so long. All three together stay inside one second."""
+"""Giving back orphaned leases and signing off may take this long. All three together stay within one second."""
 
 _log = logging.getLogger(__name__)
 

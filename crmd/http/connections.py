@@ -57,7 +57,7 @@ LINGER_SECONDS = 1.0
 LINGER_TIMES = 10
 """So often it gets as long again, as many clients read only once they have sent everything."""
 LINGER_BYTES = 64 * 1024
-"""For that it has to have sent so much meanwhile."""
+"""For that it has to have sent this much meanwhile."""
 MAX_LINGERING = 1024
 """With a body that was cut, and time to read why, beside those that count. Of more, the first are closed."""
 
@@ -216,7 +216,7 @@ class Connections:
             self._stalled[connection] = None
 
     def add_body_bytes(self, count: int) -> None:
-        """Bodies hold so much more, or less; over the limit, the bodies that cost most give way at once."""
+        """Bodies hold this much more, or less; over the limit, the bodies that cost most give way at once."""
         self._body_bytes += count
         if count <= 0 or self._body_bytes <= self._most_body_bytes:
             return

@@ -21,11 +21,11 @@ PORTION_LINES = 64
 MOST_LINES = 1024
 """Parsed at once where the portions before were cheap."""
 LINE_BYTES = 64
-"""A portion has at most so many times its lines."""
+"""A portion has at most this many times its lines."""
 CHEAP_SECONDS = 0.0001
 """Less than 32 chunks take."""
 TURN_SECONDS = 0.0005
-"""Parsed for so long in one turn of the loop, or one portion."""
+"""Parsed for this long in one turn of the loop, or one portion."""
 PIECES = 4
 """Of large bodies, up to 256 KiB each, taken in one turn of the loop: they are copied in about as long."""
 
@@ -97,7 +97,7 @@ def has_many_lines(data: bytes) -> bool:
 
 
 def portion_end(data: bytes, start: int, lines: int) -> int:
-    """Where a portion ends that begins at an offset and has at most so many lines."""
+    """Where a portion ends that begins at an offset and has at most this many lines."""
     end = min(len(data), start + lines * LINE_BYTES)
     while data.count(b"\n", start, end) > lines:
         end = start + (end - start) // 2

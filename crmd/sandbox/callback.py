@@ -21,7 +21,7 @@ VERIFY_AGAIN_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 MAX_ATTEMPTS = 20
-"""Meta goes on for up to 7 days; a sandbox does not live so long."""
+"""Meta keeps trying for up to 7 days; a sandbox does not live that long."""
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_FAULTS = 100
 HOLD_SECONDS = 120.0
-"""A timeout lasts so long where the fault does not say."""
+"""A timeout lasts this long unless the fault says otherwise."""
 HEADER = "X-Sandbox-Fault"
 QUERY = "sandbox_fault"
 

@@ -46,7 +46,7 @@ class SandboxSettings:
     throughput_bucket: int = 0
     """Size of a token bucket that keeps to `messages_per_second`; 0: a strict window of one second does."""
     pair_seconds: float = 6.0
-    """One message to a recipient costs so many seconds of the pair's quota."""
+    """One message to a recipient costs this many seconds of the pair's quota."""
     pair_burst: int = 45
     """Most messages to one recipient within `pair_seconds`."""
     service_window: bool = False

@@ -10,7 +10,7 @@ from typing import Any
 MASK = "***"
 CUT = "…"
 MAX_DEPTH = 20
-"""What a value shows of itself is cut below so many levels."""
+"""Values are shown down to this many levels."""
 LONG_CHARS = 4_096
 """A text of a whole value that is longer is not searched for secrets: a search holds the interpreter meanwhile."""
 _MARGIN_CHARS = 1_024

@@ -86,7 +86,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text cut to so many characters."""
+    """The text, cut to this many characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

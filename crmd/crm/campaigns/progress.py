@@ -20,7 +20,7 @@ MOST_AHEAD = 5_000
 AHEAD_SECONDS = 30.0
 """So much work is kept in the queue, by the pace seen last."""
 STALLED_SECONDS = 600.0
-"""Where none of the campaign's messages began for so long, those that wait may be gone: a few more are added."""
+"""Where none of the campaign's messages began for this long, those that wait may be gone: a few more are added."""
 PROBE = 100
 SHORTEST_LOOK_SECONDS = 1.0
 LONGEST_LOOK_SECONDS = 15.0

@@ -504,7 +504,7 @@ async def extent(s: AsyncSession, wanted: ContactFilter) -> tuple[int, int]:
 
 
 async def attribute_names(s: AsyncSession, wanted: ContactFilter, limit: int) -> list[str]:
-    """The names of the attributes that these contacts have, sorted; the first so many."""
+    """The names of the attributes that these contacts have, sorted; at most `limit`."""
     if s.get_bind().dialect.name == "postgresql":
         entry = func.jsonb_object_keys(Contact.attributes).table_valued("key").render_derived()
     else:

@@ -17,9 +17,9 @@ BUSY_TIMEOUT_S = 15.0
 """How long a writer waits for another one."""
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 60.0
-"""A PostgreSQL that says nothing for so long counts as unavailable."""
+"""A PostgreSQL that says nothing for this long counts as unavailable."""
 IDLE_TIMEOUT_S = 120.0
-"""PostgreSQL ends a transaction in which nothing is asked for so long: its daemon's machine may be gone."""
+"""PostgreSQL ends a transaction that is idle for this long: its daemon's machine may be gone."""
 _READING = "crmd_reading"
 
 

@@ -18,11 +18,11 @@ from crmd.crm.email.smtp_session import ConnectFailed, ConnectionLost, Security,
 from crmd.crm.outbound.adaptive_rate import AdaptiveRate
 
 IDLE_SECONDS = 60.0
-"""An idle connection is closed after so long; servers commonly do it after 5 minutes, some after one."""
+"""An idle connection is closed after this long; servers commonly close it after 5 minutes, some after one."""
 PROBE_AFTER_SECONDS = 2.0
-"""A connection that was idle for so long is asked whether it lives before a mail goes over it."""
+"""A connection that was idle for this long is tested before a mail goes over it."""
 MAILS_PER_CONNECTION = 100
-"""Servers commonly end a connection after so many, or slow it down."""
+"""Servers commonly end a connection after this many, or slow it down."""
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 

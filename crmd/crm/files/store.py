@@ -32,7 +32,7 @@ FOLDER = "files"
 SWEEP_EVERY_S = 600.0
 SWEEP_BATCH = 500
 ABANDONED_AFTER_S = 86_400.0
-"""What no row knows stays so long: it may be on its way to one, in this daemon or in another."""
+"""What no row knows stays this long: it may be on its way to one, in this daemon or in another."""
 MAX_NAME_CHARS = 200
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
@@ -174,7 +174,7 @@ class FileStore(BackgroundTask):
             self._check_quota(new.owner, new.kept, coming)
 
     def check_room(self, size_bytes: int = 0) -> None:
-        """Raises OSError where so many more bytes would leave less room than has to be left. Blocks."""
+        """Raises OSError where this many more bytes would leave less room than has to be left. Blocks."""
         disk = os.statvfs(self.folder)
         if disk.f_bavail * disk.f_frsize < size_bytes + self.limits.keep_free:
             raise OSError(errno.ENOSPC, f"{self.limits.keep_free:,} bytes of it stay free (files.keep_free)")

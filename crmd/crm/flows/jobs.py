@@ -30,7 +30,7 @@ from crmd.errors import Permanent, RequestError
 from crmd.jobs import JobContext, job
 
 MAX_RUN_STEPS = 1_000
-"""A run that made so many is in a loop that nobody meant."""
+"""A run that took this many steps is in a loop that nobody meant."""
 MAX_DATA = 50
 """Variables that a run may begin with."""
 MAX_REASON = 1_000
@@ -245,7 +245,7 @@ def _progress(run_id: int, run: FlowRun | None) -> FlowProgress:
 
 
 LATE = timedelta(minutes=1)
-"""A job that is due is given so long to start before its run counts as forgotten."""
+"""A job that is due is given this long to start before its run counts as forgotten."""
 BATCH = 500
 MAX_BATCHES = 20
 

@@ -21,7 +21,7 @@ from crmd.crm.flows.tables import Flow, FlowRun
 KEEP_RUNS = timedelta(days=90)
 """How long the row of a finished run stays."""
 LOOK_AFTER = timedelta(minutes=10)
-"""A run that is `running` and made no step for so long has lost its job: one attempt takes at most 5 minutes."""
+"""A run that is `running` and made no step for this long has lost its job: one attempt takes at most 5 minutes."""
 MAX_FLOWS = 500
 RUNS_OF_CONTACT = 50
 """Runs of one contact that an inbound message is held against, the latest."""

@@ -137,7 +137,7 @@ BUSY_SECONDS = 15.0
 PAUSED_SECONDS = 15.0
 """A job whose campaign is paused, and did not make it, looks again after this."""
 WRITE_SECONDS = 20.0
-"""How long the outcome of a send is tried to be written, where the job's own timeout leaves so much."""
+"""How long to keep trying to write the outcome of a send, if the job's own timeout allows."""
 TRY_AGAIN_SECONDS = 1.0
 BRIEF_SECONDS = 0.5
 """For a write of a job that is cancelled: it has one second to end."""

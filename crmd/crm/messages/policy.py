@@ -154,7 +154,7 @@ def is_us_number(digits: str) -> bool:
 
 
 def _not_before(seconds: float | None, signal: JobSignal) -> JobSignal:
-    """The signal, with a wait of at least so long where it has one; a little apart, as many are told the same."""
+    """The signal with a wait of at least this long, if it has one; spread a little, as many are told the same."""
     if not seconds:
         return signal
     least = seconds * random.uniform(1.0, 1.1)

@@ -24,7 +24,7 @@ from crmd.telemetry.throttle import Throttle
 
 SWEEP_EVERY_S = 60.0
 OLD_AFTER_S = 60.0
-"""A message that stands open for so long is looked at: most have their outcome within a second."""
+"""A message without an outcome for this long is examined: most have theirs within a second."""
 SETTLE_AFTER_S = 0.3
 """An ending is told a moment before it is in the store."""
 LOOKS = 20

@@ -23,7 +23,7 @@ from crmd.errors import StoreUnavailable
 
 EVERY_S = 5.0
 FORGOTTEN_AFTER_MS = 900_000
-"""An alert that no daemon has seen for so long is no longer known; if it still lasts it is a new one."""
+"""An alert that no daemon has seen for this long is no longer known; if it still lasts it is a new one."""
 QUEUE = "notification"
 """Where notifications go; what is wrong with this queue itself goes to the log."""
 TITLE = "crmd"

@@ -16,7 +16,7 @@ TEXTS_KEPT = 5
 """Texts of a group that its message shows, the first ones."""
 MAX_TEXT = 500
 KEPT = timedelta(days=7)
-"""Where a channel takes nothing for so long, what waits for it is no news any more."""
+"""If a channel takes nothing for this long, what waits for it is out of date."""
 
 
 @dataclass(frozen=True, slots=True)

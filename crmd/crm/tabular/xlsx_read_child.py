@@ -1,7 +1,7 @@
 """A separate program that prints an XLSX file's rows as JSON Lines: `python xlsx_read_child.py PATH [SHEET]`.
 
 The reader holds a whole sheet in memory, and what it makes of a hostile file nobody knows. Here both end with the
-process, which may take so much memory and no more. It imports nothing of crmd.
+process, which may take this much memory and no more. It imports nothing of crmd.
 
 The first line is {"sheet", "rows"}, or {"error"}; each further one [number of the row, [cells]].
 """

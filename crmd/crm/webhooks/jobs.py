@@ -179,7 +179,7 @@ def _signal_for(answer: Answer, snippet: str, retry_after_seconds: float | None,
 
 
 UNIQUE_SECONDS = 3600.0
-"""A repeated event job finds its deliveries again for so long, even those that are over."""
+"""A repeated event job finds its deliveries again for this long, even those that are over."""
 _BATCH = 500
 
 

@@ -63,7 +63,7 @@ class ErrorRow:
     not_in_us: bool = False
     """No further attempt for recipients in the United States."""
     alert_after_seconds: float | None = None
-    """Logged as an error once it has lasted so long."""
+    """Logged as an error once it has lasted this long."""
 
 
 R, P, X, XPLUS, A = (

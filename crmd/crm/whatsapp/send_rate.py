@@ -30,7 +30,7 @@ AHEAD_MS = 20
 LATE_MS = 20
 """A start missed by so little is made up for: a daemon asks for the next ones while the last is on its way."""
 SAME_MOMENT_MS = 250
-"""Refusals of messages that started up to so long after a cut say what led to it."""
+"""Refusals of messages that started up to this long after a cut say what led to it."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class SendRate:
         self._limit = per_second
 
     async def take(self, wanted: int) -> Slots:
-        """When the next sends of this daemon may start; at most so many, perhaps none yet."""
+        """When the next sends of this daemon may start; at most this many, perhaps none yet."""
         count, first_us, between_us = await self._store.call(
             "take_sends", self._keys, (self._limit, wanted, AHEAD_MS, LATE_MS)
         )

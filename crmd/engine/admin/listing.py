@@ -20,7 +20,7 @@ BATCH_BYTES = 2 * 1024 * 1024
 """What one batch may fetch, as far as those before it tell."""
 SCAN_MAX = 5_000
 SCAN_MAX_BYTES = 16 * 1024 * 1024
-"""A search looks at so many jobs a call, then answers with a cursor to go on from."""
+"""A search looks at this many jobs a call, then answers with a cursor to go on from."""
 INLINE_BYTES = 64 * 1024
 """More is decoded in a thread."""
 PARKED_KEYS_MAX = 1_000

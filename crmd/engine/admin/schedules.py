@@ -18,7 +18,7 @@ from crmd.engine.store.schedules import ScheduleRecord
 from crmd.errors import JobNotFound, UnknownQueue, UnknownSchedule
 
 UNIQUE_S = 3600.0
-"""The key of a due time stays taken so long, for clocks that are set back and records that are lost."""
+"""The key of a due time stays taken this long, for clocks that are set back and records that are lost."""
 
 
 @dataclass(frozen=True, slots=True)

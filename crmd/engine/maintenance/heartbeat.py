@@ -19,7 +19,7 @@ from crmd.engine.store.library import Script
 from crmd.telemetry.throttle import Throttle
 
 LEASE_S = 30.0
-"""After so long without renewal, by their own clocks, other daemons may take a daemon's jobs."""
+"""After this long without renewal, by their own clocks, other daemons may take a daemon's jobs."""
 RENEW_EVERY_S = 5.0
 LOOP_SILENCE_MAX_S = 120.0
 """A loop blocked for longer is taken for dead: its leases run out, and systemd's watchdog has long acted."""

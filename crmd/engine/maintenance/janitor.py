@@ -17,7 +17,7 @@ from crmd.errors import StoreError, StoreUnavailable
 STEP = 200
 """Keys looked at in one step, once a second: some 0.2 ms of the store."""
 GRACE_S = 60.0
-"""A client in the middle of an abort or an enqueue has so long to finish."""
+"""A client in the middle of an abort or an enqueue has this long to finish."""
 REMEMBERED = 10_000
 TIDY_STEP = 500
 TIDY_STEPS = 20

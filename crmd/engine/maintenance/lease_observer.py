@@ -10,7 +10,7 @@ from itertools import islice
 from crmd.engine.maintenance.heartbeat import LEASE_S
 
 LONGEST_GAP_S = 2.0
-"""Between two looks at most so much counts: whatever kept us from looking may have kept others from renewing."""
+"""Between two looks at most this long counts: what kept us from looking may have kept others from renewing."""
 EXPIRED_AT_ONCE = 100
 """Daemons found dead with one look; the next finds the others."""
 UNLISTED = ""

@@ -29,7 +29,7 @@ from crmd.telemetry.events import Events
 
 CONNECT_TIMEOUT_S = 2.0
 REPLY_TIMEOUT_S = 4.0
-"""A store that says nothing for so long is unavailable: a frozen one is noticed within five seconds."""
+"""A store that says nothing for this long is unavailable: a frozen one is noticed within five seconds."""
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
 """Work has to resume within two seconds of the store's return."""

@@ -12,7 +12,7 @@ from crmd.engine.settings import QueueSettings
 
 SAFETY_SHARE = 0.01
 SAFETY_MAX_MS = 250
-"""Limits count at the claim; what the outside sees is jittered by the way there. Windows are longer by so much."""
+"""Limits count claims; on the way out the times vary. Windows are longer by this much."""
 BURST_WINDOW_SHARE = 0.8
 """Share of one period after which a burst is over: its next start has to reach the outside inside the period."""
 FREE_DEBT_SHARE = 0.1

@@ -15,7 +15,7 @@ FURTHEST_AHEAD_MS = 600_000
 """A position that lies further in the future is of a clock that was wrong. Below that the schedule waits, so that
 a clock that is set back a little runs nothing twice."""
 FORGOTTEN_AFTER_MS = 400 * 86_400_000
-"""What is known of a schedule, its pause too, outlives its last daemon by so much."""
+"""What is known of a schedule, its pause too, outlives its last daemon by this much."""
 
 
 class Claim(StrEnum):

@@ -35,9 +35,9 @@ MAX_JOBS_PER_CALL = 500
 """Bounds one script's time: Lua's stack holds 8,000 arguments, and 500 jobs take some 10 ms of the store."""
 ENQUEUE_BATCH = 500
 ALONE_FROM = 50
-"""A caller with so many jobs gains nothing by the company of others, and would make them wait."""
+"""A caller with this many jobs gains nothing by sharing a call, and would make others wait."""
 REQUEST_LIFE_S = 86_400
-"""A request that may be repeated is known so long after its first answer, and after its last job is due."""
+"""A request that may be repeated is known this long after its first answer, and after its last job is due."""
 MIXED_KEYS_LIFE_S = 30 * 86_400
 """So much longer where only some of its jobs have keys of their own: whether these live only a repeat can tell."""
 HARD_CAP = 10_000 - 64
@@ -343,7 +343,7 @@ class QueueScripts:
         return await self.store.call("quarantine", names, args) == 1
 
     async def pause(self, fields: Mapping[str, str | float], seconds: float | None) -> None:
-        """Pauses the queue for so long, or for good; `fields` say who paused it, when and why."""
+        """Pauses the queue for this long, or for good; `fields` say who paused it, when and why."""
         await self.store.call("pause", (self.keys.paused,), (_life_ms(seconds), *_flat(fields)))
 
     async def resume(self) -> None:
@@ -352,7 +352,7 @@ class QueueScripts:
         await self.store.call("resume", (k.paused, k.blocked, k.counters), (keys.WAKE_CHANNEL, k.name))
 
     async def limit(self, fields: Mapping[str, str | float], seconds: float | None) -> None:
-        """Sets the limit by hand for so long, or for good; no `fields` take it away."""
+        """Sets the limit by hand for this long, or for good; no `fields` remove it."""
         args = (_life_ms(seconds), keys.WAKE_CHANNEL, self.keys.name, *_flat(fields))
         await self.store.call("limit", (self.keys.override,), args)
 
@@ -568,7 +568,7 @@ def _inspected(job_id: str, answer: list[Any]) -> Inspected:
 
 
 async def see_alert(store: Store, kind: str, queue: str, now_ms: int, life_ms: int) -> int:
-    """Notes that an alert lasts, for so many ms from now; since when it does, in ms."""
+    """Notes that an alert lasts, for this many ms from now; returns since when it has lasted, in ms."""
     return int(await store.call("see_alert", (keys.alert(kind, queue),), (now_ms, life_ms)))
 
 

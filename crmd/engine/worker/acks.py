@@ -22,7 +22,7 @@ from crmd.engine.worker.execution import Execution, Outcome
 LONGEST_TTL_S = 10 * 365 * 86_400
 """The store refuses times to live that are far longer, and with them all acks of the trip."""
 RESEND_WINDOW_S = 2.0
-"""Acks are kept so long after they were written: a store that restarts may have lost its last second."""
+"""Acks are kept this long after they were written: a store that restarts may have lost its last second."""
 RESEND_MAX = 10_000
 """So many at most, of the latest trips."""
 

@@ -28,7 +28,7 @@ from crmd.errors import (
 )
 
 RECORDS_AWAY_S = 10.0
-"""A job that cannot reach the records waits so long, and no attempt is spent: nothing was tried."""
+"""A job that cannot reach the database waits this long without spending an attempt: nothing was tried."""
 MAX_ERROR_CHARS = 8_000
 """Of an error the end is kept: it says what was raised."""
 

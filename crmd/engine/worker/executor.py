@@ -42,7 +42,7 @@ from crmd.telemetry.events import Events
 
 SHORT_S = 0.005
 SHORT_IN_A_ROW = 50
-"""After so many jobs that each ended within SHORT_S, jobs are fetched ahead."""
+"""After this many jobs that each ended within SHORT_S, jobs are fetched ahead."""
 FETCHED = 100
 """Jobs that run or were fetched ahead, where a queue has fewer slots: a trip costs as much as several jobs."""
 FETCHED_FOR_S = 0.05
@@ -51,11 +51,11 @@ ACTIVE_AFTER_S = 0.05
 """A job that ends sooner never shows as active: that saves it a write."""
 WATCH_EVERY_S = 0.025
 CANCEL_GRACE_S = 1.0
-"""A handler that is cancelled has so long to end; then its slot is freed and it is counted as leaked."""
+"""A handler that is cancelled has this long to end; then its slot is freed and it is counted as leaked."""
 PROGRESS_EVERY_S = 0.2
 """Progress is stored at most so often: each time rewrites the job."""
 ADVANCE = 0.01
-"""By so much a job must get further than any delivery that was lost, so that its crashes count no more."""
+"""By this much a job must get further than any delivery that was lost, so that its crashes count no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +329,7 @@ class Executor:
             self.cancel(execution, reason)
 
     def give_back_fetched(self, waited: float = 0.0) -> None:
-        """Gives back what was fetched ahead where the first of it has waited so many seconds for a slot."""
+        """Gives back what was fetched ahead where the first of it has waited this many seconds for a slot."""
         if not self._fetched or self._clock.monotonic() - self._fetched[0].started_at < waited:
             return
         self._short = 0

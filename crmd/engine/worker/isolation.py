@@ -11,7 +11,7 @@ from crmd.errors import StoreError
 WAIT_FOR_IDLE_S = 30.0
 """How long the other jobs are held back for it."""
 BUSY_PAUSE_S = 10 * WAIT_FOR_IDLE_S
-"""Where one of them runs for longer, the others go on for so long before the next try."""
+"""Where one of them runs for longer, the others go on for this long before the next try."""
 PAUSE_S = 5.0
 """Until the next try where the queue was paused or limited meanwhile."""
 

@@ -49,7 +49,7 @@ class NextClaim:
         self.now = True
 
     def ask_in(self, seconds: float) -> bool:
-        """Claim at the latest in so many seconds; False where it is due sooner anyway."""
+        """Claim at the latest in this many seconds; False where it is due sooner anyway."""
         at = self._monotonic() + seconds
         if at >= self._at:
             return False

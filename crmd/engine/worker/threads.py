@@ -30,7 +30,7 @@ class HandlerThreads:
         return self._leaked
 
     def resize(self, count: int) -> None:
-        """Makes room for so many calls at a time; those that run go on."""
+        """Makes room for this many calls at a time; those that run go on."""
         count = _bounded(count)
         if count != self._count:
             self._count = count

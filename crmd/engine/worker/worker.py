@@ -170,7 +170,7 @@ class QueueWorker:
         self._wake.set()
 
     def claim_within(self, seconds: float) -> None:
-        """Claim again at the latest in so many seconds."""
+        """Claim again at the latest in this many seconds."""
         if self.next_claim.ask_in(seconds):
             self._wake.set()
 
