@@ -32,7 +32,7 @@ from tests.support.file_site import FileSite
 from tests.support.raised import raised
 from tests.support.services import KEY, AiServer
 from tests.support.started import started
-from tests.support.wait import wait_until
+from tests.support.wait import cancel_once
 
 VOICE = b"OggS\x00\x02" + bytes(range(256)) * 40
 
@@ -258,11 +258,9 @@ async def test_nobody_listens(bench: Bench) -> None:
 
 async def test_a_cancelled_job_hands_nothing_over(bench: Bench) -> None:
     bench.server.then_hang()
-    job = asyncio.create_task(bench.chat({"prompt": "Hi", "reply_to": {"to": "+4915112345678"}}))
-    await wait_until(lambda: bench.server.requests)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
+    await cancel_once(
+        lambda: bench.server.requests, bench.chat({"prompt": "Hi", "reply_to": {"to": "+4915112345678"}})
+    )
     assert bench.run.enqueued == []
     assert await bench.recorded() == []
 

@@ -24,6 +24,7 @@ from crmd.errors import Permanent, StoreUnavailable
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun, make_context
 from tests.support.database import fetch
+from tests.support.wait import cancel_once
 
 NOW = datetime(2026, 3, 5, 12, 2, tzinfo=UTC)
 HOUR = datetime(2026, 3, 5, 11, tzinfo=UTC)
@@ -173,11 +174,7 @@ async def test_cancelled_half_way_it_leaves_the_latest_and_the_next_run_does_the
             await asyncio.Event().wait()
 
     payload = TakeSnapshot(period=Period.HOUR, again=3)
-    task = asyncio.create_task(take(context(database, queues, Slow()), payload, NOW))
-    await entered.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(entered.is_set, take(context(database, queues, Slow()), payload, NOW))
     assert [one.starts_at for one in await fetch(database, snapshots.last, Period.HOUR, 10)] == [HOUR]
     await take(context(database, queues), payload, NOW)
     assert len(await fetch(database, snapshots.last, Period.HOUR, 10)) == 4

@@ -20,7 +20,7 @@ from tests.support.context import make_context
 from tests.support.raised import raised
 from tests.support.services import END, HANG, HANG_UP, SENDER, MailServer, smtp_client
 from tests.support.started import started
-from tests.support.wait import wait_until
+from tests.support.wait import cancel_once, wait_until
 
 MAIL = {"to": "Ann <ann@example.org>", "subject": "Hello", "text": "Good news."}
 
@@ -359,11 +359,7 @@ async def test_idle_connections_are_closed(server: MailServer) -> None:
 async def test_a_cancelled_mail_leaves_no_connection_in_the_middle(server: MailServer) -> None:
     async with started(smtp_client(server, connections=1)) as client:
         server.then("RCPT", HANG)
-        job = asyncio.create_task(send(client, key="cancelled"))
-        await wait_until(lambda: "RCPT" in server.commands)
-        job.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await job
+        await cancel_once(lambda: "RCPT" in server.commands, send(client, key="cancelled"))
         assert client.idle_count == 0
         await send(client, key="next")
         assert [arrived.message["To"] for arrived in server.arrived] == [MAIL["to"]]

@@ -31,7 +31,7 @@ from crmd.errors import (
 from tests.support.context import RecordedRun, make_context
 from tests.support.raised import raised
 from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
-from tests.support.wait import wait_until
+from tests.support.wait import cancel_once
 
 TEXT: dict[str, Any] = {"to": "+4915112345678", "text": "hello"}
 
@@ -307,11 +307,7 @@ async def test_a_cancelled_send_leaves_the_client_usable(
     server: WhatsAppServer, whatsapp: WhatsAppClient, repository: MessageRepository
 ) -> None:
     server.then_hang()
-    task = asyncio.create_task(send(repository, whatsapp))
-    await wait_until(lambda: server.messages)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: server.messages, send(repository, whatsapp))
     assert (await send(repository, whatsapp))["status"] == "accepted"
 
 

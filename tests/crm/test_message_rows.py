@@ -24,7 +24,7 @@ from tests.support.context import RecordedRun, make_context
 from tests.support.database import commit, fetch
 from tests.support.raised import raised
 from tests.support.services import WhatsAppServer
-from tests.support.wait import wait_until
+from tests.support.wait import cancel_once, wait_until
 
 PHONE = "+4915112345678"
 TEXT: dict[str, Any] = {"to": PHONE, "text": "hello"}
@@ -275,11 +275,7 @@ async def test_a_stop_before_the_effect_leaves_nothing_that_looks_sent(desk: Des
             reached.set()
             await asyncio.Event().wait()
 
-    sending = asyncio.create_task(desk.send(run=Waiting()))
-    await reached.wait()
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
+    await cancel_once(reached.is_set, desk.send(run=Waiting()))
     assert (await desk.row()).status == "retrying"
     assert (await desk.send())["status"] == "accepted"
 
@@ -298,11 +294,7 @@ async def test_a_stop_while_the_row_is_written_leaves_nothing_that_looks_sent(de
 
 async def test_a_stop_during_the_send_is_unknown(desk: Desk) -> None:
     desk.server.then_hang()
-    sending = asyncio.create_task(desk.send())
-    await wait_until(lambda: desk.server.messages)
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
+    await cancel_once(lambda: desk.server.messages, desk.send())
     assert (await desk.row()).status == "unknown"
 
 

@@ -27,7 +27,7 @@ from tests.support.context import RecordedRun, make_context
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.services import MailServer, NotifySite
 from tests.support.started import started
-from tests.support.wait import HANG_S, wait_until
+from tests.support.wait import HANG_S, cancel_once, wait_until
 
 SECRET = "tok3n-that-nobody-may-see"
 
@@ -181,11 +181,7 @@ async def test_a_channel_that_does_not_answer_costs_no_more_than_its_time(
 async def test_it_leaves_the_event_loop_free_and_can_be_cancelled(site: NotifySite, client: NotifyClient) -> None:
     await run(client, channel="team")
     site.then_hang(100)
-    task = asyncio.create_task(run(client, channel="team"))
-    await wait_until(lambda: len(site.received) == 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: len(site.received) == 2, run(client, channel="team"))
     site.release()
     assert (await run(client, channel="team"))["outcome"] == "sent"
 
@@ -300,11 +296,7 @@ async def test_what_comes_while_the_message_goes_out_is_not_lost(bench: Bench) -
 async def test_a_flush_that_is_cancelled_is_done_by_the_next(bench: Bench) -> None:
     await bench.notify(1)
     bench.site.then_hang(100)
-    flush = asyncio.create_task(bench.flush())
-    await wait_until(lambda: bench.site.received)
-    flush.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await flush
+    await cancel_once(lambda: bench.site.received, bench.flush())
     bench.site.release()
     assert (await bench.flush())["outcome"] == "sent"
 

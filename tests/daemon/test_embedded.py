@@ -24,7 +24,7 @@ from crmd.embedded.server import STOP_SECONDS, EmbeddedStore
 from crmd.embedded.state_folder import StateDir
 from crmd.errors import ConfigError, PortTaken, StateDirTaken, StoreUnavailable
 from tests.support.embedded import Stores, names_in, put, servers_in, start_bare_server
-from tests.support.wait import HANG_S, wait_until
+from tests.support.wait import HANG_S, cancel_once, wait_until
 
 DAEMON = """
 import asyncio, sys
@@ -137,11 +137,7 @@ async def test_stop_while_it_restarts(stores: Stores) -> None:
 
 async def test_a_start_that_is_cancelled_leaves_no_process(stores: Stores) -> None:
     store = stores.make()
-    starting = asyncio.create_task(store.start())
-    await wait_until(lambda: servers_in(stores.folder))
-    starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
+    await cancel_once(lambda: servers_in(stores.folder), store.start())
     assert servers_in(stores.folder) == []
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+import pytest
 
 POLL_SECONDS = 0.01
 BUSY = 5
@@ -27,6 +29,15 @@ async def wait_until(predicate: Callable[[], Any], timeout: float = 5.0, what: s
         if time.monotonic() >= ends_at:
             raise AssertionError(f"not within {timeout * BUSY} s: {what or inspect.getsource(predicate).strip()}")
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def cancel_once(predicate: Callable[[], Any], running: Coroutine[Any, Any, object]) -> None:
+    """Runs it until the predicate is true, cancels it, and sees that it ends by that."""
+    task = asyncio.create_task(running)
+    await wait_until(predicate)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def wait_until_sync(predicate: Callable[[], Any], timeout: float = 5.0, what: str = "") -> Any:
