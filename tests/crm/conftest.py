@@ -17,11 +17,12 @@ from crmd.crm.outbound.http import HttpClient
 from crmd.crm.schema import SCHEMA
 from crmd.crm.webhooks.client import WebhookClient
 from crmd.crm.whatsapp.client import WhatsAppClient
-from tests.support.engine_harness import engine_harness
+from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.flows import QUEUES, FlowBench
 from tests.support.http import crm, ok, web
 from tests.support.services import NUMBER_ID, SECRET, TOKEN, VERSION, Receiver, WhatsAppServer
 from tests.support.started import started
+from tests.support.transfers import Office, open_office, transfer_harness
 
 __all__ = ["crm", "ok", "web"]
 
@@ -91,3 +92,16 @@ async def bench(
         flow_bench = FlowBench(made, sqlite_database, whatsapp, server)
         yield flow_bench
         await flow_bench.close()
+
+
+@pytest.fixture
+async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
+    async with open_office(sqlite_database, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def harness(store_url: str, office: Office) -> AsyncIterator[EngineHarness]:
+    """Queues `import` and `export`, which the office's daemons run."""
+    async with transfer_harness(store_url) as made:
+        yield made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import InvalidPayload
 from crmd.jobs import JobSpec, spec_of
-from tests.support.engine_harness import EngineHarness, engine_harness, kill
+from tests.support.engine_harness import EngineHarness, kill
 from tests.support.services import END, HANG, HANG_UP, MailServer, smtp_client
 from tests.support.started import started
 from tests.support.wait import wait_until
@@ -49,87 +48,86 @@ class Office:
         return [arrived.message["Message-ID"] for arrived in self.server.arrived]
 
 
-@asynccontextmanager
-async def open_office(store_url: str, **settings: Any) -> AsyncIterator[Office]:
-    queue = QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings)
-    async with (
-        started(MailServer()) as server,
-        started(smtp_client(server)) as smtp,
-        engine_harness(store_url, queue) as made,
-    ):
-        made.handle_jobs(send_email)
-        yield Office(made, server, smtp)
+def queue(**settings: Any) -> pytest.MarkDecorator:
+    return pytest.mark.queues(QueueSettings("email", backoff=Backoff(0.01, 0.02), **settings))
 
 
-async def test_lost_connections_cost_attempts_and_the_mail_arrives(store_url: str) -> None:
-    async with open_office(store_url, attempts=5) as office:
-        office.server.then("MAIL", HANG_UP, HANG_UP)
-        await office.daemon()
-        key = await office.add()
-        assert await office.finished(key) is State.COMPLETED
-        view = await office.harness.inspector.job("email", key)
-        assert view.attempt == 3
-        assert view.result["accepted"] == 1
-        assert len(office.server.arrived) == 1
+pytestmark = queue()
 
 
-async def test_a_refused_mail_fails_at_once_with_the_code(store_url: str) -> None:
-    async with open_office(store_url, attempts=5) as office:
-        office.server.always("RCPT", "550 5.1.1 no such user")
-        await office.daemon()
-        key = await office.add()
-        assert await office.finished(key) is State.FAILED
-        view = await office.harness.inspector.job("email", key)
-        assert view.attempt == 1
-        assert "550 5.1.1 no such user" in (view.error or "")
+@pytest.fixture
+async def office(engine: EngineHarness) -> AsyncIterator[Office]:
+    engine.handle_jobs(send_email)
+    async with started(MailServer()) as server, started(smtp_client(server)) as smtp:
+        yield Office(engine, server, smtp)
 
 
-async def test_a_job_that_times_out_is_tried_again(store_url: str) -> None:
-    async with open_office(store_url, attempts=2, timeout_seconds=0.5) as office:
-        office.server.then("DATA", HANG)
-        await office.daemon()
-        assert await office.finished(await office.add()) is State.COMPLETED
-        assert len(office.server.arrived) == 1
+@queue(attempts=5)
+async def test_lost_connections_cost_attempts_and_the_mail_arrives(office: Office) -> None:
+    office.server.then("MAIL", HANG_UP, HANG_UP)
+    await office.daemon()
+    key = await office.add()
+    assert await office.finished(key) is State.COMPLETED
+    view = await office.harness.inspector.job("email", key)
+    assert view.attempt == 3
+    assert view.result["accepted"] == 1
+    assert len(office.server.arrived) == 1
 
 
-async def test_a_drain_half_way_gives_the_job_back_and_the_next_daemon_sends_it(store_url: str) -> None:
-    async with open_office(store_url) as office:
-        office.server.then("RCPT", HANG)
-        first = await office.daemon()
-        key = await office.add()
-        await wait_until(lambda: "RCPT" in office.server.commands)
-        await first.stop(0.0)
-        view = await office.harness.inspector.job("email", key)
-        assert (view.state, view.attempt) == (State.WAITING, 0)
-        await office.daemon()
-        assert await office.finished(key) is State.COMPLETED
-        assert len(office.server.arrived) == 1
+@queue(attempts=5)
+async def test_a_refused_mail_fails_at_once_with_the_code(office: Office) -> None:
+    office.server.always("RCPT", "550 5.1.1 no such user")
+    await office.daemon()
+    key = await office.add()
+    assert await office.finished(key) is State.FAILED
+    view = await office.harness.inspector.job("email", key)
+    assert view.attempt == 1
+    assert "550 5.1.1 no such user" in (view.error or "")
 
 
-async def test_a_daemon_that_dies_after_the_mail_was_taken_leads_to_a_recognisable_repeat(store_url: str) -> None:
-    async with open_office(store_url) as office:
-        office.server.then(END, HANG_UP, accepted=True)
-        office.server.then(END, HANG)
-        first = await office.daemon("one")
-        key = await office.add()
-        await wait_until(lambda: office.server.commands.count("DATA") == 2)
-        await kill(first)
-        await office.daemon("one")
-        assert await office.finished(key) is State.COMPLETED
-        ids = office.message_ids()
-        assert len(ids) == 2
-        assert len(set(ids)) == 1
+@queue(attempts=2, timeout_seconds=0.5)
+async def test_a_job_that_times_out_is_tried_again(office: Office) -> None:
+    office.server.then("DATA", HANG)
+    await office.daemon()
+    assert await office.finished(await office.add()) is State.COMPLETED
+    assert len(office.server.arrived) == 1
 
 
-async def test_a_cancelled_mail_is_not_sent(store_url: str) -> None:
-    async with open_office(store_url) as office:
-        office.server.then("MAIL", HANG)
-        await office.daemon()
-        key = await office.add()
-        await wait_until(lambda: "MAIL" in office.server.commands)
-        await office.harness.control.cancel("email", key, "no")
-        assert await office.finished(key) is State.CANCELLED
-        assert office.server.arrived == []
+async def test_a_drain_half_way_gives_the_job_back_and_the_next_daemon_sends_it(office: Office) -> None:
+    office.server.then("RCPT", HANG)
+    first = await office.daemon()
+    key = await office.add()
+    await wait_until(lambda: "RCPT" in office.server.commands)
+    await first.stop(0.0)
+    view = await office.harness.inspector.job("email", key)
+    assert (view.state, view.attempt) == (State.WAITING, 0)
+    await office.daemon()
+    assert await office.finished(key) is State.COMPLETED
+    assert len(office.server.arrived) == 1
+
+
+async def test_a_daemon_that_dies_after_the_mail_was_taken_leads_to_a_recognisable_repeat(office: Office) -> None:
+    office.server.then(END, HANG_UP, accepted=True)
+    office.server.then(END, HANG)
+    first = await office.daemon("one")
+    key = await office.add()
+    await wait_until(lambda: office.server.commands.count("DATA") == 2)
+    await kill(first)
+    await office.daemon("one")
+    assert await office.finished(key) is State.COMPLETED
+    ids = office.message_ids()
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+async def test_a_cancelled_mail_is_not_sent(office: Office) -> None:
+    office.server.then("MAIL", HANG)
+    await office.daemon()
+    key = await office.add()
+    await wait_until(lambda: "MAIL" in office.server.commands)
+    await office.harness.control.cancel("email", key, "no")
+    assert await office.finished(key) is State.CANCELLED
+    assert office.server.arrived == []
 
 
 # Payloads

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from crmd.crm.campaigns.progress import CampaignProgress
 from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.repository import ContactRow, ContactView
-from crmd.crm.database.database import Database
 from crmd.crm.database.types import utc_now
 from crmd.crm.exports.jobs import export_contacts
 from crmd.crm.exports.payloads import ExportContacts, ExportMessages
@@ -33,8 +31,8 @@ from crmd.engine.settings import Backoff, QueueSettings
 from crmd.errors import Permanent, RecordsUnavailable
 from tests.support.context import RecordedRun
 from tests.support.database import commit
-from tests.support.engine_harness import kill
-from tests.support.transfers import Office, open_office, transfer_harness
+from tests.support.engine_harness import EngineHarness, kill
+from tests.support.transfers import Office, transfer_harness
 from tests.support.wait import wait_until
 
 FORMATS = ("csv", "xlsx", "jsonl")
@@ -55,12 +53,6 @@ ODD = (
     ),
     *("_x0041_", "007", "1e5", "true", "ünïcödé 🦊", "<b>&amp;</b>", "#N/A", "TRUE", "2024-01-31"),
 )
-
-
-@pytest.fixture
-async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_database, tmp_path) as made:
-        yield made
 
 
 async def add(office: Office, *rows: ContactRow) -> None:
@@ -372,31 +364,29 @@ async def test_a_stopped_xlsx_ends_while_it_is_packed(office: Office, tmp_path: 
     writer.close()
 
 
-async def test_exports_in_a_real_queue(store_url: str, office: Office) -> None:
+async def test_exports_in_a_real_queue(harness: EngineHarness, office: Office) -> None:
     await many(office, 200)
-    async with transfer_harness(store_url) as harness:
-        await harness.start_pool(resources=office.resources)
-        keys = [await harness.add("export", "export_contacts", format=format) for format in FORMATS]
-        keys.append(await harness.add("export", "export_messages"))
-        views = [await harness.finished("export", key, 30.0) for key in keys]
-        assert [view.state for view in views] == [State.COMPLETED] * 4
-        assert [view.result["rows"] for view in views] == [200, 200, 200, 0]
+    await harness.start_pool(resources=office.resources)
+    keys = [await harness.add("export", "export_contacts", format=format) for format in FORMATS]
+    keys.append(await harness.add("export", "export_messages"))
+    views = [await harness.finished("export", key, 30.0) for key in keys]
+    assert [view.state for view in views] == [State.COMPLETED] * 4
+    assert [view.result["rows"] for view in views] == [200, 200, 200, 0]
 
 
 async def test_a_daemon_that_dies_leaves_no_whole_file_and_the_next_one_makes_it(
-    store_url: str, office: Office
+    harness: EngineHarness, office: Office
 ) -> None:
     await many(office, 2_000)
-    async with transfer_harness(store_url) as harness:
-        first = await harness.start_pool("one", resources=office.resources)
-        key = await harness.add("export", "export_contacts", format="xlsx")
-        await wait_until(lambda: list(office.files.folder.glob("*.part")), 10.0)
-        await kill(first)
-        await harness.start_pool("one", resources=office.resources)
-        view = await harness.finished("export", key, 30.0)
-        assert view.state is State.COMPLETED, view.error
-        sheet = python_calamine.load_workbook(await office.path(view.result["file"])).get_sheet_by_index(0)
-        assert sheet.height == 2_001
+    first = await harness.start_pool("one", resources=office.resources)
+    key = await harness.add("export", "export_contacts", format="xlsx")
+    await wait_until(lambda: list(office.files.folder.glob("*.part")), 10.0)
+    await kill(first)
+    await harness.start_pool("one", resources=office.resources)
+    view = await harness.finished("export", key, 30.0)
+    assert view.state is State.COMPLETED, view.error
+    sheet = python_calamine.load_workbook(await office.path(view.result["file"])).get_sheet_by_index(0)
+    assert sheet.height == 2_001
 
 
 async def test_an_export_that_takes_too_long_is_tried_again(

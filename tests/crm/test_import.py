@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import xlsxwriter
 from pydantic import ValidationError
 
 from crmd.crm.contacts import repository as contacts
-from crmd.crm.database.database import Database
 from crmd.crm.features import forgetting
 from crmd.crm.imports.jobs import CHUNK_ROWS, import_contacts
 from crmd.crm.imports.payloads import ImportContacts
@@ -24,16 +22,10 @@ from crmd.crm.tabular.xlsx_source import MAX_CHILDREN
 from crmd.errors import Permanent, Snooze
 from crmd.jobs import JobContext
 from tests.support.context import RecordedRun
-from tests.support.transfers import Office, open_office
+from tests.support.transfers import Office
 
 MARCH = datetime(2024, 3, 1, tzinfo=UTC)
 COUNTS = ("rows", "created", "updated", "unchanged", "skipped", "rejected")
-
-
-@pytest.fixture
-async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_database, tmp_path) as made:
-        yield made
 
 
 def counts(result: dict[str, Any]) -> dict[str, int]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from crmd.crm.database.database import Database
 from crmd.crm.imports import jobs as import_contacts
 from crmd.errors import Permanent
-from tests.support.transfers import Office, open_office
+from tests.support.transfers import Office
 
 HEADER = "phone,name,email,tags,opted_out_at,attributes,city,attributes.note"
 GOOD = 3
@@ -102,12 +98,6 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "a quote that is open": (row(name='"Anna'), "", "quote"),
     "quotes that are not paired": (row(name='"Anna "the" B"'), "", "quotes are not paired"),
 }
-
-
-@pytest.fixture
-async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_database, tmp_path) as made:
-        yield made
 
 
 def mixed_file() -> tuple[bytes, dict[str, int], set[str]]:

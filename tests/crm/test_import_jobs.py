@@ -6,31 +6,23 @@ import functools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from crmd.crm.contacts.tables import Contact
-from crmd.crm.database.database import Database
 from crmd.crm.imports import jobs as import_module
 from crmd.engine.admin.views import State
 from crmd.engine.settings import QueueSettings
 from tests.support.engine_harness import EngineHarness, kill
-from tests.support.transfers import Office, open_office, transfer_harness
+from tests.support.transfers import Office, transfer_harness
 from tests.support.wait import wait_until
 
 ROWS = 3_000
 MANY = 5_000
 MANY_SECONDS = 15.0
 """What these may take on a busy machine; on a quiet one it is half a second."""
-
-
-@pytest.fixture
-async def office(sqlite_database: Database, tmp_path: Path) -> AsyncIterator[Office]:
-    async with open_office(sqlite_database, tmp_path) as made:
-        yield made
 
 
 def big_file(office: Office, rows: int = ROWS) -> str:
@@ -56,51 +48,49 @@ async def finished(harness: EngineHarness, key: str) -> Any:
     return await harness.finished("import", key, 50.0)
 
 
-async def test_five_thousand_rows_in_a_moment(store_url: str, office: Office) -> None:
-    async with transfer_harness(store_url) as harness:
-        await harness.start_pool(resources=office.resources)
-        begin = time.monotonic()
-        key = await harness.add("import", "import_contacts", path=big_file(office, MANY))
-        view = await finished(harness, key)
-        assert view.state is State.COMPLETED, view.error
-        assert time.monotonic() - begin < MANY_SECONDS
-        assert (view.result["created"], view.result["rejected"]) == (MANY, 1)
-        assert await count(office) == MANY
+async def test_five_thousand_rows_in_a_moment(harness: EngineHarness, office: Office) -> None:
+    await harness.start_pool(resources=office.resources)
+    begin = time.monotonic()
+    key = await harness.add("import", "import_contacts", path=big_file(office, MANY))
+    view = await finished(harness, key)
+    assert view.state is State.COMPLETED, view.error
+    assert time.monotonic() - begin < MANY_SECONDS
+    assert (view.result["created"], view.result["rejected"]) == (MANY, 1)
+    assert await count(office) == MANY
 
 
-async def test_a_cancelled_import_leaves_what_is_in(store_url: str, office: Office) -> None:
-    async with transfer_harness(store_url) as harness:
-        await harness.start_pool(resources=office.resources)
-        key = await harness.add("import", "import_contacts", path=big_file(office))
-        async with stuck_half_way(office):
-            await harness.control.cancel("import", key, "enough")
-            assert (await finished(harness, key)).state is State.CANCELLED
-        assert 0 < await count(office) < ROWS
-        assert list(office.files.folder.iterdir()) == []
+async def test_a_cancelled_import_leaves_what_is_in(harness: EngineHarness, office: Office) -> None:
+    await harness.start_pool(resources=office.resources)
+    key = await harness.add("import", "import_contacts", path=big_file(office))
+    async with stuck_half_way(office):
+        await harness.control.cancel("import", key, "enough")
+        assert (await finished(harness, key)).state is State.CANCELLED
+    assert 0 < await count(office) < ROWS
+    assert list(office.files.folder.iterdir()) == []
 
 
-async def test_a_drain_gives_the_job_back_and_the_next_daemon_goes_on(store_url: str, office: Office) -> None:
-    async with transfer_harness(store_url) as harness:
-        first = await harness.start_pool(resources=office.resources)
-        key = await harness.add("import", "import_contacts", path=big_file(office))
-        async with stuck_half_way(office):
-            await first.stop(0.0)
-        view = await harness.inspector.job("import", key)
-        assert (view.state, view.attempt) == (State.WAITING, 0)
-        await _comes_to_an_end(harness, office, key)
+async def test_a_drain_gives_the_job_back_and_the_next_daemon_goes_on(
+    harness: EngineHarness, office: Office
+) -> None:
+    first = await harness.start_pool(resources=office.resources)
+    key = await harness.add("import", "import_contacts", path=big_file(office))
+    async with stuck_half_way(office):
+        await first.stop(0.0)
+    view = await harness.inspector.job("import", key)
+    assert (view.state, view.attempt) == (State.WAITING, 0)
+    await _comes_to_an_end(harness, office, key)
 
 
-async def test_a_daemon_that_dies_costs_nothing(store_url: str, office: Office) -> None:
-    async with transfer_harness(store_url) as harness:
-        first = await harness.start_pool("one", resources=office.resources)
-        key = await harness.add("import", "import_contacts", path=big_file(office))
-        async with stuck_half_way(office):
-            await kill(first)
-        await _comes_to_an_end(harness, office, key, "one")
+async def test_a_daemon_that_dies_costs_nothing(harness: EngineHarness, office: Office) -> None:
+    first = await harness.start_pool("one", resources=office.resources)
+    key = await harness.add("import", "import_contacts", path=big_file(office))
+    async with stuck_half_way(office):
+        await kill(first)
+    await _comes_to_an_end(harness, office, key, "one")
 
 
 async def test_an_import_that_gets_on_outlives_any_number_of_daemons(
-    store_url: str, office: Office, monkeypatch: pytest.MonkeyPatch
+    harness: EngineHarness, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_module, "CHUNK_ROWS", 50)
 
@@ -112,16 +102,15 @@ async def test_an_import_that_gets_on_outlives_any_number_of_daemons(
         assert view.state is not State.FAILED, view.error
         return view.progress > progress
 
-    async with transfer_harness(store_url) as harness:
-        key = await harness.add("import", "import_contacts", path=big_file(office))
-        for _ in range(5):
-            progress = (await harness.inspector.job("import", key)).progress
-            daemon = await harness.start_pool("one", resources=office.resources)
-            await wait_until(functools.partial(has_more, await count(office)), 20.0, "rows come in")
-            async with office.database.transaction():  # the import waits for its turn to write
-                await wait_until(functools.partial(has_told, progress), 20.0, "progress is told")
-                await kill(daemon)
-        await _comes_to_an_end(harness, office, key, "one")
+    key = await harness.add("import", "import_contacts", path=big_file(office))
+    for _ in range(5):
+        progress = (await harness.inspector.job("import", key)).progress
+        daemon = await harness.start_pool("one", resources=office.resources)
+        await wait_until(functools.partial(has_more, await count(office)), 20.0, "rows come in")
+        async with office.database.transaction():  # the import waits for its turn to write
+            await wait_until(functools.partial(has_told, progress), 20.0, "progress is told")
+            await kill(daemon)
+    await _comes_to_an_end(harness, office, key, "one")
 
 
 async def test_a_timeout_fails_the_job_and_a_retry_goes_on(store_url: str, office: Office) -> None:
