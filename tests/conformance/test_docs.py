@@ -72,8 +72,7 @@ def test_toml_is_valid_configuration(name: str, tmp_path: Path) -> None:
         file = tmp_path / f"{number}.toml"
         file.touch(mode=0o600)
         file.write_text(source.replace("/etc/crmd/secrets/", f"{tmp_path}/"))
-        loaded = load(path=file, environ={"HOME": str(tmp_path)}, cwd=tmp_path)
-        assert loaded.warnings == [], source
+        assert load(path=file, environ={"HOME": str(tmp_path)}, cwd=tmp_path).warnings == [], source
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,8 +122,7 @@ def test_the_page_of_the_queues_has_all_and_their_jobs() -> None:
     rows = table(page("docs/reference/queues.md").section("The shipped queues"))
     catalog = shipped_catalog()
     expected = {name: ", ".join(f"`{job}`" for job in catalog.names(name)) for name in SHIPPED_QUEUES}
-    shown = {found[1]: row[1] for row in rows if (found := re.match(r"\[`(\w+)`\]", row[0]))}
-    assert shown == expected
+    assert {found[1]: row[1] for row in rows if (found := re.match(r"\[`(\w+)`\]", row[0]))} == expected
 
 
 def test_the_command_line_page_has_each_command() -> None:

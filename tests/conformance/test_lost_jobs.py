@@ -200,8 +200,7 @@ async def test_a_crash_looping_job_stays_one_when_it_is_given_back(engine: Engin
     assert await engine.store.command("LRANGE", "crmd:q:q:suspects", 0, -1) == [f"saq:job:q:{key}".encode()]
     work.go.set()
     await engine.start_pool("one")
-    view = await engine.finished("q", key)
-    assert (view.state, work.starts) == (State.COMPLETED, 2)
+    assert ((await engine.finished("q", key)).state, work.starts) == (State.COMPLETED, 2)
 
 
 async def test_a_crash_looping_job_whose_claim_is_lost_is_tried_again(
@@ -647,8 +646,7 @@ async def _is_not_lost(engine: EngineHarness, work: Held, key: str, other: Worke
         await other.tick.run_once()
     assert (await engine.inspector.totals())["q"].lost == 0
     work.go.set()
-    view = await engine.finished("q", key)
-    assert (view.state, work.starts) == (State.COMPLETED, 1)
+    assert ((await engine.finished("q", key)).state, work.starts) == (State.COMPLETED, 1)
 
 
 async def _crash_looping(engine: EngineHarness) -> str:

@@ -61,8 +61,7 @@ def test_the_pages_are_linked(name: str) -> None:
 
 def test_the_reference_has_each_job_with_its_queue() -> None:
     rows = table(Page(PROJECT / "docs/reference/jobs.md").text)
-    shown = [(re.findall(r"`(\w+)`", row[1])[0], row[0].strip("`")) for row in rows]
-    assert shown == SHIPPED
+    assert [(re.findall(r"`(\w+)`", row[1])[0], row[0].strip("`")) for row in rows] == SHIPPED
 
 
 @pytest.mark.parametrize(("queue", "name"), SHIPPED)
@@ -235,8 +234,7 @@ def fields(rows: list[list[str]]) -> set[str]:
 def test_each_step_is_there_with_its_fields(name: str) -> None:
     model = STEP_TYPES[name]
     names = {field.alias or plain for plain, field in model.model_fields.items()} - {"id", "type"}
-    shown = fields(table(PAGE.section(f"`{name}`")))
-    assert shown == (names | set(OPERATORS) if name == "branch" else names)
+    assert fields(table(PAGE.section(f"`{name}`"))) == (names | set(OPERATORS) if name == "branch" else names)
 
 
 def test_the_comparisons_and_what_starts_a_flow_are_there() -> None:

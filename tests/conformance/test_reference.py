@@ -54,8 +54,7 @@ NO_STORE = "unix:///nowhere/store.sock"
 
 
 def test_the_page_has_each_key_with_its_type() -> None:
-    shown = {row[0].strip("`"): row[1] for row in table(KEYS.text) if len(row) == 4}
-    assert shown == dict(_keys())
+    assert {row[0].strip("`"): row[1] for row in table(KEYS.text) if len(row) == 4} == dict(_keys())
 
 
 def test_the_page_has_each_channel() -> None:
@@ -195,8 +194,7 @@ async def test_the_page_has_each_route_with_its_access() -> None:
 
 def test_the_page_has_the_members_of_bodies() -> None:
     for heading, model in (("Adding jobs", JobBody), ("Many jobs", FilterBody)):
-        shown = {row[0].strip("`") for row in table(HTTP.section(heading))}
-        assert shown == set(model.model_fields)
+        assert {row[0].strip("`") for row in table(HTTP.section(heading))} == set(model.model_fields)
     assert set(JobsQuery.model_fields) <= set(re.findall(r"`(\w+)`", HTTP.section("Pages of jobs")))
 
 

@@ -440,8 +440,7 @@ async def test_a_thread_that_ignores_its_timeout_stalls_neither_the_loop_nor_the
         async with fault_cost(engine.store.events) as found:
             for key in blocked:
                 assert (await engine.finished("q", key)).state is State.FAILED
-            view = await engine.finished("q", await engine.add("q", "quick"), 2)
-            assert view.result == "done"
+            assert (await engine.finished("q", await engine.add("q", "quick"), 2)).result == "done"
             assert len(started) == 4
             began = time.monotonic()
             report = await pool.stop(0.5)

@@ -321,8 +321,7 @@ async def test_a_drain_gives_the_campaign_back(bench: CampaignBench, monkeypatch
     await bench.add(definition(inline(400)))
     await wait_until(lambda: _queued(bench, 20))
     await first.stop(0.0)
-    view = await bench.harness.inspector.job("campaign", KEY)
-    assert view.state is State.WAITING
+    assert (await bench.harness.inspector.job("campaign", KEY)).state is State.WAITING
     assert (await bench.counts())["pending"] > 0
     await bench.start_pool("campaign")
     assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 400
@@ -354,8 +353,7 @@ async def test_a_run_of_a_paused_campaign_waits(bench: CampaignBench) -> None:
     await bench.result(definition(inline(3)))
     await bench.move("paused")
     await bench.add(definition(inline(3)))
-    view = await bench.delayed("the campaign is paused")
-    assert view.attempt == 0
+    assert (await bench.delayed("the campaign is paused")).attempt == 0
     assert (await bench.campaign()).job_key == KEY
     await bench.move("running")
     await bench.wake()
@@ -377,8 +375,7 @@ async def test_a_message_that_is_retried_while_paused_is_held(bench: CampaignBen
     await bench.result(definition(inline(1)))
     await wait_until(lambda: bench.server.messages)
     await wait_until(lambda: _none_waits(bench))
-    statuses = await bench.statuses()
-    assert statuses == {"accepted": 1}, "it was tried again"
+    assert await bench.statuses() == {"accepted": 1}, "it was tried again"
 
 
 async def test_a_cancelled_campaign_sends_no_more(bench: CampaignBench) -> None:

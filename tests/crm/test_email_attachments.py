@@ -141,8 +141,7 @@ async def test_a_url_that_does_not_lead_to_a_file(bench: Bench) -> None:
         "/round": (Retry, "did not come"),
     }
     for path, (kind, said) in expected.items():
-        signal = await bench.refused(JobSignal, bench.send({"url": site.url + path}), said)
-        assert type(signal) is kind, path
+        assert type(await bench.refused(JobSignal, bench.send({"url": site.url + path}), said)) is kind, path
 
 
 async def test_a_private_address_is_refused(bench: Bench) -> None:

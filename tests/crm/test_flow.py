@@ -67,8 +67,7 @@ async def test_a_whole_flow_from_start_to_end(bench: FlowBench) -> None:
         BYE,
     )
     await bench.start_pool()
-    view = await bench.finished(await bench.start(offer="gold"))
-    assert view.result["state"] == "waiting"
+    assert (await bench.finished(await bench.start(offer="gold"))).result["state"] == "waiting"
     run = await bench.run_in("waiting_for_reply")
     assert await bench.sent(2) == ["Hello you", "gold plan?"]
     contact = await bench.contact()
@@ -289,8 +288,7 @@ async def test_a_cancelled_run_goes_no_further(bench: FlowBench) -> None:
     run = await bench.waiting_run(REST, SECOND)
     assert await commit(bench.database, flows.cancel, run.id, "by hand")
     await bench.harness.control.promote("flow", f"flow-{run.id}-1")
-    view = await bench.finished(f"flow-{run.id}-1")
-    assert view.result["state"] == "cancelled"
+    assert (await bench.finished(f"flow-{run.id}-1")).result["state"] == "cancelled"
     assert bench.server.messages == []
 
 

@@ -81,8 +81,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("step", GOOD.values(), ids=list(GOOD))
 def test_each_type_of_step_is_taken(step: dict[str, Any]) -> None:
-    found = check_flow(flow(SEND, {"id": "it", **step}, END))
-    assert found.find("it").type == step["type"]
+    assert check_flow(flow(SEND, {"id": "it", **step}, END)).find("it").type == step["type"]
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {

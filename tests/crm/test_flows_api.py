@@ -67,8 +67,7 @@ async def test_mistakes_are_told_with_step_and_reason(crm: Site) -> None:
 async def test_what_is_no_definition_is_refused(crm: Site) -> None:
     bodies: list[Any] = [[], "x", {}, {"name": "other", "steps": [HELLO]}]
     for body in bodies:
-        problem = await crm.expect(422, "PUT", "/api/v1/flows/welcome", json=body)
-        assert problem["errors"]
+        assert (await crm.expect(422, "PUT", "/api/v1/flows/welcome", json=body))["errors"]
     await crm.expect(422, "PUT", "/api/v1/flows/Not%20A%20Name", json={"steps": [HELLO]})
     await crm.expect(415, "PUT", "/api/v1/flows/welcome", data=b"{")
 

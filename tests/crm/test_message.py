@@ -262,8 +262,7 @@ async def test_a_foreign_refusal_of_the_request_is_permanent(
     server: WhatsAppServer, whatsapp: WhatsAppClient, status: int, repository: MessageRepository
 ) -> None:
     server.then(status, "request refused by proxy")
-    signal = await refused(Permanent, send(repository, whatsapp))
-    assert signal.code == f"http_{status}"
+    assert (await refused(Permanent, send(repository, whatsapp))).code == f"http_{status}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 401, 403, 404, 405, 407])

@@ -137,8 +137,7 @@ async def test_a_word_that_was_used_for_somebody_else_fails_and_names_both(desk:
 async def test_a_contact_that_opted_out_gets_nothing(desk: Desk) -> None:
     await commit(desk.database, contacts.opt_out, PHONE, utc_now())
     run = RecordedRun()
-    signal = await raised(Permanent, desk.send(run=run))
-    assert signal.code == "opted_out"
+    assert (await raised(Permanent, desk.send(run=run))).code == "opted_out"
     assert (desk.server.messages, run.effects_begun) == ([], 0)
     assert ((await desk.row()).status, (await desk.row()).error_code) == ("failed", "opted_out")
 
@@ -150,8 +149,7 @@ async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(des
     wanted: list[dict[str, Any]] = [{}, {"category": "utility"}, {"campaign": 7, "category": "utility"}]
     unwanted: list[dict[str, Any]] = [{"category": "marketing"}, {"campaign": 7}]
     for number, marketing in enumerate(unwanted):
-        signal = await raised(Permanent, desk.send(marketing, key=f"m{number}"))
-        assert signal.code == "marketing_stopped"
+        assert (await raised(Permanent, desk.send(marketing, key=f"m{number}"))).code == "marketing_stopped"
     assert desk.server.messages == []
     for number, other in enumerate(wanted):
         await desk.send(other, key=f"o{number}")
@@ -164,8 +162,7 @@ async def test_marketing_does_not_go_to_who_has_stopped_it_and_all_else_does(des
 async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) -> None:
     desk.server.then_error(131050)
     before = utc_now()
-    signal = await raised(Permanent, desk.send({"category": "marketing"}, key="a"))
-    assert signal.code == "131050"
+    assert (await raised(Permanent, desk.send({"category": "marketing"}, key="a"))).code == "131050"
     contact = await fetch(desk.database, contacts.by_phone, PHONE)
     assert contact
     assert contact.marketing_stopped_at
@@ -180,8 +177,7 @@ async def test_an_answer_that_marketing_was_stopped_is_remembered(desk: Desk) ->
 )
 async def test_who_was_written_to_by_another_number_is_heard(desk: Desk, to: str, wa_id: str) -> None:
     desk.server.know_as(to, wa_id)
-    sent = await desk.send({"to": f"+{to}"}, key="a")
-    assert sent["recipient"] == wa_id
+    assert (await desk.send({"to": f"+{to}"}, key="a"))["recipient"] == wa_id
     await commit(desk.database, contacts.opt_out, f"+{wa_id}", utc_now(), "w1")
     for number, phone in enumerate((to, wa_id)):
         assert (await raised(Permanent, desk.send({"to": f"+{phone}"}, key=f"k{number}"))).code == "opted_out"
@@ -238,8 +234,7 @@ async def test_only_what_is_not_tried_again_has_failed(desk: Desk, code: int, at
 async def test_without_the_database_nothing_is_sent_and_the_job_waits(desk: Desk) -> None:
     await desk.database.stop()
     run = RecordedRun()
-    signal = await raised(Snooze, desk.send(run=run))
-    assert signal.after == 10
+    assert (await raised(Snooze, desk.send(run=run))).after == 10
     assert (desk.server.messages, run.effects_begun) == ([], 0)
 
 

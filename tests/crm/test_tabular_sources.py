@@ -97,14 +97,12 @@ def test_each_encoding_is_found_out(
 ) -> None:
     # a few kilobytes, as a file of contacts has
     table = table + table[1:] * 30
-    path = write(tmp_path / "f.csv", text_of(table, ";").encode(encoding))
-    assert cells(path, region=region) == table
+    assert cells(write(tmp_path / "f.csv", text_of(table, ";").encode(encoding)), region=region) == table
 
 
 def test_the_region_decides_between_code_pages_that_fit_equally(tmp_path: Path) -> None:
     table = [["Telefon", "Name"], ["+905321234567", "Gökçe, İstanbul, şeker"]]
-    path = write(tmp_path / "f.csv", text_of(table, ";").encode("cp1254"))
-    assert cells(path, region="TR") == table
+    assert cells(write(tmp_path / "f.csv", text_of(table, ";").encode("cp1254")), region="TR") == table
 
 
 def test_the_encoding_and_delimiter_may_be_said(tmp_path: Path) -> None:

@@ -230,8 +230,7 @@ def preference(value: str, at: int, **fields: Any) -> dict[str, Any]:
 
 async def test_the_button_that_stops_marketing_and_the_one_that_resumes_it(hall: Hall) -> None:
     now = int(time.time())
-    taken = await hall.take(preference("stop", now))
-    assert taken.get("choices") == 1
+    assert (await hall.take(preference("stop", now))).get("choices") == 1
     contact = await hall.contact()
     assert (contact.marketing_stopped_at, contact.opted_out_at) == (datetime.fromtimestamp(now, UTC), None)
     await hall.take(preference("resume", now - 1))
@@ -400,8 +399,7 @@ async def test_flows_see_a_message_at_which_they_failed_once(hall: Hall) -> None
     async with hall.database.transaction() as s:
         steps = [{"id": "hello", "type": "send", "text": "hello"}]
         await flows.put(s, "orders", {"name": "orders", "start": {"on": "message"}, "steps": steps})
-    taken = await hall.take(told, run=run)
-    assert (taken["messages"], len(run.enqueued)) == (1, 1)
+    assert ((await hall.take(told, run=run))["messages"], len(run.enqueued)) == (1, 1)
 
 
 DAY = 86_400
@@ -606,5 +604,4 @@ async def test_many_mistakes_are_told_in_short(hall: Hall) -> None:
 async def test_an_event_waits_for_the_database(hall: Hall) -> None:
     await hall.database.stop()
     for told in (event(statuses=[status("wamid.A")]), event(messages=[text_message("wamid.IN", "hi")])):
-        signal = await raised(Snooze, hall.take_raw({"entry": told["entry"]}))
-        assert signal.after == 5
+        assert (await raised(Snooze, hall.take_raw({"entry": told["entry"]}))).after == 5

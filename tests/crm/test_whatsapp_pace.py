@@ -147,8 +147,7 @@ async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
     before = (await rate.take(0)).between_seconds
     server.then_error(130429)
     assert isinstance(await send(repository, paced), RateLimited)
-    after = (await rate.take(0)).between_seconds
-    assert after == pytest.approx(before * 2, rel=0.01)
+    assert (await rate.take(0)).between_seconds == pytest.approx(before * 2, rel=0.01)
     assert [one for one in caplog.records if "47.0/s from now on" in one.getMessage()]
     await stopped.forward(100)
     assert isinstance(await send(repository, paced), dict)

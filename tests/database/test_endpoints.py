@@ -67,5 +67,4 @@ async def test_never_and_at_once(database: Database) -> None:
 
 async def test_many_at_once_disable_once(database: Database) -> None:
     await fail(database, timedelta(0))
-    told = await asyncio.gather(*(fail(database, DAYS) for _ in range(10)))
-    assert told.count(True) == 1
+    assert (await asyncio.gather(*(fail(database, DAYS) for _ in range(10)))).count(True) == 1

@@ -272,8 +272,7 @@ async def test_errors_are_kept_with_code_and_history(database: Database) -> None
 async def test_a_person_settles_what_is_unknown(database: Database) -> None:
     for status in ("sent", "failed"):
         message_id = await put(database, Status.UNKNOWN, key=status)
-        settled = await commit(database, messages.settle_by_hand, message_id, status, NOW)
-        assert settled is not None
+        assert await commit(database, messages.settle_by_hand, message_id, status, NOW) is not None
         assert (await row(database, message_id)).status == status
         async with database.transaction() as s:
             with pytest.raises(IllegalTransition, match="only unknown messages"):

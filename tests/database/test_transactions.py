@@ -158,8 +158,7 @@ async def test_work_that_lost_a_deadlock_is_run_again(postgres: Postgres, tmp_pa
         return await database.run(work)
 
     try:
-        done = await asyncio.gather(name_both(phones, "a"), name_both(phones[::-1], "b"))
-        assert tuple(done) == ("a", "b")
+        assert tuple(await asyncio.gather(name_both(phones, "a"), name_both(phones[::-1], "b"))) == ("a", "b")
         assert runs == 3
         assert database.last_error is None
         async with database.reading() as session:

@@ -50,8 +50,7 @@ async def test_a_job_added_anew_takes_over_what_is_not_finished_and_nothing_else
     later = NOW + timedelta(minutes=1)
     first = await begin(database)
     assert (await begin(database, "other")).id != first.id
-    taken = await begin(database, at=later)
-    assert taken.id == first.id
+    assert (await begin(database, at=later)).id == first.id
     await commit(database, transfers.finish, first.id, counts={}, result={"rows": 1}, now=NOW)
     new = await begin(database, at=later + timedelta(minutes=1))
     assert new.id != first.id

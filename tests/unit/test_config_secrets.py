@@ -116,9 +116,7 @@ def test_a_secret_given_twice_in_one_place_is_a_mistake(config: ConfigBench) -> 
 
 def test_a_secret_of_a_higher_place_covers_both_forms_below(config: ConfigBench) -> None:
     config.write("from-the-file", "password")
-    text = "[auth]\npassword_file = 'missing'"
-
-    assert _password(config, text, {"CRMD_AUTH__PASSWORD": LONG}) == LONG
+    assert _password(config, "[auth]\npassword_file = 'missing'", {"CRMD_AUTH__PASSWORD": LONG}) == LONG
     assert (
         _password(config, f"[auth]\npassword = '{LONG}'", {"CRMD_AUTH__PASSWORD_FILE": "password"})
         == "from-the-file"

@@ -35,5 +35,4 @@ asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
 def test_what_is_free_below_a_live_block_is_given_back() -> None:
     """In a process of its own: the heap of a long test run has room that nothing here made."""
     command = [sys.executable, "-c", PROGRAM, str(2 * SPARE_BYTES // BLOCK_BYTES), str(BLOCK_BYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) > SPARE_BYTES
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) > SPARE_BYTES

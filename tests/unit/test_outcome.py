@@ -203,8 +203,7 @@ def test_a_timeout_says_after_how_long_and_a_cancel_says_why() -> None:
 
 
 def test_a_handler_that_answers_a_cancel_with_its_own_error_has_failed() -> None:
-    execution = make_execution(cancel_reason=CancelReason.TIMEOUT)
-    assert raised(ValueError("x"), execution).kind is AckKind.RETRY
+    assert raised(ValueError("x"), make_execution(cancel_reason=CancelReason.TIMEOUT)).kind is AckKind.RETRY
 
 
 class Result(BaseModel):
