@@ -5,40 +5,32 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crmd import errors
 from crmd.cache import cache
 from crmd.cli.kit import base
-from crmd.config.model import Settings
-from crmd.config.tables import AuthTable, HttpTable
 from crmd.console.queue_bodies import FilterBody, JobBody, JobsQuery
 from crmd.crm.database import address
-from crmd.crm.database.database import Database
 from crmd.crm.email import attachment_folder as attachments
 from crmd.crm.files import store as records_files
-from crmd.crm.files.store import FileStore
-from crmd.crm.schema import SCHEMA
+from crmd.crm.imports import source
 from crmd.daemon import credentials
 from crmd.embedded import server_config
 from crmd.embedded import state_folder as statedir
 from crmd.embedded.server_config import StoreFiles
-from crmd.engine.admin.control import Control
-from crmd.engine.admin.inspector import Inspector
-from crmd.engine.settings import SettingsRegistry
 from crmd.engine.store import keys
-from crmd.engine.store.client import Store, StoreTarget
 from crmd.engine.store.keys import QueueKeys
 from crmd.engine.worker import pending_acks
 from crmd.errors import CrmdError, ExitCode, JobSignal
 from crmd.http.routes import Route
-from crmd.jobs import Catalog
 from crmd.telemetry.metrics import STATES, Metrics
-from tests.support.http import make_parts
+from tests.support.http import Site
 from tests.support.pages import PROJECT, Page, table
 
 REFERENCE = PROJECT / "docs" / "reference"
@@ -46,8 +38,6 @@ KEYS = Page(REFERENCE / "keys.md")
 METRICS = Page(REFERENCE / "metrics.md")
 EXIT_CODES = Page(REFERENCE / "exit-codes.md")
 HTTP = Page(REFERENCE / "http.md")
-
-NO_STORE = "unix:///nowhere/store.sock"
 
 
 # Keys
@@ -77,6 +67,7 @@ def test_the_page_has_each_file_of_the_state_folder() -> None:
         ),
         *(address.FILE_NAME, f"{records_files.FOLDER}/"),
         *(files.socket.name, files.pid.name, files.log.name, f"{files.data.name}/", f"{attachments.FOLDER}/"),
+        f"{source.FOLDER}/",
     }
     assert set(re.findall(r"`([^`]+)`", text)) >= names
     assert {row[0].strip("`") for row in table(text)} <= names
@@ -94,8 +85,8 @@ def _keys() -> Iterator[tuple[str, str]]:
     yield keys.DAEMONS, types["DAEMONS"]
     yield keys.UNIQUE_FOR, types["UNIQUE_FOR"]
     yield f"{keys.ABORT_PREFIX}KEY", types["ABORT_PREFIX"]
-    yield keys.daemon_info("EPOCH"), types["daemon_info"]
-    yield keys.daemon_jobs("EPOCH"), types["daemon_jobs"]
+    yield keys.daemon_info("INSTANCE"), types["daemon_info"]
+    yield keys.daemon_jobs("INSTANCE"), types["daemon_jobs"]
     yield keys.schedule("NAME"), types["schedule"]
     yield keys.alert("KIND", "QUEUE"), types["alert"]
     yield keys.send_rate("PHONE_NUMBER_ID"), types["send_rate"]
@@ -186,10 +177,17 @@ def test_the_page_has_the_exit_code_of_each_error() -> None:
 # HTTP
 
 
-async def test_the_page_has_each_route_with_its_access() -> None:
+@pytest.fixture
+async def routes(crm: Site) -> list[Route]:
+    """All routes: the description asks for those of the features."""
+    await crm.get("/api/v1/openapi.json")
+    return crm.server.routes
+
+
+async def test_the_page_has_each_route_with_its_access(routes: list[Route]) -> None:
     rows = [row for row in table(HTTP.section("Routes")) if len(row) in (3, 4)]
     shown = {(row[0], row[1].strip("`")): row[2] for row in rows}
-    assert shown == {(route.method, route.path): route.access.value for route in _routes()}
+    assert shown == {(route.method, route.path): route.access.value for route in routes}
 
 
 def test_the_page_has_the_members_of_bodies() -> None:
@@ -198,15 +196,6 @@ def test_the_page_has_the_members_of_bodies() -> None:
     assert set(JobsQuery.model_fields) <= set(re.findall(r"`(\w+)`", HTTP.section("Pages of jobs")))
 
 
-async def test_the_page_has_each_status() -> None:
+async def test_the_page_has_each_status(routes: list[Route]) -> None:
     shown = {int(row[0]) for row in table(HTTP.section("Errors"))}
-    assert shown >= {status for route in _routes() for status in route.errors}
-
-
-def _routes() -> Sequence[Route]:
-    registry = SettingsRegistry(Settings().queue_settings())
-    store = Store(StoreTarget(NO_STORE))
-    control = Control(store, Inspector(store, registry))
-    database = Database("", SCHEMA, folder=PROJECT)
-    parts = make_parts(control, Catalog(), database, FileStore(database, PROJECT, 1, 1.0))
-    return parts.server(control, HttpTable(), AuthTable(), "correct horse").routes
+    assert shown >= {status for route in routes for status in route.errors}
