@@ -1,4 +1,4 @@
-"""Queue `email`: sends one mail."""
+"""Queue `email`: sends one email."""
 
 from __future__ import annotations
 

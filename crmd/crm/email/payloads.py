@@ -59,7 +59,7 @@ HeaderValue = Annotated[NotBlank, Field(max_length=900), AfterValidator(_check_o
 
 
 class Attachment(Payload):
-    """A file that goes with the mail: exactly one of `file`, `path` and `url`."""
+    """A file that goes with the email: exactly one of `file`, `path` and `url`."""
 
     file: OptionalFileId = None
     path: Annotated[

@@ -98,7 +98,7 @@ def name(value: Any) -> str:
 
 
 def email(value: Any) -> str:
-    """An e-mail address; raises ValueError."""
+    """An email address; raises ValueError."""
     text = _text(value)
     text = text.split(PARTS)[0].strip() if PARTS in text else text
     text = text[7:] if text[:7].lower() == "mailto:" else text
