@@ -118,6 +118,10 @@ class Catalog:
             known[name] = found
         return found
 
+    def is_loaded(self, queue: str) -> bool:
+        """Whether no job that a queue knows is yet to be imported."""
+        return not any(isinstance(found, str) for found in self._by_queue.get(queue, {}).values())
+
     def is_imported(self, queue: str, name: str) -> bool:
         """Whether a job is known, and is not only to be imported when it is asked for."""
         return isinstance(self._by_queue.get(queue, {}).get(name), JobSpec)

@@ -51,6 +51,8 @@ async def read_jobs(
     items = schema.checked(data, ManyBody, "body").jobs if many else [data]
     mistakes = _Mistakes()
     jobs = []
+    if not catalog.is_loaded(queue):  # of a queue that other daemons run: with all that its jobs import
+        await asyncio.to_thread(catalog.load, queue)
     time_slice = body_time_slice(request)
     for index, item in enumerate(items):
         read = partial(_read, index, item, catalog, queue, mistakes)

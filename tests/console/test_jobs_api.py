@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from io import BytesIO
 from typing import Any, ClassVar
@@ -36,6 +37,14 @@ async def test_one_job_is_added(web: Site, ok: dict[str, Any]) -> None:
     job = await web.get(headers["Location"])
     assert job.keys() == FIELDS
     assert (job["state"], job["payload"], job["attempts"], job["priority"]) == ("waiting", {"name": "Ada"}, 2, 0)
+
+
+async def test_jobs_that_are_not_imported_yet_are_imported_beside_the_event_loop(web: Site) -> None:
+    sys.modules.pop("tests.support.late_job", None)
+    web.harness.catalog.add_late("email", "tests.support.late_job:late_job")
+    status, _, _ = await web.call("POST", JOBS, json={"job": "late_job"})
+    assert status == 201
+    assert sys.modules["tests.support.late_job"].IMPORTED_BY is not threading.main_thread()
 
 
 async def test_under_a_taken_key_the_existing_job_is_returned(web: Site, ok: dict[str, Any]) -> None:
