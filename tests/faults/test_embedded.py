@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from redis.exceptions import RedisError
 
 from crmd.embedded.aof import newest_file
 from crmd.embedded.server import EmbeddedStore
+from tests.faults.small_disk import fill, mounted
 from tests.support.embedded import Stores, names_in, put, servers_in, serves
 from tests.support.wait import wait_until
 
@@ -122,27 +121,8 @@ async def test_a_file_cut_at_fifty_places_loses_only_its_tail(stores: Stores) ->
 def small_disk(state_folder: Path) -> Iterator[Path]:
     """The state folder on a small disk of its own."""
     state_folder.mkdir(mode=0o700)
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    options = f"size={DISK_BYTES},mode=0700"
-    if subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", state_folder], check=False).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
+    with mounted(state_folder, DISK_BYTES):
         yield state_folder
-    finally:
-        subprocess.run(["umount", "-l", state_folder], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Takes all that is left of a disk."""
-    path = disk / "filler"
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-        except OSError:
-            return path
 
 
 async def write_until_refused(url: str) -> set[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from crmd.engine.maintenance import heartbeat as lease
 from crmd.engine.maintenance import lease_observer, tick
 from crmd.engine.settings import QueueSettings
 from crmd.errors import StoreError, StoreFull
+from tests.faults.small_disk import fill, mounted
 from tests.support.engine_harness import EngineHarness, engine_harness
 from tests.support.fault_cost import fault_cost
 from tests.support.store import StoreServer
@@ -32,21 +31,8 @@ SHORT_LEASE_S = 2.0
 def small_disk_store(store_binary: Path) -> Iterator[StoreServer]:
     """A persistent server whose folder is a small disk of its own."""
     server = StoreServer(store_binary, persistent=True)
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        server.close()
-        pytest.skip("mounting a small disk needs root")
-    options = f"size={DISK_BYTES},mode=0700"
-    if subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", server.folder], check=False).returncode:
-        server.close()
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        server.start()
+    with closing(server), mounted(server.folder, DISK_BYTES), server:
         yield server
-        server.kill()
-    finally:
-        subprocess.run(["umount", "-l", server.folder], check=True)
-        server.close()
 
 
 async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
@@ -70,8 +56,7 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
         await wait_until(lambda: len(starts) == 20)
         await asyncio.sleep(SHORT_LEASE_S)  # from now on either could find the other dead
 
-        filler = small_disk_store.folder / "filler"
-        _fill(filler)
+        filler = fill(small_disk_store.folder)
         await wait_until(lambda: _refuses(r), 20)
         async with fault_cost(r.store.events) as found:
             await asyncio.sleep(SHORT_LEASE_S * 2)
@@ -95,15 +80,6 @@ async def test_two_daemons_on_a_full_disk_take_no_job_from_each_other(
         totals = (await r.inspector.totals())["q"]
         assert (totals.lost, len(set(starts[:20]))) == (0, 20)
         await wait_until(lambda: not any(pool.degraded for pool in pools))
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-        except OSError:
-            return
 
 
 async def _refuses(r: EngineHarness) -> bool:

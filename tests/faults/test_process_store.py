@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 from crmd.client.over_store import Client
 from crmd.errors import StoreError, StoreFull
 from tests.faults.figures import report
+from tests.faults.small_disk import fill, mounted
 from tests.support.daemon import QUEUE, DaemonProcess, Daemons, cpu_seconds, resident_bytes
 from tests.support.proxy import proxy_in_thread
 from tests.support.store import StoreServer
@@ -97,15 +95,13 @@ def test_a_store_frozen_for_twenty_seconds(daemons: Daemons, own_store: StoreSer
     daemon = external(daemons, own_store.url)
     keys = daemon.add(20, seconds=8.0, url=own_store.url)
     daemon.wait_effects("started", 20)
-    password = (daemon.state / "password").read_text().strip()
-    login = {"Authorization": "Basic " + b64encode(f"admin:{password}".encode()).decode()}
     pages: list[tuple[int, float]] = []
     outage = Outage(daemon)
     own_store.pause()
 
     def look() -> None:
         for path in (f"/api/v1/queues/{QUEUE}/jobs", "/admin/queues/api/queues", "/api/v1/queues/health"):
-            answer = daemon.get(path, timeout=15, headers=login)
+            answer = daemon.get(path, timeout=15, headers=daemon.login)
             pages.append((answer.status, answer.seconds))
 
     looking = threading.Thread(target=look)
@@ -195,24 +191,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = Path("/tmp") / f"crmd-disk-{tmp_path.name[-8:]}"  # noqa: S108
     folder.mkdir(mode=0o700)
     try:
-        command = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(folder)]
-        if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("a small disk cannot be mounted here")
-        yield folder
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        with mounted(folder, 32 * 1024 * 1024):
+            yield folder
     finally:
         folder.rmdir()
-
-
-def fill(disk: Path) -> Path:
-    """Takes all that is left of a disk."""
-    path = disk / "filler"
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return path
 
 
 @pytest.mark.parametrize("fsync", ["everysec", "always"])
