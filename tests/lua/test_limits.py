@@ -41,27 +41,25 @@ async def add_to(harness: ScriptHarness, to: Any, *keys: str, **options: Any) ->
     await harness.add(*keys, payload={"to": to}, **options)
 
 
-async def test_the_next_comes_as_many_periods_later_as_started_at_once(
-    pair: ScriptHarness, clock: StoreClock
+@pytest.mark.parametrize(
+    ("count", "after_ms"),
+    [
+        pytest.param(21, 5_000, id="as many periods as started at once"),  # the burst's window is over by then
+        pytest.param(20, 60_000, id="twenty for two minutes and not for one"),
+        pytest.param(6, 4_801, id="more than a tenth of the burst once it is over"),
+    ],
+)
+async def test_what_started_at_once_is_to_be_rested_for(
+    pair: ScriptHarness, clock: StoreClock, count: int, after_ms: int
 ) -> None:
-    await add_to(pair, "ann", *(f"k{n}" for n in range(21)))
-    assert len(await pair.claimed(100)) == 20 + 1
+    await add_to(pair, "ann", *(f"k{n}" for n in range(count)))
+    assert len(await pair.claimed(100)) == count
+    await clock.forward(after_ms)
     await add_to(pair, "ann", "next")
-    await clock.forward(5_000)  # the burst's window is over
     assert await pair.claimed(100) == []
-    await clock.forward(round(21 * 6_000 * MARGIN) - 5_000 - 1)
+    await clock.forward(round(count * 6_000 * MARGIN) - after_ms - 1)
     assert await pair.claimed(100) == []
     await clock.forward(1)
-    assert await pair.claimed(100) == ["next"]
-
-
-async def test_twenty_at_once_rest_for_two_minutes_and_not_for_one(pair: ScriptHarness, clock: StoreClock) -> None:
-    await add_to(pair, "ann", *(f"k{n}" for n in range(20)))
-    assert len(await pair.claimed(100)) == 20
-    await clock.forward(60_000)
-    await add_to(pair, "ann", "next")
-    assert await pair.claimed(100) == []
-    await clock.forward(round(120_000 * MARGIN) - 60_000)
     assert await pair.claimed(100) == ["next"]
 
 
@@ -71,18 +69,6 @@ async def test_quick_replies_are_not_delayed(pair: ScriptHarness, clock: StoreCl
         await clock.forward(gap_ms)
         await add_to(pair, "ann", f"k{n}")
         assert await pair.claimed(10) == [f"k{n}"]
-
-
-async def test_what_is_more_than_a_tenth_of_the_burst_rests_once_it_is_over(
-    pair: ScriptHarness, clock: StoreClock
-) -> None:
-    await add_to(pair, "ann", *(f"k{n}" for n in range(6)))
-    assert len(await pair.claimed(100)) == 6
-    await clock.forward(4_801)
-    await add_to(pair, "ann", "next")
-    assert await pair.claimed(100) == []
-    await clock.forward(round(6 * 6_000 * MARGIN) - 4_801)
-    assert await pair.claimed(100) == ["next"]
 
 
 async def test_a_conversation_ends_with_the_burst(pair: ScriptHarness, clock: StoreClock) -> None:

@@ -26,15 +26,34 @@ def rule() -> PairRule:
     return PairRule(seconds=6.0, burst=45)
 
 
-def test_20_at_once_then_the_21st_after_60_s_is_refused_and_after_120_s_passes(rule: PairRule) -> None:
-    assert sent(rule, T0, 20) == 20
-    assert sent(rule, T0 + 60) == 0
-    assert sent(rule, T0 + 119.9) == 0
-    assert sent(rule, T0 + 120) == 1
-
-
-def test_one_each_6_s_goes_on_for_ever(rule: PairRule) -> None:
-    assert [sent(rule, T0 + 6 * n) for n in range(600)] == [1] * 600
+@pytest.mark.parametrize(
+    "tries",
+    [
+        pytest.param(
+            [(0, 20, 20), (60, 1, 0), (119.9, 1, 0), (120, 1, 1)],
+            id="20 at once, then the 21st after 60 s is refused and after 120 s passes",
+        ),
+        pytest.param(
+            [*((n * 0.13, 1, 1) for n in range(45)), (5.9, 1, 0), (269.9, 1, 0), (270, 1, 1)],
+            id="45 within 6 s pass and the 46th does not",
+        ),
+        pytest.param(
+            [(0, 9, 9), (5.99, 1, 1), (11.99, 1, 0), (59.9, 1, 0), (60, 1, 1)],
+            id="a burst is over after 6 s without a message",
+        ),
+        pytest.param(
+            [(0, 3, 3), (7, 1, 1), *((10 + 3 * n, 1, 1) for n in range(10))], id="quick replies are not a burst"
+        ),
+        pytest.param(
+            [(0, 20, 20), *((10 + n, 1, 0) for n in range(100)), (120, 60, 45)],
+            id="refused messages cost nothing and rest gives a whole burst again",
+        ),
+        pytest.param([(6 * n, 1, 1) for n in range(600)], id="one each 6 s goes on for ever"),
+    ],
+)
+def test_the_pair_rule(rule: PairRule, tries: list[tuple[float, int, int]]) -> None:
+    """After so many seconds so many messages are tried, of which so many pass."""
+    assert [sent(rule, T0 + after, count) for after, count, _ in tries] == [passed for _, _, passed in tries]
 
 
 def test_10_a_minute_and_600_an_hour(rule: PairRule) -> None:
@@ -43,33 +62,6 @@ def test_10_a_minute_and_600_an_hour(rule: PairRule) -> None:
     first_hour = len([at for at in passed if at < T0 + 3600])
     assert 600 - 6 <= first_hour <= 600 + 45, "what the hour gives, and what the last burst borrowed"
     assert len(passed) == pytest.approx(1200, abs=45)
-
-
-def test_45_within_6_s_pass_and_the_46th_does_not(rule: PairRule) -> None:
-    assert sum(sent(rule, T0 + n * 0.13) for n in range(45)) == 45
-    assert sent(rule, T0 + 5.9) == 0
-    assert sent(rule, T0 + 269.9) == 0
-    assert sent(rule, T0 + 270) == 1
-
-
-def test_a_burst_is_over_after_6_s_without_a_message(rule: PairRule) -> None:
-    assert sent(rule, T0, 9) == 9
-    assert sent(rule, T0 + 5.99) == 1
-    assert sent(rule, T0 + 11.99) == 0
-    assert sent(rule, T0 + 59.9) == 0
-    assert sent(rule, T0 + 60) == 1
-
-
-def test_quick_replies_are_not_a_burst(rule: PairRule) -> None:
-    assert sent(rule, T0, 3) == 3
-    assert sent(rule, T0 + 7) == 1
-    assert [sent(rule, T0 + 10 + 3 * n) for n in range(10)] == [1] * 10
-
-
-def test_refused_messages_cost_nothing_and_rest_gives_a_whole_burst_again(rule: PairRule) -> None:
-    assert sent(rule, T0, 20) == 20
-    assert sum(sent(rule, T0 + 10 + n) for n in range(100)) == 0
-    assert sent(rule, T0 + 120, 60) == 45
 
 
 def test_each_pair_has_its_own_quota(rule: PairRule) -> None:
