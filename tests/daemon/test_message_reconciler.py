@@ -141,21 +141,29 @@ async def ended(post: Post, key: str, ending: Any) -> None:
 # A daemon that dies in the middle of a send
 
 
-async def die(post: Post, pool: WorkerPool) -> None:
+async def die_while_sending(post: Post, key: str) -> None:
     """What kill -9 leaves behind; here the handler still hears of it, and its last word is taken back."""
+    await post.lost.start()
+    pool = await post.start_pool()
+    post.server.then_hang()
+    await post.send(key)
+    await wait_until(lambda: post.server.messages)
     await kill(pool)
     await wait_until(lambda: _stands(post, "unknown"))
     async with post.database.transaction() as s:
         await s.execute(update(Message).values(status=Status.SENDING.value, error=None))
 
 
+async def send_unanswered(post: Post, key: str) -> None:
+    """A message whose outcome is unknown."""
+    post.server.then_drop()
+    await post.start_pool()
+    await post.send(key)
+    await post.harness.finished("message", key)
+
+
 async def test_a_message_of_a_dead_daemon_is_unknown_and_a_status_settles_it_and_its_job(post: Post) -> None:
-    await post.lost.start()
-    pool = await post.start_pool()
-    post.server.then_hang()
-    await post.send("order-17")
-    await wait_until(lambda: post.server.messages)
-    await die(post, pool)
+    await die_while_sending(post, "order-17")
 
     await post.start_pool()
     await wait_until(lambda: _stands(post, "unknown"))
@@ -172,12 +180,7 @@ async def test_a_message_of_a_dead_daemon_is_unknown_and_a_status_settles_it_and
 
 
 async def test_a_status_that_comes_before_the_recovery_settles_the_job_after_it(post: Post) -> None:
-    await post.lost.start()
-    pool = await post.start_pool()
-    post.server.then_hang()
-    await post.send("order-17")
-    await wait_until(lambda: post.server.messages)
-    await die(post, pool)
+    await die_while_sending(post, "order-17")
     repository: MessageRepository = post.resources[MessageRepository]
     await repository.apply_statuses([told("wamid.A", "order-17")])
     await post.start_pool()
@@ -186,10 +189,7 @@ async def test_a_status_that_comes_before_the_recovery_settles_the_job_after_it(
 
 
 async def test_a_failure_told_by_webhook_fails_the_unknown_job(post: Post) -> None:
-    post.server.then_drop()
-    await post.start_pool()
-    await post.send("order-17")
-    await post.harness.finished("message", "order-17")
+    await send_unanswered(post, "order-17")
     await post.tell(failure("wamid.A", 131026, biz_opaque_callback_data="order-17"))
     view = await post.job("order-17")
     assert (view.state, view.error) == (State.FAILED, "WhatsApp error 131026: details of 131026")
@@ -197,10 +197,7 @@ async def test_a_failure_told_by_webhook_fails_the_unknown_job(post: Post) -> No
 
 
 async def test_a_job_that_was_added_again_is_not_settled_by_an_old_message(post: Post) -> None:
-    post.server.then_drop()
-    await post.start_pool()
-    await post.send("order-17")
-    await post.harness.finished("message", "order-17")
+    await send_unanswered(post, "order-17")
     [first] = await post.rows()
     post.server.then_drop()
     await wait_until(lambda: utc_now() > (first.job_enqueued_at or utc_now()))

@@ -118,9 +118,9 @@ def test_a_user_without_channels_is_bad_configuration(daemons: Daemons, own_stor
     with own_store.client() as admin:
         admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all")
     daemon = daemons.make(config=f'[redis]\nurl = "unix://app:pw@{own_store.socket}"')
-    daemon.launch()
-    assert daemon.wait_end() == ExitCode.CONFIG
-    assert "permission for PUBLISH on channel crmd:wake" in daemon.log().splitlines()[-1]
+    code, line = daemon.refused()
+    assert code == ExitCode.CONFIG
+    assert "permission for PUBLISH on channel crmd:wake" in line
 
 
 @pytest.mark.parametrize(

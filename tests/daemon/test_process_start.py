@@ -12,18 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from crmd.errors import ExitCode
-from tests.support.daemon import PROJECT, QUEUE, DaemonProcess, Daemons, seconds_queued
+from tests.support.daemon import PROJECT, QUEUE, Daemons, seconds_queued
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until_sync
-
-
-def refused(daemon: DaemonProcess) -> tuple[int, str]:
-    """Starts a daemon that cannot; its exit code and the last line that it leaves."""
-    daemon.launch()
-    code = daemon.wait_end()
-    lines = [line for line in daemon.log().splitlines() if not line.startswith("{")]
-    assert len(lines) == 1, lines
-    return code, lines[0]
 
 
 @contextlib.contextmanager
@@ -111,7 +102,7 @@ def test_wrong_credentials_are_bad_configuration(daemons: Daemons, own_store: St
     with own_store.client() as client:
         client.config_set("requirepass", "right")
     daemon = daemons.make(config=f'[redis]\nurl = "unix://:wrong@{own_store.socket}"')
-    code, line = refused(daemon)
+    code, line = daemon.refused()
     assert code == ExitCode.CONFIG
     assert str(own_store.socket) in line
     assert "wrong" not in line.replace("wrong password", "")
@@ -120,7 +111,7 @@ def test_wrong_credentials_are_bad_configuration(daemons: Daemons, own_store: St
 def test_a_taken_port_is_tried_again_by_systemd(daemons: Daemons) -> None:
     daemon = daemons.make()
     with listener(daemon.port):
-        code, line = refused(daemon)
+        code, line = daemon.refused()
     assert code == ExitCode.UNAVAILABLE
     assert f"127.0.0.1:{daemon.port} is in use" in line
     daemon.start()
@@ -131,7 +122,7 @@ def test_a_second_daemon_on_the_folder_is_refused_and_the_first_is_undisturbed(d
     first = daemons.start()
     [key] = first.add(1, seconds=0.5)
     first.wait_effects("started", 1)
-    code, line = refused(daemons.make(state=first.state))
+    code, line = daemons.make(state=first.state).refused()
     assert code == ExitCode.UNAVAILABLE
     assert f"{first.state} is in use by process {first.pid}" in line
     first.wait_effects("done", 1)
@@ -171,6 +162,6 @@ def test_only_the_chosen_queues_run(daemons: Daemons) -> None:
     assert daemon.get("/health").status == 200
     daemon.stop()
     daemon.options.arguments = ["--queues", "notification,none"]
-    code, line = refused(daemon)
+    code, line = daemon.refused()
     assert code == ExitCode.USAGE
     assert "none" in line

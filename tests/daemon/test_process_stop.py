@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from base64 import b64encode
 
 import pytest
 
-from tests.support.daemon import DaemonProcess, Daemons
+from tests.support.daemon import Daemons
 from tests.support.store import StoreServer
 from tests.support.wait import HANG_S, wait_until_sync
 
@@ -136,15 +135,16 @@ def test_a_thread_that_hears_nothing_does_not_hold_the_daemon(daemons: Daemons) 
 
 def test_a_request_under_way_does_not_hold_the_daemon(daemons: Daemons) -> None:
     daemon = daemons.start()
+    login = f"Authorization: {daemon.login['Authorization']}\r\n".encode()
     with (
         socket.create_connection(("127.0.0.1", daemon.port)) as half,
         socket.create_connection(("127.0.0.1", daemon.port)) as stream,
     ):
         half.sendall(
             b"POST /api/v1/queues/work/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-            b"Content-Type: application/json\r\n" + authorization(daemon) + b"\r\n{"
+            b"Content-Type: application/json\r\n" + login + b"\r\n{"
         )
-        stream.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n" + authorization(daemon) + b"\r\n")
+        stream.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n" + login + b"\r\n")
         assert b"200 OK" in stream.recv(1000)
         assert daemon.stop() < HANG_S
 
@@ -163,8 +163,3 @@ def test_a_store_that_froze_does_not_hold_the_daemon(daemons: Daemons, own_store
     assert {(one.attempt, one.delivery) for one in again} == {(1, 1)}
     assert max(daemon.count("done").values()) == 1
     daemon.stop()
-
-
-def authorization(daemon: DaemonProcess) -> bytes:
-    password = (daemon.state / "password").read_text().strip()
-    return b"Authorization: Basic " + b64encode(f"admin:{password}".encode()) + b"\r\n"

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,6 +208,14 @@ class DaemonProcess:
         assert self.process
         return self.process.wait(timeout)
 
+    def refused(self) -> tuple[int, str]:
+        """Starts the process, which has to end by itself; its exit code and the one line that it leaves."""
+        self.launch()
+        code = self.wait_end()
+        lines = [line for line in self.log().splitlines() if not line.startswith("{")]
+        assert len(lines) == 1, lines
+        return code, lines[0]
+
     def stop(self, timeout: float = 30.0) -> float:
         """SIGTERM; returns the seconds until the end, which has to be a success."""
         began = time.monotonic()
@@ -301,6 +310,12 @@ class DaemonProcess:
     def store_url(self) -> str:
         """The embedded store's address."""
         return f"unix://{self.state}/store.sock"
+
+    @property
+    def login(self) -> dict[str, str]:
+        """The header that lets in."""
+        password = (self.state / "password").read_text().strip()
+        return {"Authorization": "Basic " + b64encode(f"admin:{password}".encode()).decode()}
 
     def client(self) -> Client:
         """A client of the embedded store, to be used as a context."""

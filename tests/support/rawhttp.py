@@ -71,11 +71,6 @@ class RawConnection:
         """Waits until what was sent is nearly all with the kernel."""
         await self._writer.drain()
 
-    def send_eof(self) -> None:
-        """Says that nothing more will come."""
-        if not self._writer.is_closing():
-            self._writer.write_eof()
-
     async def answer(self, *, head: bool = False) -> Answer:
         """The next response; raises TimeoutError after ANSWER_SECONDS, AssertionError where none will come."""
         found = await self.answer_if_any(head=head)
