@@ -2,7 +2,7 @@
 
 CrmdError
 ├── ConfigError              every problem of the configuration at once (exit 78)
-├── StateDirTaken            another daemon lives in the state folder (exit 69)
+├── StateDirTaken            another daemon uses the state folder (exit 69)
 ├── StoreError
 │   ├── StoreUnavailable     the store is unavailable, or did not answer in time (exit 69)
 │   ├── StoreFull            the store is at its memory limit, or its disk is full
@@ -22,11 +22,11 @@ CrmdError
 │   ├── UnknownCampaign
 │   ├── FileTooLarge
 │   └── UploadQuotaReached   the uploader keeps as many files, or bytes, as it may
-└── JobSignal                raised by handlers to say how an attempt ended
+└── JobSignal                raised by handlers to end an attempt
     ├── Permanent            do not try again
-    ├── Retry                try again after a time of the handler's choice
+    ├── Retry                try again after a time that the handler chooses
     ├── Snooze               not now; spends no attempt
-    ├── RateLimited          the outside says slow down; spends no attempt
+    ├── RateLimited          a service asks to slow down; spends no attempt
     ├── PauseQueue           pause the queue and give the job back
     └── OutcomeUnknown       the effect may have happened; never repeat it blindly
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, those of sysexits.h where it has one."""
+    """Exit codes of every command; those of sysexits.h where it has one."""
 
     OK = 0
     FAILED = 1
@@ -85,7 +85,7 @@ class ConfigError(CrmdError):
 
 
 class StateDirTaken(CrmdError):
-    """Another daemon lives in the state folder."""
+    """Another daemon uses the state folder."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -111,7 +111,7 @@ class StoreFull(StoreError):
 
 
 class StoreUnusable(StoreError):
-    """The store answers, but cannot serve: wrong credentials, kind, version or settings."""
+    """The store answers, but cannot be used: wrong credentials, kind, version or settings."""
 
     exit_code = ExitCode.CONFIG
 
@@ -127,7 +127,7 @@ class RecordsUnavailable(RecordsError):
 
 
 class RecordsUnusable(RecordsError):
-    """The database cannot serve: wrong credentials, damaged, or migrated by a newer crmd."""
+    """The database cannot be used: wrong credentials, damaged, or migrated by a newer crmd."""
 
     exit_code = ExitCode.CONFIG
 
@@ -173,7 +173,7 @@ class UnknownFile(RequestError):
 
 
 class UnknownCampaign(RequestError):
-    """There is no campaign of that id."""
+    """There is no campaign with that id."""
 
 
 class FileTooLarge(RequestError):
@@ -189,13 +189,13 @@ class UploadQuotaReached(RequestError):
 
 
 class JobSignal(CrmdError):
-    """Base of what handlers raise to say how an attempt ended."""
+    """Base of what handlers raise to end an attempt."""
 
 
 class Permanent(JobSignal):
     """The job cannot succeed: fail it now, whatever attempts are left.
 
-    `code` is the outside service's own error code; the job's error names it.
+    `code` is the service's own error code; the job's error names it.
     """
 
     def __init__(self, reason: str, *, code: str | None = None) -> None:
@@ -204,7 +204,7 @@ class Permanent(JobSignal):
 
 
 class Retry(JobSignal):
-    """Try again `after` seconds, if attempts are left; None means the queue's backoff, not below `at_least`.
+    """Try again after `after` seconds, if attempts are left; None means the queue's backoff, at least `at_least`.
 
     `max_attempts` lowers the attempts of this job for this kind of error.
     """
@@ -224,7 +224,7 @@ class Retry(JobSignal):
 
 
 class Snooze(JobSignal):
-    """Not now: come back `after` seconds, or at `until`. Spends no attempt."""
+    """Not now: run again after `after` seconds, or at `until`. Spends no attempt."""
 
     def __init__(
         self, reason: str = "snoozed", *, after: float | None = None, until: datetime | None = None
@@ -237,7 +237,7 @@ class Snooze(JobSignal):
 
 
 class RateLimited(JobSignal):
-    """The outside says slow down for `after` seconds; holds for all daemons. Spends no attempt.
+    """A service asks to slow down for `after` seconds; applies to all daemons. Spends no attempt.
 
     `scope="key"` slows only jobs that share this job's limit key, `scope="queue"` all of the queue.
     """

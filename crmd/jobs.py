@@ -30,7 +30,7 @@ _MARK = "__crmd_job__"
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One kind of job: its name, its queue, its payload's model and the function that does it."""
+    """One kind of job: its name, its queue, its payload's model and the function that runs it."""
 
     name: str
     queue: str | None
@@ -61,9 +61,9 @@ class JobSpec:
 def job(
     queue: str, payload: type[BaseModel] | None = None, name: str | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Marks `f(ctx, payload)` as the handler of one kind of job.
+    """Makes `f(ctx, payload)` the handler of one kind of job.
 
-    The function may be async, or sync: then it runs in a thread and `ctx.blocking` has the methods of `ctx`.
+    The function may be async, or sync: then it runs in a thread, and `ctx.blocking` has the methods of `ctx`.
     """
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
@@ -80,14 +80,14 @@ def spec_of(function: Callable[..., Any]) -> JobSpec | None:
 
 
 class Catalog:
-    """Which jobs each queue knows."""
+    """The jobs that each queue knows."""
 
     def __init__(self) -> None:
         self._by_queue: dict[str, dict[str, JobSpec | str]] = {}
-        """Of jobs that are not loaded yet their references."""
+        """The references of jobs that are not loaded yet."""
 
     def add(self, queue: str, spec: JobSpec) -> None:
-        """Makes a job known to a queue; a later one of the same name wins."""
+        """Makes a job known to a queue; a later one with the same name replaces it."""
         self._by_queue.setdefault(queue, {})[spec.name] = spec
 
     def add_late(self, queue: str, reference: str) -> None:
@@ -123,7 +123,7 @@ class Catalog:
         return not any(isinstance(found, str) for found in self._by_queue.get(queue, {}).values())
 
     def is_imported(self, queue: str, name: str) -> bool:
-        """Whether a job is known, and is not only to be imported when it is asked for."""
+        """Whether a job is known and its function has been imported."""
         return isinstance(self._by_queue.get(queue, {}).get(name), JobSpec)
 
     def get(self, queue: str, name: str) -> JobSpec:
@@ -182,7 +182,7 @@ class JobExecution(Protocol):
 
     @property
     def delivery(self) -> int:
-        """1, or more where an earlier delivery was lost with its daemon."""
+        """1, or more if an earlier delivery was lost with its daemon."""
 
     @property
     def enqueued_at(self) -> float:
@@ -190,7 +190,7 @@ class JobExecution(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """When the attempt times out, on `time.monotonic()`; None for never."""
+        """When the attempt times out, on `time.monotonic()`; None if never."""
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -201,23 +201,23 @@ E = TypeVar("E", bound=JobExecution, contravariant=True)
 
 
 class JobServices(Protocol[E]):
-    """What the engine does for a running job; `JobContext` passes the handler's wishes on."""
+    """What the engine does for a running job, at the request of `JobContext`."""
 
     def log(self, execution: E) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that names the job in each line."""
 
     async def progress(self, execution: E, fraction: float, note: str | None) -> None:
-        """Stores how far the job is."""
+        """Stores the job's progress."""
 
     async def effect_begun(self, execution: E) -> None:
-        """Stores that an effect that cannot be repeated begins."""
+        """Stores that an effect that cannot be repeated is about to begin."""
 
     async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
         """Adds jobs, each a payload and its options, and returns their keys."""
 
 
 class JobContext:
-    """What a handler sees of its job and of the world."""
+    """What a handler sees of its job, and the services that it may use."""
 
     __slots__ = ("_execution", "_resources", "_services")
 
@@ -253,7 +253,7 @@ class JobContext:
 
     @property
     def delivery(self) -> int:
-        """1, or more where an earlier delivery was lost with its daemon: effects may have happened."""
+        """1, or more if an earlier delivery was lost with its daemon: effects may have happened."""
         return self._execution.delivery
 
     @property
@@ -263,7 +263,7 @@ class JobContext:
 
     @property
     def deadline(self) -> float | None:
-        """When the attempt times out, on `time.monotonic()`; None for never."""
+        """When the attempt times out, on `time.monotonic()`; None if never."""
         return self._execution.deadline
 
     @property
@@ -273,7 +273,7 @@ class JobContext:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds until the attempt times out, not below 0; None for never."""
+        """Seconds until the attempt times out, not below 0; None if never."""
         deadline = self.deadline
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
@@ -285,11 +285,11 @@ class JobContext:
             raise LookupError(f"this daemon has no {kind.__name__}") from None
 
     async def progress(self, fraction: float, note: str | None = None) -> None:
-        """Says how far the job is, 0.0 to 1.0; stored at most a few times a second."""
+        """Reports the job's progress, 0.0 to 1.0; stored at most a few times a second."""
         await self._services.progress(self._execution, fraction, note)
 
     async def effect_begun(self) -> None:
-        """From here on a lost outcome is *unknown* instead of tried again.
+        """From here on a job whose outcome is lost becomes *unknown* instead of being retried.
 
         Returns once the store has it: call it right before the effect.
         """
@@ -299,7 +299,7 @@ class JobContext:
         """Adds a job and returns its key; a taken key adds nothing.
 
         Options: `delay` (s), `at` (aware datetime), `priority` (1 to 10), `key`, and `unique_for`: how many
-        seconds the key stays taken once the job completed (absent: the queue's, 0: not at all, at most 365 days).
+        seconds the key stays taken once the job completed (by default the queue's; 0: not at all; up to 365 days).
         """
         [key] = await self._services.enqueue(queue, name, [(_plain(payload), options)])
         return key
@@ -309,7 +309,7 @@ class JobContext:
     ) -> list[str]:
         """Adds many jobs of one kind in one trip, each a payload and options as for `enqueue`; returns their keys.
 
-        All are stored or, where one is refused, none. At most 500 a call: more raise ValueError.
+        All are stored or, if one is refused, none. At most 500 a call: more raise ValueError.
         """
         if len(jobs) > ENQUEUE_MAX:
             raise ValueError(f"{len(jobs)} jobs in one call; at most {ENQUEUE_MAX} are taken")

@@ -36,7 +36,7 @@ MAX_CONNECTIONS = 20
 
 SCAN_BATCH = 1000
 LOCK_SECONDS = 10.0
-"""How long other processes wait for the one that fetches, before they fetch on their own."""
+"""How long other processes wait for the one that fetches before they fetch themselves."""
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.1
 TTL_MAX_SECONDS = 10 * 365 * 86400.0
@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 class Cache:
     """Values under `<prefix><key>` as JSON. No method waits longer than `timeout_seconds` for the store.
 
-    Methods raise StoreUnavailable if the store cannot be reached, StoreFull if it takes no more, StoreError if a
-    key holds something else than asked for, and ValueError for a key or a ttl that cannot be.
+    Methods raise StoreUnavailable if the store cannot be reached, StoreFull if it is full, StoreError if a
+    key holds another kind of value, and ValueError for an invalid key or ttl.
     """
 
     def __init__(
@@ -94,18 +94,18 @@ class Cache:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends fetches that are under way, and connections where they are the cache's own. Idempotent."""
+        """Ends fetches that are under way, and the cache's own connections. Idempotent."""
         await self._fetches.stop()
         if self._owns_redis:
             await self._redis.aclose()
 
     async def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or the default where there is none."""
+        """The value of a key, or the default if there is none."""
         raw = await self._read(key)
         return default if raw is None else _decode(key, raw)
 
     async def set(self, key: str, value: Any, ttl: float | None = None) -> None:
-        """Keeps a JSON value for `ttl` seconds, or for ever; raises TypeError where it cannot be JSON."""
+        """Keeps a JSON value for `ttl` seconds, or for good; raises TypeError if it cannot be JSON."""
         await self._write(key, _encode(key, value), _milliseconds(ttl))
 
     async def delete(self, *keys: str) -> int:
@@ -120,9 +120,9 @@ class Cache:
         return bool(await self._call("cache exists", self._redis.exists(self._name(key))))
 
     async def incr(self, key: str, by: int = 1, ttl: float | None = None) -> int:
-        """Adds to a whole number, from 0 where there is none, and returns the sum.
+        """Adds to a whole number, or to 0 if there is none, and returns the sum.
 
-        `ttl` counts from the first of the increments, so that a count of a time window ends with it. A connection
+        `ttl` counts from the first increment, so that a count for a time window ends with it. A connection
         that breaks at the wrong moment may count twice.
         """
         ttl_ms = _milliseconds(ttl)
@@ -134,14 +134,14 @@ class Cache:
         return int(answers[0])
 
     async def decr(self, key: str, by: int = 1, ttl: float | None = None) -> int:
-        """As `incr`, taking away."""
+        """As `incr`, but subtracts."""
         return await self.incr(key, -by, ttl)
 
     async def get_cached(self, key: str, ttl: float | None, fetch: Callable[[], Any]) -> Any:
-        """The value of a key; where there is none, what `fetch` (sync or async) gives, kept for `ttl` seconds.
+        """The value of a key or, if there is none, what `fetch` (sync or async) returns, kept for `ttl` seconds.
 
-        Of many who ask at once one fetches, in this process and, as far as the store allows, in all; None is a
-        value too. What `fetch` raises goes to all who wait and nothing is kept. A caller that is cancelled leaves
+        Of concurrent callers one fetches, in this process and, as far as the store allows, in all; None is a
+        value too. What `fetch` raises, all who wait raise, and nothing is kept. A caller that is cancelled leaves
         the fetch to the others.
         """
         ttl_ms = _milliseconds(ttl)
@@ -152,7 +152,7 @@ class Cache:
         return _decode(key, raw)
 
     async def delete_pattern(self, pattern: str) -> int:
-        """Deletes the keys that a glob such as `user:*` matches; returns how many. Reads all keys in batches."""
+        """Deletes the keys that match a glob such as `user:*`; returns how many. Reads all keys in batches."""
         match = _GLOB.sub(r"\\\1", self._prefix) + pattern
         deleted = 0
         cursor = 0
@@ -166,7 +166,7 @@ class Cache:
                 return deleted
 
     async def health(self) -> dict[str, Any]:
-        """`{"connected": bool, "latency_ms": float | None}`; never raises for an absent store."""
+        """`{"connected": bool, "latency_ms": float | None}`; never raises for an unavailable store."""
         began = time.perf_counter()
         try:
             await self._call("cache health", cast(Awaitable[bool], self._redis.ping()))

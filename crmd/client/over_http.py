@@ -27,7 +27,7 @@ from crmd.errors import (
 
 TIMEOUT_S = 10.0
 WAIT_STEP_S = 30.0
-"""One request waits this long at most; a longer wait is several."""
+"""One request waits this long at most; a longer wait takes several."""
 
 _ERRORS: dict[int, type[CrmdError]] = {
     404: JobNotFound,
@@ -58,7 +58,7 @@ class HttpBackend:
             self._session = None
 
     async def enqueue(self, queue: str, jobs: list[NewJob], idempotency_key: str | None) -> list[Added]:
-        """Adds jobs, 1,000 in a request, each of which is repeated where its answer is lost."""
+        """Adds jobs, 1,000 in a request; a request is repeated if its answer is lost."""
         added: list[Added] = []
         whole = secrets.token_hex(16) if idempotency_key is None else check_request_key(idempotency_key)
         for part, key in in_parts(jobs, whole):

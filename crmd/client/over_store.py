@@ -34,7 +34,7 @@ class Backend(Protocol):
     """A way to the daemon."""
 
     async def start(self) -> None:
-        """Connects; raises StoreUnavailable at once where nothing answers."""
+        """Connects; raises StoreUnavailable at once if nothing answers."""
 
     async def stop(self) -> None:
         """Disconnects."""
@@ -53,10 +53,10 @@ class Backend(Protocol):
 
 
 class AsyncClient:
-    """Adds jobs, waits for them and looks at them.
+    """Adds jobs, waits for them and reads them.
 
     `url` is the store's (`redis://`, `rediss://`, `unix://`) or, with a bearer `token`, the daemon's (`http://`,
-    `https://`). Use it as `async with AsyncClient(url) as client`. Methods raise `crmd.StoreUnavailable` where
+    `https://`). Use it as `async with AsyncClient(url) as client`. Methods raise `crmd.StoreUnavailable` if
     nothing answers, and the other errors of `crmd.errors` for what cannot be done.
     """
 
@@ -65,7 +65,7 @@ class AsyncClient:
 
     @classmethod
     def on(cls, admin: EngineAdmin) -> Self:
-        """A client of an engine that its owner has connected, and disconnects."""
+        """A client on an engine that its owner connects and disconnects."""
         client = cls.__new__(cls)
         client._backend = StoreBackend(admin)
         return client
@@ -95,7 +95,7 @@ class AsyncClient:
         """Adds one job. `delay` and `unique_for` are seconds, `at` epoch seconds, `priority` 1 (first) to 10.
 
         A call that is repeated with its `idempotency_key` adds nothing and returns what the first returned.
-        Over HTTP each call has such a key, and is repeated where its answer is lost; straight to the store only
+        Over HTTP each call has such a key, and is repeated if its answer is lost; straight to the store only
         one that was given one.
         """
         new = NewJob(job, dict(payload or {}), key, delay, at, priority, unique_for)
@@ -117,7 +117,7 @@ class AsyncClient:
         return await self._backend.wait(queue, key, timeout)
 
     async def cancel(self, queue: str, key: str) -> JobView:
-        """Cancels a job that waits or runs."""
+        """Cancels a waiting, delayed or active job."""
         return await self._backend.cancel(queue, key)
 
 

@@ -21,7 +21,7 @@ LONGEST_S = 30.0
 
 
 async def repeated(ask: Callable[[], Awaitable[T]]) -> T:
-    """What `ask` returns, asked again where nothing answered; raises the last StoreUnavailable."""
+    """What `ask` returns, called again if nothing answered; raises the last StoreUnavailable."""
     began = time.monotonic()
     for pause in PAUSES_S:
         try:
