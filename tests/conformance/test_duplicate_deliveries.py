@@ -71,7 +71,7 @@ async def test_a_retry_at_once_runs_once_for_each_attempt(engine: EngineHarness,
     for _ in range(2):
         await pool.tick.run_once()
         pool.workers["q"].claim_now()
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert (view.state, view.attempt, len(attempts)) == (State.FAILED, 2, 2)
 
 
@@ -84,9 +84,8 @@ async def test_a_job_mentioned_many_times_runs_once(engine: EngineHarness) -> No
     await engine.store.command("RPUSH", "saq:q:queued", *mentions)
     await engine.start_pool()
     await engine.start_pool()
-    for key in added:
-        assert (await engine.finished("q", key)).state is State.COMPLETED
-    await _settled(engine)
+    await engine.completed("q", *added)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert sorted(work.began) == sorted(added)
     assert (await engine.inspector.totals())["q"].completed == 20
 
@@ -120,7 +119,7 @@ async def test_the_end_of_a_job_that_was_taken_over_is_not_overwritten(engine: E
         [Ack(job_id, "another:0", AckKind.COMPLETE, json.dumps(end).encode(), 0, b"", run.marked)]
     )
     await wait_until(lambda: first.active == 0)
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     view = await engine.inspector.job("q", key)
     assert (view.state, view.result, len(work.began)) == (State.COMPLETED, "theirs", 1)
     assert (await engine.inspector.totals())["q"].completed == 1
@@ -155,7 +154,7 @@ async def test_a_running_job_is_not_queued_a_second_time(engine: EngineHarness) 
     await engine.finished("q", key)
     with pytest.raises(IllegalTransition):  # nor a completed one
         await engine.control.retry("q", key)
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert (work.began, work.at_once) == ([key], {key: 1})
 
 
@@ -174,7 +173,7 @@ async def test_a_failed_job_that_is_retried_many_times_at_once_is_queued_once(en
     answers = await asyncio.gather(*(engine.control.retry("q", "k") for _ in range(5)), return_exceptions=True)
     assert sum(not isinstance(answer, Exception) for answer in answers) >= 1
     await engine.finished("q", "k")
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert (work.began, work.at_once, pool.active) == (["k"], {"k": 1}, 0)
 
 
@@ -194,10 +193,9 @@ async def test_jobs_that_end_while_the_store_is_dead_ran_once_and_complete_at_on
     loop = asyncio.get_running_loop()
     back = loop.time()
     await wait_until(lambda: engine.store.connected)
-    for key in added:
-        assert (await engine.finished("q", key)).state is State.COMPLETED
+    await engine.completed("q", *added)
     assert loop.time() - back < 2.5
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert len(work.began) == 30
     assert (await engine.inspector.totals())["q"].completed == 30
 
@@ -237,8 +235,7 @@ async def test_an_update_that_races_with_the_end_never_wins(engine: EngineHarnes
     pool = await engine.start_pool()
     saq_worker(pool, "q").context["beats"] = beats
     added = [await engine.add("q", "updating") for _ in range(20)]
-    for key in added:
-        assert (await engine.finished("q", key)).state is State.COMPLETED
+    await engine.completed("q", *added)
     ended.set()
     await asyncio.gather(*beats)
     for key in added:
@@ -314,7 +311,7 @@ async def test_a_retry_after_the_time_of_the_handlers_choice_runs_once(engine: E
     await engine.start_pool()
     await engine.start_pool()
     view = await engine.finished("q", await engine.add("q", "fail"))
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert (view.state, view.attempt, len(times)) == (State.COMPLETED, 2, 2)
     assert times[1] - times[0] >= 0.3
 
@@ -325,17 +322,9 @@ async def test_several_daemons_share_a_queue_and_run_each_job_once(engine: Engin
     pools = [await engine.start_pool() for _ in range(3)]
     await engine.control.enqueue("q", [NewJob("work") for _ in range(1000)])
     await wait_until(lambda: len(work.began) >= 1000, 10)
-    await _settled(engine)
+    await wait_until(lambda: engine.idle("q"), 5)
     assert len(work.began) == len(set(work.began)) == 1000
     assert len(pools) == await engine.store.command("ZCARD", keys.DAEMONS)
-
-
-async def _settled(engine: EngineHarness) -> None:
-    async def empty() -> bool:
-        counts = await engine.inspector.counts("q")
-        return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
-
-    await wait_until(empty, 5)
 
 
 async def _healed(engine: EngineHarness, pool: Any, key: str) -> bool:

@@ -160,8 +160,7 @@ async def test_a_recovery_that_is_cut_short_anywhere_loses_no_job(engine: Engine
     await asyncio.wait([starting])
     await kill(successor)
     await engine.start_pool("one")
-    for run in others:
-        assert (await engine.finished("q", run.key, 5)).state is State.COMPLETED
+    await engine.completed("q", *(run.key for run in others))
     assert (await engine.finished("q", begun.key, 5)).state is State.UNKNOWN
     assert "poison" in ((await engine.finished("q", poison.key, 5)).error or "")
     assert (starts.count(begun.key), starts.count(poison.key)) == (1, 1)
@@ -274,7 +273,7 @@ async def test_a_running_job_that_becomes_unreadable_does_not_stop_the_recovery_
     await engine.start_pool("one")
     assert (await engine.finished("q", third)).state is State.COMPLETED
     await wait_until(lambda: [name for name, _ in engine.events].count("job.quarantined") == 1)
-    await wait_until(lambda: _idle(engine))
+    await wait_until(lambda: engine.idle("q"))
 
 
 @pytest.mark.parametrize(
@@ -343,8 +342,7 @@ async def test_delayed_jobs_run_whatever_cron_jobs_a_saq_worker_left(engine: Eng
     await put_job(engine.store, "q", "cron:gone", {"function": "gone"}, due=time.time() - 1)
     await engine.start_pool()
     [delayed] = await engine.control.enqueue("q", [NewJob("work", delay=0.5)])
-    for key in ("cron:work", "cron:past", delayed.key):
-        assert (await engine.finished("q", key, 4)).state is State.COMPLETED
+    await engine.completed("q", "cron:work", "cron:past", delayed.key)
     await engine.control.delete("q", "cron:yearly")
     view = await engine.inspector.job("q", "cron:gone")
     assert (view.state, view.error) == (State.DELAYED, "no job 'gone' in queue q; known: work")
@@ -583,8 +581,7 @@ async def test_a_step_of_the_clock_takes_no_running_job(
     assert pool.active == 50
     assert all(run.cancel_reason is None for run in pool.workers["q"].executor.executions.values())
     work.go.set()
-    for key in (*keys_, "k", delayed.key):
-        assert (await engine.finished("q", key, 3)).state is State.COMPLETED
+    await engine.completed("q", *keys_, "k", delayed.key)
     assert work.starts == 52
     assert (await engine.inspector.totals())["q"].lost == 0
 
@@ -606,8 +603,7 @@ async def test_a_step_of_the_stores_clock_takes_no_job_of_a_living_daemon(
         for pool in pools:
             await pool.tick.run_once()
     work.go.set()
-    for key in added:
-        assert (await engine.finished("q", key)).state is State.COMPLETED
+    await engine.completed("q", *added)
     assert (work.starts, (await engine.inspector.totals())["q"].lost) == (50, 0)
 
 
@@ -665,11 +661,6 @@ async def _status(engine: EngineHarness, key: str, status: str) -> bool:
 
 async def _completed(engine: EngineHarness, count: int) -> bool:
     return (await engine.inspector.counts("q")).completed == count
-
-
-async def _idle(engine: EngineHarness) -> bool:
-    counts = await engine.inspector.counts("q")
-    return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
 
 
 async def _show(engine: EngineHarness) -> None:

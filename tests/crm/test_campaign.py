@@ -91,14 +91,13 @@ def payload(audience: dict[str, Any], **fields: Any) -> RunCampaign:
 
 
 async def test_inline_recipients_get_their_text_once(bench: CampaignBench) -> None:
-    await bench.start_pool()
-    result = await bench.result(definition(inline(12)))
+    result = await bench.work(definition(inline(12)))
     campaign = await bench.campaign()
     assert result == {"campaign": campaign.id, "status": "done", "total": 12, "queued": 12, "skipped": 0}
     assert await bench.sent(12) == {phone(n): f"Hello N{n}" for n in range(12)}
     assert (campaign.status, campaign.total, campaign.job_key) == ("done", 12, KEY)
     assert campaign.finished_at is not None
-    await wait_until(lambda: _has(bench, {"accepted": 12}))
+    await wait_until(lambda: bench.have({"accepted": 12}))
 
 
 async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) -> None:
@@ -119,8 +118,7 @@ async def test_a_person_gets_it_once_by_whatever_number(bench: CampaignBench) ->
 
 async def test_marketing_leaves_out_who_has_stopped_it(bench: CampaignBench) -> None:
     await commit(bench.database, contacts.stop_marketing, phone(1), utc_now())
-    await bench.start_pool()
-    result = await bench.result(definition(inline(3)))
+    result = await bench.work(definition(inline(3)))
     assert (result["queued"], result["skipped"]) == (2, 1)
     again = await bench.result(definition(inline(3), name="notice", category="utility"), key="notice")
     assert (again["queued"], again["skipped"]) == (3, 0)
@@ -137,8 +135,7 @@ async def test_contacts_by_tags_get_a_template_with_their_values(bench: Campaign
         ContactRow(phone(6), "fay", tags=["club"], attributes={"code": "F6"}),
     )
     await commit(bench.database, contacts.opt_out, phone(6), utc_now())
-    await bench.start_pool()
-    result = await bench.result(definition({"filter": {"tags": ["club"]}}, TEMPLATE))
+    result = await bench.work(definition({"filter": {"tags": ["club"]}}, TEMPLATE))
     assert (result["total"], result["queued"], result["skipped"]) == (5, 2, 3)
     await bench.sent(2)
     components = {one["to"]: one["template"]["components"] for one in bench.server.messages}
@@ -183,8 +180,7 @@ async def test_numbers_are_brought_into_one_form_and_bad_ones_skipped(bench: Cam
 )  # fmt: skip
 async def test_a_file_has_a_phone_column_and_variables(bench: CampaignBench, name: str, text: str) -> None:
     file = await bench.upload(text, name)
-    await bench.start_pool()
-    result = await bench.result(definition({"file": file}, {"text": "{{ name }} of {{ City }}"}))
+    result = await bench.work(definition({"file": file}, {"text": "{{ name }} of {{ City }}"}))
     assert (result["total"], result["queued"], result["skipped"]) == (3, 1, 2)
     assert await bench.sent(1) == {phone(1): "Ann of Rome"}
     reasons = await bench.reasons()
@@ -239,8 +235,7 @@ async def test_a_file_that_cannot_be_read_fails_the_job(
 
 
 async def test_variables_have_a_bound(bench: CampaignBench) -> None:
-    await bench.start_pool()
-    result = await bench.result(definition(inline(1, name="x" * 20_000)))
+    result = await bench.work(definition(inline(1, name="x" * 20_000)))
     assert (result["queued"], result["skipped"]) == (0, 1)
     assert await bench.reasons() == {"its variables have over 16,384 characters": 1}
 
@@ -249,8 +244,7 @@ async def test_variables_have_a_bound(bench: CampaignBench) -> None:
 
 
 async def test_the_same_campaign_again_does_nothing(bench: CampaignBench) -> None:
-    await bench.start_pool()
-    first = await bench.result(definition(inline(5)))
+    first = await bench.work(definition(inline(5)))
     await bench.sent(5)
     assert await bench.result(definition(inline(5)), "again") == first
     assert await bench.waiting() == 0
@@ -258,8 +252,7 @@ async def test_the_same_campaign_again_does_nothing(bench: CampaignBench) -> Non
 
 
 async def test_another_campaign_of_the_same_name_is_refused(bench: CampaignBench) -> None:
-    await bench.start_pool()
-    await bench.result(definition(inline(1)))
+    await bench.work(definition(inline(1)))
     view = await bench.run(definition(inline(2)), "other")
     assert view.state is State.FAILED
     assert (
@@ -276,7 +269,7 @@ async def test_the_same_campaign_twice_at_once_sends_once(bench: CampaignBench) 
     for key in ("a", "b", "c"):
         assert (await bench.harness.finished("campaign", key)).state is State.COMPLETED
     await bench.sent(60)
-    await wait_until(lambda: _has(bench, {"accepted": 60}), 10.0)
+    await wait_until(lambda: bench.have({"accepted": 60}), 10.0)
     bench.check_once()
 
 
@@ -292,8 +285,8 @@ async def test_a_run_that_is_lost_while_it_queues(bench: CampaignBench, after: b
     await bench.start_pool()
     assert (await bench.result(definition(inline(20))))["queued"] == 20
     assert len(await bench.sent(20)) == 20
-    await wait_until(lambda: _has(bench, {"accepted": 20}), 10.0)
-    await wait_until(lambda: _none_waits(bench), 10.0)
+    await wait_until(lambda: bench.have({"accepted": 20}), 10.0)
+    await wait_until(lambda: bench.harness.idle("message"), 10.0)
     bench.check_once()
 
 
@@ -304,7 +297,7 @@ async def test_a_daemon_that_dies_in_the_middle(bench: CampaignBench) -> None:
     await kill(first)
     await bench.harness.start_pool("one", resources=bench.resources)
     await bench.harness.finished("campaign", KEY, 15.0)
-    await wait_until(lambda: _none_waits(bench), 15.0)
+    await wait_until(lambda: bench.harness.idle("message"), 15.0)
     bench.check_once()
     statuses = await bench.statuses()
     assert sum(statuses.values()) == 150
@@ -332,11 +325,10 @@ async def test_a_drain_gives_the_campaign_back(bench: CampaignBench, monkeypatch
 
 
 async def test_a_paused_campaign_sends_nothing_and_a_resumed_one_the_rest(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.result(definition(inline(30)))
+    await bench.work(definition(inline(30)), "campaign")
     await bench.move("paused")
     first = await bench.start_pool("message")
-    await wait_until(lambda: _none_waits(bench))
+    await wait_until(lambda: bench.harness.idle("message"))
     assert bench.server.messages == []
     assert await bench.counts() == {"pending": 30, "queued": 0, "skipped": 0}
     [held, *_] = await bench.keys(State.COMPLETED)
@@ -344,13 +336,12 @@ async def test_a_paused_campaign_sends_nothing_and_a_resumed_one_the_rest(bench:
     await bench.move("running")
     await bench.result(definition(inline(30)))
     assert len(await bench.sent(30)) == 30
-    await wait_until(lambda: _has(bench, {"accepted": 30}))
+    await wait_until(lambda: bench.have({"accepted": 30}))
     await first.stop(0.0)
 
 
 async def test_a_run_of_a_paused_campaign_waits(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.result(definition(inline(3)))
+    await bench.work(definition(inline(3)), "campaign")
     await bench.move("paused")
     await bench.add(definition(inline(3)))
     assert (await bench.delayed("the campaign is paused")).attempt == 0
@@ -371,19 +362,17 @@ async def test_messages_begun_before_the_pause_are_not_held(bench: CampaignBench
 
 async def test_a_message_that_is_retried_while_paused_is_held(bench: CampaignBench) -> None:
     bench.server.then_error(131000, status=500)
-    await bench.start_pool()
-    await bench.result(definition(inline(1)))
+    await bench.work(definition(inline(1)))
     await wait_until(lambda: bench.server.messages)
-    await wait_until(lambda: _none_waits(bench))
+    await wait_until(lambda: bench.harness.idle("message"))
     assert await bench.statuses() == {"accepted": 1}, "it was tried again"
 
 
 async def test_a_cancelled_campaign_sends_no_more(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.result(definition(inline(10)))
+    await bench.work(definition(inline(10)), "campaign")
     await bench.move("cancelled")
     await bench.start_pool("message")
-    await wait_until(lambda: _none_waits(bench))
+    await wait_until(lambda: bench.harness.idle("message"))
     assert bench.server.messages == []
     failed = await bench.keys(State.FAILED)
     assert len(failed) == 10
@@ -397,9 +386,7 @@ async def test_a_campaign_cancelled_while_it_queues_ends(
     bench: CampaignBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 5)
-    await bench.start_pool("campaign")
-    await bench.add(definition(inline(20)))
-    await bench.delayed("5 of its messages wait")
+    await bench.work_until("5 of its messages wait", definition(inline(20)), "campaign")
     await bench.move("cancelled")
     await bench.wake()
     view = await bench.harness.finished("campaign", KEY)
@@ -414,9 +401,7 @@ async def test_only_so_many_messages_wait_at_once(bench: CampaignBench, monkeypa
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "LEAST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "SHORTEST_LOOK_SECONDS", 0.05)
-    await bench.start_pool("campaign")
-    await bench.add(definition(inline(40)))
-    view = await bench.delayed("10 of its messages wait to be sent")
+    view = await bench.work_until("10 of its messages wait to be sent", definition(inline(40)), "campaign")
     assert (view.attempt, await bench.waiting()) == (0, 10)
     await bench.start_pool("message")
     assert len(await bench.sent(40)) == 40
@@ -428,17 +413,14 @@ async def test_where_nothing_moves_for_long_a_few_more_are_tried(
 ) -> None:
     monkeypatch.setattr(campaign_pace, "FIRST_AHEAD", 10)
     monkeypatch.setattr(campaign_pace, "PROBE", 3)
-    await bench.start_pool("campaign")
-    await bench.add(definition(inline(40)))
-    await bench.delayed("10 of its messages wait")
+    await bench.work_until("10 of its messages wait", definition(inline(40)), "campaign")
     await bench.age(backpressure=timedelta(minutes=11))
     await bench.wake()
     await bench.delayed("13 of its messages wait")
 
 
 async def test_a_campaign_may_have_a_rate_of_its_own(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.result(definition(inline(6), rate="2/s"))
+    await bench.work(definition(inline(6), rate="2/s"), "campaign")
     jobs = await bench.keys(State.DELAYED)
     starts = sorted(job.run_at for job in jobs if job.run_at)
     assert len(starts) >= 4
@@ -447,9 +429,9 @@ async def test_a_campaign_may_have_a_rate_of_its_own(bench: CampaignBench) -> No
 
 
 async def test_with_a_slow_rate_the_campaign_waits_for_the_next_time(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.add(definition(inline(6), rate="1/min"))
-    await bench.delayed("by its rate of 1/min the next message is later")
+    await bench.work_until(
+        "by its rate of 1/min the next message is later", definition(inline(6), rate="1/min"), "campaign"
+    )
     assert await bench.counts() == {"pending": 5, "queued": 1, "skipped": 0}
     await bench.age(next_at=timedelta(0))
     await bench.wake()
@@ -457,8 +439,7 @@ async def test_with_a_slow_rate_the_campaign_waits_for_the_next_time(bench: Camp
 
 
 async def test_messages_get_the_priority(bench: CampaignBench) -> None:
-    await bench.start_pool("campaign")
-    await bench.result(definition(inline(2), message_priority=7))
+    await bench.work(definition(inline(2), message_priority=7), "campaign")
     assert [job.priority for job in await bench.keys(State.WAITING)] == [7, 7]
 
 
@@ -490,10 +471,8 @@ async def test_too_many_failures_of_the_first_stop_the_campaign(
 
 async def test_the_others_follow_once_the_first_are_delivered(bench: CampaignBench) -> None:
     bench.server.then_error(131026)
-    await bench.start_pool()
-    await bench.add(definition(inline(20), canary=CANARY))
-    await bench.delayed("of the first 4 messages are under way")
-    await wait_until(lambda: _has(bench, {"accepted": 3, "failed": 1}))
+    await bench.work_until("of the first 4 messages are under way", definition(inline(20), canary=CANARY))
+    await wait_until(lambda: bench.have({"accepted": 3, "failed": 1}))
     assert await bench.counts() == {"pending": 16, "queued": 4, "skipped": 0}
     await _deliver_all(bench)
     await bench.wake()
@@ -502,9 +481,7 @@ async def test_the_others_follow_once_the_first_are_delivered(bench: CampaignBen
 
 
 async def test_the_others_follow_when_the_time_is_up(bench: CampaignBench) -> None:
-    await bench.start_pool()
-    await bench.add(definition(inline(20), canary=CANARY))
-    await bench.delayed("of the first 4 messages are under way")
+    await bench.work_until("of the first 4 messages are under way", definition(inline(20), canary=CANARY))
     await bench.age(canary_since=timedelta(hours=1))
     await bench.wake()
     assert (await bench.harness.finished("campaign", KEY)).result["queued"] == 20
@@ -514,9 +491,9 @@ async def test_skipped_recipients_are_none_of_the_first(bench: CampaignBench) ->
     audience = inline(8)
     for one in audience["recipients"][:4]:
         one["variables"] = {}
-    await bench.start_pool("campaign")
-    await bench.add(definition(audience, canary={**CANARY, "count": 2}))
-    await bench.delayed("2 of the first 2 messages are under way")
+    await bench.work_until(
+        "2 of the first 2 messages are under way", definition(audience, canary={**CANARY, "count": 2}), "campaign"
+    )
     assert await bench.counts() == {"pending": 2, "queued": 2, "skipped": 4}
 
 
@@ -556,17 +533,8 @@ async def _deliver_all(bench: CampaignBench) -> None:
             await apply_status(s, StatusUpdate(message.wamid or "", "delivered", utc_now()))
 
 
-async def _has(bench: CampaignBench, statuses: dict[str, int]) -> bool:
-    return await bench.statuses() == statuses
-
-
 async def _queued(bench: CampaignBench, count: int) -> bool:
     try:
         return (await bench.counts())["queued"] >= count
     except Exception:
         return False
-
-
-async def _none_waits(bench: CampaignBench) -> bool:
-    counts = await bench.harness.inspector.counts("message")
-    return counts.waiting + counts.delayed + counts.active == 0

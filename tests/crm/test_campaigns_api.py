@@ -63,9 +63,8 @@ async def test_a_campaign_is_shown_with_all_that_became_of_it(desk: Desk) -> Non
     audience["recipients"][0]["variables"] = {}
     audience["recipients"][1]["phone"] = "12"
     desk.bench.server.then_error(131026)
-    await desk.bench.start_pool()
-    await desk.bench.result(definition(audience))
-    await wait_until(lambda: _has(desk, {"accepted": 3, "failed": 1}))
+    await desk.bench.work(definition(audience))
+    await wait_until(lambda: desk.bench.have({"accepted": 3, "failed": 1}))
     shown = await desk.get()
     assert datetime.fromisoformat(shown.pop("created_at")) <= datetime.fromisoformat(shown.pop("finished_at"))
     [short, unknown] = sorted(shown.pop("skipped").items())
@@ -139,14 +138,13 @@ async def test_resuming_sends_the_rest_once(desk: Desk) -> None:
     await desk.bench.start_pool()
     assert len(await desk.bench.sent(40)) == 40
     await desk.bench.harness.finished("campaign", KEY)
-    await wait_until(lambda: _has(desk, {"accepted": 40}))
+    await wait_until(lambda: desk.bench.have({"accepted": 40}))
     desk.bench.check_once()
     assert (await desk.get())["status"] == "done"
 
 
 async def test_resuming_wakes_the_job_that_waits(desk: Desk) -> None:
-    await desk.bench.start_pool("campaign")
-    await desk.bench.result(definition(inline(3)))
+    await desk.bench.work(definition(inline(3)), "campaign")
     await desk.act("pause")
     await desk.bench.add(definition(inline(3)))
     await desk.bench.delayed("the campaign is paused")
@@ -165,7 +163,7 @@ async def test_what_cannot_be_taken_back_finds_out_by_itself(desk: Desk, monkeyp
     assert (status, shown["status"]) == (200, "paused")
     assert await desk.bench.waiting() == 10
     await desk.bench.start_pool("message")
-    await wait_until(lambda: _none_waits(desk))
+    await wait_until(lambda: desk.bench.harness.idle("message"))
     assert desk.bench.server.messages == []
     assert await desk.bench.counts() == {"pending": 10, "queued": 0, "skipped": 0}
 
@@ -178,8 +176,8 @@ async def test_pausing_while_messages_go_out_loses_none_and_sends_none_twice(des
         assert (await desk.act("pause"))[0] == 200
         assert (await desk.act("resume"))[0] == 200
     assert len(await desk.bench.sent(120)) == 120
-    await wait_until(lambda: _has(desk, {"accepted": 120}), 10.0)
-    await wait_until(lambda: _none_waits(desk))
+    await wait_until(lambda: desk.bench.have({"accepted": 120}), 10.0)
+    await wait_until(lambda: desk.bench.harness.idle("message"))
     desk.bench.check_once()
 
 
@@ -209,9 +207,8 @@ async def test_what_cannot_follow_is_a_409(desk: Desk) -> None:
 
 
 async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk) -> None:
-    await desk.bench.start_pool()
-    await desk.bench.result(definition(inline(3)))
-    await wait_until(lambda: _has(desk, {"accepted": 3}))
+    await desk.bench.work(definition(inline(3)))
+    await wait_until(lambda: desk.bench.have({"accepted": 3}))
     for action in ("pause", "cancel"):
         status, problem = await desk.act(action)
         assert (status, problem["detail"]) == (409, "campaign 'spring' is done and all its messages have begun")
@@ -219,8 +216,7 @@ async def test_a_campaign_whose_messages_all_began_is_over(desk: Desk) -> None:
 
 async def test_messages_under_way_are_left_alone(desk: Desk) -> None:
     desk.bench.server.then_hang()
-    await desk.bench.start_pool()
-    await desk.bench.result(definition(inline(1)))
+    await desk.bench.work(definition(inline(1)))
     await wait_until(lambda: desk.bench.server.messages)
     async with desk.bench.database.reading() as s:
         assert await campaign_recipients.unsent(s, 1, 0, 10) == []
@@ -248,12 +244,3 @@ async def test_tokens_need_the_scope_and_no_queue(desk: Desk) -> None:
     assert (await desk.site.call("POST", "/api/v1/campaigns/1/pause", headers=reader))[0] == 403
     limited = {"Authorization": "Bearer queue-token-1234"}
     assert (await desk.site.call("GET", "/api/v1/campaigns", headers=limited))[0] == 403
-
-
-async def _has(desk: Desk, statuses: dict[str, int]) -> bool:
-    return await desk.bench.statuses() == statuses
-
-
-async def _none_waits(desk: Desk) -> bool:
-    counts = await desk.bench.harness.inspector.counts("message")
-    return counts.waiting + counts.delayed + counts.active == 0

@@ -108,6 +108,17 @@ class CampaignBench:
         result: dict[str, Any] = view.result
         return result
 
+    async def work(self, payload: dict[str, Any], *only: str) -> dict[str, Any]:
+        """Starts a pool that runs these queues, or both, and a campaign; gives the campaign's result."""
+        await self.start_pool(*only)
+        return await self.result(payload)
+
+    async def work_until(self, words: str, payload: dict[str, Any], *only: str) -> JobView:
+        """As `work`, but gives the campaign's job once it is delayed for this reason."""
+        await self.start_pool(*only)
+        await self.add(payload)
+        return await self.delayed(words)
+
     async def delayed(self, words: str, key: str = KEY) -> JobView:
         """The campaign's job once it is delayed for this reason."""
 
@@ -170,6 +181,10 @@ class CampaignBench:
         """The campaign's messages by status."""
         campaign = await self.campaign()
         return await fetch(self.database, messages.campaign_counts, campaign.id)
+
+    async def have(self, statuses: dict[str, int]) -> bool:
+        """Whether the campaign's messages have these statuses."""
+        return await self.statuses() == statuses
 
     async def sent(self, count: int) -> dict[str, str]:
         """The text that each number got, once there are so many; none got two."""

@@ -12,7 +12,7 @@ import pytest
 
 from crmd.engine.admin.control import Control
 from crmd.engine.admin.inspector import Inspector
-from crmd.engine.admin.views import JobView, NewJob
+from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.maintenance.heartbeat import LEASE_S
 from crmd.engine.pool import PoolParts, WorkerPool
 from crmd.engine.saq.queue import SaqQueue
@@ -97,6 +97,17 @@ class EngineHarness:
     async def finished(self, queue: str, key: str, timeout: float = 10.0) -> JobView:
         """The job once it is over."""
         return await self.control.wait(queue, key, timeout * BUSY)
+
+    async def completed(self, queue: str, *keys: str) -> None:
+        """Waits until these jobs are over: each has completed."""
+        for key in keys:
+            view = await self.finished(queue, key)
+            assert view.state is State.COMPLETED, view.error
+
+    async def idle(self, queue: str) -> bool:
+        """Whether no job of the queue waits, is delayed or runs."""
+        counts = await self.inspector.counts(queue)
+        return (counts.waiting, counts.active, counts.delayed) == (0, 0, 0)
 
     async def close(self) -> None:
         """Stops everything."""
