@@ -7,7 +7,6 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -24,7 +23,7 @@ from crmd.http.late_routes import LateRoutes
 from crmd.http.long_requests import LongRequests
 from crmd.http.peers import Peers
 from crmd.http.problems import RETRY_AFTER_SECONDS, HttpProblem, problems
-from crmd.http.protocol import RequestHandler, protocol_logger
+from crmd.http.protocol import request_handlers
 from crmd.http.route_table import RouteTable
 from crmd.http.routes import Route
 from crmd.http.schema import MAX_BODY_BYTES
@@ -147,7 +146,7 @@ class HttpServer:
         server = runner.server
         if server is None:
             raise RuntimeError("the HTTP runner is not set up")
-        factory = self.connections.wrap(partial(RequestHandler, server, loop, protocol_logger()))
+        factory = self.connections.wrap(request_handlers(server))
         if self._socket is not None:
             return await loop.create_server(factory, sock=self._socket, backlog=BACKLOG)
         host, port = self._http.host, self._http.port or 0

@@ -7,9 +7,10 @@ import weakref
 from typing import Any
 
 import pytest
-from aiohttp import http_parser, web_protocol
+from aiohttp import http_parser, web, web_protocol
 
-from tests.support.http import Site
+from crmd.http import bodies, protocol
+from tests.support.http import Site, site
 from tests.support.rawhttp import RawConnection
 from tests.support.wait import wait_until
 
@@ -111,3 +112,47 @@ async def test_a_closed_connection_is_freed_without_the_garbage_collector(web: S
         await wait_until(lambda: handler() is None, 5.0, "the connection is freed")
     finally:
         gc.enable()
+
+
+async def nothing(_: web.BaseRequest) -> web.Response:
+    return web.Response()
+
+
+async def test_aiohttp_keeps_what_it_parsed_where_it_is_looked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """With the versions that are allowed: `make faults` installs the oldest and the newest."""
+    make = protocol.request_handlers(web.Server(nothing))
+    assert isinstance(make(), protocol._StrictRequestHandler)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("private", ["_messages", "_keepalive_handle"])
+async def test_an_aiohttp_that_has_changed_inside_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, private: str
+) -> None:
+    def forget(handler: web.RequestHandler, *arguments: Any, **options: Any) -> None:
+        begin(handler, *arguments, **options)
+        delattr(handler, private)
+
+    begin = web.RequestHandler.__init__
+    monkeypatch.setattr(web.RequestHandler, "__init__", forget)
+    make = protocol.request_handlers(web.Server(nothing))
+    assert not isinstance(make(), protocol._StrictRequestHandler)
+    [told] = caplog.messages
+    assert "keeps what it has parsed where crmd does not find it" in told
+
+
+async def test_an_aiohttp_that_has_changed_inside_serves_all_the_same(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_keeps_what_it_parsed", lambda _: False)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    job = b'{"job": "greet", "payload": {"name": "Ada"}}'
+    whole = b"%x\r\n%b\r\n0\r\n\r\n" % (len(job), job)
+    async with site(store_url) as made:
+        head = post(made, "/api/v1/queues/email/jobs", JSON)
+        async with await RawConnection.open(made.server.address, head + b"2\r\n{}\r\n") as connection:
+            await wait_until(lambda: made.server.connections.busy == 1)
+            connection.send(b"zz\r\n")
+            assert (await connection.answer()).status == 408
+        async with await RawConnection.open(made.server.address, head + whole) as connection:
+            assert (await connection.answer()).status == 201
