@@ -194,9 +194,8 @@ async def test_old_snapshots_go(database: Database, queues: Queues) -> None:
         await snapshots.save(s, Period.HOUR, old, {})
         await snapshots.save(s, Period.DAY, old, {})
     await take(context(database, queues), TakeSnapshot(period=Period.HOUR), NOW)
-    async with database.reading() as s:
-        assert [one.starts_at for one in await snapshots.last(s, Period.HOUR, 10)] == [HOUR]
-        assert len(await snapshots.last(s, Period.DAY, 10)) == 1
+    assert [one.starts_at for one in await fetch(database, snapshots.last, Period.HOUR, 10)] == [HOUR]
+    assert len(await fetch(database, snapshots.last, Period.DAY, 10)) == 1
 
 
 async def test_without_the_store_nothing_is_kept_and_the_job_is_tried_again(

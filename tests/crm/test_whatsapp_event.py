@@ -195,12 +195,6 @@ async def test_a_word_puts_its_sender_back_and_other_texts_do_not(hall: Hall) ->
         assert ((await hall.contact()).opted_out_at is not None) == off, text
 
 
-async def test_a_button_may_say_the_word(hall: Hall) -> None:
-    pressed = text_message("wamid.1", "", type="button", button={"text": "Stop", "payload": "x"})
-    await hall.take(event(messages=[pressed]))
-    assert (await hall.contact()).opted_out_at is not None
-
-
 async def test_a_word_that_comes_late_undoes_no_later_one(hall: Hall) -> None:
     now = int(time.time())
     for wamid, word, at in (("w1", "STOP", now), ("w2", "start", now - 60), ("w3", "hello", now + 1)):
@@ -280,6 +274,7 @@ async def test_what_is_said_in_a_group_is_no_opt_out(hall: Hall) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"type": "button", "button": {"text": "Stop", "payload": "x"}},
         {"type": "button", "button": {"text": "Stop promotions", "payload": "P1"}},
         {"type": "button", "button": {"text": "x", "payload": "stop_promotions"}},
         {
@@ -355,14 +350,16 @@ def test_the_text_of_each_type(message: dict[str, Any], text: str | None) -> Non
 # Flows
 
 
+async def put_flow(hall: Hall, start: dict[str, Any]) -> None:
+    steps = [{"id": "hello", "type": "send", "text": "hello"}]
+    definition = FlowDefinition.model_validate({"name": "orders", "start": start, "steps": steps})
+    await commit(hall.database, flows.put, "orders", definition.model_dump(mode="json"))
+
+
 @pytest.fixture
 async def flow(hall: Hall) -> None:
     """A flow that the word `order` starts."""
-    steps = [{"id": "hello", "type": "send", "text": "hello"}]
-    definition = {"name": "orders", "start": {"on": "message", "words": ["order"]}, "steps": steps}
-    await commit(
-        hall.database, flows.put, "orders", FlowDefinition.model_validate(definition).model_dump(mode="json")
-    )
+    await put_flow(hall, {"on": "message", "words": ["order"]})
 
 
 @pytest.mark.usefixtures("flow")
@@ -396,9 +393,7 @@ async def test_flows_see_a_message_at_which_they_failed_once(hall: Hall) -> None
         await s.execute(update(Flow).values(definition={"start": {"on": "message", "words": 7}}))
     with pytest.raises(ValidationError):
         await hall.take(told, run=run)
-    async with hall.database.transaction() as s:
-        steps = [{"id": "hello", "type": "send", "text": "hello"}]
-        await flows.put(s, "orders", {"name": "orders", "start": {"on": "message"}, "steps": steps})
+    await put_flow(hall, {"on": "message"})
     assert ((await hall.take(told, run=run))["messages"], len(run.enqueued)) == (1, 1)
 
 
@@ -423,11 +418,7 @@ NO_ANSWERS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 async def any_flow(hall: Hall) -> None:
     """A flow that any message starts."""
-    steps = [{"id": "hello", "type": "send", "text": "hello"}]
-    definition = {"name": "any", "start": {"on": "message"}, "steps": steps}
-    await commit(
-        hall.database, flows.put, "any", FlowDefinition.model_validate(definition).model_dump(mode="json")
-    )
+    await put_flow(hall, {"on": "message"})
 
 
 @pytest.mark.usefixtures("any_flow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,14 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    made = Store(StoreTarget(store_url))
+    await made.start(wait=False)
+    yield made
+    await made.stop()
 
 
 @pytest.fixture
@@ -134,11 +143,9 @@ async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
     http: HttpClient,
     server: WhatsAppServer,
     repository: MessageRepository,
-    store_url: str,
+    store: Store,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Store(StoreTarget(store_url))
-    await store.start(wait=False)
     stopped = await freeze(store)
     rate = SendRate(store, NUMBER_ID, 100.0)
     paced = client_with(SendLine(rate, 100.0), http, server)
@@ -151,14 +158,11 @@ async def test_a_throughput_refusal_halves_the_numbers_rate_for_all_daemons(
     assert [one for one in caplog.records if "47.0/s from now on" in one.getMessage()]
     await stopped.forward(100)
     assert isinstance(await send(repository, paced), dict)
-    await store.stop()
 
 
 async def test_a_message_that_cannot_get_a_place_is_given_back(
-    http: HttpClient, server: WhatsAppServer, repository: MessageRepository, store_url: str
+    http: HttpClient, server: WhatsAppServer, repository: MessageRepository, store: Store
 ) -> None:
-    store = Store(StoreTarget(store_url))
-    await store.start(wait=False)
     line = SendLine(SendRate(store, NUMBER_ID, 100.0), 100.0)
     paced = client_with(line, http, server)
     while line.has_place:
@@ -168,7 +172,6 @@ async def test_a_message_that_cannot_get_a_place_is_given_back(
         await send_message(ctx, SendMessage.model_validate({"to": "+4915112345678", "text": "hi"}))
     assert caught.value.scope == "key"
     assert not server.messages
-    await store.stop()
 
 
 async def test_long_maintenance_is_told(

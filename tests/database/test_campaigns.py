@@ -87,14 +87,13 @@ async def sent(database: Database, campaign_id: int, *recipient_ids: int, status
 
 
 async def test_a_campaign_is_made_once_for_each_name(database: Database) -> None:
-    async with database.transaction() as s:
-        first = await campaigns.create_or_get(s, "spring", DEFINITION, "job-1")
-        assert (first.status, first.progress, first.total, first.job_key) == (
-            "running",
-            CampaignProgress(),
-            None,
-            "job-1",
-        )
+    first = await commit(database, campaigns.create_or_get, "spring", DEFINITION, "job-1")
+    assert (first.status, first.progress, first.total, first.job_key) == (
+        "running",
+        CampaignProgress(),
+        None,
+        "job-1",
+    )
     async with database.transaction() as s:
         again = await campaigns.create_or_get(s, "spring", {"other": 1}, "job-2")
         assert (again.id, again.job_key) == (first.id, "job-1")
@@ -207,9 +206,8 @@ async def test_a_recipient_is_added_once_for_each_number(database: Database) -> 
         ("+493", {}),
         ("+494", {}),
     ]
-    async with database.reading() as s:
-        assert await recipients.counts(s, campaign_id) == {"pending": 4, "queued": 0, "skipped": 1}
-        assert list(await recipients.skipped_reasons(s, campaign_id)) == [("phone: " + "x" * 500)[:200]]
+    assert await fetch(database, recipients.counts, campaign_id) == {"pending": 4, "queued": 0, "skipped": 1}
+    assert list(await fetch(database, recipients.skipped_reasons, campaign_id)) == [("phone: " + "x" * 500)[:200]]
 
 
 async def test_many_recipients_are_added_at_once(database: Database) -> None:
@@ -250,9 +248,8 @@ async def test_a_page_knows_the_contacts_by_their_numbers(database: Database) ->
         s.add(contact)
         await s.flush()
         s.add_all([ContactTag(contact_id=contact.id, tag=tag) for tag in ("b", "a")])
-    async with database.reading() as s:
-        first, second = await recipients.pending(s, campaign_id, 10)
-        assert len(await recipients.pending(s, campaign_id, 1)) == 1
+    first, second = await fetch(database, recipients.pending, campaign_id, 10)
+    assert len(await fetch(database, recipients.pending, campaign_id, 1)) == 1
     assert first.contact is not None
     assert (first.contact.name, first.tags, second.contact, second.tags) == ("Bob", ("a", "b"), None, ())
 
@@ -267,10 +264,9 @@ async def test_what_was_queued_or_skipped_is_pending_no_more(database: Database)
         await recipients.mark_queued(s, numbers[2:3])
         await recipients.mark_queued(s, [])
     assert await states(database, campaign_id) == ["queued"] * 2 + ["skipped"] * 3 + ["pending"]
-    async with database.reading() as s:
-        assert await recipients.counts(s, campaign_id) == {"pending": 1, "queued": 2, "skipped": 3}
-        assert await recipients.skipped_reasons(s, campaign_id) == {"no name": 2, "opted out": 1}
-        assert [one.id for one in await recipients.pending(s, campaign_id, 10)] == numbers[5:]
+    assert await fetch(database, recipients.counts, campaign_id) == {"pending": 1, "queued": 2, "skipped": 3}
+    assert await fetch(database, recipients.skipped_reasons, campaign_id) == {"no name": 2, "opted out": 1}
+    assert [one.id for one in await fetch(database, recipients.pending, campaign_id, 10)] == numbers[5:]
 
 
 async def test_a_message_is_taken_back_only_while_its_campaign_is_paused(database: Database) -> None:
@@ -291,11 +287,10 @@ async def test_the_front_is_behind_the_last_recipient_whose_message_began(databa
     await commit(database, recipients.mark_queued, numbers[:8])
     assert (await fetch(database, recipients.send_progress, campaign_id)).ahead == 8
     await sent(database, campaign_id, numbers[0], numbers[3], numbers[1])
-    async with database.reading() as s:
-        front = await recipients.send_progress(s, campaign_id)
-        assert (front.ahead, front.begun) == (4, 3), (
-            "numbers 2 was cancelled, or is tried again later: it is not ahead"
-        )
+    front = await fetch(database, recipients.send_progress, campaign_id)
+    assert (front.ahead, front.begun) == (4, 3), (
+        "numbers 2 was cancelled, or is tried again later: it is not ahead"
+    )
     await sent(database, campaign_id, numbers[4])
     later = await fetch(database, recipients.send_progress, campaign_id, front.message_id)
     assert (later.ahead, later.begun) == (3, 1)

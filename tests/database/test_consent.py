@@ -14,7 +14,7 @@ from crmd.crm.contacts.filters import ContactFilter
 from crmd.crm.contacts.repository import ContactRow, ContactView
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
-from tests.support.database import commit
+from tests.support.database import commit, fetch
 
 PHONE = "+4915112345678"
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -29,10 +29,9 @@ async def say(database: Database, word: Word, phone: str = PHONE) -> None:
 
 
 async def contact(database: Database, phone: str = PHONE) -> ContactView:
-    async with database.reading() as s:
-        found = await contacts.by_phone(s, phone)
-        assert found
-        view = await contacts.view(s, found.id)
+    found = await fetch(database, contacts.by_phone, phone)
+    assert found
+    view = await fetch(database, contacts.view, found.id)
     assert view
     return view
 

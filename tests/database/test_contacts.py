@@ -50,9 +50,8 @@ async def found(database: Database, **wanted: Any) -> list[str]:
 
 
 async def one(database: Database, phone: str) -> ContactView:
-    async with database.reading() as s:
-        [view] = await contacts.page(s, ContactFilter(phone=phone), None, 2)
-        return view
+    [view] = await fetch(database, contacts.page, ContactFilter(phone=phone), None, 2)
+    return view
 
 
 async def test_a_contact_is_added_once_and_its_name_is_not_overwritten(database: Database) -> None:

@@ -155,10 +155,9 @@ async def test_those_that_wait_for_a_reply_are_found_the_latest_first(database: 
         await move(database, run_id, 0, RunState.WAITING_FOR_REPLY, wake_at=utc_now() + timedelta(days=1))
     await move(database, ids[1], 1, RunState.RUNNING)
     contact_id = (await run_of(database, ids[0])).contact_id
-    async with database.reading() as s:
-        assert [run.id for run in await flows.waiting_for_reply(s, contact_id)] == [ids[2], ids[0]]
-        assert [run.id for run in await flows.latest(s, contact_id)] == list(reversed(ids))
-        assert await flows.waiting_for_reply(s, contact_id + 1) == []
+    assert [run.id for run in await fetch(database, flows.waiting_for_reply, contact_id)] == [ids[2], ids[0]]
+    assert [run.id for run in await fetch(database, flows.latest, contact_id)] == list(reversed(ids))
+    assert await fetch(database, flows.waiting_for_reply, contact_id + 1) == []
 
 
 async def test_overdue_runs_come_in_pages_the_oldest_first(database: Database) -> None:
@@ -170,10 +169,9 @@ async def test_overdue_runs_come_in_pages_the_oldest_first(database: Database) -
     async with database.transaction() as s:
         await s.execute(update(FlowRun).where(FlowRun.id == ids[4]).values(wake_at=now - timedelta(minutes=1)))
     await move(database, ids[5], 0, RunState.DONE)
-    async with database.reading() as s:
-        first = await flows.overdue(s, now, None, 2)
-        rest = await flows.overdue(s, now, first[-1], 9)
-        assert await flows.overdue(s, now, rest[-1], 9) == []
+    first = await fetch(database, flows.overdue, now, None, 2)
+    rest = await fetch(database, flows.overdue, now, first[-1], 9)
+    assert await fetch(database, flows.overdue, now, rest[-1], 9) == []
     assert [(one.run_id, one.count) for one in first + rest] == [
         (ids[1], 1),
         (ids[0], 1),

@@ -318,9 +318,8 @@ async def test_a_campaigns_messages_are_counted(database: Database) -> None:
     for number, status in enumerate((Status.READ, Status.READ, Status.FAILED)):
         await put(database, status, key=f"job-{number}", campaign_id=campaign.id)
     await put(database, Status.READ, key="other")
-    async with database.reading() as s:
-        assert await messages.campaign_counts(s, campaign.id) == {"read": 2, "failed": 1}
-        assert await messages.campaign_counts(s, campaign.id + 1) == {}
+    assert await fetch(database, messages.campaign_counts, campaign.id) == {"read": 2, "failed": 1}
+    assert await fetch(database, messages.campaign_counts, campaign.id + 1) == {}
 
 
 async def test_pages_follow_the_ids_in_both_directions(database: Database) -> None:

@@ -17,7 +17,7 @@ from crmd.crm.files.tables import Transfer
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.queries import MessageFilter, Status
 from crmd.crm.messages.tables import Message
-from tests.support.database import commit
+from tests.support.database import commit, fetch
 from tests.support.transfers import open_office
 
 NOW = datetime(2024, 1, 31, 12, tzinfo=UTC)
@@ -94,11 +94,10 @@ async def test_messages_are_chosen_once_and_read_in_portions(database: Database)
     values = {"direction": "out", "phone": "+491701234567", "type": "text", "status_at": NOW, "created_at": NOW}
     async with database.transaction() as s:
         s.add_all(Message(**values, status=status) for status in ("failed", "sent", "failed"))
-    async with database.reading() as s:
-        chosen = await messages.ids(s, MessageFilter(status=Status.FAILED))
-        assert len(chosen) == 2
-        rows = await messages.rows(s, [*chosen, 10**6], ["id", "status"])
-        assert [tuple(row) for row in rows] == [(number, "failed") for number in chosen]
+    chosen = await fetch(database, messages.ids, MessageFilter(status=Status.FAILED))
+    assert len(chosen) == 2
+    rows = await fetch(database, messages.rows, [*chosen, 10**6], ["id", "status"])
+    assert [tuple(row) for row in rows] == [(number, "failed") for number in chosen]
 
 
 async def test_an_import_and_an_export_from_end_to_end(database: Database, tmp_path: Path) -> None:

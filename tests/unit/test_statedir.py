@@ -23,6 +23,14 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    """One that is there."""
+    made = StateDir(tmp_path / "state")
+    made.create()
+    return made
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -59,9 +67,7 @@ def test_a_foreign_folder_that_is_open_is_left_alone(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_open_folder_that_was_ours_before_is_closed(tmp_path: Path) -> None:
-    state = StateDir(tmp_path / "state")
-    state.create()
+def test_an_open_folder_that_was_ours_before_is_closed(state: StateDir) -> None:
     assert state.host_id
     state.path.chmod(0o755)
     state.create()
@@ -128,9 +134,7 @@ def test_identity_is_stable_and_private(tmp_path: Path) -> None:
     assert mode(first.path / "identity") == 0o600
 
 
-def test_private_files(tmp_path: Path) -> None:
-    state = StateDir(tmp_path / "state")
-    state.create()
+def test_private_files(state: StateDir) -> None:
     assert state.read_private("secret") is None
     old_umask = os.umask(0)
     try:
@@ -147,16 +151,12 @@ def test_private_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret", "a/b", "", ".hidden", "/etc/passwd"])
-def test_private_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
-    state = StateDir(tmp_path / "state")
-    state.create()
+def test_private_names_stay_in_the_folder(state: StateDir, name: str) -> None:
     with pytest.raises(ValueError, match="plain file name"):
         state.write_private(name, "x")
 
 
-def test_a_private_file_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    state = StateDir(tmp_path / "state")
-    state.create()
+def test_a_private_file_that_cannot_be_written_is_one_clear_line(state: StateDir) -> None:
     (state.path / "secret").mkdir()
     with pytest.raises(ConfigError, match="its file secret cannot be written"):
         state.write_private("secret", "x")
