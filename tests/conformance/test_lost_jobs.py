@@ -57,11 +57,7 @@ def held(engine: EngineHarness, queue: str = "q", *, released: bool = False) -> 
 
 @pytest.mark.queues(QueueSettings("q", attempts=1))
 async def test_a_job_of_one_attempt_runs_again_when_its_daemon_is_killed(engine: EngineHarness) -> None:
-    work = held(engine)
-    pool = await engine.start_pool("one")
-    key = await engine.add("q", "work")
-    await wait_until(lambda: work.starts == 1)
-    await kill(pool)
+    work, key = await _orphan(engine)
     work.go.set()
     await engine.start_pool("one")
     view = await engine.finished("q", key, 5)
@@ -529,11 +525,7 @@ async def test_what_a_saq_client_writes_over_a_finished_job_is_put_right(engine:
 
 
 async def test_an_abort_of_a_job_whose_daemon_is_dead_ends_it(engine: EngineHarness) -> None:
-    work = held(engine)
-    pool = await engine.start_pool("one")
-    key = await engine.add("q", "work")
-    await wait_until(lambda: work.starts == 1)
-    await kill(pool)
+    work, key = await _orphan(engine)
     await engine.control.cancel("q", key, "not wanted")
     await engine.start_pool("one")
     view = await engine.finished("q", key, 5)
@@ -622,6 +614,16 @@ async def test_a_dead_daemons_jobs_are_taken_though_the_stores_clock_went_back(e
     await wait_until(lambda: _completed(engine, 5), 5)
     assert (work.starts, (await engine.inspector.totals())["q"].lost) == (10, 5)
     assert [daemon.id for daemon in await engine.inspector.daemons()] == [other.context.instance_id]
+
+
+async def _orphan(engine: EngineHarness) -> tuple[Held, str]:
+    """A job that ran when its daemon was killed, and its key."""
+    work = held(engine)
+    pool = await engine.start_pool("one")
+    key = await engine.add("q", "work")
+    await wait_until(lambda: work.starts == 1)
+    await kill(pool)
+    return work, key
 
 
 async def _not_renewed(engine: EngineHarness) -> tuple[Held, str, WorkerPool]:

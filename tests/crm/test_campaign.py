@@ -27,14 +27,13 @@ from crmd.crm.messages import queries as messages
 from crmd.crm.messages.statuses import StatusUpdate, apply_status
 from crmd.crm.tabular.xlsx_source import MAX_CHILDREN
 from crmd.crm.whatsapp.client import WhatsAppClient
-from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State
 from crmd.errors import Snooze, StoreFull
 from crmd.jobs import NewPayload
 from tests.support.campaigns import KEY, QUEUES, CampaignBench, definition, inline, phone
 from tests.support.database import commit, fetch
 from tests.support.engine_harness import engine_harness, kill
-from tests.support.flows import StoredRun
+from tests.support.flows import CutRun, StoredRun
 from tests.support.services import WhatsAppServer
 from tests.support.wait import wait_until
 
@@ -61,19 +60,6 @@ async def bench(
 ) -> AsyncIterator[CampaignBench]:
     async with engine_harness(store_url, *QUEUES) as made:
         yield CampaignBench(made, sqlite_database, whatsapp, server, tmp_path)
-
-
-class CutRun(StoredRun):
-    """Is cancelled when messages are added: before the store has them, or after."""
-
-    def __init__(self, control: Control, after: bool) -> None:
-        super().__init__(control)
-        self._after = after
-
-    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
-        if self._after:
-            await super().enqueue(queue, name, jobs)
-        raise asyncio.CancelledError
 
 
 class FullRun(StoredRun):

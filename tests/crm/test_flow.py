@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +13,11 @@ from crmd.crm.flows import jobs as flow_module
 from crmd.crm.flows import repository as flows
 from crmd.crm.flows.jobs import RunFlow, run_flow
 from crmd.crm.flows.repository import Position
-from crmd.engine.admin.control import Control
 from crmd.engine.admin.views import State
 from crmd.errors import Permanent
-from crmd.jobs import NewPayload
 from tests.support.database import commit
 from tests.support.engine_harness import kill
-from tests.support.flows import ASK, BYE, HELLO, LATE, PHONE, REST, SECOND, THANKS, FlowBench, StoredRun
+from tests.support.flows import ASK, BYE, HELLO, LATE, PHONE, REST, SECOND, THANKS, CutRun, FlowBench
 from tests.support.wait import wait_until
 
 
@@ -28,19 +25,6 @@ async def delayed(bench: FlowBench) -> list[str]:
     """The keys of the continuations that wait for their time."""
     page = await bench.harness.inspector.jobs("flow", State.DELAYED, None, None, 50)
     return [view.key for view in page.jobs]
-
-
-class CutRun(StoredRun):
-    """Is cancelled when a job is added: before the store has it, or after."""
-
-    def __init__(self, control: Control, after_the_job: bool) -> None:
-        super().__init__(control)
-        self._after_the_job = after_the_job
-
-    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
-        if self._after_the_job:
-            await super().enqueue(queue, name, jobs)
-        raise asyncio.CancelledError
 
 
 # Steps

@@ -33,7 +33,6 @@ from crmd.engine.admin.views import JobView, NewJob, State
 from crmd.engine.pool import WorkerPool
 from crmd.engine.settings import QueueSettings
 from crmd.errors import OutcomeUnknown, Permanent, RecordsUnavailable
-from crmd.jobs import spec_of
 from tests.support.engine_harness import EngineHarness, engine_harness, kill
 from tests.support.meta import event, failure, status
 from tests.support.services import NUMBER_ID, TOKEN, VERSION, WhatsAppServer
@@ -108,10 +107,7 @@ async def post(store_url: str, tmp_path: Path) -> AsyncIterator[Post]:
         whatsapp = WhatsAppClient(
             http, base_url=server.url, api_version=VERSION, phone_number_id=NUMBER_ID, token=SecretStr(TOKEN)
         )
-        for function in (send_message, whatsapp_event):
-            spec = spec_of(function)
-            assert spec is not None
-            engine.handle_spec(spec.queue or "", spec)
+        engine.handle_jobs(send_message, whatsapp_event)
         settler = UnknownJobs(engine.inspector)
         given = (database, whatsapp, MessageRepository(database, CampaignGate()), ConsentKeywords((), ()), settler)
         lost = MessageReconciler(database, engine.inspector, settler, engine.store.events)

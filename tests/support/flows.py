@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
@@ -64,6 +65,20 @@ class StoredRun(RecordedRun):
         """Adds jobs."""
         new = [NewJob(name, dict(payload), **options) for payload, options in jobs]
         return [added.key for added in await self._control.enqueue(queue, new)]
+
+
+class CutRun(StoredRun):
+    """Is cancelled when jobs are added: before the store has them, or after."""
+
+    def __init__(self, control: Control, after: bool) -> None:
+        super().__init__(control)
+        self._after = after
+
+    async def enqueue(self, queue: str, name: str, jobs: Sequence[NewPayload]) -> list[str]:
+        """Adds them or not, and ends."""
+        if self._after:
+            await super().enqueue(queue, name, jobs)
+        raise asyncio.CancelledError
 
 
 class FlowBench:
