@@ -13,6 +13,7 @@ from crmd.crm.campaigns.tables import Campaign
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.tables import Contact
 from crmd.crm.database.database import Database
+from crmd.crm.features import forgetting
 from crmd.crm.messages import queries as messages
 from crmd.crm.messages.begin import Admission, MessageStart, Outgoing, begin, begin_many
 from crmd.crm.messages.queries import MessageFilter, Status
@@ -211,6 +212,19 @@ async def test_a_caller_that_is_cancelled_before_its_turn_writes_nothing(databas
 
 
 # Outcomes
+
+
+async def test_a_message_that_was_forgotten_while_it_was_sent_is_no_error(database: Database) -> None:
+    """Nor does it keep others, which are written with it, from being noted."""
+    repository = MessageRepository(database, CampaignGate())
+    contact = await commit(database, contacts.ensure, PHONE)
+    gone, kept = await begun(database), await begun(database, outgoing("job-2", phone="+4915112345679"))
+    assert await commit(database, contacts.forget, contact.id, forgetting())
+    ids = gone.message_id, kept.message_id
+    await asyncio.gather(*(repository.accepted(message_id, f"wamid.{message_id}") for message_id in ids))
+    assert (await row(database, kept.message_id)).status == "accepted"
+    assert sorted(await steps(database, kept.message_id)) == ["accepted", "sending"]
+    assert await steps(database, gone.message_id) == []
 
 
 async def test_accepted_gives_it_its_wamid(database: Database) -> None:

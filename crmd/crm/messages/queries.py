@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Row, Select, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import Row, Select, and_, bindparam, case, delete, exists, func, literal, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from crmd.crm.contacts.phones import forms
@@ -92,15 +92,20 @@ def _accepting() -> Any:
 
 
 _ACCEPTING = _accepting()
+_ACCEPTED_STEPS = select(
+    MESSAGE.c.id, literal(Status.ACCEPTED.value), bindparam("at", type_=MessageEvent.at.type), null()
+).where(MESSAGE.c.id.in_(bindparam("ids", expanding=True)))
 
 
 async def accepted_many(s: AsyncSession, taken: Sequence[tuple[int, str]], now: datetime) -> None:
-    """WhatsApp took messages: id of the row and wamid of each."""
+    """WhatsApp took messages: id of the row and wamid of each. One that was forgotten meanwhile is left out."""
     connection = await s.connection()
     # By id, as statuses lock them: so two transactions never wait for each other.
     rows = [{"its_id": message_id, "its_wamid": wamid, "its_at": now} for message_id, wamid in sorted(taken)]
     await connection.execute(_ACCEPTING, rows)
-    await note_all(s, [(message_id, Status.ACCEPTED, now, None) for message_id, _ in taken])
+    columns, ids = ["message_id", "status", "at", "error_code"], [message_id for message_id, _ in taken]
+    noting = insert_into(s, MessageEvent).from_select(columns, _ACCEPTED_STEPS).on_conflict_do_nothing()
+    await connection.execute(noting, {"at": now, "ids": ids})
 
 
 async def accepted(s: AsyncSession, message_id: int, wamid: str, now: datetime) -> None:
