@@ -282,11 +282,11 @@ DEFECTS: tuple[Defect, ...] = (
         " given up; progress takes a job's deaths away; two XLSX files are read at a time",
         (
             "crm.test_import.test_no_half_of_a_name_is_lost",
-            "crm.test_tabular_columns.test_halves_of_a_name_are_known",
+            "crm.test_tabular.test_halves_of_a_name_are_known",
             "crm.test_export.test_numbers_in_whatsapps_forms_come_back",
             "database.test_phones.test_read",
             "database.test_phones.test_refused_with_a_reason",
-            "crm.test_tabular_columns.test_names_of_several_words_are_known_as_phones",
+            "crm.test_tabular.test_names_of_several_words_are_known_as_phones",
             "crm.test_import.test_of_googles_phones_the_mobile_one_is_taken",
             "crm.test_import_bad_rows.test_a_file_of_broken_rows_is_given_up_with_a_report",
             "crm.test_import_jobs.test_an_import_that_gets_on_outlives_any_number_of_daemons",
