@@ -91,7 +91,7 @@ class Database:
         try:
             await self._open()
         except RecordsUnusable as error:
-            self._last_error = str(error)
+            self.last_error = str(error)
             raise
         except RecordsUnavailable as error:
             self._note_unavailable(str(error))
