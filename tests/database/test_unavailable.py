@@ -37,7 +37,7 @@ async def answers(database: Database) -> bool:
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was logged of it, in order: unavailable, back."""
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("crmd.crm.database")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("crmd.records")]
     return ["back" if "again" in line else "unavailable" for line in lines]
 
 

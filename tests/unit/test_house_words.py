@@ -28,6 +28,10 @@ WHOLE = _split(
     " records away own_thread opt_words shown welcome memory look adding odd_jobs lost hanging second_hand"
 )
 """Given up as a name of its own in the package, and of classes and modules of the tests."""
+EXCEPTED = {
+    ("crmd/crm/thread_runner.py", "thread_runner"),  # runs threads, not jobs
+    ("crmd/engine/saq/worker.py", "upkeep"),  # SAQ's own name
+}
 CLASSES = frozenset({"engine", "run"})
 """Given up as the name of a class: a module or a function may be called so."""
 WITHIN = {
@@ -65,7 +69,7 @@ class Name(NamedTuple):
     @property
     def given_up(self) -> bool:
         """Whether the house has given it up."""
-        if self.snake == "thread_runner":  # a runner of threads, not of jobs
+        if (self.path, self.snake) in EXCEPTED:
             return False
         if (self.path, self.name) == ("crmd/engine/saq/worker.py", "upkeep"):  # SAQ's own name of the method
             return False
