@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from pydantic import ValidationError
 from sqlalchemy import func, select, text
 
@@ -21,6 +22,7 @@ from crmd.crm.contacts import people
 from crmd.crm.contacts import repository as contacts
 from crmd.crm.contacts.filters import ContactFilter, matching
 from crmd.crm.contacts.repository import ContactRow, ContactView, UpsertCounts
+from crmd.crm.contacts.routes import ContactsApi
 from crmd.crm.contacts.tables import Contact, ContactTag
 from crmd.crm.database.base import Base
 from crmd.crm.database.database import Database
@@ -346,6 +348,21 @@ async def test_a_contact_that_is_forgotten_while_an_upsert_waits_for_it_is_added
     assert upserting.result() == UpsertCounts(created=1)
     view = await one(database, ADA)
     assert (view.name, view.tags) == (None, ("vip",))
+
+
+async def test_a_contact_is_forgotten_although_statuses_take_its_messages_first(side_by_side: Database) -> None:
+    database = side_by_side
+    async with database.transaction() as s:
+        number = (await contacts.ensure(s, ADA)).id
+        await begin_many(s, CampaignGate(), [Outgoing(ADA, "text", "x", "message", "k", AT)], AT)
+    forget = ContactsApi(database, forgetting()).forget_contact
+    async with asyncio.TaskGroup() as group, database.transaction() as s:
+        await s.execute(select(Message.id).with_for_update())
+        forgotten = group.create_task(forget(make_mocked_request("DELETE", "/", match_info={"id": str(number)})))
+        await waiting_for_locks(database, 1)
+        assert await people.lock(s, [number])
+    assert forgotten.result().status == 204
+    assert await fetch(database, contacts.view, number) is None
 
 
 async def test_a_tag_that_is_added_waits_for_its_contact_first(side_by_side: Database) -> None:
