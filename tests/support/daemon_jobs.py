@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from crmd import JobContext, job
+from tests.support.wait import wait_until
 
 QUEUE = "work"
 IMMORTAL_SECONDS = 60.0
@@ -106,8 +107,6 @@ class Die(BaseModel):
 @job(queue=QUEUE, payload=Die)
 async def die(ctx: JobContext, payload: Die) -> None:
     """Kills its daemon once the file of its delivery is there."""
-    from tests.support.wait import wait_until  # not above: it would count in the memory of each daemon
-
     note(ctx, "started")
     await wait_until(Path(f"{payload.sign}{ctx.delivery}").exists, IMMORTAL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
