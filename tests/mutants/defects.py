@@ -341,7 +341,7 @@ DEFECTS = (
         "the first wait is twice as long",
         "exponent = min(attempt - 1, 62)",
         "exponent = min(attempt, 62)",
-        "unit -k retry or backoff",
+        "unit -k retry or backoff or test_outcome",
     ),
     Defect(
         "a job gets one attempt more",
