@@ -7,7 +7,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,11 @@ from bench.testbed import Testbed
 from bench.trial import PROJECT
 
 LOAD = Path(__file__).parent / "load"
-QUEUE = '[queues.bench]\nconcurrency = {concurrency}\nhandlers = ["compared_jobs"]\n'
-COMPLETED = ("crmd:q:bench:counters", "completed")
-"""Key and field of the count of completed jobs; the same in all versions."""
+ONE = ("bench",)
+TEN = tuple(f"bench{number}" for number in range(10))
+QUEUE = '[queues.{name}]\nconcurrency = {concurrency}\nhandlers = ["compared_jobs"]\n'
+COUNTERS = "crmd:q:{name}:counters"
+"""Its field `completed` counts the completed jobs; the same in all versions."""
 PAYLOAD = json.loads((PROJECT / "bench" / "sample.json").read_text(encoding="utf-8"))["payload"]
 
 PROCESSED = 80_000
@@ -62,8 +64,10 @@ def all_workloads(size: float) -> Mapping[str, Workload]:
         "process10": partial(process, jobs=jobs, concurrency=10),
         "process100": partial(process, jobs=jobs, concurrency=100),
         "keyed100": partial(process, jobs=jobs, concurrency=100, keyed=True),
+        "ten": partial(process, jobs=jobs, concurrency=10, queues=TEN),
         "add": partial(add, jobs=added),
         "addkeyed": partial(add, jobs=added, keyed=True),
+        "bulk": partial(add_bulk, jobs=jobs),
         "pickup": partial(pickup, jobs=picked_up),
     }
 
@@ -72,20 +76,30 @@ TITLES = {
     "process10": "waiting jobs, one queue, concurrency 10",
     "process100": "waiting jobs, one queue, concurrency 100",
     "keyed100": "waiting jobs with keys of their own, concurrency 100",
+    "ten": "waiting jobs, ten queues, concurrency 10 each",
     "add": "adding, each job in a call, ten at a time",
     "addkeyed": "the same with keys of their own",
+    "bulk": "adding, a thousand jobs in a call",
     "pickup": "a job about every 10 ms, daemon otherwise idle",
 }
 
 
-def process(testbed: Testbed, contender: Contender, jobs: int, concurrency: int, keyed: bool = False) -> Figures:
+def process(
+    testbed: Testbed,
+    contender: Contender,
+    jobs: int,
+    concurrency: int,
+    keyed: bool = False,
+    queues: Sequence[str] = ONE,
+) -> Figures:
     """A daemon starts on waiting jobs; measured from the first tenth to the last one."""
     testbed.clean()
-    testbed.run(contender.producer, "many", jobs=jobs, keyed=keyed, payload=PAYLOAD)
-    with daemon(testbed.url(), QUEUE.format(concurrency=concurrency), contender.program) as made:
-        began = _wait_completed(testbed, round(jobs * WARM_SHARE))
+    testbed.run(contender.producer, "many", jobs=jobs, keyed=keyed, payload=PAYLOAD, queues=queues)
+    config = "".join(QUEUE.format(name=name, concurrency=concurrency) for name in queues)
+    with daemon(testbed.url(), config, contender.program) as made:
+        began = _wait_completed(testbed, round(jobs * WARM_SHARE), queues)
         begin = read(testbed.store, made.pid)
-        _wait_completed(testbed, jobs)
+        _wait_completed(testbed, jobs, queues)
         return _figures(begin.until(read(testbed.store, made.pid)), jobs - began)
 
 
@@ -96,13 +110,20 @@ def add(testbed: Testbed, contender: Contender, jobs: int, keyed: bool = False) 
     return _figures(outcome.phases["add"], jobs)
 
 
+def add_bulk(testbed: Testbed, contender: Contender, jobs: int) -> Figures:
+    """As `add`, a thousand jobs in a call."""
+    testbed.clean()
+    outcome = testbed.run(contender.producer, "many", jobs=jobs, keyed=False, payload=PAYLOAD, queues=ONE)
+    return _figures(outcome.phases["add"], jobs)
+
+
 def pickup(testbed: Testbed, contender: Contender, jobs: int) -> Figures:
     """From before the call that adds to the first line of the handler."""
     testbed.clean()
     with tempfile.TemporaryDirectory(prefix="crmd-compare-") as folder:
         file = Path(folder) / "late"
         program = contender.program.with_environ(COMPARE_LATE_FILE=str(file))
-        with daemon(testbed.url(), QUEUE.format(concurrency=10), program) as made:
+        with daemon(testbed.url(), QUEUE.format(name="bench", concurrency=10), program) as made:
             time.sleep(SETTLE_S)
             begin = read(testbed.store, made.pid)
             testbed.run(contender.producer, "steady", jobs=jobs, every=EVERY_S)
@@ -123,11 +144,15 @@ def _figures(phase: Phase, jobs: int) -> Figures:
     }
 
 
-def _wait_completed(testbed: Testbed, count: int) -> int:
+def _wait_completed(testbed: Testbed, count: int, queues: Sequence[str] = ONE) -> int:
     """How many jobs are completed, once there are so many."""
     deadline = time.monotonic() + TIMEOUT_S
-    while (completed := int(cast(bytes | None, testbed.store.hget(*COMPLETED)) or 0)) < count:
+    while (completed := sum(_completed(testbed, queue) for queue in queues)) < count:
         if time.monotonic() > deadline:
             sys.exit(f"only {completed:,} of {count:,} jobs were completed in {TIMEOUT_S:g} s")
         time.sleep(POLL_S)
     return completed
+
+
+def _completed(testbed: Testbed, queue: str) -> int:
+    return int(cast(bytes | None, testbed.store.hget(COUNTERS.format(name=queue), "completed")) or 0)

@@ -9,13 +9,20 @@ from typing import Any
 
 from crmd import job
 
+QUEUES = ("bench", *(f"bench{number}" for number in range(10)))
 RESULT = {"message_id": "wamid.HBgNNDkxNTExMjM0NTY3OBUCABEYEjI0"}
 
 
-@job("bench")
-async def work(_context: Any, _payload: dict[str, Any]) -> dict[str, Any]:
-    """Does nothing."""
-    return RESULT
+def _work(queue: str) -> Any:
+    @job(queue, name="work")
+    async def work(_context: Any, _payload: dict[str, Any]) -> dict[str, Any]:
+        """Does nothing."""
+        return RESULT
+
+    return work
+
+
+globals().update({f"work_{queue}": _work(queue) for queue in QUEUES})
 
 
 @job("bench")

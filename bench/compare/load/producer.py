@@ -6,6 +6,7 @@ Run as a file, outside of the project: only what all versions have.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sys
@@ -21,11 +22,11 @@ AT_ONCE = 10
 """Tasks that add one job after the other."""
 
 
-async def many(client: AsyncClient, count: int, keyed: bool, payload: dict[str, Any]) -> None:
-    """In calls of a thousand."""
-    for begin in range(0, count, CHUNK):
+async def many(client: AsyncClient, count: int, keyed: bool, payload: dict[str, Any], queues: list[str]) -> None:
+    """In calls of a thousand, to one queue after the other."""
+    for begin, queue in zip(range(0, count, CHUNK), itertools.cycle(queues), strict=False):
         numbers = range(begin, min(begin + CHUNK, count))
-        await client.enqueue_many("bench", [NewJob("work", payload, _key(n, keyed)) for n in numbers])
+        await client.enqueue_many(queue, [NewJob("work", payload, _key(n, keyed)) for n in numbers])
 
 
 async def single(client: AsyncClient, count: int, keyed: bool, payload: dict[str, Any]) -> None:
@@ -53,9 +54,10 @@ async def main() -> None:
         _mark("begin add")
         if task == "steady":
             await steady(client, options["jobs"], options["every"])
+        elif task == "many":
+            await many(client, options["jobs"], options["keyed"], options["payload"], options["queues"])
         else:
-            adds = many if task == "many" else single
-            await adds(client, options["jobs"], options["keyed"], options["payload"])
+            await single(client, options["jobs"], options["keyed"], options["payload"])
         _mark("end add")
     print("{}", flush=True)
 
