@@ -10,6 +10,7 @@ import pytest
 
 from crmd.engine.admin.views import NewJob, State
 from crmd.engine.settings import Backoff, QueueSettings
+from crmd.engine.store.connection import PipelinedConnection
 from crmd.engine.store.scripts import QueueScripts
 from crmd.engine.worker.pending_acks import MemoryFiles
 from crmd.errors import Permanent, Retry, Snooze
@@ -335,3 +336,35 @@ async def test_two_trips_are_under_way_at_once(engine: EngineHarness, monkeypatc
     await engine.start_pool()  # with the queue full from the start, neither pump ever finds the other at rest
     await wait_until(lambda: finished == 1_000, 10)
     assert most == 2
+
+
+@pytest.mark.queues(QueueSettings("q", concurrency=100))
+async def test_replies_that_come_together_do_not_keep_the_pumps_in_step(
+    engine: EngineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    held = asyncio.Event()
+
+    @engine.handler("q")
+    async def hold(_: Any) -> None:
+        await held.wait()
+
+    @engine.handler("q")
+    async def quick(_: Any) -> None:
+        seen.append("run")
+
+    await engine.control.enqueue("q", [NewJob("hold")] * 100 + [NewJob("quick")] * 200)
+    pool = await engine.start_pool()
+    worker = pool.workers["q"]
+    await wait_until(lambda: worker.active == 100, 10, "all slots are taken")
+    send = PipelinedConnection._send
+
+    def seen_send(connection: PipelinedConnection) -> None:
+        seen.append("sent")
+        send(connection)
+
+    monkeypatch.setattr(PipelinedConnection, "_send", seen_send)
+    held.set()
+    await wait_until(lambda: seen.count("run") == 200, 10, "all jobs ran")
+    first = seen.index("run")
+    assert seen[first : first + 52] == ["run"] * 50 + ["sent", "run"], "the first fifty are acknowledged at once"

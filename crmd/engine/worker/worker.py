@@ -91,6 +91,10 @@ class QueueWorker:
         self._reserved = 0
         self._claim_returned = asyncio.Event()
         self._reconciling = asyncio.Lock()
+        self._reply_at_hand = asyncio.Lock()
+        """Held by the pump whose reply is worked on. Of replies that come together, the acks of what the first
+        brought are sent before the jobs of the second begin. Else both pumps would send together again: from then
+        on the store would idle while jobs run, and the jobs while it works."""
         self._pumps: list[asyncio.Task[None]] = []
         self._bugs = Throttle(BUG_LOGGED_EVERY_S)
         context.isolation.add(self)
@@ -233,19 +237,24 @@ class QueueWorker:
             self.next_claim.claiming()
         try:
             reply = await self.scripts.settle_and_claim(acks, token, slots)
+            await self._reply_at_hand.acquire()
         except BaseException:
             self.acks.failed(acks)
             self.next_claim.now = self.next_claim.now or slots > 0
             raise
         finally:
             self._release(slots)
-        if acks:
-            self._note_written(acks, reply)
-        if reply.claimed:
-            self._begin_claimed(reply.claimed, token, asked)
-        elif reply.claim_error:
-            self.next_claim.now = True
-            raise reply.claim_error
+        try:
+            if acks:
+                self._note_written(acks, reply)
+            if reply.claimed:
+                self._begin_claimed(reply.claimed, token, asked)
+                await asyncio.sleep(0)  # the jobs take their first step, and the shortest end
+            elif reply.claim_error:
+                self.next_claim.now = True
+                raise reply.claim_error
+        finally:
+            self._reply_at_hand.release()
         return True
 
     def _slots_to_claim(self) -> int:
