@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import saq
+from redis.asyncio import Redis
 from saq.job import Job, Status
 from saq.queue.redis import RedisQueue
 
@@ -70,13 +71,17 @@ async def working(url: str, **parts: Any) -> AsyncIterator[EngineHarness]:
             await asyncio.sleep(seconds)
             return "slept"
 
+        async def hold(_: Any, until: str) -> None:
+            async with Redis.from_url(url) as client:
+                await cast(Any, client).blpop(until, 60)
+
         async def long(_: Any) -> None:
             await asyncio.sleep(60)
 
         async def clock(_: Any) -> float:
             return time.time()
 
-        for handler in (double, echo, fail, sleep, long, clock):
+        for handler in (double, echo, fail, sleep, hold, long, clock):
             for settings in QUEUES:
                 engine.handle(settings.name, handler.__name__, handler)
         pool = await engine.start_pool(**parts)

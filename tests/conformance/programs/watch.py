@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
@@ -15,7 +16,7 @@ async def main(url: str, name: str) -> None:
     listening = asyncio.create_task(listen(client, name, published))
     while not await client.pubsub_numpat():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    long = await queue.enqueue("sleep", key="long", seconds=0.6)
+    long = await queue.enqueue("hold", key="long", until="listed")
     assert long is not None
     while long.status != "active":
         await asyncio.sleep(0.01)
@@ -26,6 +27,7 @@ async def main(url: str, name: str) -> None:
         await job.refresh(until_complete=5)
     active, info = await queue.count("active"), await queue.info(jobs=True)
     listed = [job["key"] for job in info["jobs"]]
+    await cast(Any, client).rpush("listed", "now")
     await long.refresh(until_complete=5)
     found = [job.key async for job in queue.iter_jobs()]
     answer = {
