@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -186,10 +187,9 @@ def test_a_store_whose_memory_is_full(daemons: Daemons, own_store: StoreServer) 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of 32 MiB, with a short path for a socket."""
-    folder = Path("/tmp") / f"crmd-disk-{tmp_path.name[-8:]}"  # noqa: S108
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix="crmd-disk-"))
     try:
         with mounted(folder, 32 * 1024 * 1024):
             yield folder
