@@ -45,7 +45,7 @@ local function enqueue()
   end
   if #fresh == 0 then return created end
 
-  -- A key enqueued again while its old run is kept begins anew.
+  -- A key that is enqueued again while its finished job is kept starts over.
   local function forget_old_runs()
     for index = 7, 9 do redis.call('ZREM', KEYS[index], unpack(fresh)) end
     redis.call('SREM', KEYS[10], unpack(fresh))

@@ -20,7 +20,7 @@ local function limit_free_at(k, name, limit)
   return math.ceil(paid_at)
 end
 
--- Sets a parked key's time anew, or forgets it when nothing is parked behind it.
+-- Updates the time at which a parked key is free, or forgets the key when nothing is parked behind it.
 local function requeue_key(k, name, limit)
   if redis.call('EXISTS', k.parked_prefix .. name) == 0 then
     redis.call('ZREM', k.parked, name)

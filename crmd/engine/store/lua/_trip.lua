@@ -1,8 +1,8 @@
 -- Included: what a worker's trip is given of its queue. KEYS are those of settle_and_claim.lua, and the first four ARGV
 -- id prefix, log prefix, unique prefix, crashes after which a job runs in isolation.
 --@include _time
--- One table instead of a local for each: a function that reads many locals of the script is made slowly, and all are
--- made anew each time the script runs. For the same reason what is rarely needed stands inside of functions.
+-- One table instead of a local for each: a closure over many locals is slow to create, and every run of the script
+-- creates all its closures. For the same reason what is rarely needed is inside functions.
 local function trip()
   return {
     queued = KEYS[1], incomplete = KEYS[2], leases = KEYS[3], priority = KEYS[4], priorities = KEYS[5], counters = KEYS[6],
